@@ -1,0 +1,153 @@
+"""moondream-async: the async-first SDK for the Moondream vision language model.
+
+`AsyncClient` for asyncio and trio, `Client` (and `vl()`) for everything else: the same API.
+Names are loaded when they are first used; importing this package loads neither httpx nor Pillow.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from ._version import __version__
+
+if TYPE_CHECKING:
+    from .client import AsyncClient
+    from .config import RetryPolicy, SamplingSettings, Timeouts
+    from .errors import (
+        APIConnectionError,
+        APIError,
+        APITimeoutError,
+        AuthenticationError,
+        BadRequestError,
+        ConfigurationError,
+        ConflictError,
+        ImageError,
+        MoondreamError,
+        NotFoundError,
+        PayloadTooLargeError,
+        PermissionDeniedError,
+        RateLimitError,
+        ServerError,
+        StreamInterruptedError,
+        UnprocessableEntityError,
+    )
+    from .images.encoded import EncodedImage
+    from .streams import AsyncSegmentStream, AsyncTextStream
+    from .sync import Client, vl
+    from .sync_streams import SegmentStream, TextStream
+    from .types import (
+        BoundingBox,
+        CaptionResult,
+        DetectResult,
+        Grounding,
+        Meta,
+        Metrics,
+        Model,
+        Point,
+        PointResult,
+        QueryResult,
+        Reasoning,
+        SegmentResult,
+        SegmentUpdate,
+    )
+
+_HOMES = {
+    "client": ["AsyncClient"],
+    "sync": ["Client", "vl"],
+    "sync_streams": ["SegmentStream", "TextStream"],
+    "streams": ["AsyncSegmentStream", "AsyncTextStream"],
+    "config": ["RetryPolicy", "SamplingSettings", "Timeouts"],
+    "images.encoded": ["EncodedImage"],
+    "errors": [
+        "APIConnectionError",
+        "APIError",
+        "APITimeoutError",
+        "AuthenticationError",
+        "BadRequestError",
+        "ConfigurationError",
+        "ConflictError",
+        "ImageError",
+        "MoondreamError",
+        "NotFoundError",
+        "PayloadTooLargeError",
+        "PermissionDeniedError",
+        "RateLimitError",
+        "ServerError",
+        "StreamInterruptedError",
+        "UnprocessableEntityError",
+    ],
+    "types": [
+        "BoundingBox",
+        "CaptionResult",
+        "DetectResult",
+        "Grounding",
+        "Meta",
+        "Metrics",
+        "Model",
+        "Point",
+        "PointResult",
+        "QueryResult",
+        "Reasoning",
+        "SegmentResult",
+        "SegmentUpdate",
+    ],
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "APIConnectionError",
+    "APIError",
+    "APITimeoutError",
+    "AsyncClient",
+    "AsyncSegmentStream",
+    "AsyncTextStream",
+    "AuthenticationError",
+    "BadRequestError",
+    "BoundingBox",
+    "CaptionResult",
+    "Client",
+    "ConfigurationError",
+    "ConflictError",
+    "DetectResult",
+    "EncodedImage",
+    "Grounding",
+    "ImageError",
+    "Meta",
+    "Metrics",
+    "Model",
+    "MoondreamError",
+    "NotFoundError",
+    "PayloadTooLargeError",
+    "PermissionDeniedError",
+    "Point",
+    "PointResult",
+    "QueryResult",
+    "RateLimitError",
+    "Reasoning",
+    "RetryPolicy",
+    "SamplingSettings",
+    "SegmentResult",
+    "SegmentStream",
+    "SegmentUpdate",
+    "ServerError",
+    "StreamInterruptedError",
+    "TextStream",
+    "Timeouts",
+    "UnprocessableEntityError",
+    "__version__",
+    "vl",
+]
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOME_OF.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f".{home}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,450 @@
+"""`AsyncClient`: every skill is prepare image -> build request -> send -> parse."""
+
+from __future__ import annotations
+
+import copy
+import threading
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Literal, Self, overload
+
+import attrs
+
+from . import config
+from .config import Length, RetryPolicy, SamplingSettings, Secret, Timeouts
+from .errors import ConfigurationError
+from .images.encoded import EncodedImage
+from .streams import AsyncSegmentStream, AsyncTextStream
+from .types import CaptionResult, DetectResult, Model, PointResult, QueryResult, SegmentResult
+from .wire import requests, responses
+from .wire.events import SegmentReducer, TextReducer
+from .wire.requests import AnyRef
+
+if TYPE_CHECKING:
+    from .images.prepare import ImageInput
+    from .net.sender import Sender
+    from .net.session import HttpClient, Session
+
+
+class AsyncClient:
+    """An async client of Moondream Cloud, Moondream Station or any compatible server.
+
+    One client per process is enough: it keeps connections, may be used by any number of tasks,
+    in several event loops (asyncio or trio) one after the other, and is made without I/O.
+
+    Args:
+        api_key: The key. Default: `MOONDREAM_API_KEY`. Needed for Moondream Cloud only.
+        base_url: The server, with or without its `/v1`. Default: `MOONDREAM_BASE_URL` or
+            `MOONDREAM_ENDPOINT`, else Moondream Cloud. Station is `http://localhost:2020/v1`.
+        model: The model of every call (wire field `model`). Default: `MOONDREAM_MODEL`, else the server's.
+        timeout: `Timeouts(connect=10, idle=120, total=600)`, or a number of seconds for each attempt as a whole.
+        retry: `RetryPolicy(attempts=4, ...)`, or a number of attempts; 1 never retries.
+        rate_limit: Requests started per second. Default None: free until the server answers 429,
+            then as fast as it lets us.
+        max_connections: Requests in flight at once, in each event loop; more wait their turn. Default 256.
+        headers: Extra headers for every request.
+        http_client: Your own `httpx.AsyncClient` or `httpx.AsyncBaseTransport`, used as it is and never
+            closed. Default: a transport built for load; httpx's own behind a proxy of the environment.
+
+    Raises:
+        ConfigurationError: A value cannot be used, or there is no key and Moondream Cloud needs one.
+    """
+
+    def __init__(
+        self,
+        api_key: str | None = None,
+        *,
+        base_url: str | None = None,
+        model: str | None = None,
+        timeout: Timeouts | float | None = None,
+        retry: RetryPolicy | int | None = None,
+        rate_limit: float | None = None,
+        max_connections: int = 256,
+        headers: Mapping[str, str] | None = None,
+        http_client: HttpClient | None = None,
+    ) -> None:
+        secret, api_key = Secret(api_key), None  # from here on no local holds the key in the open
+        self._server = config.resolve_server(secret, base_url, model)
+        self._timeouts = Timeouts.of(timeout)
+        self._retry = RetryPolicy.of(retry)
+        self._headers = config.check_headers(headers)
+        self._shared = _SharedSession(
+            base_url=self._server.base_url,
+            max_connections=config.check_max_connections(max_connections),
+            rate_limit=config.check_rate_limit(rate_limit),
+            http_client=http_client,
+        )
+        self._sender: Sender | None = None
+
+    @property
+    def base_url(self) -> str:
+        """The server, ending in `/v1`."""
+        return self._server.base_url
+
+    @property
+    def model(self) -> str | None:
+        """The model of every call; None is the server's default."""
+        return self._server.model
+
+    @overload
+    async def query(
+        self,
+        image: ImageInput | None = None,
+        question: str | None = None,
+        stream: Literal[False] = False,
+        settings: SamplingSettings | None = None,
+        reasoning: bool | None = None,
+        spatial_refs: Sequence[AnyRef] | None = None,
+    ) -> QueryResult: ...
+
+    @overload
+    async def query(
+        self,
+        image: ImageInput | None = None,
+        question: str | None = None,
+        *,
+        stream: Literal[True],
+        settings: SamplingSettings | None = None,
+        reasoning: bool | None = None,
+        spatial_refs: Sequence[AnyRef] | None = None,
+    ) -> AsyncTextStream[QueryResult]: ...
+
+    @overload
+    async def query(
+        self,
+        image: ImageInput | None = None,
+        question: str | None = None,
+        stream: bool = False,
+        settings: SamplingSettings | None = None,
+        reasoning: bool | None = None,
+        spatial_refs: Sequence[AnyRef] | None = None,
+    ) -> QueryResult | AsyncTextStream[QueryResult]: ...
+
+    async def query(
+        self,
+        image: ImageInput | None = None,
+        question: str | None = None,
+        stream: bool = False,
+        settings: SamplingSettings | None = None,
+        reasoning: bool | None = None,
+        spatial_refs: Sequence[AnyRef] | None = None,
+    ) -> QueryResult | AsyncTextStream[QueryResult]:
+        """Ask about an image, or, without one, about nothing but the text.
+
+        Args:
+            image: A path, bytes, binary file, PIL image, `data:` URI or `EncodedImage` (wire field `image_url`).
+            question: What to ask (wire field `question`).
+            stream: True returns the answer as it is written, as an `AsyncTextStream`.
+            settings: `temperature`, `top_p`, `max_tokens`.
+            reasoning: True or False is sent as it is; None leaves it to the server.
+            spatial_refs: Points `[x, y]` and boxes `[x_min, y_min, x_max, y_max]` that the question is about,
+                0..1 of the upright image. `Point` and `BoundingBox` are taken too.
+
+        Returns:
+            `.answer`, and `.reasoning` if it was asked for.
+
+        Raises:
+            ConfigurationError: An argument cannot be used; nothing was sent.
+            ImageError: The image cannot be used; nothing was sent.
+            APIError: The server answered with an error; its subclasses say which.
+            APITimeoutError: A timeout ran out.
+            APIConnectionError: The server could not be reached, or the connection broke.
+        """
+        body = requests.query(
+            image=None if image is None else (await self.encode_image(image)).uri,
+            question=question,
+            stream=stream,
+            settings=settings,
+            reasoning=reasoning,
+            spatial_refs=spatial_refs,
+            model=self.model,
+        )
+        if stream:
+            reducer = TextReducer("answer", responses.query)
+            return AsyncTextStream(await self._net.open_stream("query", body), reducer)
+        return await self._net.fetch("query", body, responses.query)
+
+    @overload
+    async def caption(
+        self,
+        image: ImageInput,
+        length: Length = "normal",
+        stream: Literal[False] = False,
+        settings: SamplingSettings | None = None,
+    ) -> CaptionResult: ...
+
+    @overload
+    async def caption(
+        self,
+        image: ImageInput,
+        length: Length = "normal",
+        *,
+        stream: Literal[True],
+        settings: SamplingSettings | None = None,
+    ) -> AsyncTextStream[CaptionResult]: ...
+
+    @overload
+    async def caption(
+        self,
+        image: ImageInput,
+        length: Length = "normal",
+        stream: bool = False,
+        settings: SamplingSettings | None = None,
+    ) -> CaptionResult | AsyncTextStream[CaptionResult]: ...
+
+    async def caption(
+        self,
+        image: ImageInput,
+        length: Length = "normal",
+        stream: bool = False,
+        settings: SamplingSettings | None = None,
+    ) -> CaptionResult | AsyncTextStream[CaptionResult]:
+        """Describe an image.
+
+        Args:
+            image: As in `query`.
+            length: `"short"` (a sentence or two), `"normal"` or `"long"` (wire field `length`).
+            stream: True returns the caption as it is written, as an `AsyncTextStream`.
+            settings: `temperature`, `top_p`, `max_tokens`.
+
+        Returns:
+            `.caption`.
+
+        Raises:
+            MoondreamError: As in `query`.
+        """
+        body = requests.caption(
+            image=(await self.encode_image(image)).uri,
+            length=length,
+            stream=stream,
+            settings=settings,
+            model=self.model,
+        )
+        if stream:
+            reducer = TextReducer("caption", responses.caption)
+            return AsyncTextStream(await self._net.open_stream("caption", body), reducer)
+        return await self._net.fetch("caption", body, responses.caption)
+
+    async def detect(self, image: ImageInput, object: str, settings: SamplingSettings | None = None) -> DetectResult:
+        """Find every instance of an object, as boxes.
+
+        Args:
+            image: As in `query`.
+            object: What to look for, such as `"face"` (wire field `object`).
+            settings: `max_objects` (the server stops there, silently; 50 to 150 by default), `temperature`, `top_p`.
+
+        Returns:
+            `.objects`: boxes, 0..1 of the upright image; empty when there are none.
+
+        Raises:
+            MoondreamError: As in `query`.
+        """
+        image_url = (await self.encode_image(image)).uri
+        body = requests.detect(image=image_url, object=object, settings=settings, model=self.model)
+        return await self._net.fetch("detect", body, responses.detect)
+
+    async def point(
+        self,
+        image: ImageInput,
+        object: str,
+        settings: SamplingSettings | None = None,
+        spatial_refs: Sequence[AnyRef] | None = None,
+    ) -> PointResult:
+        """Find every instance of an object, as points.
+
+        Args:
+            image: As in `query`.
+            object: What to look for (wire field `object`).
+            settings: `max_objects`, `temperature`, `top_p`.
+            spatial_refs: As in `query`.
+
+        Returns:
+            `.points`: 0..1 of the upright image; empty when there are none.
+
+        Raises:
+            MoondreamError: As in `query`.
+        """
+        image_url = (await self.encode_image(image)).uri
+        body = requests.point(
+            image=image_url, object=object, settings=settings, spatial_refs=spatial_refs, model=self.model
+        )
+        return await self._net.fetch("point", body, responses.point)
+
+    @overload
+    async def segment(
+        self,
+        image: ImageInput,
+        object: str,
+        spatial_refs: Sequence[AnyRef] | None = None,
+        stream: Literal[False] = False,
+        settings: SamplingSettings | None = None,
+    ) -> SegmentResult: ...
+
+    @overload
+    async def segment(
+        self,
+        image: ImageInput,
+        object: str,
+        spatial_refs: Sequence[AnyRef] | None = None,
+        *,
+        stream: Literal[True],
+        settings: SamplingSettings | None = None,
+    ) -> AsyncSegmentStream: ...
+
+    @overload
+    async def segment(
+        self,
+        image: ImageInput,
+        object: str,
+        spatial_refs: Sequence[AnyRef] | None = None,
+        stream: bool = False,
+        settings: SamplingSettings | None = None,
+    ) -> SegmentResult | AsyncSegmentStream: ...
+
+    async def segment(
+        self,
+        image: ImageInput,
+        object: str,
+        spatial_refs: Sequence[AnyRef] | None = None,
+        stream: bool = False,
+        settings: SamplingSettings | None = None,
+    ) -> SegmentResult | AsyncSegmentStream:
+        """Outline one object, as an SVG path.
+
+        Args:
+            image: As in `query`.
+            object: What to outline (wire field `object`).
+            spatial_refs: As in `query`: which one, if there are several.
+            stream: True returns the steps as they come, as an `AsyncSegmentStream`.
+            settings: `temperature`, `top_p`, `max_tokens`.
+
+        Returns:
+            `.path`, in coordinates 0..1 **of `.bbox`**, and `.bbox`, 0..1 of the upright image.
+
+        Raises:
+            MoondreamError: As in `query`.
+        """
+        body = requests.segment(
+            image=(await self.encode_image(image)).uri,
+            object=object,
+            spatial_refs=spatial_refs,
+            stream=stream,
+            settings=settings,
+            model=self.model,
+        )
+        if stream:
+            return AsyncSegmentStream(await self._net.open_stream("segment", body), SegmentReducer())
+        return await self._net.fetch("segment", body, responses.segment)
+
+    async def encode_image(self, image: ImageInput) -> EncodedImage:
+        """Prepare an image once, to send it as often as you like.
+
+        It is turned upright, put on white, made 8-bit RGB; a JPEG or PNG that is all that already
+        passes byte for byte. The work is done in a worker thread.
+
+        Args:
+            image: A path, bytes, binary file, PIL image, `data:` URI, or an `EncodedImage`, returned as it is.
+
+        Raises:
+            ImageError: It cannot be read, is not an image, is damaged or too large.
+        """
+        if isinstance(image, EncodedImage):
+            return image
+        from .images.prepare import encode
+        from .net.threads import offload
+
+        return await offload(encode, image)
+
+    async def models(self) -> list[Model]:
+        """List the server's models; free, and so also a way to check a key.
+
+        Raises:
+            AuthenticationError: The key is wrong.
+            MoondreamError: As in `query`.
+        """
+        return await self._net.get("models", lambda data, _: responses.models(data))
+
+    def with_options(
+        self,
+        *,
+        model: str | None = None,
+        timeout: Timeouts | float | None = None,
+        retry: RetryPolicy | int | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Self:
+        """A cheap clone with other options; it shares the connections, so closing either closes both.
+
+        Args:
+            model: Another model; None keeps this one's.
+            timeout: Other timeouts; None keeps them.
+            retry: Another policy; None keeps it.
+            headers: Headers to add to, or replace among, this one's.
+
+        Raises:
+            ConfigurationError: A value cannot be used.
+        """
+        clone = copy.copy(self)
+        clone._sender = None
+        clone._server = attrs.evolve(self._server, model=config.check_model(model) or self.model)
+        clone._timeouts = self._timeouts if timeout is None else Timeouts.of(timeout)
+        clone._retry = self._retry if retry is None else RetryPolicy.of(retry)
+        clone._headers = self._headers | config.check_headers(headers)
+        return clone
+
+    async def aclose(self) -> None:
+        """Close the connections; calls after this raise `ConfigurationError`. Safe to call again."""
+        await self._shared.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    def __repr__(self) -> str:
+        model = f", model={self.model!r}" if self.model else ""
+        return f"{type(self).__name__}(base_url={self.base_url!r}{model})"
+
+    @property
+    def _net(self) -> Sender:
+        if self._sender is None:
+            from .net.sender import Sender
+
+            self._sender = Sender(self._shared.get(), self._server, self._headers, self._timeouts, self._retry)
+        return self._sender
+
+
+class _SharedSession:
+    """The session of a client and its clones, made at the first call: httpx is not imported before."""
+
+    def __init__(
+        self, *, base_url: str, max_connections: int, rate_limit: float | None, http_client: HttpClient | None
+    ) -> None:
+        self._options: dict[str, Any] = {
+            "base_url": base_url,
+            "max_connections": max_connections,
+            "rate_limit": rate_limit,
+            "http_client": http_client,
+        }
+        self._session: Session | None = None
+        self._closed = False
+        self._lock = threading.Lock()
+        if http_client is not None:
+            self.get()  # checks it
+
+    def get(self) -> Session:
+        with self._lock:
+            if self._closed:
+                raise ConfigurationError("This client is closed; make a new one.")
+            if self._session is None:
+                from .net.session import Session
+
+                self._session = Session(**self._options)
+            return self._session
+
+    async def aclose(self) -> None:
+        self._closed = True
+        if self._session is not None:
+            await self._session.aclose()

@@ -1,0 +1,298 @@
+"""What a user can set: keys, base URL, timeouts, retries, sampling; checked before any request."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Literal, TypedDict
+from urllib.parse import SplitResult, urlsplit
+
+import attrs
+
+from .errors import ConfigurationError
+
+DEFAULT_BASE_URL = "https://api.moondream.ai/v1"
+SKILLS = ("query", "caption", "detect", "point", "segment")
+RETRY_STATUSES = frozenset({408, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524})
+
+_ROUTES = frozenset({*SKILLS, "models", "batch", "chat", "completions", "tuning"})
+_LEGAL_HEADER_VALUE = re.compile(r"[\x21-\x7e]+")
+_LEGAL_HEADER_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+
+Length = Literal["short", "normal", "long"]
+SpatialRef = tuple[float, float] | tuple[float, float, float, float] | list[float]
+"""A point `[x, y]` or a box `[x_min, y_min, x_max, y_max]`, each 0..1 of the upright image."""
+
+
+class SamplingSettings(TypedDict, total=False):
+    """The wire's `settings`: how the answer is sampled. Unset fields take the server's default.
+
+    Keys:
+        temperature: At least 0; 0 is greedy. Server default 0.2 (query, caption), 0 (the rest).
+        top_p: Above 0, at most 1. Server default 0.9 (query, caption), 1 (the rest).
+        max_tokens: At least 1. Server default 768.
+        max_objects: At least 1; detect and point return no more than this. Server default 50
+            to 150: a dense image is cut off there silently.
+    """
+
+    temperature: float
+    top_p: float
+    max_tokens: int
+    max_objects: int
+
+
+def _seconds(*, above_zero: bool) -> Callable[[Any, Any, Any], None]:
+    def check(_: Any, field: Any, value: Any) -> None:
+        number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+        if not number or value < 0 or (above_zero and value == 0):
+            least = "above 0" if above_zero else "of at least 0"
+            raise ConfigurationError(f"{field.name} must be a finite number of seconds {least}, not {value!r}.")
+
+    return check
+
+
+def _whole(_: Any, field: Any, value: Any) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise ConfigurationError(f"{field.name} must be a whole number of at least 1, not {value!r}.")
+
+
+def _optional(check: Callable[[Any, Any, Any], None]) -> Callable[[Any, Any, Any], None]:
+    return attrs.validators.optional(check)
+
+
+def _statuses(values: Iterable[int]) -> frozenset[int]:
+    try:
+        statuses = frozenset(values)
+    except TypeError:
+        raise ConfigurationError(f"statuses must be HTTP statuses such as {{429, 503}}, not {values!r}.") from None
+    for status in statuses:
+        if not isinstance(status, int) or not 100 <= status <= 599:
+            raise ConfigurationError(f"statuses must be whole numbers from 100 to 599, not {status!r}.")
+    return statuses
+
+
+@attrs.frozen(kw_only=True)
+class Timeouts:
+    """How long one attempt may take, in seconds. None of the three is ever infinite.
+
+    Args:
+        connect: To make the connection, TLS included. Default 10.
+        idle: Between two reads: until the answer starts, and between bytes or stream events
+            after that. Default 120, above the 100 s after which Cloudflare gives up itself.
+        total: For one attempt as a whole, up to the last byte or stream event. Default 600.
+            `RetryPolicy.deadline` bounds all attempts together.
+
+    Raises:
+        ConfigurationError: A value is not a finite number above 0.
+    """
+
+    connect: float = attrs.field(default=10.0, validator=_seconds(above_zero=True))
+    idle: float = attrs.field(default=120.0, validator=_seconds(above_zero=True))
+    total: float = attrs.field(default=600.0, validator=_seconds(above_zero=True))
+
+    @classmethod
+    def of(cls, value: Timeouts | float | None) -> Timeouts:
+        """Read what a user may pass: None is the default, a number bounds each attempt as a whole."""
+        if value is None:
+            return cls()
+        if isinstance(value, Timeouts):
+            return value
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            raise ConfigurationError(f"timeout must be Timeouts(...) or a number of seconds, not {value!r}.")
+        base = cls()
+        return cls(connect=min(base.connect, value), idle=value, total=value)
+
+
+@attrs.frozen(kw_only=True)
+class RetryPolicy:
+    """When a failed call is sent again, and how long to wait before.
+
+    The wait before attempt n+1 is `backoff * 2**(n-1)` seconds, at most `max_backoff`, times a
+    random number in 0..1 (full jitter). A `Retry-After` of the server replaces it.
+
+    Args:
+        attempts: How often a call may be sent in all; 1 means no retry. Default 4.
+        backoff: Base of the wait, in seconds. Default 0.5.
+        max_backoff: Cap of the wait, in seconds. Default 30.
+        max_retry_after: The longest `Retry-After` that is obeyed, in seconds; a longer one raises
+            at once, with `.retry_after` on the error. Default 120.
+        statuses: HTTP statuses that are retried. Default 408, 425, 429, 500, 502, 503, 504, 520-524.
+        retry_timeouts: Whether a timed-out attempt is sent again. Default True. The server may
+            have done, and billed, the work of the first.
+        deadline: Seconds for all attempts and waits together. Default None: bounded by the above.
+
+    Raises:
+        ConfigurationError: A value is out of range.
+    """
+
+    attempts: int = attrs.field(default=4, validator=_whole)
+    backoff: float = attrs.field(default=0.5, validator=_seconds(above_zero=False))
+    max_backoff: float = attrs.field(default=30.0, validator=_seconds(above_zero=False))
+    max_retry_after: float = attrs.field(default=120.0, validator=_seconds(above_zero=False))
+    statuses: frozenset[int] = attrs.field(default=RETRY_STATUSES, converter=_statuses)
+    retry_timeouts: bool = attrs.field(default=True)
+    deadline: float | None = attrs.field(default=None, validator=_optional(_seconds(above_zero=True)))
+
+    @classmethod
+    def of(cls, value: RetryPolicy | int | None) -> RetryPolicy:
+        """Read what a user may pass: None is the default, a whole number is `attempts`."""
+        if value is None:
+            return cls()
+        if isinstance(value, RetryPolicy):
+            return value
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise ConfigurationError(f"retry must be RetryPolicy(...) or a number of attempts, not {value!r}.")
+        return cls(attempts=value)
+
+
+class Secret:
+    """An API key that never shows itself: not in a repr, and so not in logs or traceback locals."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: object) -> None:
+        self._value: object = value._value if isinstance(value, Secret) else value
+
+    @classmethod
+    def resolve(cls, explicit: Secret) -> Secret | None:
+        """The cleaned key: the explicit one, else the environment's, else None.
+
+        Spaces and quotes around the key are dropped.
+
+        Raises:
+            ConfigurationError: The key cannot be a header value.
+        """
+        source = "api_key"
+        secret = explicit
+        if explicit._value is None:
+            source, secret = "MOONDREAM_API_KEY", cls(os.getenv("MOONDREAM_API_KEY"))
+        if secret._value is None:
+            return None
+        if not isinstance(secret._value, str):
+            raise ConfigurationError(f"{source} must be a str.")
+        secret = cls(secret._value.strip().strip("\"'").strip())
+        if not secret._value:
+            return None
+        if not _LEGAL_HEADER_VALUE.fullmatch(secret.reveal()):
+            raise ConfigurationError(
+                f"{source} has characters that no key has (spaces, line breaks, control or non-ASCII "
+                "characters). Copy the key again; it is one line of letters, digits and punctuation."
+            )
+        return secret
+
+    def reveal(self) -> str:
+        """The key itself, for the one place that writes the header."""
+        return str(self._value)
+
+    def __repr__(self) -> str:
+        return "Secret('***')"
+
+
+@attrs.frozen
+class Server:
+    """Where to send and who is asking: base URL ending in `/v1`, key, default model."""
+
+    base_url: str
+    key: Secret | None
+    model: str | None
+
+
+def resolve_server(key: Secret, base_url: str | None, model: str | None) -> Server:
+    """Combine arguments and environment; explicit arguments win.
+
+    Raises:
+        ConfigurationError: The base URL is unusable, the key is illegal, or there is no key
+            although the base URL is Moondream Cloud's.
+    """
+    url = base_url if base_url is not None else os.getenv("MOONDREAM_BASE_URL") or os.getenv("MOONDREAM_ENDPOINT")
+    clean_url = normalise_base_url(url) if url is not None else DEFAULT_BASE_URL
+    secret = Secret.resolve(key)
+    if secret is None and clean_url == DEFAULT_BASE_URL:
+        raise ConfigurationError(
+            "No API key. Three ways on: (1) set MOONDREAM_API_KEY or pass api_key=... "
+            "(keys: https://moondream.ai/c/cloud/api-keys); (2) run Moondream Station and pass "
+            "base_url='http://localhost:2020/v1'; (3) try without a model: "
+            "`moondream-async sandbox`, or --sandbox on the command line."
+        )
+    return Server(clean_url, secret, check_model(model if model is not None else os.getenv("MOONDREAM_MODEL") or None))
+
+
+def normalise_base_url(url: str) -> str:
+    """Return the URL with exactly one `/v1` at its end.
+
+    Raises:
+        ConfigurationError: Not an http(s) URL, or it names a skill, a query or credentials.
+    """
+    if not isinstance(url, str):
+        raise ConfigurationError(f"base_url must be a str, not {type(url).__name__}.")
+    text = url.strip().strip("\"'").strip()
+    parts = _split(text)
+    segments = [segment for segment in parts.path.split("/") if segment]
+    skill = next((s for s in segments if s in _ROUTES), None)
+    if skill is not None:
+        raise ConfigurationError(
+            f"base_url must not name a skill or route, and {text!r} has /{skill}: give the part up to /v1."
+        )
+    while segments and segments[-1] == "v1":
+        segments.pop()
+    return f"{parts.scheme.lower()}://{parts.netloc}/{'/'.join([*segments, 'v1'])}"
+
+
+def _split(text: str) -> SplitResult:
+    try:
+        parts = urlsplit(text)
+        port = parts.port
+    except ValueError:
+        raise ConfigurationError(f"base_url {text!r} is not a URL.") from None
+    if parts.username is not None or parts.password is not None:
+        raise ConfigurationError("base_url must hold no user name or password; pass api_key=... instead.")
+    if parts.scheme.lower() not in ("http", "https") or not parts.hostname or port == 0:
+        raise ConfigurationError(
+            f"base_url must look like 'https://host/v1' or 'http://localhost:2020/v1', not {text!r}."
+        )
+    if re.search(r"[\s\x00-\x1f\x7f]", text):
+        raise ConfigurationError("base_url holds spaces or control characters.")
+    if parts.query or parts.fragment:
+        raise ConfigurationError(f"base_url must have no '?' or '#' part, and {text!r} has one.")
+    return parts
+
+
+def check_model(model: str | None) -> str | None:
+    """Check a model name (wire field `model`): a non-empty str, or None for the server's default."""
+    if model is None:
+        return None
+    if not isinstance(model, str) or not model.strip():
+        raise ConfigurationError(f"model must be a non-empty str such as 'moondream3-preview', not {model!r}.")
+    return model.strip()
+
+
+def check_headers(headers: Mapping[str, str] | None) -> dict[str, str]:
+    """Check extra headers: legal names and values, and none that the client sets itself."""
+    checked: dict[str, str] = {}
+    for name, value in (headers or {}).items():
+        if not isinstance(name, str) or not _LEGAL_HEADER_NAME.fullmatch(name):
+            raise ConfigurationError(f"{name!r} is not a legal header name.")
+        if name.lower() in ("content-length", "transfer-encoding", "host", "connection"):
+            raise ConfigurationError(f"The header {name!r} is set by the client and cannot be given.")
+        if not isinstance(value, str) or not re.fullmatch(r"[\x20-\x7e\t]*", value):
+            raise ConfigurationError(f"The value of the header {name!r} must be printable ASCII.")
+        checked[name.lower()] = value
+    return checked
+
+
+def check_rate_limit(rate: float | None) -> float | None:
+    """Check `rate_limit`: requests per second above 0, or None to adapt to the server."""
+    if rate is None:
+        return None
+    if isinstance(rate, bool) or not isinstance(rate, (int, float)) or not 0 < rate < math.inf:
+        raise ConfigurationError(f"rate_limit must be requests per second above 0, not {rate!r}.")
+    return float(rate)
+
+
+def check_max_connections(count: int) -> int:
+    """Check `max_connections`: a whole number of at least 1."""
+    if isinstance(count, bool) or not isinstance(count, int) or count < 1:
+        raise ConfigurationError(f"max_connections must be a whole number of at least 1, not {count!r}.")
+    return count

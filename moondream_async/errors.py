@@ -1,0 +1,164 @@
+"""Every error this package raises: one tree, plain data, safe to pickle and to keep."""
+
+from __future__ import annotations
+
+from typing import Any
+
+__all__ = [
+    "APIConnectionError",
+    "APIError",
+    "APITimeoutError",
+    "AuthenticationError",
+    "BadRequestError",
+    "ConfigurationError",
+    "ConflictError",
+    "ImageError",
+    "MoondreamError",
+    "NotFoundError",
+    "PayloadTooLargeError",
+    "PermissionDeniedError",
+    "RateLimitError",
+    "ServerError",
+    "StreamInterruptedError",
+    "UnprocessableEntityError",
+]
+
+
+class MoondreamError(Exception):
+    """The base of every error of this package.
+
+    Errors hold plain values only: they pickle, and keep no request, response or image alive.
+
+    Attributes:
+        message: What went wrong and, where it is known, what to do about it.
+        attempts: How many requests were sent before the error was raised; 0 if none was.
+    """
+
+    attempts: int = 0
+
+    def __init__(self, message: str) -> None:
+        self.message = message
+        super().__init__(message)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (type(self), self.args, self.__dict__.copy())
+
+    def __str__(self) -> str:
+        return self.message
+
+
+def _rebuild(cls: type[MoondreamError], args: tuple[Any, ...], state: dict[str, Any]) -> MoondreamError:
+    error = cls.__new__(cls, *args)
+    error.args = args
+    error.__dict__.update(state)
+    return error
+
+
+class ConfigurationError(MoondreamError, ValueError):
+    """A value given to the client, or to one of its methods, cannot be used; nothing was sent."""
+
+
+class ImageError(MoondreamError, ValueError):
+    """The image cannot be read or prepared; nothing was sent."""
+
+
+class APIConnectionError(MoondreamError):
+    """No answer came: the connection could not be made, or broke before the answer was complete."""
+
+
+class APITimeoutError(APIConnectionError, TimeoutError):
+    """A timeout of `Timeouts`, or the deadline of `RetryPolicy`, ran out."""
+
+
+class StreamInterruptedError(MoondreamError):
+    """A stream ended before its final event.
+
+    Attributes:
+        partial: What had come so far: the text of a query or caption stream, the
+            `SegmentResult` (coarse path, and the box if it had come) of a segment stream.
+    """
+
+    def __init__(self, message: str, *, partial: Any = None) -> None:
+        super().__init__(message)
+        self.partial = partial
+
+
+class APIError(MoondreamError):
+    """The server answered with an error.
+
+    Attributes:
+        status: The HTTP status. Moondream Station reports most failures with status 200 and
+            an `error` body; those are errors too, and keep the 200 they came with.
+        type: The server's `error.type`, if it sent one.
+        code: The server's `error.code`, if it sent one.
+        param: The server's `error.param`, the name of the field at fault, if it sent one.
+        message: The server's own words.
+        request_id: From the body's `request_id` or the header `x-request-id`.
+        retry_after: Seconds the server asked to wait, from `Retry-After` or `retry-after-ms`.
+        body: The decoded JSON body, or the start of the text if it was not JSON.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int,
+        type: str | None = None,
+        code: str | None = None,
+        param: str | None = None,
+        request_id: str | None = None,
+        retry_after: float | None = None,
+        body: Any = None,
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.type = type
+        self.code = code
+        self.param = param
+        self.request_id = request_id
+        self.retry_after = retry_after
+        self.body = body
+
+    def __str__(self) -> str:
+        details = [f"HTTP {self.status}"]
+        if self.code:
+            details.append(self.code)
+        if self.request_id:
+            details.append(f"request {self.request_id}")
+        return f"{self.message} ({', '.join(details)})"
+
+
+class BadRequestError(APIError):
+    """400: a parameter or the image is invalid."""
+
+
+class AuthenticationError(APIError):
+    """401: the API key is missing or wrong."""
+
+
+class PermissionDeniedError(APIError):
+    """403: the key is good, but may not do this."""
+
+
+class NotFoundError(APIError):
+    """404: no such route, model or skill on this server."""
+
+
+class ConflictError(APIError):
+    """409: the resource exists already, in another form."""
+
+
+class PayloadTooLargeError(APIError):
+    """413: the image is larger than the service takes (10 MB)."""
+
+
+class UnprocessableEntityError(APIError):
+    """422: the request was read, and refused."""
+
+
+class RateLimitError(APIError):
+    """429: too many requests; `retry_after` says how long to wait, if the server did."""
+
+
+class ServerError(APIError):
+    """5xx: the server, or a gateway before it, failed."""

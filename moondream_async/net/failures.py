@@ -1,0 +1,54 @@
+"""What httpx, httpcore and the operating system raise -> our errors and the retry's view of them."""
+
+from __future__ import annotations
+
+import httpcore
+import httpx
+
+from ..config import Timeouts
+from ..errors import APIConnectionError, APITimeoutError, ConfigurationError, MoondreamError
+from ..wire.retry import Failure
+
+CONNECT_TIMEOUTS = (httpx.ConnectTimeout, httpcore.ConnectTimeout)
+TIMEOUTS = (httpx.TimeoutException, httpcore.TimeoutException)
+MISUSE = (httpx.UnsupportedProtocol, httpx.InvalidURL, httpcore.UnsupportedProtocol)
+BROKEN = (
+    httpx.HTTPError,
+    httpx.StreamError,
+    httpcore.NetworkError,
+    httpcore.ProtocolError,
+    httpcore.ProxyError,
+    httpcore.ConnectionNotAvailable,
+    OSError,
+)
+TRANSPORT_ERRORS = (*TIMEOUTS, *MISUSE, *BROKEN)
+"""Everything a request can raise, short of a programming error."""
+
+
+def explain(exc: BaseException, *, base_url: str, timeouts: Timeouts) -> tuple[MoondreamError, Failure | None]:
+    """The error for the user, and how a retry sees it (None: not to be tried again)."""
+    if isinstance(exc, CONNECT_TIMEOUTS):
+        message = f"No connection to {base_url} within {timeouts.connect:g} s."
+        return APITimeoutError(message), Failure("timeout")
+    if isinstance(exc, TIMEOUTS):
+        message = f"{base_url} sent nothing for {timeouts.idle:g} s (Timeouts.idle)."
+        return APITimeoutError(message), Failure("timeout")
+    if isinstance(exc, MISUSE):
+        return ConfigurationError(f"{base_url} cannot be called: {exc}"), None
+    reason = str(exc) or type(exc).__name__
+    if "CERTIFICATE_VERIFY_FAILED" in reason:
+        return APIConnectionError(f"The certificate of {base_url} is not trusted: {reason}"), None
+    return APIConnectionError(f"The connection to {base_url} failed: {reason}{_hint(exc, base_url)}"), Failure(
+        "connection"
+    )
+
+
+def total_timeout(seconds: float, name: str) -> APITimeoutError:
+    """The error for an attempt, or a whole call, that took too long."""
+    return APITimeoutError(f"No complete answer within {seconds:g} s ({name}).")
+
+
+def _hint(exc: BaseException, base_url: str) -> str:
+    if isinstance(exc, (httpx.ConnectError, httpcore.ConnectError)) and ":2020" in base_url:
+        return ". Is Moondream Station (or `moondream-async sandbox`) running there?"
+    return ""

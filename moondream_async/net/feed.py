@@ -1,0 +1,221 @@
+"""Server-sent events off an open answer: bounded, right at any byte split, cleaned up however it ends."""
+
+from __future__ import annotations
+
+import codecs
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import aclosing
+from typing import cast
+
+import anyio
+import httpx
+from httpx_sse import EventSource
+
+from ..errors import APIError, MoondreamError
+from ..types import Meta
+from ..wire import errors, events
+from ..wire.responses import Unusable
+from ..wire.retry import Failure
+from .failures import TRANSPORT_ERRORS, total_timeout
+
+LARGEST_EVENT = 16 * 1024 * 1024
+"""Bytes of one event, beyond which the stream is given up."""
+
+_DRAIN = 0.25  # seconds to wait for the end of the body after the last event
+
+Explain = Callable[[BaseException], tuple[MoondreamError, Failure | None]]
+
+
+class EventTooLargeError(Exception):
+    """One event grew beyond the size cap."""
+
+
+class OutOfTimeError(Exception):
+    """The stream's total time ran out while waiting for bytes."""
+
+
+class _Text:
+    """The answer's bytes as text, in the form httpx-sse reads; counts what no event has claimed yet.
+
+    A class, not an async generator: an iterator that is left half-way needs no finalising.
+    """
+
+    def __init__(self, response: httpx.Response, expiry: float) -> None:
+        self.headers = response.headers
+        self._bytes = _raw_bytes(response)
+        self._decoder = codecs.getincrementaldecoder("utf-8-sig")("replace")
+        self._expiry = expiry
+        self._unclaimed = 0
+        self._ended = False
+
+    def aiter_text(self) -> AsyncIterator[str]:
+        return self
+
+    def __aiter__(self) -> AsyncIterator[str]:
+        return self
+
+    async def __anext__(self) -> str:
+        if self._ended:
+            raise StopAsyncIteration
+        chunk: bytes | None = None
+        with anyio.move_on_after(self._expiry - time.monotonic()) as scope:
+            chunk = await anext(self._bytes, None)
+        if scope.cancelled_caught:
+            raise OutOfTimeError
+        if chunk is None:
+            self._ended = True
+            # Some servers leave out the blank line after the last event; it is whole all the same.
+            return self._decoder.decode(b"", final=True) + "\n\n"
+        self._unclaimed += len(chunk)
+        if self._unclaimed > LARGEST_EVENT:
+            raise EventTooLargeError(f"one event has more than {LARGEST_EVENT:,} bytes")
+        return self._decoder.decode(chunk)
+
+    def claim(self) -> None:
+        self._unclaimed = 0
+
+
+def _raw_bytes(response: httpx.Response) -> AsyncIterator[bytes]:
+    if "content-encoding" in response.headers:
+        return aiter(response.aiter_bytes())
+    return aiter(cast("httpx.AsyncByteStream", response.stream))
+
+
+async def _event_data(
+    response: httpx.Response, release: Callable[[], None], expiry: float
+) -> AsyncGenerator[str, None]:
+    """The data of each event; when it ends, in whatever way, the connection and the slot are free.
+
+    Being an async generator, it is closed by its event loop when a user drops it half-way.
+    """
+    text = _Text(response, expiry)
+    try:
+        async with aclosing(EventSource(cast("httpx.Response", text)).aiter_sse()) as source:
+            async for event in source:
+                text.claim()
+                yield event.data
+    finally:
+        with anyio.CancelScope(shield=True):
+            await response.aclose()
+        release()
+
+
+class Feed:
+    """The events of one open stream, as JSON objects.
+
+    Attributes:
+        attempts: How many requests it took to open it.
+    """
+
+    def __init__(
+        self,
+        response: httpx.Response,
+        release: Callable[[], None],
+        *,
+        started: float,
+        expiry: float,
+        explain: Explain,
+    ) -> None:
+        self.attempts = 1
+        self._status = response.status_code
+        self._headers = dict(response.headers.items())
+        self._source = _event_data(response, release, expiry)
+        self._started = started
+        self._time_allowed = expiry - started
+        self._explain = explain
+        self._peeked: events.Object | None = None
+
+    @property
+    def meta(self) -> Meta:
+        """How the call went, up to now."""
+        return Meta(self._status, self.attempts, time.monotonic() - self._started)
+
+    async def peek(self) -> None:
+        """Read the first event, while the request may still be sent again.
+
+        Raises:
+            Unusable: It is not JSON.
+            EventTooLargeError, OutOfTimeError, or one of TRANSPORT_ERRORS.
+        """
+        self._peeked = await self._pull()
+        if self._peeked is None:
+            raise httpx.RemoteProtocolError("the stream ended before its first event")
+
+    def refusal(self) -> APIError | None:
+        """The error that the first event is, if it is one."""
+        return self._error_in(self._peeked)
+
+    async def next(self) -> events.Object | None:
+        """The next event, or None at the end of the stream.
+
+        Raises:
+            MoondreamError: The stream broke, timed out, or reported an error.
+        """
+        event, self._peeked = self._peeked, None
+        if event is not None:
+            return event
+        try:
+            event = await self._pull()
+        except (OutOfTimeError, EventTooLargeError, Unusable, *TRANSPORT_ERRORS) as exc:
+            error = self._typed(exc)
+        else:
+            reported = self._error_in(event)
+            if reported is None:
+                return event
+            error = reported
+        await self.aclose()
+        raise error
+
+    async def finish(self) -> None:
+        """After the last event: read to the end of the body, so that the connection can be kept; not for long."""
+        with anyio.move_on_after(_DRAIN, shield=True):
+            try:
+                async for _ in self._source:
+                    pass
+            except (OutOfTimeError, EventTooLargeError, *TRANSPORT_ERRORS):
+                pass  # all that mattered has come; the connection is closed instead of kept
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close the connection, unless the answer was read to its end, and free the slot."""
+        with anyio.CancelScope(shield=True):
+            await self._source.aclose()
+
+    async def _pull(self) -> events.Object | None:
+        async for data in self._source:
+            event = events.parse(data)
+            if event is not None:
+                return event
+        return None
+
+    def _error_in(self, event: events.Object | None) -> APIError | None:
+        if event is None or "error" not in event:
+            return None
+        return errors.from_event(self._status, self._headers, event, now=time.time())
+
+    def _typed(self, exc: Exception) -> MoondreamError:
+        if isinstance(exc, OutOfTimeError):
+            return total_timeout(self._time_allowed, "Timeouts.total")
+        if isinstance(exc, (EventTooLargeError, Unusable)):
+            return MoondreamError(str(exc))
+        return self._explain(exc)[0]
+
+
+class SingleEvent(Feed):
+    """A stream of one, last event: the whole answer of a server that does not stream."""
+
+    def __init__(self, event: events.Object, *, status: int, started: float) -> None:
+        self.attempts = 1
+        self._status = status
+        self._started = started
+        self._peeked = {**event, "completed": True}
+
+    async def _pull(self) -> events.Object | None:
+        return None
+
+    async def finish(self) -> None:
+        """Nothing to do: the answer was read whole."""
+
+    async def aclose(self) -> None:
+        """Nothing to do: the answer was read whole."""

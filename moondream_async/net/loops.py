@@ -1,0 +1,42 @@
+"""One value for each running event loop, so that a client outlives any of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Generic, TypeVar
+from weakref import WeakKeyDictionary
+
+import anyio.lowlevel
+
+T = TypeVar("T")
+
+
+class LoopLocal(Generic[T]):
+    """Makes its value anew in each event loop (asyncio or trio) it is asked for in.
+
+    Sockets, locks and limiters belong to the loop they were made in; a client may be used in
+    several, one after the other (`asyncio.run` twice) or in threads.
+    """
+
+    def __init__(self, make: Callable[[], T]) -> None:
+        self._make = make
+        self._values: WeakKeyDictionary[object, T] = WeakKeyDictionary()
+
+    def get(self) -> T:
+        """The value of the running loop."""
+        loop = anyio.lowlevel.current_token().native_token
+        value = self._values.get(loop)
+        if value is None:
+            self._drop_dead_loops()
+            value = self._values[loop] = self._make()
+        return value
+
+    def pop(self) -> T | None:
+        """Forget and return the value of the running loop."""
+        return self._values.pop(anyio.lowlevel.current_token().native_token, None)
+
+    def _drop_dead_loops(self) -> None:
+        for loop in list(self._values):
+            is_closed = getattr(loop, "is_closed", None)
+            if is_closed is not None and is_closed():
+                self._values.pop(loop, None)

@@ -1,0 +1,295 @@
+"""One logical call: attempts, waits, timeouts and typed errors around `Session.send`."""
+
+from __future__ import annotations
+
+import itertools
+import random
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import nullcontext
+from typing import Any, TypeVar, cast
+
+import anyio
+import attrs
+import httpx
+
+from .._version import __version__
+from ..config import RetryPolicy, Server, Timeouts
+from ..errors import APIError, MoondreamError
+from ..types import Meta
+from ..wire import errors, responses
+from ..wire.retry import Failure, backoff, next_delay
+from . import failures
+from .feed import EventTooLargeError, Feed, OutOfTimeError, SingleEvent
+from .session import Session, Slot
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+_LARGEST_ANSWER = 64 * 1024 * 1024  # bytes; no answer of a skill comes near
+
+
+@attrs.frozen(eq=False)
+class _Request:
+    method: str
+    url: httpx.URL
+    headers: httpx.Headers
+    body: bytes
+
+
+@attrs.frozen(eq=False)
+class _Failed:
+    """An attempt that did not succeed: what to raise, and how a retry sees it (None: never again)."""
+
+    error: MoondreamError
+    failure: Failure | None
+    sent: float
+
+
+@attrs.frozen(eq=False)
+class _Answer:
+    status: int
+    data: Any
+
+
+class Sender:
+    """Sends the calls of one client.
+
+    Args:
+        session: Connections, slots and pace; shared with clones.
+        server: Base URL and key.
+        headers: Extra headers, names in lower case.
+        timeouts: Bounds of each attempt.
+        retry: When to try again.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        server: Server,
+        headers: dict[str, str],
+        timeouts: Timeouts,
+        retry: RetryPolicy,
+    ) -> None:
+        self.session = session
+        self._server = server
+        self._timeouts = timeouts
+        self._retry = retry
+        self._wire_timeouts = httpx.Timeout(
+            connect=timeouts.connect, read=timeouts.idle, write=timeouts.idle, pool=None
+        )
+        self._urls: dict[str, httpx.URL] = {}
+        self._skill_headers = self._headers(headers, "x-moondream-auth", "{key}", accept="application/json")
+        self._stream_headers = self._headers(headers, "x-moondream-auth", "{key}", accept="text/event-stream")
+        self._listing_headers = self._headers(headers, "authorization", "Bearer {key}", accept="application/json")
+
+    async def fetch(self, path: str, body: bytes, read: Callable[[Any, Meta], R]) -> R:
+        """POST a body and read the JSON answer into a result."""
+        return await self._fetch(self._request("POST", path, self._skill_headers, body), read)
+
+    async def get(self, path: str, read: Callable[[Any, Meta], R]) -> R:
+        """GET a path, with the key as a bearer token, and read the JSON answer into a result."""
+        return await self._fetch(self._request("GET", path, self._listing_headers, b""), read)
+
+    async def open_stream(self, path: str, body: bytes) -> Feed:
+        """POST a body and open the answer's stream of events, its first event read already."""
+        request = self._request("POST", path, self._stream_headers, body)
+        started = time.monotonic()
+        feed, attempts = await self._persist(lambda: self._try_stream(request, started), started)
+        feed.attempts = attempts
+        return feed
+
+    async def _fetch(self, request: _Request, read: Callable[[Any, Meta], R]) -> R:
+        started = time.monotonic()
+        answer, attempts = await self._persist(lambda: self._try_fetch(request), started)
+        meta = Meta(answer.status, attempts, time.monotonic() - started)
+        try:
+            return read(answer.data, meta)
+        except responses.Unusable as exc:
+            problem = str(exc)
+        error = errors.unreadable(answer.status, answer.data, problem)
+        error.attempts = attempts
+        raise error
+
+    async def _persist(self, once: Callable[[], Awaitable[T | _Failed]], started: float) -> tuple[T, int]:
+        """Try until it succeeds or the policy gives up; return the outcome and the attempts."""
+        deadline = self._retry.deadline
+        attempt = 0
+        with nullcontext() if deadline is None else anyio.move_on_after(deadline):
+            for attempt in itertools.count(1):
+                outcome = await once()
+                if not isinstance(outcome, _Failed):
+                    return outcome, attempt
+                delay = self._next_delay(outcome, attempt, time.monotonic() - started)
+                if delay is None:
+                    outcome.error.attempts = attempt
+                    raise outcome.error
+                await anyio.sleep(delay)
+        error = failures.total_timeout(deadline or 0, "RetryPolicy.deadline")
+        error.attempts = attempt
+        raise error
+
+    def _next_delay(self, failed: _Failed, attempt: int, elapsed: float) -> float | None:
+        if failed.failure is None:
+            return None
+        delay = next_delay(
+            self._retry,
+            failed.failure,
+            attempt=attempt,
+            elapsed=elapsed,
+            jitter=random.random(),  # noqa: S311
+        )
+        if failed.failure.status == 429:
+            hold = delay if delay is not None else backoff(self._retry, attempt)
+            self.session.pacer.pace.refused(time.monotonic(), started=failed.sent, delay=hold)
+        return delay
+
+    async def _try_fetch(self, request: _Request) -> _Answer | _Failed:
+        slot = self.session.slot()
+        await slot.acquire()
+        try:
+            sent = await self.session.pacer.turn()
+            with anyio.move_on_after(self._timeouts.total):
+                return await self._transfer(request, sent)
+        finally:
+            slot.release()
+        return self._out_of_time(sent)
+
+    async def _transfer(self, request: _Request, sent: float) -> _Answer | _Failed:
+        try:
+            response = await self._send(request)
+            body = await _read_all(response)
+        except failures.TRANSPORT_ERRORS as exc:
+            return self._broken(exc, sent)
+        return self._judge(response, body, sent)
+
+    async def _try_stream(self, request: _Request, started: float) -> Feed | _Failed:
+        slot = self.session.slot()
+        await slot.acquire()
+        outcome: Feed | _Failed | None = None
+        try:
+            sent = await self.session.pacer.turn()
+            expiry = self._expiry(sent, started)
+            with anyio.move_on_after(self._timeouts.total):
+                outcome = await self._open_feed(request, slot, sent, started, expiry)
+        finally:
+            if not isinstance(outcome, Feed) or isinstance(outcome, SingleEvent):
+                slot.release()
+        return outcome if outcome is not None else self._out_of_time(sent)
+
+    async def _open_feed(
+        self, request: _Request, slot: Slot, sent: float, started: float, expiry: float
+    ) -> Feed | _Failed:
+        try:
+            response = await self._send(request)
+            if not _is_stream(response):
+                return self._single_event(response, await _read_all(response), sent, started)
+            feed = Feed(response, slot.release, started=started, expiry=expiry, explain=self._explain)
+            await feed.peek()
+        except failures.TRANSPORT_ERRORS as exc:
+            return self._broken(exc, sent)
+        except (EventTooLargeError, responses.Unusable) as exc:
+            return _Failed(errors.unreadable(200, None, str(exc)), None, sent)
+        except OutOfTimeError:
+            return self._out_of_time(sent)
+        refusal = feed.refusal()
+        if refusal is None:
+            self.session.pacer.pace.succeeded()
+            return feed
+        await feed.aclose()
+        return self._refused(refusal, sent)
+
+    def _single_event(self, response: httpx.Response, body: bytes, sent: float, started: float) -> Feed | _Failed:
+        answer = self._judge(response, body, sent)
+        if isinstance(answer, _Failed):
+            return answer
+        data: Any = answer.data
+        if not isinstance(data, dict):
+            return _Failed(errors.unreadable(answer.status, answer.data, "it is not a JSON object"), None, sent)
+        event = cast("dict[str, Any]", data)
+        return SingleEvent(event, status=answer.status, started=started)
+
+    async def _send(self, request: _Request) -> httpx.Response:
+        return await self.session.send(request.method, request.url, request.headers, request.body, self._wire_timeouts)
+
+    def _judge(self, response: httpx.Response, body: bytes, sent: float) -> _Answer | _Failed:
+        status, headers, now = response.status_code, _lower(response.headers), time.time()
+        if not 200 <= status < 300:
+            error = errors.from_response(status, headers, self._without_key(body), now=now)
+            return self._refused(error, sent)
+        self.session.pacer.pace.succeeded()
+        try:
+            data = responses.decode(body)
+        except responses.Unusable as exc:
+            shown = self._without_key(body)[:4_000].decode("utf-8", "replace")
+            return _Failed(errors.unreadable(status, shown, str(exc)), None, sent)
+        error_inside = errors.from_success(status, headers, data, now=now)
+        return _Answer(status, data) if error_inside is None else self._refused(error_inside, sent)
+
+    def _refused(self, error: APIError, sent: float) -> _Failed:
+        return _Failed(error, Failure("status", errors.status_meant(error), error.retry_after), sent)
+
+    def _broken(self, exc: BaseException, sent: float) -> _Failed:
+        error, failure = self._explain(exc)
+        return _Failed(error, failure, sent)
+
+    def _explain(self, exc: BaseException) -> tuple[MoondreamError, Failure | None]:
+        return failures.explain(exc, base_url=self._server.base_url, timeouts=self._timeouts)
+
+    def _out_of_time(self, sent: float) -> _Failed:
+        return _Failed(failures.total_timeout(self._timeouts.total, "Timeouts.total"), Failure("timeout"), sent)
+
+    def _expiry(self, sent: float, started: float) -> float:
+        expiry = sent + self._timeouts.total
+        return expiry if self._retry.deadline is None else min(expiry, started + self._retry.deadline)
+
+    def _request(self, method: str, path: str, headers: httpx.Headers, body: bytes) -> _Request:
+        url = self._urls.get(path)
+        if url is None:
+            url = self._urls[path] = httpx.URL(f"{self._server.base_url}/{path}")
+        return _Request(method, url, headers, body)
+
+    def _headers(self, extra: dict[str, str], auth_name: str, auth: str, *, accept: str) -> httpx.Headers:
+        # Laid out once per client: merging headers for each call costs more than sending them.
+        url = httpx.URL(self._server.base_url)
+        headers = {
+            "Host": url.netloc.decode("ascii"),
+            "User-Agent": f"moondream-async/{__version__}",
+            "Accept": accept,
+            "Accept-Encoding": "identity",
+            "Content-Type": "application/json",
+        }
+        if self._server.key is not None:
+            headers[auth_name] = auth.format(key=self._server.key.reveal())
+        merged = httpx.Headers(headers)
+        merged.update(extra)
+        return merged
+
+    def _without_key(self, body: bytes) -> bytes:
+        key = self._server.key
+        return body if key is None else body.replace(key.reveal().encode("ascii"), b"***")
+
+
+def _is_stream(response: httpx.Response) -> bool:
+    content_type = response.headers.get("content-type", "")
+    return response.is_success and "text/event-stream" in content_type.lower()
+
+
+async def _read_all(response: httpx.Response) -> bytes:
+    try:
+        if "content-encoding" in response.headers:
+            return await response.aread()
+        chunks: list[bytes] = []
+        size = 0
+        async for chunk in cast("httpx.AsyncByteStream", response.stream):
+            chunks.append(chunk)
+            size += len(chunk)
+            if size > _LARGEST_ANSWER:
+                raise httpx.ReadError(f"the answer has more than {_LARGEST_ANSWER:,} bytes")
+        return b"".join(chunks)
+    finally:
+        await response.aclose()
+
+
+def _lower(headers: httpx.Headers) -> dict[str, str]:
+    return dict(headers.items())

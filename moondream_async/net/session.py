@@ -1,0 +1,113 @@
+"""What a client and its `with_options` clones share: connections, slots and pace."""
+
+from __future__ import annotations
+
+import urllib.request
+from urllib.parse import urlsplit
+
+import anyio
+import httpx
+
+from ..errors import ConfigurationError
+from .loops import LoopLocal
+from .pacer import Pacer
+from .transport import PooledTransport, shared_ssl_context
+
+HttpClient = httpx.AsyncClient | httpx.AsyncBaseTransport
+
+
+class Slot:
+    """The right to have one request in flight; given up once, from wherever the request ends."""
+
+    def __init__(self, limiter: anyio.CapacityLimiter) -> None:
+        self._limiter = limiter
+        self._held = False
+
+    async def acquire(self) -> None:
+        """Wait for a free slot; in the order of asking, however many wait."""
+        try:
+            self._limiter.acquire_on_behalf_of_nowait(self)  # saves a turn of the loop
+        except anyio.WouldBlock:
+            await self._limiter.acquire_on_behalf_of(self)
+        self._held = True
+
+    def release(self) -> None:
+        """Give the slot back; further calls do nothing."""
+        if self._held:
+            self._held = False
+            self._limiter.release_on_behalf_of(self)
+
+
+class Session:
+    """Opens exchanges for any number of clients.
+
+    Args:
+        base_url: Decides whether a proxy of the environment applies.
+        max_connections: How many requests may be in flight at once, in one event loop.
+        rate_limit: Requests per second, or None to adapt to the server.
+        http_client: The user's own httpx client or transport; never closed here.
+    """
+
+    def __init__(
+        self,
+        *,
+        base_url: str,
+        max_connections: int,
+        rate_limit: float | None,
+        http_client: HttpClient | None,
+    ) -> None:
+        if http_client is not None and not isinstance(http_client, (httpx.AsyncClient, httpx.AsyncBaseTransport)):
+            raise ConfigurationError(
+                "http_client must be an httpx.AsyncClient or an httpx.AsyncBaseTransport, "
+                f"not {type(http_client).__name__}."
+            )
+        self.closed = False
+        self.pacer = Pacer(rate_limit)
+        self._limiters = LoopLocal(lambda: anyio.CapacityLimiter(max_connections))
+        self._borrowed = http_client is not None
+        if http_client is None:
+            http_client = _stock_client(max_connections) if _proxied(base_url) else PooledTransport()
+        self._http = http_client
+
+    def slot(self) -> Slot:
+        """A slot of the running loop, not yet acquired."""
+        if self.closed:
+            raise ConfigurationError("This client is closed; make a new one.")
+        return Slot(self._limiters.get())
+
+    async def send(
+        self, method: str, url: httpx.URL, headers: httpx.Headers, body: bytes, timeout: httpx.Timeout
+    ) -> httpx.Response:
+        """Send one request; the answer's body is not read yet. Redirects are not followed."""
+        if isinstance(self._http, httpx.AsyncClient):
+            request = self._http.build_request(method, url, headers=headers, content=body, timeout=timeout)
+            return await self._http.send(request, stream=True, follow_redirects=False)
+        headers = headers.copy()
+        headers["Content-Length"] = str(len(body))
+        request = httpx.Request(
+            method,
+            url,
+            headers=headers,
+            stream=httpx.ByteStream(body),
+            extensions={"timeout": timeout.as_dict()},
+        )
+        return await self._http.handle_async_request(request)
+
+    async def aclose(self) -> None:
+        """Close what this session opened; further requests are refused."""
+        self.closed = True
+        if not self._borrowed:
+            await self._http.aclose()
+
+
+def _proxied(base_url: str) -> bool:
+    parts = urlsplit(base_url)
+    proxies = urllib.request.getproxies()
+    if not (parts.scheme in proxies or "all" in proxies):
+        return False
+    return not urllib.request.proxy_bypass(parts.netloc)
+
+
+def _stock_client(max_connections: int) -> httpx.AsyncClient:
+    limits = httpx.Limits(max_connections=max_connections, max_keepalive_connections=max_connections)
+    return httpx.AsyncClient(limits=limits, verify=shared_ssl_context(), trust_env=True)

@@ -1,0 +1,1 @@
+"""The wire, without I/O: request bodies, answers, errors, stream events, retry and pace decisions."""

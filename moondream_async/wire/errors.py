@@ -1,0 +1,174 @@
+"""Error answers -> typed errors: every envelope of moondream-api.md 1.5 and station-api.md."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Any, cast
+
+from .. import errors
+from ..errors import APIError
+from .retry import parse_retry_after
+
+_CLASSES: dict[int, type[APIError]] = {
+    400: errors.BadRequestError,
+    401: errors.AuthenticationError,
+    403: errors.PermissionDeniedError,
+    404: errors.NotFoundError,
+    409: errors.ConflictError,
+    413: errors.PayloadTooLargeError,
+    422: errors.UnprocessableEntityError,
+    429: errors.RateLimitError,
+}
+_LONGEST_MESSAGE = 500
+_LONGEST_BODY = 4_000
+
+
+def from_response(status: int, headers: Mapping[str, str], body: bytes, *, now: float) -> APIError:
+    """The typed error of an answer whose status is not 2xx.
+
+    Args:
+        status: The HTTP status.
+        headers: The answer's headers, names in lower case.
+        body: The answer's body: JSON in any known envelope, plain text, or a gateway's HTML page.
+        now: The time of day, as `time.time()`, to read a `Retry-After` date against.
+    """
+    data = _decode(body)
+    message = _message(data) or _status_words(status, headers)
+    return _error(status, status, message, data, headers, now)
+
+
+def from_success(status: int, headers: Mapping[str, str], data: Any, *, now: float) -> APIError | None:
+    """The typed error inside an answer with a 2xx status, or None if it is none.
+
+    Moondream Station answers most failures with 200 and `{"error": ...}`.
+    """
+    if not isinstance(data, dict):
+        return None
+    body = cast("dict[str, Any]", data)
+    if not body.get("error"):
+        return None
+    message = _message(body) or "The server reported an error."
+    return _error(status, meant_status(body), message, body, headers, now)
+
+
+def from_event(status: int, headers: Mapping[str, str], event: Mapping[str, Any], *, now: float) -> APIError | None:
+    """The typed error that a stream event is, or None. The request was accepted, so the server failed."""
+    return from_success(status, headers, {"status": "error", **event}, now=now)
+
+
+def meant_status(body: Mapping[str, Any]) -> int:
+    """The HTTP status that a Station error with status 200 stands for."""
+    by_word = {"rejected": 429, "timeout": 504, "error": 500}
+    word = body.get("status")
+    if isinstance(word, str) and word in by_word:
+        return by_word[word]
+    message = _message(body) or ""
+    if re.search(r"\bnot (available|found)\b", message, re.IGNORECASE):
+        return 404
+    return 400
+
+
+def status_meant(error: APIError) -> int:
+    """The status a retry goes by: the error's own, or the one that a Station error with 200 stands for."""
+    if error.status >= 300:
+        return error.status
+    body: Any = error.body
+    return meant_status(cast("dict[str, Any]", body)) if isinstance(body, dict) else error.status
+
+
+def unreadable(status: int, body: Any, problem: str) -> APIError:
+    """The error for a 2xx answer that is not what the skill answers with."""
+    return APIError(
+        f"The server's answer cannot be used: {problem}. Is the base URL that of a Moondream server?",
+        status=status,
+        body=body,
+    )
+
+
+def _error(status: int, meaning: int, message: str, data: Any, headers: Mapping[str, str], now: float) -> APIError:
+    kind = errors.ServerError if meaning >= 500 else _CLASSES.get(meaning, APIError)
+    details = _envelope(data)
+    return kind(
+        message,
+        status=status,
+        type=_word(details, "type"),
+        code=_word(details, "code"),
+        param=_word(details, "param"),
+        request_id=_request_id(data, headers),
+        retry_after=parse_retry_after(headers, now=now),
+        body=data,
+    )
+
+
+def _decode(body: bytes) -> Any:
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError):
+        return body[:_LONGEST_BODY].decode("utf-8", "replace")
+
+
+def _envelope(data: Any) -> dict[str, Any]:
+    if isinstance(data, dict):
+        inner = cast("dict[str, Any]", data).get("error")
+        return cast("dict[str, Any]", inner if isinstance(inner, dict) else data)
+    return {}
+
+
+def _message(data: Any) -> str | None:
+    if isinstance(data, dict):
+        found = _message_of_object(cast("dict[str, Any]", data))
+    elif isinstance(data, str):
+        found = _message_of_text(data)
+    else:
+        found = None
+    return found[:_LONGEST_MESSAGE] if found else None
+
+
+def _message_of_object(data: dict[str, Any]) -> str | None:
+    error, detail = data.get("error"), data.get("detail")
+    if isinstance(error, dict):
+        inner = cast("dict[str, Any]", error)
+        return _word(inner, "message") or _word(inner, "code") or _word(inner, "type")
+    if isinstance(error, str) and error:
+        return f"{error}: {detail}" if isinstance(detail, str) and detail else error
+    if isinstance(detail, list):
+        return "; ".join(_validation_item(item) for item in cast("list[Any]", detail))
+    return _word(data, "detail") or _word(data, "message")
+
+
+def _validation_item(item: Any) -> str:
+    if not isinstance(item, dict):
+        return str(item)
+    entry = cast("dict[str, Any]", item)
+    where = ".".join(str(part) for part in entry.get("loc") or ())
+    return f"{where}: {entry.get('msg')}" if where else str(entry.get("msg"))
+
+
+def _message_of_text(text: str) -> str | None:
+    title = re.search(r"<title[^>]*>(.*?)</title>", text, re.IGNORECASE | re.DOTALL)
+    if title:
+        return " ".join(title.group(1).split())
+    if "<html" in text.lower() or text.lstrip().startswith("<!"):
+        return None
+    return " ".join(text.split()) or None
+
+
+def _status_words(status: int, headers: Mapping[str, str]) -> str:
+    if 300 <= status < 400:
+        where = headers.get("location", "another address")
+        return f"The server redirects to {where}; the client does not follow, so that the key stays. Check base_url."
+    return f"The server answered with status {status} and no message."
+
+
+def _word(data: Mapping[str, Any], name: str) -> str | None:
+    value = data.get(name)
+    if isinstance(value, str) and value:
+        return value
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def _request_id(data: Any, headers: Mapping[str, str]) -> str | None:
+    body = cast("dict[str, Any]", data) if isinstance(data, dict) else {}
+    return _word(body, "request_id") or _word(_envelope(data), "request_id") or headers.get("x-request-id")

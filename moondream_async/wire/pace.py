@@ -1,0 +1,79 @@
+"""How fast to start requests: an explicit rate, or one learnt from the server's 429s.
+
+Pure arithmetic on the times it is given; `net.pacer` does the waiting.
+"""
+
+from __future__ import annotations
+
+_LOWEST_RATE = 0.2  # requests/s; below this a run would look dead
+_FREE_ABOVE = 1000.0  # requests/s; no server limits there, so the limit is dropped
+_DECREASE = 0.9  # of the rate, at a 429
+_INCREASE = 0.02  # requests/s more, at each success: about 2 % a second at any rate
+
+
+class Pace:
+    """When the next request may start, among all requests that share a limit.
+
+    With an explicit limit, starts are spread evenly and never faster. Without one there is no
+    limit until the first 429; from then on the rate is what the server was seen to accept, is
+    cut after each further 429, and grows a little with every success. After a 429 nobody
+    starts until the time the server asked for has passed.
+
+    An epoch is the time between two changes of rate; a 429 of a request that started in an
+    earlier epoch says nothing about the present rate.
+
+    Args:
+        limit: Requests per second, or None to adapt.
+    """
+
+    def __init__(self, limit: float | None = None) -> None:
+        self.limit = limit
+        self.rate = limit
+        self._gate = 0.0
+        self._next = 0.0
+        self._epoch = 0.0
+        self._epoch_rate = limit
+        self._started = 0
+        self._refused = 0
+
+    @property
+    def free(self) -> bool:
+        """Whether nothing holds requests back, now or later."""
+        return self.rate is None and not self._refused
+
+    def wait(self, now: float) -> float:
+        """Seconds until a request may start; 0 means now."""
+        return max(0.0, self._gate - now, self._next - now)
+
+    def start(self, now: float) -> None:
+        """Note that a request starts; to be called when `wait` says 0."""
+        if self._refused or not self._started:
+            self._epoch, self._epoch_rate, self._started, self._refused = now, self.rate, 0, 0
+        self._started += 1
+        if self.rate is not None:
+            # A late wake-up is made good, by no more than one request.
+            step = 1 / self.rate
+            self._next = max(self._next + step, now)
+
+    def refused(self, now: float, *, started: float, delay: float) -> None:
+        """Note a 429 of a request that started at `started`; nobody starts for `delay` seconds."""
+        self._gate = max(self._gate, now + delay)
+        if self.limit is not None or started < self._epoch:
+            return
+        self._refused += 1
+        self.rate = max(_LOWEST_RATE, self._sustainable(now))
+        self._next = max(self._next, self._gate)
+
+    def succeeded(self) -> None:
+        """Note an answer that was not a 429."""
+        if self.limit is None and self.rate is not None and not self._refused:
+            self.rate += _INCREASE
+            if self.rate > _FREE_ABOVE:
+                self.rate = None
+
+    def _sustainable(self, now: float) -> float:
+        accepted = (self._started - self._refused) / max(1.0, now - self._epoch)
+        if self._epoch_rate is None:
+            return accepted
+        far_off = self._started >= 4 and self._refused * 2 > self._started
+        return min(accepted, self._epoch_rate) if far_off else self._epoch_rate * _DECREASE

@@ -1,0 +1,187 @@
+"""Request bodies: checked arguments in, JSON bytes out (reference: moondream-api.md 1.2)."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from numbers import Real
+from typing import Any, SupportsFloat, cast, get_args
+
+from ..config import Length, SamplingSettings, SpatialRef, check_model
+from ..errors import ConfigurationError
+from ..types import BoundingBox, Point
+
+AnyRef = SpatialRef | BoundingBox | Point
+
+
+def query(
+    *,
+    image: bytes | None,
+    question: str | None,
+    stream: bool,
+    settings: SamplingSettings | None,
+    reasoning: bool | None,
+    spatial_refs: Sequence[AnyRef] | None,
+    model: str | None,
+) -> bytes:
+    """The body of `/query`; without an image it is a question about text alone."""
+    if spatial_refs is not None and image is None:
+        raise ConfigurationError("spatial_refs point into an image, and no image was given.")
+    fields: dict[str, Any] = {"question": _text("question", question), "stream": _flag("stream", stream)}
+    if reasoning is not None:
+        fields["reasoning"] = _flag("reasoning", reasoning)
+    return _body(image, fields, settings=settings, spatial_refs=spatial_refs, model=model)
+
+
+def caption(
+    *, image: bytes, length: Length, stream: bool, settings: SamplingSettings | None, model: str | None
+) -> bytes:
+    """The body of `/caption`."""
+    if length not in get_args(Length):
+        raise ConfigurationError(f"length must be 'short', 'normal' or 'long', not {length!r}.")
+    fields = {"length": length, "stream": _flag("stream", stream)}
+    return _body(image, fields, settings=settings, model=model)
+
+
+def detect(*, image: bytes, object: str, settings: SamplingSettings | None, model: str | None) -> bytes:
+    """The body of `/detect`."""
+    return _body(image, {"object": _text("object", object)}, settings=settings, model=model)
+
+
+def point(
+    *,
+    image: bytes,
+    object: str,
+    settings: SamplingSettings | None,
+    spatial_refs: Sequence[AnyRef] | None,
+    model: str | None,
+) -> bytes:
+    """The body of `/point`."""
+    fields = {"object": _text("object", object)}
+    return _body(image, fields, settings=settings, spatial_refs=spatial_refs, model=model)
+
+
+def segment(
+    *,
+    image: bytes,
+    object: str,
+    spatial_refs: Sequence[AnyRef] | None,
+    stream: bool,
+    settings: SamplingSettings | None,
+    model: str | None,
+) -> bytes:
+    """The body of `/segment`."""
+    fields = {"object": _text("object", object), "stream": _flag("stream", stream)}
+    return _body(image, fields, settings=settings, spatial_refs=spatial_refs, model=model)
+
+
+def _body(
+    image: bytes | None,
+    fields: dict[str, Any],
+    *,
+    settings: SamplingSettings | None = None,
+    spatial_refs: Sequence[AnyRef] | None = None,
+    model: str | None = None,
+) -> bytes:
+    if settings is not None:
+        fields["settings"] = _settings(settings)
+    if spatial_refs is not None:
+        fields["spatial_refs"] = _refs(spatial_refs)
+    if (name := check_model(model)) is not None:
+        fields["model"] = name
+    try:
+        small = json.dumps(fields, allow_nan=False).encode("ascii")
+    except (TypeError, ValueError, RecursionError) as exc:
+        raise ConfigurationError(f"settings must hold plain JSON values: {exc}") from None
+    if image is None:
+        return small
+    # The base64 alphabet needs no JSON escaping, so the image's bytes are joined in once, as they are.
+    return b"".join((b'{"image_url":"', image, b'",', small[1:]))
+
+
+def _text(name: str, value: object) -> str:
+    if not isinstance(value, str):
+        raise ConfigurationError(f"{name} must be a str, not {type(value).__name__}.")
+    if not value.strip():
+        raise ConfigurationError(f"{name} must not be empty.")
+    return value
+
+
+def _flag(name: str, value: object) -> bool:
+    # Servers refuse 0/1 and take "false" for true: only real booleans are sent.
+    if not isinstance(value, bool):
+        raise ConfigurationError(f"{name} must be True or False, not {value!r}.")
+    return value
+
+
+def _settings(settings: object) -> dict[str, Any]:
+    if not isinstance(settings, Mapping):
+        raise ConfigurationError(f"settings must be a dict, not {type(settings).__name__}.")
+    checked: dict[str, Any] = {}
+    for name, value in cast("Mapping[object, object]", settings).items():
+        if not isinstance(name, str):
+            raise ConfigurationError(f"settings keys must be str, not {name!r}.")
+        if name in ("max_tokens", "max_objects"):
+            checked[name] = _whole(name, value)
+        elif name == "temperature":
+            checked[name] = _number(name, value, low=0, high=math.inf)
+        elif name == "top_p":
+            checked[name] = _number(name, value, low=0, high=1)
+            if checked[name] == 0:
+                raise ConfigurationError("settings['top_p'] must be above 0.")
+        else:
+            checked[name] = value
+    return checked
+
+
+def _whole(name: str, value: object) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise ConfigurationError(f"settings[{name!r}] must be a whole number of at least 1, not {value!r}.")
+    return value
+
+
+def _number(name: str, value: object, *, low: float, high: float) -> float:
+    number = real(value)
+    if number is None or not low <= number <= high:
+        limits = f"from {low} to {high}" if high < math.inf else f"of at least {low}"
+        raise ConfigurationError(f"settings[{name!r}] must be a number {limits}, not {value!r}.")
+    return number
+
+
+def real(value: object) -> float | None:
+    """The finite number that a value is (numpy's numbers too), or None; True and False are no numbers."""
+    if not isinstance(value, Real) or isinstance(value, bool):
+        return None
+    number = float(cast("SupportsFloat", value))
+    return number if math.isfinite(number) else None
+
+
+def _refs(refs: object) -> list[list[float]]:
+    if isinstance(refs, (str, bytes, Mapping, BoundingBox, Point)) or not isinstance(refs, Iterable):
+        raise ConfigurationError("spatial_refs must be a list of points [x, y] and boxes [x1, y1, x2, y2].")
+    return [_ref(index, ref) for index, ref in enumerate(cast("Iterable[object]", refs))]
+
+
+def _ref(index: int, ref: object) -> list[float]:
+    if isinstance(ref, (BoundingBox, Point)):
+        values: list[object] = ref.values()
+    elif isinstance(ref, Iterable) and not isinstance(ref, (str, bytes, Mapping)):
+        values = list(cast("Iterable[object]", ref))
+    else:
+        values = []
+    if len(values) not in (2, 4):
+        raise ConfigurationError(f"spatial_refs[{index}] must hold 2 (point) or 4 (box) values, not {ref!r}.")
+    numbers = [_coordinate(index, value) for value in values]
+    if len(numbers) == 4 and (numbers[0] > numbers[2] or numbers[1] > numbers[3]):
+        raise ConfigurationError(f"spatial_refs[{index}] must be [x_min, y_min, x_max, y_max], not {numbers}.")
+    return numbers
+
+
+def _coordinate(index: int, value: object) -> float:
+    number = real(value)
+    if number is None or not 0 <= number <= 1:
+        raise ConfigurationError(
+            f"spatial_refs[{index}] must hold numbers from 0 to 1 (parts of the width and height), not {value!r}."
+        )
+    return number

@@ -1,0 +1,196 @@
+"""Answers -> results: every field of moondream-api.md 1.3, unknown ones kept in `extra`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar, cast
+
+from ..types import (
+    BoundingBox,
+    CaptionResult,
+    DetectResult,
+    Grounding,
+    Meta,
+    Metrics,
+    Model,
+    Point,
+    PointResult,
+    QueryResult,
+    Reasoning,
+    SegmentResult,
+)
+
+Object = dict[str, Any]
+T = TypeVar("T")
+
+
+class Unusable(ValueError):
+    """The answer is not of the shape the skill answers with; the text says what is wrong."""
+
+
+def decode(body: str | bytes) -> Any:
+    """Read a JSON body.
+
+    Raises:
+        Unusable: It is not JSON.
+    """
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError):
+        raise Unusable("it is not JSON") from None
+
+
+def query(data: Any, meta: Meta) -> QueryResult:
+    """Read the answer of `/query`."""
+    fields, rest = _split(data, "answer", "reasoning")
+    answer, thoughts = _string(fields, "answer"), fields.get("reasoning")
+    return QueryResult(answer=answer, reasoning=reasoning(thoughts), meta=meta, **_common(fields, rest))
+
+
+def caption(data: Any, meta: Meta) -> CaptionResult:
+    """Read the answer of `/caption`."""
+    fields, rest = _split(data, "caption")
+    return CaptionResult(caption=_string(fields, "caption"), meta=meta, **_common(fields, rest))
+
+
+def detect(data: Any, meta: Meta) -> DetectResult:
+    """Read the answer of `/detect`."""
+    fields, rest = _split(data, "objects")
+    return DetectResult(objects=_each(fields, "objects", box), meta=meta, **_common(fields, rest))
+
+
+def point(data: Any, meta: Meta) -> PointResult:
+    """Read the answer of `/point`."""
+    fields, rest = _split(data, "points", "count")
+    points, count = _each(fields, "points", position), fields.get("count")
+    return PointResult(
+        points=points, count=count if isinstance(count, int) else None, meta=meta, **_common(fields, rest)
+    )
+
+
+def segment(data: Any, meta: Meta) -> SegmentResult:
+    """Read the answer of `/segment`."""
+    fields, rest = _split(data, "path", "bbox", "parse_error")
+    found, note = fields.get("bbox"), fields.get("parse_error")
+    return SegmentResult(
+        path=_string(fields, "path"),
+        bbox=None if found is None else box(found),
+        parse_error=None if note is None else str(note),
+        meta=meta,
+        **_common(fields, rest),
+    )
+
+
+def models(data: Any) -> list[Model]:
+    """Read the answer of `GET /models`, in OpenAI's shape (`data`) or Station's (`models`)."""
+    listing = _object(data)
+    entries = listing.get("data", listing.get("models"))
+    if not isinstance(entries, list):
+        raise Unusable("it has no list 'data' or 'models'")
+    return [_model(_object(entry)) for entry in cast("list[Any]", entries)]
+
+
+def box(data: Any) -> BoundingBox:
+    """Read one box."""
+    edges = _object(data)
+    return BoundingBox(*(_number(edges, name) for name in ("x_min", "y_min", "x_max", "y_max")))
+
+
+def position(data: Any) -> Point:
+    """Read one point."""
+    at = _object(data)
+    return Point(_number(at, "x"), _number(at, "y"))
+
+
+def reasoning(data: Any) -> Reasoning | None:
+    """Read `reasoning`: an object with text and grounding, or bare text."""
+    if data is None:
+        return None
+    if isinstance(data, str):
+        return Reasoning(text=data)
+    fields = _object(data)
+    spans = cast("list[Any]", fields.get("grounding") or [])
+    return Reasoning(text=_string(fields, "text"), grounding=tuple(_grounding(_object(span)) for span in spans))
+
+
+def metrics(fields: Mapping[str, Any]) -> Metrics | None:
+    """Read `metrics`, or the token count of Station's `_stats`."""
+    given = fields.get("metrics")
+    if isinstance(given, dict):
+        known = cast("Object", given)
+        return Metrics(**{name: known.get(name) for name in _METRICS})
+    stats = fields.get("_stats", fields.get("stats"))
+    if isinstance(stats, dict):
+        return Metrics(output_tokens=cast("Object", stats).get("tokens"))
+    return None
+
+
+_METRICS = ("input_tokens", "output_tokens", "prefill_time_ms", "decode_time_ms", "ttft_ms", "cached_tokens")
+_COMMON = frozenset({"request_id", "finish_reason", "metrics"})
+
+
+def _split(data: Any, *names: str) -> tuple[Object, Object]:
+    fields = _object(data)
+    rest = {name: value for name, value in fields.items() if name not in names and name not in _COMMON}
+    return fields, rest
+
+
+def _common(fields: Object, rest: Object) -> dict[str, Any]:
+    return {
+        "request_id": _optional_string(fields, "request_id"),
+        "finish_reason": _optional_string(fields, "finish_reason"),
+        "metrics": metrics(fields),
+        "extra": rest,
+    }
+
+
+def _model(entry: Object) -> Model:
+    rest = {name: value for name, value in entry.items() if name not in ("id", "name", "description")}
+    return Model(
+        id=_string(entry, "id"),
+        name=_optional_string(entry, "name"),
+        description=_optional_string(entry, "description"),
+        extra=rest,
+    )
+
+
+def _grounding(span: Object) -> Grounding:
+    points = cast("list[Any]", span.get("points") or [])
+    return Grounding(
+        start_idx=int(_number(span, "start_idx")),
+        end_idx=int(_number(span, "end_idx")),
+        points=tuple((float(x), float(y)) for x, y in points),
+    )
+
+
+def _object(data: Any) -> Object:
+    if not isinstance(data, dict):
+        raise Unusable(f"there is {type(data).__name__} where an object should be")
+    return cast("Object", data)
+
+
+def _string(fields: Object, name: str) -> str:
+    value = fields.get(name)
+    if not isinstance(value, str):
+        raise Unusable(f"it has no text '{name}'")
+    return value
+
+
+def _optional_string(fields: Object, name: str) -> str | None:
+    value = fields.get(name)
+    return None if value is None else str(value)
+
+
+def _number(fields: Object, name: str) -> float:
+    value = fields.get(name)
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        raise Unusable(f"it has no number '{name}'")
+    return float(value)
+
+
+def _each(fields: Object, name: str, read: Callable[[Any], T]) -> tuple[T, ...]:
+    items = fields.get(name)
+    if not isinstance(items, list):
+        raise Unusable(f"it has no list '{name}'")
+    return tuple(read(item) for item in cast("list[Any]", items))
