@@ -1,0 +1,224 @@
+"""Answers as they are written, for blocking code: the streams of `Client`, and what it stands on."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import warnings
+from collections.abc import Awaitable, Callable, Iterator
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Self, TypeVar, cast
+
+from .errors import MoondreamError
+from .streams import AsyncSegmentStream, AsyncStream, AsyncTextStream
+from .types import SegmentResult, SegmentUpdate
+
+if TYPE_CHECKING:
+    from .net.portal import Portal
+
+P = ParamSpec("P")
+T = TypeVar("T")
+Piece = TypeVar("Piece")
+R = TypeVar("R")
+
+_READ_AHEAD = 256  # pieces that may wait for the consumer before the stream is left alone
+
+
+class _Pump(Generic[Piece]):
+    """Carries pieces from the background loop to the consumer's thread.
+
+    A queue costs a tenth of a call into the loop for each piece.
+    """
+
+    def __init__(self, stream: AsyncStream[Piece, Any]) -> None:
+        self.pieces: queue.SimpleQueue[Piece | MoondreamError | None] = queue.SimpleQueue()
+        self.done = threading.Event()
+        self.paused = False
+        self._stream = stream
+        self._resume: Any = None
+
+    async def run(self) -> None:
+        import anyio
+
+        try:
+            async for piece in self._stream:
+                self.pieces.put(piece)
+                if self.pieces.qsize() >= _READ_AHEAD:
+                    self._resume = anyio.Event()
+                    self.paused = True
+                    await self._resume.wait()
+        except MoondreamError as exc:
+            self.pieces.put(exc.with_traceback(None))
+        finally:
+            with anyio.CancelScope(shield=True):
+                await self._stream.aclose()
+            self.pieces.put(None)
+            self.done.set()
+
+    def resume(self) -> None:
+        """Go on reading; called in the loop."""
+        self.paused = False
+        self._resume.set()
+
+
+class SyncStream(Generic[Piece, R]):
+    """What text and segment streams share; iterate it once, with `for`, from one thread at a time.
+
+    `with` closes it however the block is left. A stream that is iterated to its end needs
+    no closing; one that is dropped half-way warns (`ResourceWarning`).
+    """
+
+    def __init__(self, portal: Portal, stream: AsyncStream[Piece, R]) -> None:
+        self._portal = portal
+        self._stream = stream
+        self._pump = _Pump(stream)
+        self._ended = False
+        self._error: MoondreamError | None = None
+        self._seen: list[Piece] = []
+        self._task = portal.start(self._pump.run)
+
+    @property
+    def text(self) -> str:
+        """What has come so far: the text, or a segment stream's path."""
+        return self._join(self._seen)
+
+    def __iter__(self) -> Iterator[Piece]:
+        return self
+
+    def __next__(self) -> Piece:
+        """The next piece.
+
+        Raises:
+            StreamInterruptedError: The stream ended before its final event; `.partial` has what came.
+            APITimeoutError: Nothing came for `Timeouts.idle`, or `Timeouts.total` ran out; `.text` has what came.
+        """
+        if self._error is not None:
+            raise self._error.with_traceback(None)
+        if self._ended:
+            raise StopIteration
+        try:
+            piece = self._pump.pieces.get()
+        except BaseException:  # Ctrl-C: stop the work, too
+            self.close()
+            raise
+        if piece is None:
+            self._ended = True
+            raise StopIteration
+        if isinstance(piece, MoondreamError):
+            self._ended, self._error = True, piece
+            raise piece
+        if self._pump.paused and self._pump.pieces.qsize() < _READ_AHEAD // 2:
+            self._portal.soon(self._pump.resume)
+            self._pump.paused = False
+        self._seen.append(piece)
+        return piece
+
+    def result(self) -> R:
+        """Read to the end and return the typed result: whole text, metrics, finish reason, request id.
+
+        Raises:
+            StreamInterruptedError: The stream was cut off, or closed before its end.
+            APITimeoutError: As in iteration.
+        """
+        for _ in self:
+            pass
+        return self._portal.call(self._stream.result)
+
+    def close(self) -> None:
+        """Stop the stream and free its connection; safe to call at any time, and again."""
+        self._ended = True
+        if not self._pump.done.is_set():
+            self._task.cancel()
+            self._pump.done.wait(1.0)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        if getattr(self, "_ended", True):
+            return
+        self._task.cancel()
+        warnings.warn(
+            f"{type(self).__name__} was dropped before its end; use `with`, or call close().",
+            ResourceWarning,
+            stacklevel=2,
+            source=self,
+        )
+
+    @staticmethod
+    def _join(pieces: list[Piece]) -> str:
+        raise NotImplementedError
+
+
+class TextStream(SyncStream[str, R]):
+    """The text of a query or caption, piece by piece.
+
+    ```python
+    with client.caption("photo.jpg", stream=True) as stream:
+        for piece in stream:
+            print(piece, end="", flush=True)
+    result = stream.result()  # CaptionResult
+    ```
+
+    `s["answer"]`, `s["caption"]`, `s["chunk"]`, `s.answer` and `s.caption` are the stream itself,
+    so that code written for the official client's dicts of generators runs unchanged.
+    """
+
+    def __getitem__(self, name: str) -> Self:
+        if name not in ("answer", "caption", "chunk"):
+            raise KeyError(name)
+        return self
+
+    @property
+    def answer(self) -> Self:
+        """The stream itself."""
+        return self
+
+    @property
+    def caption(self) -> Self:
+        """The stream itself."""
+        return self
+
+    @staticmethod
+    def _join(pieces: list[str]) -> str:
+        return "".join(pieces)
+
+
+class SegmentStream(SyncStream[SegmentUpdate, SegmentResult]):
+    """The steps of a segmentation: the box at once, the coarse path in chunks, the refined path and box.
+
+    Each update reads like a dict: `"bbox" in u`, `u.get("completed")`, `u["chunk"]`, `u["path"]`.
+    """
+
+    @staticmethod
+    def _join(pieces: list[SegmentUpdate]) -> str:
+        if pieces and pieces[-1].path is not None:
+            return pieces[-1].path
+        return "".join(update.chunk or "" for update in pieces)
+
+
+class Facade:
+    """What the generated `Client` stands on: its way into the background loop."""
+
+    _portal: Portal
+
+    def _open_portal(self) -> None:
+        from .net.portal import Portal
+
+        self._portal = Portal()
+
+    def _run(self, func: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs) -> T:
+        return self._portal.call(func, *args, **kwargs)
+
+    def _text(self, answer: T | AsyncTextStream[T]) -> T | TextStream[T]:
+        if isinstance(answer, AsyncTextStream):
+            return TextStream(self._portal, cast("AsyncTextStream[T]", answer))
+        return answer
+
+    def _outline(self, answer: SegmentResult | AsyncSegmentStream) -> SegmentResult | SegmentStream:
+        return SegmentStream(self._portal, answer) if isinstance(answer, AsyncSegmentStream) else answer
