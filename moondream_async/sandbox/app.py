@@ -1,0 +1,256 @@
+"""The routes: Moondream Cloud's wire, answered from pixels."""
+
+from __future__ import annotations
+
+import datetime
+import functools
+import hmac
+import re
+import secrets
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any, Protocol
+
+import anyio
+import anyio.to_thread
+import attrs
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+from . import events, reading, skills
+from .events import Event
+from .faults import Burst, Faults, RateLimit, from_headers
+from .reading import Fields, Refusal
+
+NOTICE = "stand-in computed from pixels, not a model"
+MODELS = ("moondream3.1-9B-A2B", "moondream3-preview")
+
+_IMAGE_TOKENS = 729
+_LARGEST_BODY = 24 * 1024 * 1024
+_ERROR_TYPES = {
+    401: ("authentication_error", "invalid_api_key", "Invalid API key"),
+    403: ("permission_error", "forbidden", "This key may not do that"),
+    404: ("not_found_error", "not_found", "Not found"),
+    413: ("invalid_request_error", "image_too_large", "Image size exceeds limits"),
+    422: ("invalid_request_error", "unprocessable", "The request cannot be processed"),
+    429: ("rate_limit_error", "rate_limit_exceeded", "Rate limit exceeded"),
+    500: ("server_error", "internal_error", "Inference failed"),
+    503: ("server_error", "engine_not_ready", "Engine is not ready"),
+}
+
+
+@attrs.frozen
+class Done:
+    """A skill's work on one request.
+
+    Attributes:
+        field: The wire field of the answer.
+        value: The answer.
+        tokens: How many tokens it is counted as.
+        finish_reason: `stop`, or `length` when the token budget cut it.
+        more: Further fields of the answer.
+        found: The outline, of a segmentation.
+    """
+
+    field: str
+    value: Any
+    tokens: int
+    finish_reason: str = "stop"
+    more: Event = attrs.field(factory=dict[str, Any])
+    found: skills.Segmentation | None = None
+
+
+class Skill(Protocol):
+    """Does the work of a route, in a worker thread."""
+
+    def __call__(self, data: Fields) -> Done:
+        """Check the fields and work out the answer."""
+        ...
+
+
+def build(*, api_key: str | None, rate_limit: float | None, faults: Faults) -> Starlette:
+    """The ASGI application of one sandbox."""
+    gate = _Gate(api_key, RateLimit(rate_limit), faults)
+    routes = [
+        Route(
+            f"/v1/{name}",
+            functools.partial(gate.admit, functools.partial(_serve, name, work)),
+            methods=["POST"],
+        )
+        for name, work in _SKILLS.items()
+    ]
+    routes.append(Route("/v1/models", gate.list_models))
+    routes.append(Route("/health", _health))
+    return Starlette(routes=routes, exception_handlers={HTTPException: _plain_error})
+
+
+@attrs.define
+class _Gate:
+    """What stands before every skill: latency, rate limit, error bursts, the key."""
+
+    api_key: str | None
+    limit: RateLimit
+    faults: Faults
+    burst: Burst = attrs.field(factory=Burst)
+
+    async def admit(self, work: Callable[[Request, Faults], Awaitable[Response]], request: Request) -> Response:
+        try:
+            faults = from_headers(self.faults, request.headers)
+        except ValueError as exc:
+            return _error(400, f"Bad X-Sandbox-Fault: {exc}", code="bad_fault")
+        if faults.latency:
+            await anyio.sleep(faults.latency)
+        if not self._knows(request.headers.get("x-moondream-auth") or _bearer(request)):
+            return _error(401)
+        if not self.limit.allows():
+            return _error(429, retry_after=faults.retry_after)
+        if self.burst.due(faults):
+            return _error(faults.status, retry_after=faults.retry_after)
+        try:
+            return await work(request, faults)
+        except Refusal as refusal:
+            return _error(refusal.status, refusal.message, code=refusal.code, param=refusal.param)
+
+    async def list_models(self, request: Request) -> Response:
+        # Public, but a wrong bearer key is refused: a free way to check a key.
+        key = _bearer(request)
+        if key and not self._knows(key):
+            return _error(401)
+        listing = [{"id": name, "object": "model", "owned_by": "sandbox"} for name in MODELS]
+        return JSONResponse({"object": "list", "data": listing}, headers=_HEADERS)
+
+    def _knows(self, key: str | None) -> bool:
+        return self.api_key is None or hmac.compare_digest((key or "").encode(), self.api_key.encode())
+
+
+async def _serve(name: str, work: Skill, request: Request, faults: Faults) -> Response:
+    if int(request.headers.get("content-length") or 0) > _LARGEST_BODY:
+        raise Refusal(413, "Image size exceeds limits", code="image_too_large", param="image_url")
+    started = time.monotonic()
+    data = reading.fields(await request.body())
+    stream = reading.flag(data, "stream") and name in ("query", "caption", "segment")
+    done = await anyio.to_thread.run_sync(work, data)
+    answer = _answer(name, data, done, time.monotonic() - started)
+    if not stream:
+        return JSONResponse(answer, headers=_HEADERS)
+    if done.found is not None:
+        written = events.segment_events(done.found, answer)
+    else:
+        written = events.text_events(faults.shape, done.field, done.value, answer)
+    headers = {**_HEADERS, "Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+    return StreamingResponse(events.body(written, faults), media_type="text/event-stream", headers=headers)
+
+
+def _query(data: Fields) -> Done:
+    question, settings = reading.text(data, "question"), reading.settings(data)
+    refs = reading.spatial_refs(data)
+    scene = reading.scene(data, required=False)
+    if scene is None:
+        return _text("answer", skills.answer_text_only(question), settings)
+    answer, regions = skills.answer(scene, question, refs)
+    more = {"reasoning": skills.reasoning(scene, regions)} if reading.flag(data, "reasoning") else {}
+    return _text("answer", answer, settings, more)
+
+
+def _caption(data: Fields) -> Done:
+    length, settings = reading.length(data), reading.settings(data)
+    scene = reading.scene(data)
+    assert scene is not None
+    return _text("caption", skills.caption(scene, length), settings)
+
+
+def _detect(data: Fields) -> Done:
+    regions = _found(data)
+    return Done("objects", [r.box for r in regions], tokens=3 * len(regions) + 1)
+
+
+def _point(data: Fields) -> Done:
+    regions = _found(data)
+    points = [{"x": x, "y": y} for x, y in (r.center for r in regions)]
+    return Done("points", points, tokens=2 * len(regions) + 1)
+
+
+def _segment(data: Fields) -> Done:
+    found = skills.segment(_found(data))
+    more = {} if found.box is None else {"bbox": found.box}
+    return Done("path", found.refined, tokens=len(events.tokens(found.refined)), more=more, found=found)
+
+
+def _found(data: Fields) -> list[Any]:
+    words, settings = reading.text(data, "object"), reading.settings(data)
+    refs = reading.spatial_refs(data)
+    scene = reading.scene(data)
+    assert scene is not None
+    return skills.find(scene, words, refs)[: settings.get("max_objects", 150)]
+
+
+def _text(field: str, text: str, settings: Fields, more: Event | None = None) -> Done:
+    pieces = events.tokens(text)
+    budget = settings.get("max_tokens", 768)
+    cut = len(pieces) > budget
+    pieces = pieces[:budget]
+    return Done(field, "".join(pieces), len(pieces), "length" if cut else "stop", more or {})
+
+
+_SKILLS: dict[str, Skill] = {
+    "query": _query,
+    "caption": _caption,
+    "detect": _detect,
+    "point": _point,
+    "segment": _segment,
+}
+
+
+def _answer(name: str, data: Fields, done: Done, seconds: float) -> Event:
+    words = len(str(data.get("question") or data.get("object") or "").split())
+    image = _IMAGE_TOKENS if data.get("image_url") else 0
+    now = datetime.datetime.now(datetime.UTC)
+    return {
+        "request_id": f"{now:%Y-%m-%d}_{name}_{now:%Y-%m-%d-%H:%M:%S}-sandbox-{secrets.token_hex(3)}",
+        "finish_reason": done.finish_reason,
+        done.field: done.value,
+        **done.more,
+        "metrics": {
+            "input_tokens": image + words,
+            "output_tokens": done.tokens,
+            "prefill_time_ms": round(seconds * 1000, 3),
+            "decode_time_ms": round(seconds * 100, 3),
+            "ttft_ms": round(seconds * 1000, 3),
+        },
+    }
+
+
+def _error(
+    status: int,
+    message: str | None = None,
+    *,
+    code: str | None = None,
+    param: str | None = None,
+    retry_after: float = -1,
+) -> Response:
+    kind, usual_code, usual = _ERROR_TYPES.get(status, ("invalid_request_error", "error", f"Error {status}"))
+    error = {"message": message or usual, "type": kind, "param": param, "code": code or usual_code}
+    headers = {**_HEADERS, "x-request-id": f"sandbox-{secrets.token_hex(4)}"}
+    if status in (429, 503) and retry_after >= 0:
+        headers["Retry-After"] = f"{retry_after:g}"
+    return JSONResponse({"error": error}, status, headers)
+
+
+async def _plain_error(_: Request, exc: Exception) -> Response:
+    assert isinstance(exc, HTTPException)
+    return _error(exc.status_code, exc.detail)
+
+
+async def _health(_: Request) -> Response:
+    return JSONResponse({"status": "ok", "server": "moondream-async-sandbox", "notice": NOTICE})
+
+
+def _bearer(request: Request) -> str | None:
+    match = re.fullmatch(r"Bearer\s+(\S+)", request.headers.get("authorization", ""))
+    return match[1] if match else None
+
+
+_HEADERS = {"Server": "moondream-async-sandbox", "X-Moondream-Sandbox": NOTICE}
