@@ -1,0 +1,90 @@
+"""What each sub-command does, on the sync client."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import threading
+from collections.abc import Generator
+from contextlib import contextmanager
+from typing import Any
+
+from ..errors import ConfigurationError
+from ..sync import Client
+from ..sync_streams import SegmentStream, TextStream
+from ..types import Result
+from . import output
+
+Arguments = argparse.Namespace
+
+
+def skill(arguments: Arguments) -> None:
+    """Run one skill on one image and print what it says."""
+    image: Any = sys.stdin.buffer if arguments.image == "-" else arguments.image
+    with _client(arguments) as client:
+        answer = _call(client, image, arguments)
+        if isinstance(answer, (TextStream, SegmentStream)):
+            with answer:
+                output.stream(answer, as_json=arguments.json)
+        else:
+            output.result(answer, as_json=arguments.json)
+
+
+def models(arguments: Arguments) -> None:
+    """Print the server's models."""
+    with _client(arguments) as client:
+        for model in client.models():
+            print(json.dumps(model.to_dict()) if arguments.json else model.id)
+
+
+def sandbox(arguments: Arguments) -> None:
+    """Serve until Ctrl-C."""
+    from ..sandbox import Sandbox
+    from ..sandbox.app import NOTICE
+
+    server = Sandbox(
+        host=arguments.host,
+        port=arguments.port,
+        rate_limit=arguments.rate_limit,
+        latency=arguments.latency,
+        shape=arguments.shape,
+    )
+    with server:
+        print(f"moondream-async sandbox on {server.base_url} ({NOTICE})", flush=True)
+        print("Any key, or none, is accepted. Ctrl-C stops it.", flush=True)
+        threading.Event().wait()
+
+
+def demo(arguments: Arguments) -> None:
+    """Show all skills at work."""
+    from .demo import run
+
+    run(arguments.out)
+
+
+def _call(client: Client, image: Any, arguments: Arguments) -> Result | TextStream[Any] | SegmentStream:
+    stream: bool = getattr(arguments, "stream", False)
+    if arguments.skill == "query":
+        return client.query(image, arguments.question, stream=stream, reasoning=arguments.reasoning)
+    if arguments.skill == "caption":
+        return client.caption(image, arguments.length, stream=stream)
+    if arguments.skill == "detect":
+        return client.detect(image, arguments.object)
+    if arguments.skill == "point":
+        return client.point(image, arguments.object)
+    return client.segment(image, arguments.object, stream=stream)
+
+
+@contextmanager
+def _client(arguments: Arguments) -> Generator[Client]:
+    if not arguments.sandbox:
+        with Client(base_url=arguments.base_url, model=arguments.model) as client:
+            yield client
+        return
+    if arguments.base_url:
+        raise ConfigurationError("--sandbox and --base-url exclude each other.")
+    from ..sandbox import Sandbox
+
+    with Sandbox() as server, Client(base_url=server.base_url, model=arguments.model) as client:
+        yield client
