@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, overload
 import attrs
 
 from . import config
-from .config import Length, RetryPolicy, SamplingSettings, Secret, Timeouts
+from .config import Length, RetryPolicy, SamplingSettings, Secret, Server, Timeouts
 from .errors import ConfigurationError
 from .images.encoded import EncodedImage
 from .streams import AsyncSegmentStream, AsyncTextStream
@@ -404,8 +404,11 @@ class AsyncClient:
         await self.aclose()
 
     def __repr__(self) -> str:
-        model = f", model={self.model!r}" if self.model else ""
-        return f"{type(self).__name__}(base_url={self.base_url!r}{model})"
+        server: Server | None = getattr(self, "_server", None)
+        if server is None:  # a traceback may show a client whose arguments were refused
+            return f"{type(self).__name__}()"
+        model = f", model={server.model!r}" if server.model else ""
+        return f"{type(self).__name__}(base_url={server.base_url!r}{model})"
 
     @property
     def _net(self) -> Sender:

@@ -371,7 +371,8 @@ class Client(Facade):
         self.close()
 
     def __repr__(self) -> str:
-        return repr(self._async).replace("AsyncClient", type(self).__name__, 1)
+        inner = getattr(self, "_async", None)
+        return repr(inner).replace("AsyncClient", type(self).__name__, 1) if inner else type(self).__name__
 
 
 def vl(

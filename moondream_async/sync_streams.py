@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Self, TypeVar, cast
 
-from .errors import MoondreamError
+from .errors import MoondreamError, StreamInterruptedError
 from .streams import AsyncSegmentStream, AsyncStream, AsyncTextStream
 from .types import SegmentResult, SegmentUpdate
 
@@ -73,6 +73,7 @@ class SyncStream(Generic[Piece, R]):
         self._stream = stream
         self._pump = _Pump(stream)
         self._ended = False
+        self._left = False  # by the consumer, before the end
         self._error: MoondreamError | None = None
         self._seen: list[Piece] = []
         self._task = portal.start(self._pump.run)
@@ -122,11 +123,14 @@ class SyncStream(Generic[Piece, R]):
         """
         for _ in self:
             pass
+        if self._left:
+            raise StreamInterruptedError("The stream was closed before its end.", partial=self._partial(self._seen))
         return self._portal.call(self._stream.result)
 
     def close(self) -> None:
         """Stop the stream and free its connection; safe to call at any time, and again."""
-        self._ended = True
+        if not self._ended:
+            self._ended = self._left = True
         if not self._pump.done.is_set():
             self._task.cancel()
             self._pump.done.wait(1.0)
@@ -152,6 +156,10 @@ class SyncStream(Generic[Piece, R]):
 
     @staticmethod
     def _join(pieces: list[Piece]) -> str:
+        raise NotImplementedError
+
+    @staticmethod
+    def _partial(pieces: list[Piece]) -> str | SegmentResult:
         raise NotImplementedError
 
 
@@ -188,6 +196,8 @@ class TextStream(SyncStream[str, R]):
     def _join(pieces: list[str]) -> str:
         return "".join(pieces)
 
+    _partial = _join
+
 
 class SegmentStream(SyncStream[SegmentUpdate, SegmentResult]):
     """The steps of a segmentation: the box at once, the coarse path in chunks, the refined path and box.
@@ -200,6 +210,11 @@ class SegmentStream(SyncStream[SegmentUpdate, SegmentResult]):
         if pieces and pieces[-1].path is not None:
             return pieces[-1].path
         return "".join(update.chunk or "" for update in pieces)
+
+    @staticmethod
+    def _partial(pieces: list[SegmentUpdate]) -> SegmentResult:
+        boxes = [update.bbox for update in pieces if update.bbox is not None]
+        return SegmentResult(path=SegmentStream._join(pieces), bbox=boxes[-1] if boxes else None)
 
 
 class Facade:

@@ -79,7 +79,10 @@ SPECIAL_BODIES = {
     "aclose": ["self._portal.close(self._async.aclose)"],
     "__aenter__": ["return self"],
     "__aexit__": ["self.close()"],
-    "__repr__": ["return repr(self._async).replace('AsyncClient', type(self).__name__, 1)"],
+    "__repr__": [
+        "inner = getattr(self, '_async', None)",
+        "return repr(inner).replace('AsyncClient', type(self).__name__, 1) if inner else type(self).__name__",
+    ],
 }
 
 

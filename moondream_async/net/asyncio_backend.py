@@ -152,7 +152,15 @@ class _Stream(httpcore.AsyncNetworkStream):
 
 
 class AsyncioBackend(httpcore.AsyncNetworkBackend):
-    """Connects TCP sockets on asyncio, uvloop included."""
+    """Connects one TCP socket on asyncio, uvloop included, and can close it at any moment."""
+
+    def __init__(self) -> None:
+        self._protocol: _Protocol | None = None
+
+    def abort(self) -> None:
+        """Close what was opened, at once; safe to call again."""
+        if self._protocol is not None:
+            self._protocol.transport.abort()
 
     async def connect_tcp(
         self,
@@ -169,11 +177,22 @@ class AsyncioBackend(httpcore.AsyncNetworkBackend):
             options["happy_eyeballs_delay"] = _HAPPY_EYEBALLS
         if local_address is not None:
             options["local_addr"] = (local_address, 0)
-        try:
+
+        async def connect() -> tuple[asyncio.BaseTransport, _Protocol]:
             async with asyncio.timeout(timeout):
-                transport, protocol = await loop.create_connection(_Protocol, host, port, **options)
+                return await loop.create_connection(_Protocol, host, port, **options)
+
+        # asyncio loses the socket when it is cancelled between the connect and its return, so the
+        # attempt is let run to its end, and its connection closed, when nobody waits for it any more.
+        attempt = loop.create_task(connect())
+        try:
+            transport, protocol = await asyncio.shield(attempt)
+        except asyncio.CancelledError:
+            attempt.add_done_callback(_abandon)
+            raise
         except (TimeoutError, OSError) as exc:
             _raise_connect_error(exc)
+        self._protocol = protocol
         sock = transport.get_extra_info("socket")
         for option in socket_options or ():
             sock.setsockopt(*option)
@@ -182,6 +201,11 @@ class AsyncioBackend(httpcore.AsyncNetworkBackend):
     async def sleep(self, seconds: float) -> None:
         """Sleep, for httpcore's own connect retries (which we do not use)."""
         await asyncio.sleep(seconds)
+
+
+def _abandon(attempt: asyncio.Task[tuple[asyncio.BaseTransport, _Protocol]]) -> None:
+    if not attempt.cancelled() and attempt.exception() is None:
+        attempt.result()[1].transport.abort()
 
 
 def _raise_connect_error(exc: BaseException) -> NoReturn:

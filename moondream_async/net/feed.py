@@ -96,9 +96,11 @@ async def _event_data(
                 text.claim()
                 yield event.data
     finally:
-        with anyio.CancelScope(shield=True):
-            await response.aclose()
-        release()
+        try:
+            with anyio.CancelScope(shield=True):
+                await response.aclose()
+        finally:
+            release()
 
 
 class Feed:

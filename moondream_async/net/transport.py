@@ -11,7 +11,7 @@ import asyncio
 import functools
 import ssl
 from collections import defaultdict, deque
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable
 from typing import Any, cast
 
 import anyio
@@ -54,21 +54,25 @@ class PooledTransport(httpx.AsyncBaseTransport):
             extensions=request.extensions,
         )
         while True:
-            connection = await idle.take(origin)
-            reused = connection is not None
-            if connection is None:
-                connection = _connect(core.url.origin, idle.backend)
+            line = await idle.take(origin)
+            reused = line is not None
+            if line is None:
+                line = _Line(core.url.origin)
             try:
-                answer = await connection.handle_async_request(core)
+                answer = await line.connection.handle_async_request(core)
                 break
             except _STALE:
+                line.abort()
                 # A kept connection that the server had closed; it never read this request.
                 if not reused:
                     raise
+            except BaseException:
+                line.abort()
+                raise
         return httpx.Response(
             answer.status,
             headers=answer.headers,
-            stream=_Body(answer, functools.partial(idle.give_back, origin, connection)),
+            stream=_Body(answer, functools.partial(idle.give_back, origin, line)),
             extensions=cast("Any", answer).extensions,
         )
 
@@ -79,20 +83,32 @@ class PooledTransport(httpx.AsyncBaseTransport):
             await idle.aclose()
 
 
-def _connect(origin: httpcore.Origin, backend: httpcore.AsyncNetworkBackend | None) -> httpcore.AsyncHTTPConnection:
-    return httpcore.AsyncHTTPConnection(
-        origin,
-        ssl_context=shared_ssl_context() if origin.scheme == b"https" else None,
-        keepalive_expiry=_KEEPALIVE,
-        network_backend=backend,
-    )
+class _Line:
+    """One connection, and a way to close it that cannot be interrupted.
+
+    `task.cancel()` reaches into anyio's shielded scopes, so that httpcore's own clean-up, which
+    awaits locks, can be cut short. What asyncio opened is therefore closed without awaiting.
+    """
+
+    def __init__(self, origin: httpcore.Origin) -> None:
+        self._backend = _backend()
+        self.connection = httpcore.AsyncHTTPConnection(
+            origin,
+            ssl_context=shared_ssl_context() if origin.scheme == b"https" else None,
+            keepalive_expiry=_KEEPALIVE,
+            network_backend=self._backend,
+        )
+
+    def abort(self) -> None:
+        if self._backend is not None:
+            self._backend.abort()
 
 
-def _backend() -> httpcore.AsyncNetworkBackend | None:
+def _backend() -> AsyncioBackend | None:
     try:
         asyncio.get_running_loop()
     except RuntimeError:
-        return None  # trio: httpcore's own
+        return None  # trio: httpcore's own, whose clean-up trio's shields do protect
     return AsyncioBackend()
 
 
@@ -100,31 +116,28 @@ class _IdleConnections:
     """The idle connections of one event loop; last in, first out, so that the surplus ages."""
 
     def __init__(self) -> None:
-        self.backend = _backend()
         self.hooked = False
-        self._stacks: defaultdict[Origin, deque[httpcore.AsyncHTTPConnection]] = defaultdict(deque)
+        self._stacks: defaultdict[Origin, deque[_Line]] = defaultdict(deque)
         self._at_loop_end: AsyncGenerator[None, None] | None = None
         self._closed = False
 
-    async def take(self, origin: Origin) -> httpcore.AsyncHTTPConnection | None:
+    async def take(self, origin: Origin) -> _Line | None:
         stack = self._stacks[origin]
+        if stack and stack[0].connection.has_expired():
+            await stack.popleft().connection.aclose()  # one of the surplus, as it goes
         while stack:
-            connection = stack.pop()
-            if not connection.has_expired():
-                return connection
-            await connection.aclose()
+            line = stack.pop()
+            if not line.connection.has_expired():
+                return line
+            await line.connection.aclose()
         return None
 
-    async def give_back(self, origin: Origin, connection: httpcore.AsyncHTTPConnection) -> None:
-        if not connection.is_available():
-            return  # it was closed: its answer was not read to the end
-        if self._closed:
-            await connection.aclose()
-            return
-        stack = self._stacks[origin]
-        stack.append(connection)
-        if stack[0].has_expired():
-            await stack.popleft().aclose()
+    def give_back(self, origin: Origin, line: _Line) -> None:
+        """Keep the connection, if its answer was read to the end; close it otherwise."""
+        if line.connection.is_available() and not self._closed:
+            self._stacks[origin].append(line)
+        else:
+            line.abort()
 
     async def close_with_loop(self, owner: LoopLocal[_IdleConnections]) -> None:
         # A loop closes the async generators that are alive when it ends: the one moment at
@@ -150,14 +163,15 @@ class _IdleConnections:
         self._closed = True
         stacks, self._stacks = self._stacks, defaultdict(deque)
         for stack in stacks.values():
-            for connection in stack:
-                await connection.aclose()
+            for line in stack:
+                line.abort()
+                await line.connection.aclose()
 
 
 class _Body(httpx.AsyncByteStream):
     """An answer's bytes; closing it gives the connection back, or closes that too."""
 
-    def __init__(self, answer: httpcore.Response, give_back: Callable[[], Awaitable[None]]) -> None:
+    def __init__(self, answer: httpcore.Response, give_back: Callable[[], None]) -> None:
         self._answer = answer
         self._give_back = give_back
         self._chunks: Any = None
@@ -171,8 +185,10 @@ class _Body(httpx.AsyncByteStream):
         if self._closed:
             return
         self._closed = True
-        with anyio.CancelScope(shield=True):
-            if hasattr(self._chunks, "aclose"):
-                await self._chunks.aclose()
-            await self._answer.aclose()
-            await self._give_back()
+        try:
+            with anyio.CancelScope(shield=True):
+                if hasattr(self._chunks, "aclose"):
+                    await self._chunks.aclose()
+                await self._answer.aclose()
+        finally:
+            self._give_back()

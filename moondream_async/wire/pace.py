@@ -6,9 +6,10 @@ Pure arithmetic on the times it is given; `net.pacer` does the waiting.
 from __future__ import annotations
 
 _LOWEST_RATE = 0.2  # requests/s; below this a run would look dead
+_FIRST_GUESS = 2.0  # requests/s after the first 429 of all, at the least: Moondream's lowest tier
 _FREE_ABOVE = 1000.0  # requests/s; no server limits there, so the limit is dropped
 _DECREASE = 0.9  # of the rate, at a 429
-_INCREASE = 0.02  # requests/s more, at each success: about 2 % a second at any rate
+_INCREASE = 0.01  # requests/s more, at each success: about 1 % a second at any rate
 
 
 class Pace:
@@ -32,7 +33,7 @@ class Pace:
         self._gate = 0.0
         self._next = 0.0
         self._epoch = 0.0
-        self._epoch_rate = limit
+        self._cut_from = limit
         self._started = 0
         self._refused = 0
 
@@ -48,18 +49,21 @@ class Pace:
     def start(self, now: float) -> None:
         """Note that a request starts; to be called when `wait` says 0."""
         if self._refused or not self._started:
-            self._epoch, self._epoch_rate, self._started, self._refused = now, self.rate, 0, 0
+            self._epoch, self._started, self._refused = now, 0, 0
         self._started += 1
         if self.rate is not None:
-            # A late wake-up is made good, by no more than one request.
+            # Starts keep their rhythm when a wake-up is late; after a pause a new rhythm begins.
             step = 1 / self.rate
-            self._next = max(self._next + step, now)
+            late = now - self._next < step
+            self._next = (self._next if late else now) + step
 
     def refused(self, now: float, *, started: float, delay: float) -> None:
         """Note a 429 of a request that started at `started`; nobody starts for `delay` seconds."""
         self._gate = max(self._gate, now + delay)
         if self.limit is not None or started < self._epoch:
             return
+        if not self._refused:
+            self._cut_from = self.rate
         self._refused += 1
         self.rate = max(_LOWEST_RATE, self._sustainable(now))
         self._next = max(self._next, self._gate)
@@ -73,7 +77,7 @@ class Pace:
 
     def _sustainable(self, now: float) -> float:
         accepted = (self._started - self._refused) / max(1.0, now - self._epoch)
-        if self._epoch_rate is None:
-            return accepted
+        if self._cut_from is None:
+            return max(accepted, _FIRST_GUESS)
         far_off = self._started >= 4 and self._refused * 2 > self._started
-        return min(accepted, self._epoch_rate) if far_off else self._epoch_rate * _DECREASE
+        return min(accepted, self._cut_from / 2) if far_off else self._cut_from * _DECREASE

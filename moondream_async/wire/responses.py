@@ -160,8 +160,16 @@ def _grounding(span: Object) -> Grounding:
     return Grounding(
         start_idx=int(_number(span, "start_idx")),
         end_idx=int(_number(span, "end_idx")),
-        points=tuple((float(x), float(y)) for x, y in points),
+        points=tuple(_pair(point) for point in points),
     )
+
+
+def _pair(data: Any) -> tuple[float, float]:
+    try:
+        x, y = data
+        return float(x), float(y)
+    except (TypeError, ValueError):
+        raise Unusable("a grounding point is not [x, y]") from None
 
 
 def _object(data: Any) -> Object:

@@ -1,0 +1,243 @@
+"""The image room: what goes through untouched, what is made right, what is refused; on pixels."""
+
+from __future__ import annotations
+
+import base64
+import io
+import os
+import struct
+import zlib
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from moondream_async import EncodedImage, ImageError
+from moondream_async.images.prepare import encode
+from tests.support.pictures import file
+
+
+def pixels(image: EncodedImage) -> Image.Image:
+    opened = Image.open(io.BytesIO(image.data))
+    opened.load()
+    assert opened.mode == "RGB"
+    assert opened.size == (image.width, image.height)
+    assert opened.getexif().get(0x0112, 1) == 1
+    return opened
+
+
+def close(image: EncodedImage, at: tuple[int, int], color: tuple[int, int, int]) -> bool:
+    found = pixels(image).getpixel(at)
+    assert isinstance(found, tuple)
+    return all(abs(a - b) <= 6 for a, b in zip(found, color, strict=True))
+
+
+def quadrants() -> Image.Image:
+    """40 x 20: red, green over blue, white, so that every turn and mirror shows."""
+    image = Image.new("RGB", (40, 20))
+    for x, y, color in ((0, 0, "red"), (20, 0, "lime"), (0, 10, "blue"), (20, 10, "white")):
+        image.paste(color, (x, y, x + 20, y + 10))
+    return image
+
+
+@pytest.mark.parametrize(("kind", "media_type"), [("JPEG", "image/jpeg"), ("PNG", "image/png")])
+def test_right_bytes_pass_through_untouched(kind: str, media_type: str) -> None:
+    data = file(quadrants(), kind)
+    image = encode(data)
+    assert image.data == data
+    assert image.media_type == media_type
+    assert (image.width, image.height, image.original_size) == (40, 20, (40, 20))
+    assert image.nbytes == len(data)
+    assert image.image_url == f"data:{media_type};base64,{base64.b64encode(data).decode()}"
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_every_orientation_comes_out_upright(orientation: int) -> None:
+    from PIL import ImageOps
+
+    stored = quadrants()
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    data = file(stored, "JPEG", exif=exif, quality=95, subsampling=0)
+    upright = ImageOps.exif_transpose(Image.open(io.BytesIO(data)))
+    image = encode(data)
+    assert (image.width, image.height) == upright.size
+    assert image.original_size == upright.size
+    for at in ((3, 3), (upright.width - 4, 3), (3, upright.height - 4), (upright.width - 4, upright.height - 4)):
+        expected = upright.getpixel(at)
+        assert isinstance(expected, tuple)
+        assert close(image, at, expected)
+
+
+@pytest.mark.parametrize(
+    ("mode", "color", "seen"),
+    [
+        ("RGBA", (255, 0, 0, 0), (255, 255, 255)),
+        ("RGBA", (255, 0, 0, 255), (255, 0, 0)),
+        ("RGBA", (0, 0, 0, 128), (127, 127, 127)),
+        ("LA", (0, 0), (255, 255, 255)),
+        ("L", 77, (77, 77, 77)),
+        ("1", 1, (255, 255, 255)),
+        ("I;16", 65535, (255, 255, 255)),
+        ("I;16", 32768, (128, 128, 128)),
+        ("I;16", 0, (0, 0, 0)),
+    ],
+)
+def test_modes_become_rgb_on_white(mode: str, color: Any, seen: tuple[int, int, int]) -> None:
+    image = Image.new(mode, (16, 16), color)
+    assert close(encode(file(image, "PNG")), (8, 8), seen)
+    assert close(encode(image), (8, 8), seen)
+
+
+def test_palette_with_transparency() -> None:
+    image = Image.new("P", (16, 16), 0)
+    image.putpalette([255, 0, 0, 0, 0, 255])
+    image.paste(1, (8, 0, 16, 16))
+    data = encode(file(image, "PNG", transparency=0))
+    assert close(data, (3, 3), (255, 255, 255))
+    assert close(data, (12, 12), (0, 0, 255))
+
+
+def test_rgb_with_a_transparent_colour() -> None:
+    data = encode(file(Image.new("RGB", (16, 16), "red"), "PNG", transparency=(255, 0, 0)))
+    assert close(data, (8, 8), (255, 255, 255))
+
+
+def test_cmyk() -> None:
+    assert close(encode(file(Image.new("CMYK", (16, 16), (0, 255, 255, 0)), "JPEG")), (8, 8), (255, 0, 0))
+
+
+@pytest.mark.parametrize("kind", ["GIF", "WEBP", "PNG"])
+def test_the_first_frame_of_animations(kind: str) -> None:
+    frames = [Image.new("RGB", (16, 16), color) for color in ("red", "blue")]
+    data = file(frames[0], kind, save_all=True, append_images=frames[1:], duration=50)
+    assert close(encode(data), (8, 8), (255, 0, 0))
+
+
+@pytest.mark.parametrize("kind", ["WEBP", "BMP", "TIFF", "GIF"])
+def test_other_formats_are_converted(kind: str) -> None:
+    image = encode(file(Image.new("RGB", (16, 16), "blue"), kind))
+    assert image.media_type == "image/jpeg"
+    assert close(image, (8, 8), (0, 0, 255))
+
+
+class TestSources:
+    DATA = file(Image.new("RGB", (6, 4), "red"), "PNG")
+
+    def test_path_and_str(self, tmp_path: Path) -> None:
+        path = tmp_path / "é ü.png"
+        path.write_bytes(self.DATA)
+        assert encode(path).data == self.DATA
+        assert encode(str(path)).data == self.DATA
+
+    @pytest.mark.parametrize("wrap", [bytes, bytearray, memoryview])
+    def test_bytes(self, wrap: Any) -> None:
+        assert encode(wrap(self.DATA)).data == self.DATA
+
+    def test_file_objects_are_read_from_their_start(self, tmp_path: Path) -> None:
+        path = tmp_path / "a.png"
+        path.write_bytes(self.DATA)
+        with path.open("rb") as file_object:
+            file_object.seek(0, os.SEEK_END)
+            assert encode(file_object).data == self.DATA
+            assert not file_object.closed
+
+    def test_files_that_cannot_seek(self) -> None:
+        class Pipe:
+            def read(self, size: int = -1) -> bytes:
+                return TestSources.DATA
+
+        assert encode(Pipe()).data == self.DATA
+
+    def test_pillow_images(self) -> None:
+        image = Image.new("RGB", (6, 4), "red")
+        assert close(encode(image), (3, 2), (255, 0, 0))
+        assert image.size == (6, 4)
+
+    @pytest.mark.parametrize(
+        "head",
+        ["data:image/png;base64,", "DATA:image/jpeg;BASE64,", "data:;base64,", "data:image/png;charset=x;base64,"],
+    )
+    def test_data_uris(self, head: str) -> None:
+        assert encode(head + base64.b64encode(self.DATA).decode()).data == self.DATA
+
+    def test_data_uri_with_line_breaks_and_percent(self) -> None:
+        payload = base64.encodebytes(self.DATA).decode()
+        assert encode("data:image/png;base64," + payload).data == self.DATA
+        quoted = "".join(f"%{byte:02x}" for byte in self.DATA)
+        assert encode("data:image/png," + quoted).data == self.DATA
+
+    def test_encoded_images_are_returned_as_they_are(self) -> None:
+        image = encode(self.DATA)
+        assert encode(image) is image
+        assert image == encode(self.DATA)
+        assert hash(image) == hash(encode(self.DATA))
+        assert repr(image) == f"EncodedImage(image/png, 6x4, {len(self.DATA)} bytes)"
+
+
+def png_header(width: int, height: int) -> bytes:
+    def chunk(name: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+    head = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + head + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        (b"", "empty"),
+        (b"just some text, named .jpg", "it is text"),
+        (b"<!DOCTYPE html><html>", "HTML page"),
+        (b"<svg xmlns='x'/>", "SVG"),
+        (b"\x00\x00\x00\x20ftypheic\x00\x00\x00\x00", "HEIC"),
+        (bytes(range(256)), "not an image format"),
+        (file(quadrants(), "JPEG")[:200], "cannot be decoded|not an image"),
+        (file(Image.effect_noise((200, 200), 50).convert("RGB"), "JPEG")[:-3000], "truncated"),
+        (file(Image.effect_noise((200, 200), 50).convert("RGB"), "PNG")[:-3000], "truncated|broken"),
+        (png_header(50_000, 50_000), "pixels"),
+        (png_header(2**31 - 1, 2**31 - 1), "pixels|cannot be decoded|not an image"),
+        (png_header(0, 5), "cannot be decoded|not an image|no pixels"),
+        ("data:image/png;base64,AAA*", "damaged base64"),
+        ("data:image/png;base64,", "empty"),
+        ("data:image/png;base64", "no comma"),
+        ("https://example.com/cat.jpg", "not fetched"),
+        ("nowhere.jpg", "There is no file 'nowhere.jpg'"),
+        ("x" * 10_000, "cannot be read|no file"),
+        ("a\0b", "cannot be read"),
+        ("", "directory|no file"),
+        (None, "not NoneType"),
+        (7, "not int"),
+        (object(), "not object"),
+        (["a.jpg"], "not list"),
+        (io.StringIO("text"), "binary mode"),
+        (io.BytesIO(b""), "empty"),
+    ],
+    ids=lambda value: repr(value)[:30],
+)
+def test_bad_images(data: Any, says: str) -> None:
+    with pytest.raises(ImageError, match=says) as caught:
+        encode(data)
+    assert caught.value.__context__ is None or isinstance(caught.value.__suppress_context__, bool)
+    assert len(str(caught.value)) < 400
+
+
+def test_bad_paths(tmp_path: Path) -> None:
+    with pytest.raises(ImageError, match="is a directory"):
+        encode(tmp_path)
+    (tmp_path / "empty.jpg").touch()
+    with pytest.raises(ImageError, match="empty"):
+        encode(tmp_path / "empty.jpg")
+    with pytest.raises(ImageError, match="not a regular file"):
+        encode("/dev/zero")
+    closed = (tmp_path / "empty.jpg").open("rb")
+    closed.close()
+    with pytest.raises(ImageError, match="cannot be read"):
+        encode(closed)
+
+
+def test_images_over_the_limit_are_refused() -> None:
+    noise = Image.frombytes("RGB", (2600, 2600), os.urandom(2600 * 2600 * 3))
+    with pytest.raises(ImageError, match="make it smaller"):
+        encode(file(noise, "BMP"))

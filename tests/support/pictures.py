@@ -1,0 +1,35 @@
+"""Images for the tests, drawn here."""
+
+from __future__ import annotations
+
+import io
+
+from PIL import Image, ImageDraw
+
+from moondream_async import EncodedImage
+
+RED = (60, 80, 260, 280)
+BLUE = (380, 100, 560, 280)
+
+
+def scene() -> bytes:
+    """A PNG: white, 640 x 480, a red square, a blue circle, a green triangle."""
+    image = Image.new("RGB", (640, 480), "white")
+    draw = ImageDraw.Draw(image)
+    draw.rectangle((RED[0], RED[1], RED[2] - 1, RED[3] - 1), fill="red")
+    draw.ellipse(BLUE, fill="blue")
+    draw.polygon([(320, 320), (420, 460), (220, 460)], fill="green")
+    return file(image, "PNG")
+
+
+def file(image: Image.Image, kind: str, **options: object) -> bytes:
+    """The bytes of the image as a file."""
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def tiny() -> EncodedImage:
+    """A valid 1 x 1 image."""
+    data = file(Image.new("RGB", (1, 1), "red"), "PNG")
+    return EncodedImage.of(data, media_type="image/png", size=(1, 1), original=(1, 1))

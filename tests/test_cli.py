@@ -1,0 +1,127 @@
+"""The command: what it prints, what it writes, how it fails."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from moondream_async.cli import main
+
+
+@pytest.fixture
+def picture(tmp_path: Path, scene: bytes) -> str:
+    path = tmp_path / "scene.png"
+    path.write_bytes(scene)
+    return str(path)
+
+
+def test_demo(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "demo.png"
+    assert main(["demo", "--out", str(out)]) == 0
+    said = capsys.readouterr().out
+    for word in ("stand-in", "query", "caption", "detect", "point", "segment", "stream", "finish reason stop"):
+        assert word in said
+    with Image.open(out) as image:
+        assert image.size == (960, 640)
+
+
+def test_demo_with_an_unwritable_picture(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["demo", "--out", str(tmp_path / "no" / "where.png")]) == 1
+    assert "cannot be written" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["query", "{}", "How many objects are there?"], "Three regions."),
+        (["query", "{}", "Where is the red square?", "--reasoning"], "I see a red square"),
+        (["query", "{}", "How many objects are there?", "--stream"], "Three regions."),
+        (["caption", "{}", "--length", "short"], "A red square, a blue circle"),
+        (["caption", "{}", "--stream"], "An image of 640 by 480"),
+        (["detect", "{}", "red"], "   0.094   0.167   0.406   0.583"),
+        (["detect", "{}", "pink"], "nothing found"),
+        (["point", "{}", "red"], "   0.250   0.373"),
+        (["segment", "{}", "red"], "path (0..1 of the box): M "),
+        (["segment", "{}", "red", "--stream"], "path (0..1 of the box): M "),
+        (["segment", "{}", "pink"], "not found"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_skills(arguments: list[str], says: str, picture: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([word.replace("{}", picture) for word in arguments] + ["--sandbox"]) == 0
+    assert says in capsys.readouterr().out
+
+
+def test_json(picture: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["detect", picture, "red", "--sandbox", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["objects"][0]["x_min"] == pytest.approx(0.094, abs=0.01)
+    assert main(["caption", picture, "--stream", "--sandbox", "--json"]) == 0
+    *chunks, last = (json.loads(line) for line in capsys.readouterr().out.splitlines())
+    assert "".join(chunk["chunk"] for chunk in chunks) == last["caption"]
+    assert main(["models", "--sandbox", "--json"]) == 0
+    assert "moondream" in json.loads(capsys.readouterr().out.splitlines()[0])["id"]
+
+
+def test_environment(
+    picture: str, moondream_sandbox: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MOONDREAM_BASE_URL", moondream_sandbox.base_url)
+    assert main(["models"]) == 0
+    assert "moondream3-preview" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["caption", "{}"], "No API key. Three ways on"),
+        (["caption", "no.jpg", "--sandbox"], "There is no file 'no.jpg'"),
+        (["query", "{}", "", "--sandbox"], "question must not be empty"),
+        (["caption", "{}", "--base-url", "http://127.0.0.1:9/v1/caption"], "must not name a skill"),
+        (["caption", "{}", "--sandbox", "--base-url", "http://x"], "exclude each other"),
+    ],
+)
+def test_failures(arguments: list[str], says: str, picture: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([word.replace("{}", picture) for word in arguments]) == 1
+    captured = capsys.readouterr()
+    assert says in captured.err
+    assert captured.out == ""
+
+
+def test_usage_errors() -> None:
+    for arguments in ([], ["nonsense"], ["caption"], ["caption", "x", "--length", "epic"]):
+        with pytest.raises(SystemExit) as caught:
+            main(arguments)
+        assert caught.value.code == 2
+
+
+def run(*arguments: str, **options: Any) -> subprocess.Popen[bytes]:
+    return subprocess.Popen([sys.executable, "-m", "moondream_async", *arguments], stdout=subprocess.PIPE, **options)
+
+
+def test_stdin_and_a_closed_pipe(picture: str) -> None:
+    with Path(picture).open("rb") as stdin, run("detect", "-", "red", "--sandbox", stdin=stdin) as process:
+        assert process.communicate(timeout=60)[0].count(b"\n") == 2
+    with run("caption", picture, "--sandbox", stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.close()
+        assert process.stderr is not None
+        assert process.stderr.read() == b""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals")
+def test_the_sandbox_serves_until_ctrl_c() -> None:
+    with run("sandbox", "--port", "0") as process:
+        assert process.stdout is not None
+        first = process.stdout.readline().decode()
+        assert "http://127.0.0.1:" in first
+        assert "not a model" in first
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=30) == 130

@@ -1,0 +1,127 @@
+"""Pace: simulated runs against a simulated server, with no clock but the simulation's."""
+
+from __future__ import annotations
+
+import heapq
+
+import pytest
+
+from moondream_async.wire.pace import Pace
+
+
+class Bucket:
+    """A server that allows `rate` requests a second, in a token bucket."""
+
+    def __init__(self, rate: float) -> None:
+        self.rate, self.tokens, self.seen = rate, rate, 0.0
+
+    def allows(self, now: float) -> bool:
+        self.tokens = min(self.rate, self.tokens + (now - self.seen) * self.rate)
+        self.seen = now
+        if self.tokens < 1:
+            return False
+        self.tokens -= 1
+        return True
+
+
+def run(
+    pace: Pace, server: Bucket, *, workers: int, seconds: float, latency: float = 0.3, retry_after: float = 1.0
+) -> tuple[int, int]:
+    """Let workers call as fast as the pace lets them; return successes and refusals."""
+    served = refused = 0
+    queue: list[tuple[float, int, str, float]] = [(0.0, n, "ready", 0.0) for n in range(workers)]
+    heapq.heapify(queue)
+    while queue:
+        now, worker, what, started = heapq.heappop(queue)
+        if now > seconds:
+            break
+        if what == "served":
+            served += 1
+            pace.succeeded()
+        elif what == "refused":
+            refused += 1
+            pace.refused(now, started=started, delay=retry_after)
+        wait = pace.wait(now)
+        if wait > 0:
+            heapq.heappush(queue, (now + wait, worker, "ready", 0.0))
+            continue
+        pace.start(now)
+        if server.allows(now):
+            heapq.heappush(queue, (now + latency, worker, "served", now))
+        else:
+            heapq.heappush(queue, (now + 0.02, worker, "refused", now))
+    return served, refused
+
+
+def test_free_until_the_first_refusal() -> None:
+    pace = Pace()
+    for _ in range(1000):
+        assert pace.wait(5.0) == 0
+        pace.start(5.0)
+    assert pace.free
+
+
+def test_an_explicit_limit_spreads_starts_evenly() -> None:
+    pace = Pace(2.0)
+    starts: list[float] = []
+    now = 100.0
+    for _ in range(5):
+        now += pace.wait(now)
+        pace.start(now)
+        starts.append(now)
+    assert starts == [100.0, 100.5, 101.0, 101.5, 102.0]
+
+
+def test_an_explicit_limit_never_bursts_after_a_pause() -> None:
+    pace = Pace(2.0)
+    pace.start(0.0)
+    now, starts = 50.0, []
+    for _ in range(4):
+        now += pace.wait(now)
+        pace.start(now)
+        starts.append(now - 50.0)
+    assert starts == [0.0, 0.5, 1.0, 1.5]
+
+
+def test_after_a_refusal_everyone_waits() -> None:
+    pace = Pace()
+    pace.start(10.0)
+    pace.refused(10.1, started=10.0, delay=3.0)
+    assert pace.wait(10.2) == pytest.approx(2.9)
+    assert pace.wait(13.2) == 0
+
+
+def test_an_explicit_limit_is_kept_after_a_refusal() -> None:
+    pace = Pace(4.0)
+    pace.start(0.0)
+    pace.refused(0.1, started=0.0, delay=2.0)
+    assert pace.rate == 4.0
+    assert pace.wait(0.2) == pytest.approx(1.9)
+
+
+def test_late_refusals_of_one_burst_do_not_cut_the_rate_again() -> None:
+    pace = Pace()
+    for _ in range(10):
+        pace.start(0.0)
+    for _ in range(8):
+        pace.refused(0.1, started=0.0, delay=1.0)
+    assert pace.rate == pytest.approx(2.0)
+    pace.start(1.2)
+    pace.refused(1.25, started=0.0, delay=0.0)
+    assert pace.rate == pytest.approx(2.0)
+
+
+@pytest.mark.parametrize("tier", [2.0, 10.0])
+def test_it_finds_the_tier_and_holds_it(tier: float) -> None:
+    served, refused = run(Pace(), Bucket(tier), workers=32, seconds=600)
+    assert served >= 0.95 * tier * 600
+    assert refused <= 32 + 0.1 * served
+
+
+def test_a_server_without_limits_sets_it_free_again() -> None:
+    pace = Pace()
+    for _ in range(4):
+        pace.start(0.0)
+    pace.refused(0.1, started=0.0, delay=1.0)
+    run(pace, Bucket(1e9), workers=64, seconds=900, latency=0.01)
+    assert pace.free

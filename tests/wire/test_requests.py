@@ -1,0 +1,145 @@
+"""Request bodies: every field, and every argument that must be refused."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+import pytest
+
+from moondream_async import BoundingBox, ConfigurationError, Point
+from moondream_async.wire import requests
+
+IMAGE = b"data:image/png;base64,AAAA"
+
+
+def query(**changes: Any) -> Any:
+    arguments: dict[str, Any] = {
+        "image": IMAGE,
+        "question": "what?",
+        "stream": False,
+        "settings": None,
+        "reasoning": None,
+        "spatial_refs": None,
+        "model": None,
+    }
+    return json.loads(requests.query(**{**arguments, **changes}))
+
+
+def test_query_says_no_more_than_it_was_told() -> None:
+    assert query() == {"image_url": IMAGE.decode(), "question": "what?", "stream": False}
+
+
+@pytest.mark.parametrize(
+    ("change", "field", "sent"),
+    [
+        ({"stream": True}, "stream", True),
+        ({"reasoning": True}, "reasoning", True),
+        ({"reasoning": False}, "reasoning", False),
+        ({"model": " moondream3-preview "}, "model", "moondream3-preview"),
+        (
+            {"settings": {"temperature": 0, "top_p": 1, "max_tokens": 5}},
+            "settings",
+            {"temperature": 0, "top_p": 1, "max_tokens": 5},
+        ),
+        ({"settings": {}}, "settings", {}),
+        ({"settings": {"variant": "a/b"}}, "settings", {"variant": "a/b"}),
+        ({"spatial_refs": [(0.5, 0.25)]}, "spatial_refs", [[0.5, 0.25]]),
+        ({"spatial_refs": [[0, 0, 1, 1]]}, "spatial_refs", [[0, 0, 1, 1]]),
+        (
+            {"spatial_refs": [Point(0.1, 0.2), BoundingBox(0, 0.1, 0.2, 0.3)]},
+            "spatial_refs",
+            [[0.1, 0.2], [0, 0.1, 0.2, 0.3]],
+        ),
+        ({"question": 'où? \u2028 🦉 "quoted"\n'}, "question", 'où? \u2028 🦉 "quoted"\n'),
+    ],
+)
+def test_query_fields(change: dict[str, Any], field: str, sent: Any) -> None:
+    assert query(**change)[field] == sent
+
+
+def test_query_without_image_is_text_only() -> None:
+    assert query(image=None) == {"question": "what?", "stream": False}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"question": None},
+        {"question": ""},
+        {"question": " \n"},
+        {"question": 7},
+        {"stream": 1},
+        {"stream": "true"},
+        {"reasoning": "yes"},
+        {"model": ""},
+        {"model": 3},
+        {"image": None, "spatial_refs": [[0, 0]]},
+        {"spatial_refs": "ab"},
+        {"spatial_refs": [0.1, 0.2]},
+        {"spatial_refs": [[0.1]]},
+        {"spatial_refs": [[0.1, 0.2, 0.3]]},
+        {"spatial_refs": [[math.nan, 0.1]]},
+        {"spatial_refs": [[0.1, 1.01]]},
+        {"spatial_refs": [[-0.1, 0.1]]},
+        {"spatial_refs": [[math.inf, 0.1]]},
+        {"spatial_refs": [[0.5, 0.5, 0.4, 0.6]]},
+        {"spatial_refs": [["0.1", 0.2]]},
+        {"spatial_refs": [[True, 0.2]]},
+        {"settings": []},
+        {"settings": {"temperature": -1}},
+        {"settings": {"temperature": math.nan}},
+        {"settings": {"top_p": 0}},
+        {"settings": {"top_p": 1.5}},
+        {"settings": {"max_tokens": 0}},
+        {"settings": {"max_tokens": 1.5}},
+        {"settings": {"max_tokens": True}},
+        {"settings": {1: 2}},
+        {"settings": {"other": object()}},
+        {"settings": {"other": math.inf}},
+    ],
+    ids=str,
+)
+def test_unusable_arguments_are_refused(change: dict[str, Any]) -> None:
+    with pytest.raises(ConfigurationError):
+        query(**change)
+
+
+@pytest.mark.parametrize("length", ["short", "normal", "long"])
+def test_caption(length: Any) -> None:
+    body = json.loads(requests.caption(image=IMAGE, length=length, stream=True, settings=None, model=None))
+    assert body == {"image_url": IMAGE.decode(), "length": length, "stream": True}
+
+
+@pytest.mark.parametrize("length", ["epic", "", None, 3])
+def test_unknown_length(length: Any) -> None:
+    with pytest.raises(ConfigurationError, match="length must be 'short', 'normal' or 'long'"):
+        requests.caption(image=IMAGE, length=length, stream=False, settings=None, model=None)
+
+
+def test_detect_and_point_do_not_stream() -> None:
+    body = json.loads(requests.detect(image=IMAGE, object="cat", settings={"max_objects": 3}, model="m"))
+    assert body == {"image_url": IMAGE.decode(), "object": "cat", "settings": {"max_objects": 3}, "model": "m"}
+    body = json.loads(requests.point(image=IMAGE, object="cat", settings=None, spatial_refs=[[0, 0]], model=None))
+    assert body == {"image_url": IMAGE.decode(), "object": "cat", "spatial_refs": [[0, 0]]}
+
+
+def test_segment() -> None:
+    body = json.loads(
+        requests.segment(image=IMAGE, object="cat", spatial_refs=None, stream=True, settings=None, model=None)
+    )
+    assert body == {"image_url": IMAGE.decode(), "object": "cat", "stream": True}
+
+
+@pytest.mark.parametrize("what", ["", "  ", None, 5, ["cat"]])
+def test_empty_object(what: Any) -> None:
+    with pytest.raises(ConfigurationError, match="object must"):
+        requests.detect(image=IMAGE, object=what, settings=None, model=None)
+
+
+def test_numpy_numbers_are_numbers() -> None:
+    numpy = pytest.importorskip("numpy")
+    sent = query(spatial_refs=[numpy.array([0.25, 0.5])], settings={"temperature": numpy.float32(0.5)})
+    assert sent["spatial_refs"] == [[0.25, 0.5]]
+    assert sent["settings"] == {"temperature": 0.5}

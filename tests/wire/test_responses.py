@@ -1,0 +1,144 @@
+"""Answers: every documented field, dict-style reading, and what is not an answer."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from moondream_async import BoundingBox, Grounding, Meta, Metrics, Point
+from moondream_async.wire import responses
+from moondream_async.wire.responses import Unusable
+
+META = Meta(200, 1, 0.5)
+BOX = {"x_min": 0.2, "y_min": 0.3, "x_max": 0.6, "y_max": 0.8}
+
+
+def test_query_with_reasoning() -> None:
+    data = {
+        "request_id": "2025-03-25_query_1",
+        "answer": "a moon",
+        "finish_reason": "stop",
+        "reasoning": {"text": "I see", "grounding": [{"start_idx": 0, "end_idx": 1, "points": [[0.1, 0.2]]}]},
+        "metrics": {
+            "input_tokens": 735,
+            "output_tokens": 45,
+            "prefill_time_ms": 43.5,
+            "decode_time_ms": 415.3,
+            "ttft_ms": 81.9,
+            "cached_tokens": 7,
+        },
+        "org_id": "a349",
+    }
+    result = responses.query(data, META)
+    assert result.answer == "a moon"
+    assert result.request_id == "2025-03-25_query_1"
+    assert result.finish_reason == "stop"
+    assert result.reasoning is not None
+    assert result.reasoning.grounding == (Grounding(0, 1, ((0.1, 0.2),)),)
+    assert result.metrics == Metrics(735, 45, 43.5, 415.3, 81.9, 7)
+    assert result.meta is META
+    assert result.extra == {"org_id": "a349"}
+    assert result.to_dict() == data
+
+
+def test_results_read_like_the_official_dicts() -> None:
+    result = responses.query({"answer": "yes", "request_id": "r", "odd": 1}, META)
+    assert result["answer"] == "yes"
+    assert result["request_id"] == "r"
+    assert result["odd"] == 1
+    assert "answer" in result
+    assert "reasoning" not in result
+    assert "meta" not in result
+    assert result.get("reasoning") is None
+    assert result.get("reasoning", "none") == "none"
+    assert dict(result) == {"answer": "yes", "request_id": "r", "odd": 1}
+    with pytest.raises(KeyError):
+        result["nothing"]
+
+
+def test_caption_as_documented() -> None:
+    result = responses.caption({"caption": "A cat.", "finish_reason": "length"}, META)
+    assert (result.caption, result.finish_reason, result.request_id, result.metrics) == ("A cat.", "length", None, None)
+
+
+def test_detect_and_point() -> None:
+    found = responses.detect({"objects": [BOX, {**BOX, "x_min": 0}]}, META)
+    assert found.objects == (BoundingBox(0.2, 0.3, 0.6, 0.8), BoundingBox(0.0, 0.3, 0.6, 0.8))
+    assert found["objects"][0]["x_min"] == 0.2
+    assert dict(found.objects[0]) == BOX
+    points = responses.point({"points": [{"x": 0.2, "y": 1}], "count": 1}, META)
+    assert points.points == (Point(0.2, 1.0),)
+    assert points.count == 1
+    assert responses.detect({"objects": []}, META).objects == ()
+
+
+def test_segment() -> None:
+    result = responses.segment({"path": "M 0 0 Z", "bbox": BOX, "request_id": "r"}, META)
+    assert (result.path, result.bbox) == ("M 0 0 Z", BoundingBox(0.2, 0.3, 0.6, 0.8))
+    nothing = responses.segment({"path": "", "parse_error": "no path"}, META)
+    assert (nothing.path, nothing.bbox, nothing.parse_error) == ("", None, "no path")
+    assert "bbox" not in nothing
+
+
+def test_station_stats_count_as_metrics() -> None:
+    stats = {"tokens": 3, "duration": 0.01, "tokens_per_sec": 326.7}
+    result = responses.caption({"caption": "a", "_stats": stats}, META)
+    assert result.metrics == Metrics(output_tokens=3)
+    assert result["_stats"] == stats
+
+
+@pytest.mark.parametrize(
+    "listing", [{"data": [{"id": "a", "object": "model"}]}, {"models": [{"id": "a", "object": "model"}]}]
+)
+def test_both_model_listings(listing: Any) -> None:
+    (model,) = responses.models(listing)
+    assert model.id == "a"
+    assert model["object"] == "model"
+
+
+@pytest.mark.parametrize(
+    ("read", "data"),
+    [
+        (responses.query, {}),
+        (responses.query, {"answer": 3}),
+        (responses.query, []),
+        (responses.query, None),
+        (responses.query, {"answer": "a", "reasoning": 3}),
+        (responses.caption, {"caption": None}),
+        (responses.detect, {"objects": None}),
+        (responses.detect, {"objects": [{"x_min": 0}]}),
+        (responses.detect, {"objects": [{**BOX, "x_min": "0"}]}),
+        (responses.point, {"points": [[0, 1]]}),
+        (responses.point, {"points": [{"x": True, "y": 0}]}),
+        (responses.segment, {"bbox": BOX}),
+        (responses.segment, {"path": "", "bbox": "none"}),
+    ],
+)
+def test_what_is_no_answer(read: Any, data: Any) -> None:
+    with pytest.raises(Unusable):
+        read(data, META)
+
+
+def test_broken_grounding_is_no_answer() -> None:
+    with pytest.raises(Unusable):
+        responses.query(
+            {"answer": "a", "reasoning": {"text": "t", "grounding": [{"start_idx": 0, "end_idx": 1, "points": [3]}]}},
+            META,
+        )
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"\xff\xfe", b"[" * 100_000, b"<html>"])
+def test_what_is_no_json(body: bytes) -> None:
+    with pytest.raises(Unusable):
+        responses.decode(body)
+
+
+def test_results_are_frozen_and_comparable() -> None:
+    one = responses.query({"answer": "a"}, META)
+    assert one == responses.query({"answer": "a"}, Meta(200, 3, 9.0))
+    with pytest.raises(AttributeError):
+        one.answer = "b"  # type: ignore[misc]
+    assert not hasattr(one, "__dict__")
+    assert json.dumps(one.to_dict()) == '{"answer": "a"}'
