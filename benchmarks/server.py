@@ -1,0 +1,111 @@
+"""The benchmarks' server: as little Python as answers HTTP/1.1 right, in a process of its own.
+
+The path says how it answers: `/delay-100/v1/query` after 100 ms, `/events-1000/v1/query` with a
+stream of 1,000 events in one piece, `/events-1000/apart/v1/query` with each event written by itself.
+It listens on loopback, prints its port, and ends when its standard input does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import sys
+from collections.abc import Iterator
+
+ANSWER = {
+    "request_id": "bench",
+    "finish_reason": "stop",
+    "answer": "A red square on a white background.",
+    "caption": "A red square on a white background.",
+    "objects": [{"x_min": 0.1, "y_min": 0.2, "x_max": 0.3, "y_max": 0.4}],
+    "metrics": {
+        "input_tokens": 735,
+        "output_tokens": 9,
+        "prefill_time_ms": 40.0,
+        "decode_time_ms": 90.0,
+        "ttft_ms": 45.0,
+    },
+}
+BODY = json.dumps(ANSWER).encode()
+WHOLE = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%s" % (len(BODY), BODY)
+STREAM_HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
+
+
+def events(count: int) -> Iterator[bytes]:
+    """The HTTP chunks of a stream, its end included."""
+    for index in range(count - 1):
+        yield _chunk({"chunk": f" word{index}", "completed": False, "token_index": index})
+    yield _chunk({"chunk": " end", "completed": True, **ANSWER}) + b"0\r\n\r\n"
+
+
+def _chunk(event: object) -> bytes:
+    data = f"data: {json.dumps(event)}\n\n".encode()
+    return b"%x\r\n%s\r\n" % (len(data), data)
+
+
+class Connection(asyncio.Protocol):
+    """Answers one connection's requests, one after the other."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self.transport = transport
+        self.buffer = bytearray()
+        self.needed = 0
+        self.path = b""
+
+    def data_received(self, data: bytes) -> None:
+        self.buffer += data
+        while self._take_request():
+            self._answer()
+
+    def _take_request(self) -> bool:
+        if not self.needed:
+            end = self.buffer.find(b"\r\n\r\n")
+            if end < 0:
+                return False
+            head = bytes(self.buffer[:end]).lower()
+            length = re.search(rb"content-length: *(\d+)", head)
+            self.path = head.split(b" ", 2)[1]
+            self.needed = end + 4 + (int(length[1]) if length else 0)
+        if len(self.buffer) < self.needed:
+            return False
+        del self.buffer[: self.needed]
+        self.needed = 0
+        return True
+
+    def _answer(self) -> None:
+        delay, count = _number(b"delay", self.path), _number(b"events", self.path)
+        loop = asyncio.get_running_loop()
+        if count and b"/apart/" in self.path:
+            self.transport.write(STREAM_HEAD)
+            loop.create_task(self._write_apart(count))
+        elif count:
+            self.transport.write(STREAM_HEAD + b"".join(events(count)))
+        elif delay:
+            loop.call_later(delay / 1000, self.transport.write, WHOLE)
+        else:
+            self.transport.write(WHOLE)
+
+    async def _write_apart(self, count: int) -> None:
+        for chunk in events(count):
+            self.transport.write(chunk)
+            await asyncio.sleep(0.0002)
+
+
+def _number(name: bytes, path: bytes) -> int:
+    found = re.search(b"/" + name + rb"-(\d+)/", path)
+    return int(found[1]) if found else 0
+
+
+async def main() -> None:
+    """Serve until standard input ends."""
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(Connection, "127.0.0.1", 0, backlog=4096)
+    print(server.sockets[0].getsockname()[1], flush=True)
+    await loop.run_in_executor(None, sys.stdin.read)
+    server.close()
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

@@ -1,0 +1,42 @@
+"""Checked by mypy and pyright, never run: what type each call of `AsyncClient` has."""
+
+from __future__ import annotations
+
+from typing import assert_type
+
+import moondream_async as md
+
+
+async def skills(client: md.AsyncClient, image: bytes, flag: bool) -> None:
+    assert_type(await client.query(image, "?"), md.QueryResult)
+    assert_type(await client.query(image, "?", stream=False), md.QueryResult)
+    assert_type(await client.query(question="?", stream=True), md.AsyncTextStream[md.QueryResult])
+    assert_type(await client.query(image, "?", stream=flag), md.QueryResult | md.AsyncTextStream[md.QueryResult])
+    assert_type(await client.query(image, "?", flag), md.QueryResult | md.AsyncTextStream[md.QueryResult])
+    assert_type(await client.caption(image, "short"), md.CaptionResult)
+    assert_type(await client.caption(image, stream=True), md.AsyncTextStream[md.CaptionResult])
+    assert_type(await client.caption(image, stream=flag), md.CaptionResult | md.AsyncTextStream[md.CaptionResult])
+    assert_type(await client.detect(image, "cat", settings={"max_objects": 3}), md.DetectResult)
+    assert_type(await client.point(image, "cat", spatial_refs=[(0.1, 0.2), [0, 0, 1, 1]]), md.PointResult)
+    assert_type(await client.segment(image, "cat"), md.SegmentResult)
+    assert_type(await client.segment(image, "cat", stream=True), md.AsyncSegmentStream)
+    assert_type(await client.segment(image, "cat", stream=flag), md.SegmentResult | md.AsyncSegmentStream)
+    assert_type(await client.encode_image(image), md.EncodedImage)
+    assert_type(await client.models(), list[md.Model])
+    assert_type(client.with_options(model="m"), md.AsyncClient)
+
+
+async def results(client: md.AsyncClient, image: md.EncodedImage) -> None:
+    async with await client.caption(image, stream=True) as stream:
+        async for piece in stream:
+            assert_type(piece, str)
+    assert_type(stream.text, str)
+    assert_type(await stream.result(), md.CaptionResult)
+    async for update in await client.segment(image, "cat", stream=True):
+        assert_type(update, md.SegmentUpdate)
+        assert_type(update.bbox, md.BoundingBox | None)
+    found = await client.detect(image, "cat")
+    assert_type(found.objects, tuple[md.BoundingBox, ...])
+    assert_type(found.objects[0].x_min, float)
+    assert_type(found.metrics, md.Metrics | None)
+    assert_type((await client.query(image, "?")).reasoning, md.Reasoning | None)

@@ -1,0 +1,42 @@
+"""Checked by mypy and pyright, never run: what type each call of `Client` has."""
+
+from __future__ import annotations
+
+from typing import assert_type
+
+import moondream_async as md
+
+
+def skills(client: md.Client, image: bytes, flag: bool) -> None:
+    assert_type(client.query(image, "?"), md.QueryResult)
+    assert_type(client.query(image, "?", stream=False), md.QueryResult)
+    assert_type(client.query(question="?", stream=True), md.TextStream[md.QueryResult])
+    assert_type(client.query(image, "?", stream=flag), md.QueryResult | md.TextStream[md.QueryResult])
+    assert_type(client.query(image, "?", flag), md.QueryResult | md.TextStream[md.QueryResult])
+    assert_type(client.caption(image, "short"), md.CaptionResult)
+    assert_type(client.caption(image, stream=True), md.TextStream[md.CaptionResult])
+    assert_type(client.caption(image, stream=flag), md.CaptionResult | md.TextStream[md.CaptionResult])
+    assert_type(client.detect(image, "cat", settings={"max_objects": 3}), md.DetectResult)
+    assert_type(client.point(image, "cat", spatial_refs=[(0.1, 0.2), [0, 0, 1, 1]]), md.PointResult)
+    assert_type(client.segment(image, "cat"), md.SegmentResult)
+    assert_type(client.segment(image, "cat", stream=True), md.SegmentStream)
+    assert_type(client.segment(image, "cat", stream=flag), md.SegmentResult | md.SegmentStream)
+    assert_type(client.encode_image(image), md.EncodedImage)
+    assert_type(client.models(), list[md.Model])
+    assert_type(client.with_options(model="m"), md.Client)
+
+
+def results(client: md.Client, image: md.EncodedImage) -> None:
+    with client.caption(image, stream=True) as stream:
+        for piece in stream:
+            assert_type(piece, str)
+    assert_type(stream.text, str)
+    assert_type(stream.result(), md.CaptionResult)
+    for update in client.segment(image, "cat", stream=True):
+        assert_type(update, md.SegmentUpdate)
+        assert_type(update.bbox, md.BoundingBox | None)
+    found = client.detect(image, "cat")
+    assert_type(found.objects, tuple[md.BoundingBox, ...])
+    assert_type(found.objects[0].x_min, float)
+    assert_type(found.metrics, md.Metrics | None)
+    assert_type((client.query(image, "?")).reasoning, md.Reasoning | None)
