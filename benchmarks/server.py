@@ -79,7 +79,7 @@ class Connection(asyncio.Protocol):
         loop = asyncio.get_running_loop()
         if count and b"/apart/" in self.path:
             self.transport.write(STREAM_HEAD)
-            loop.create_task(self._write_apart(count))
+            self.writing = loop.create_task(self._write_apart(count))
         elif count:
             self.transport.write(STREAM_HEAD + b"".join(events(count)))
         elif delay:
