@@ -106,9 +106,10 @@ async def serve(handler: Handler, tls: ssl.SSLContext | None = None) -> AsyncIte
         yield server
     finally:
         listener.close()
-        for task in list(server.tasks):
-            task.cancel()
-        await asyncio.sleep(0.01)
+        for _ in range(3):  # a connection may still be on its way to its handler
+            for task in list(server.tasks):
+                task.cancel()
+            await asyncio.sleep(0.01)
 
 
 async def until(condition: Callable[[], bool]) -> None:
