@@ -173,6 +173,9 @@ class AsyncTextStream(AsyncStream[str, R]):
             raise KeyError(name)
         return self
 
+    def __contains__(self, name: object) -> bool:
+        return name in ("answer", "caption", "chunk")
+
     @property
     def answer(self) -> Self:
         """The stream itself."""

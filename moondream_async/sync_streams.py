@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import queue
 import threading
 import warnings
@@ -9,7 +10,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Self, TypeVar, cast
 
-from .errors import MoondreamError, StreamInterruptedError
+from .errors import ConfigurationError, MoondreamError, StreamInterruptedError
 from .streams import AsyncSegmentStream, AsyncStream, AsyncTextStream
 from .types import SegmentResult, SegmentUpdate
 
@@ -21,6 +22,7 @@ T = TypeVar("T")
 Piece = TypeVar("Piece")
 R = TypeVar("R")
 
+_SETTLE = 1.0  # seconds that an interrupted stream may take to wind up
 _READ_AHEAD = 256  # pieces that may wait for the consumer before the stream is left alone
 
 
@@ -73,6 +75,7 @@ class SyncStream(Generic[Piece, R]):
         self._stream = stream
         self._pump = _Pump(stream)
         self._ended = False
+        self._pid = os.getpid()
         self._left = False  # by the consumer, before the end
         self._error: MoondreamError | None = None
         self._seen: list[Piece] = []
@@ -95,6 +98,8 @@ class SyncStream(Generic[Piece, R]):
         """
         if self._error is not None:
             raise self._error.with_traceback(None)
+        if self._pid != os.getpid():
+            raise ConfigurationError("A stream does not cross a fork; it goes on in the parent process.")
         if self._ended:
             raise StopIteration
         try:
@@ -131,9 +136,9 @@ class SyncStream(Generic[Piece, R]):
         """Stop the stream and free its connection; safe to call at any time, and again."""
         if not self._ended:
             self._ended = self._left = True
-        if not self._pump.done.is_set():
+        if not self._pump.done.is_set() and self._pid == os.getpid():
             self._task.cancel()
-            self._pump.done.wait(1.0)
+            self._pump.done.wait(_SETTLE)
 
     def __enter__(self) -> Self:
         return self
@@ -144,7 +149,7 @@ class SyncStream(Generic[Piece, R]):
         self.close()
 
     def __del__(self) -> None:
-        if getattr(self, "_ended", True):
+        if getattr(self, "_ended", True) or self._pid != os.getpid():
             return
         self._task.cancel()
         warnings.warn(
@@ -181,6 +186,9 @@ class TextStream(SyncStream[str, R]):
         if name not in ("answer", "caption", "chunk"):
             raise KeyError(name)
         return self
+
+    def __contains__(self, name: object) -> bool:
+        return name in ("answer", "caption", "chunk")
 
     @property
     def answer(self) -> Self:

@@ -8,10 +8,11 @@ from typing import Any
 import attrs
 
 
-class Fields:
-    """Read an attrs value like a dict: `r["answer"]`, `"bbox" in r`, `r.get(...)`, `dict(r)`.
+class Fields(Mapping[str, Any]):
+    """Read an attrs value like the dict it was on the wire: `r["answer"]`, `"bbox" in r`, `dict(r)`.
 
-    A field that is None, and so was not on the wire, is absent. Fields of `.extra` are present.
+    What is read so is plain: dicts, lists, strings and numbers, made anew at each reading. A field that
+    is None, and so was not on the wire, is absent. Fields of `.extra` are present.
     """
 
     __slots__ = ()
@@ -20,40 +21,24 @@ class Fields:
         extra = self._extra()
         if name in extra:
             return extra[name]
-        value = getattr(self, name, None) if name in self._names() else None
+        value = getattr(self, name) if name in self._names() else None
         if value is None:
             raise KeyError(name)
-        return value
-
-    def __contains__(self, name: object) -> bool:
-        if not isinstance(name, str):
-            return False
-        if name in self._extra():
-            return True
-        return name in self._names() and getattr(self, name) is not None
+        return _plain(value)
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self.keys())
+        extra = self._extra()
+        for name in self._names():
+            if getattr(self, name) is not None and name not in extra:
+                yield name
+        yield from extra
 
-    def get(self, name: str, default: Any = None) -> Any:
-        """The field, or the default when it is absent."""
-        return self[name] if name in self else default  # noqa: SIM401 - this is `get`
-
-    def keys(self) -> list[str]:
-        """The names of the fields that are present."""
-        return [name for name in (*self._names(), *self._extra()) if name in self]
-
-    def values(self) -> list[Any]:
-        """The values of the fields that are present."""
-        return [self[name] for name in self.keys()]
-
-    def items(self) -> list[tuple[str, Any]]:
-        """The pairs of name and value that are present."""
-        return [(name, self[name]) for name in self.keys()]
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
 
     def to_dict(self) -> dict[str, Any]:
-        """The value as plain dicts, lists and numbers, as it was on the wire: ready for `json.dumps`."""
-        return {name: _plain(value) for name, value in self.items()}
+        """The value as it was on the wire, in plain dicts, lists, strings and numbers: ready for `json.dumps`."""
+        return dict(self)
 
     @classmethod
     def _names(cls) -> tuple[str, ...]:
@@ -231,6 +216,11 @@ class SegmentUpdate(Fields):
     chunk: str | None = None
     path: str | None = None
     completed: bool | None = None
+
+    def __getitem__(self, name: str) -> Any:
+        if name == "bbox" and self.bbox is None and self.completed:
+            return None  # as the official client's last update has it when nothing was found
+        return super().__getitem__(name)
 
 
 @attrs.frozen(kw_only=True)

@@ -202,6 +202,10 @@ class TestWire:
                 with pytest.raises(md.AuthenticationError):
                     client.query(question="?")
 
+    def test_models_can_fail_too(self, client: Client) -> None:
+        with pytest.raises(md.ServerError):
+            client.with_options(headers={"X-Sandbox-Fault": "status=503;times=0"}).models()
+
     def test_models(self, client: Client) -> None:
         assert "moondream3-preview" in [model.id for model in client.models()]
 
@@ -257,8 +261,12 @@ class TestFaults:
 
     def test_unknown_faults_are_refused(self, moondream_sandbox: Any) -> None:
         assert raw(moondream_sandbox, "/query", {"question": "?"}, {"X-Sandbox-Fault": "nonsense=1"})[0] == 400
+        for bad in ("latency=-1", "latency=nan", "latency=inf", "status=42", "status=700", "drip=-1", "cut=x"):
+            assert raw(moondream_sandbox, "/query", {"question": "?"}, {"X-Sandbox-Fault": bad})[0] == 400
         with pytest.raises(md.ConfigurationError, match="nonsense"):
             Sandbox(nonsense=1)
+        with pytest.raises(md.ConfigurationError, match="latency"):
+            Sandbox(latency=-1)
         with pytest.raises(ValueError, match="shape"):
             Faults(shape="odd")
 

@@ -217,3 +217,50 @@ def test_errors_are_short_and_typed(client: Client, scene: bytes) -> None:
         faulty(client.with_options(retry=1), "status=500;times=0").detect(scene, "x")
     assert failed.value.request_id
     assert "sandbox" in failed.value.request_id
+
+
+def test_calling_it_on_its_own_loop_thread_is_a_clear_error(client: Client, tiny: EncodedImage) -> None:
+    async def on_the_loop() -> None:
+        client.query(tiny, "?")
+
+    with pytest.raises(md.ConfigurationError, match="AsyncClient"):
+        client._portal.call(on_the_loop)  # pyright: ignore[reportPrivateUsage]
+
+
+def test_context_variables_propagate(client: Client) -> None:
+    import contextvars
+
+    variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="unset")
+    variable.set("mine")
+
+    async def read() -> str:
+        return variable.get()
+
+    assert client._portal.call(read) == "mine"  # pyright: ignore[reportPrivateUsage]
+
+
+def test_tracebacks_can_be_kept_whole(client: Client, scene: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MOONDREAM_FULL_TRACEBACK", "1")
+    with pytest.raises(md.ConfigurationError) as caught:
+        client.detect(scene, "")
+    assert "requests.py" in str(caught.traceback[-1].path)
+
+
+def test_subclasses_and_clones(moondream_sandbox: Any, tiny: EncodedImage) -> None:
+    class Mine(Client):
+        pass
+
+    with Mine(base_url=moondream_sandbox.base_url, model="a") as client:
+        clone = client.with_options(model="b")
+        assert type(clone) is Mine
+        assert (client.model, clone.model) == ("a", "b")
+        assert clone.query(tiny, "how big?").answer == "1 by 1 pixels."
+    with pytest.raises(md.ConfigurationError, match="closed"):
+        clone.query(tiny, "?")
+
+
+def test_a_client_can_be_made_and_closed_many_times(moondream_sandbox: Any) -> None:
+    for _ in range(20):
+        with Client(base_url=moondream_sandbox.base_url) as client:
+            client.models()
+    assert not [t for t in threading.enumerate() if t.name == "moondream-async"]

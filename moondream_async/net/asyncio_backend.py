@@ -7,6 +7,8 @@ read and write. This one costs a third less CPU per request (`benchmarks/README.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import socket
 import ssl
 from collections.abc import Iterable
 from typing import Any, NoReturn
@@ -180,7 +182,11 @@ class AsyncioBackend(httpcore.AsyncNetworkBackend):
 
         async def connect() -> tuple[asyncio.BaseTransport, _Protocol]:
             async with asyncio.timeout(timeout):
-                return await loop.create_connection(_Protocol, host, port, **options)
+                try:
+                    return await loop.create_connection(_Protocol, host, port, **options)
+                except RuntimeError:
+                    # At interpreter exit asyncio has no thread left to look names up in; `atexit` hooks may still call.
+                    return await _connect_to_any(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
 
         # asyncio loses the socket when it is cancelled between the connect and its return, so the
         # attempt is let run to its end, and its connection closed, when nobody waits for it any more.
@@ -201,6 +207,15 @@ class AsyncioBackend(httpcore.AsyncNetworkBackend):
     async def sleep(self, seconds: float) -> None:
         """Sleep, for httpcore's own connect retries (which we do not use)."""
         await asyncio.sleep(seconds)
+
+
+async def _connect_to_any(addresses: list[Any]) -> tuple[asyncio.BaseTransport, _Protocol]:
+    loop = asyncio.get_running_loop()
+    *others, last = [address[4] for address in addresses]
+    for host, port, *_ in others:
+        with contextlib.suppress(OSError):
+            return await loop.create_connection(_Protocol, host, port)
+    return await loop.create_connection(_Protocol, last[0], last[1])
 
 
 def _abandon(attempt: asyncio.Task[tuple[asyncio.BaseTransport, _Protocol]]) -> None:

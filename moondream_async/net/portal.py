@@ -35,8 +35,12 @@ class _Background:
     def lease(self) -> BlockingPortal:
         with self._lock:
             if self._portal is None:
-                self._running = start_blocking_portal(name="moondream-async")
-                self._portal = self._running.__enter__()
+                running = start_blocking_portal(name="moondream-async")
+                try:
+                    self._portal = running.__enter__()
+                except RuntimeError as exc:  # Python 3.12 and later start no thread at exit
+                    raise ConfigurationError(f"The background loop cannot be started: {exc}.") from None
+                self._running = running
                 self.thread = self._portal.call(threading.get_ident)
             self._leases += 1
             return self._portal

@@ -82,7 +82,8 @@ def build(*, api_key: str | None, rate_limit: float | None, faults: Faults) -> S
         )
         for name, work in _SKILLS.items()
     ]
-    routes.append(Route("/v1/models", gate.list_models))
+    # Public, but a wrong key is refused: a free way to check one.
+    routes.append(Route("/v1/models", functools.partial(gate.admit, _models, public=True)))
     routes.append(Route("/health", _health))
     return Starlette(routes=routes, exception_handlers={HTTPException: _plain_error})
 
@@ -96,14 +97,16 @@ class _Gate:
     faults: Faults
     burst: Burst = attrs.field(factory=Burst)
 
-    async def admit(self, work: Callable[[Request, Faults], Awaitable[Response]], request: Request) -> Response:
+    async def admit(
+        self, work: Callable[[Request, Faults], Awaitable[Response]], request: Request, *, public: bool = False
+    ) -> Response:
         try:
             faults = from_headers(self.faults, request.headers)
         except ValueError as exc:
             return _error(400, f"Bad X-Sandbox-Fault: {exc}", code="bad_fault")
         if faults.latency:
             await anyio.sleep(faults.latency)
-        if not self._knows(request.headers.get("x-moondream-auth") or _bearer(request)):
+        if not (public and self._key(request) is None) and not self._knows(self._key(request)):
             return _error(401)
         if not self.limit.allows():
             return _error(429, retry_after=faults.retry_after)
@@ -114,13 +117,8 @@ class _Gate:
         except Refusal as refusal:
             return _error(refusal.status, refusal.message, code=refusal.code, param=refusal.param)
 
-    async def list_models(self, request: Request) -> Response:
-        # Public, but a wrong bearer key is refused: a free way to check a key.
-        key = _bearer(request)
-        if key and not self._knows(key):
-            return _error(401)
-        listing = [{"id": name, "object": "model", "owned_by": "sandbox"} for name in MODELS]
-        return JSONResponse({"object": "list", "data": listing}, headers=_HEADERS)
+    def _key(self, request: Request) -> str | None:
+        return request.headers.get("x-moondream-auth") or _bearer(request)
 
     def _knows(self, key: str | None) -> bool:
         return self.api_key is None or hmac.compare_digest((key or "").encode(), self.api_key.encode())
@@ -244,8 +242,13 @@ async def _plain_error(_: Request, exc: Exception) -> Response:
     return _error(exc.status_code, exc.detail)
 
 
+async def _models(_: Request, __: Faults) -> Response:
+    listing = [{"id": name, "object": "model", "owned_by": "sandbox"} for name in MODELS]
+    return JSONResponse({"object": "list", "data": listing}, headers=_HEADERS)
+
+
 async def _health(_: Request) -> Response:
-    return JSONResponse({"status": "ok", "server": "moondream-async-sandbox", "notice": NOTICE})
+    return JSONResponse({"status": "ok", "server": "moondream-async-sandbox", "notice": NOTICE}, headers=_HEADERS)
 
 
 def _bearer(request: Request) -> str | None:

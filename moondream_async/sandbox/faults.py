@@ -13,6 +13,19 @@ HEADER = "x-sandbox-fault"
 SHAPES = ("engine", "docs", "text", "station", "final")
 
 
+def _number(least: float, most: float) -> Any:
+    def check(_: Any, field: Any, value: float) -> None:
+        if not least <= value <= most:  # false for NaN, too
+            raise ValueError(f"{field.name} must be from {least:g} to {most:g}, not {value!r}")
+
+    return check
+
+
+def _status(_: Any, __: Any, value: int) -> None:
+    if value and not 400 <= value <= 599:
+        raise ValueError(f"status must be from 400 to 599, or 0 for none, not {value!r}")
+
+
 def _shape(_: Any, __: Any, value: str) -> None:
     if value not in SHAPES:
         raise ValueError(f"shape must be one of {', '.join(SHAPES)}, not {value!r}")
@@ -42,14 +55,14 @@ class Faults:
         endless: Whether a stream's first event never ends (it does, after 64 MB).
     """
 
-    latency: float = 0.0
-    status: int = 0
-    times: int = 1
+    latency: float = attrs.field(default=0.0, validator=_number(0, 600))
+    status: int = attrs.field(default=0, validator=_status)
+    times: int = attrs.field(default=1, validator=_number(0, 1_000_000))
     id: str = ""
     retry_after: float = 1.0
     shape: str = attrs.field(default="engine", validator=_shape)
     cut: int = -1
-    drip: float = 0.0
+    drip: float = attrs.field(default=0.0, validator=_number(0, 60))
     malformed: int = -1
     error_event: int = -1
     endless: bool = False

@@ -70,7 +70,7 @@ def settings(data: Fields) -> Fields:
         _refuse("settings", "must be an object if provided")
     given = cast("Fields", value)
     for name in ("max_tokens", "max_objects"):
-        if name in given and (not isinstance(given[name], int) or given[name] < 1):
+        if name in given and (not isinstance(given[name], int) or given[name] is True or given[name] < 1):
             _refuse(f"settings.{name}", "must be an integer of at least 1")
     for name, least, most in (("temperature", 0, float("inf")), ("top_p", 1e-9, 1)):
         number = given.get(name, 1)
@@ -125,6 +125,8 @@ def _ref(index: int, ref: Any) -> list[float]:
     values = cast("list[Any]", ref)
     if not all(isinstance(v, (int, float)) and 0 <= v <= 1 for v in values):
         raise Refusal(400, f"{name} values must be between 0 and 1", code="invalid_request", param=name)
+    if len(values) == 4 and (values[0] > values[2] or values[1] > values[3]):
+        raise Refusal(400, f"{name} must have x_min <= x_max and y_min <= y_max", code="invalid_request", param=name)
     return [float(v) for v in values]
 
 

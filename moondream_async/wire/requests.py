@@ -165,7 +165,7 @@ def _refs(refs: object) -> list[list[float]]:
 
 def _ref(index: int, ref: object) -> list[float]:
     if isinstance(ref, (BoundingBox, Point)):
-        values: list[object] = ref.values()
+        values: list[object] = list(ref.values())
     elif isinstance(ref, Iterable) and not isinstance(ref, (str, bytes, Mapping)):
         values = list(cast("Iterable[object]", ref))
     else:

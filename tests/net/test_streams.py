@@ -382,6 +382,8 @@ async def test_the_stream_is_what_the_official_dicts_hold(tiny: EncodedImage) ->
     async with serve(answer) as server, AsyncClient(base_url=server.base_url) as client:
         stream = await client.caption(tiny, stream=True)
         assert stream["answer"] is stream["caption"] is stream["chunk"] is stream.answer is stream.caption is stream
+        assert "answer" in stream
+        assert "text" not in stream
         with pytest.raises(KeyError):
             stream["text"]
         assert "".join([piece async for piece in stream["caption"]]) == TEXT

@@ -128,7 +128,7 @@ def test_segment_without_an_object() -> None:
     reducer = SegmentReducer()
     update = reducer.feed({"type": "final", "path": "", "completed": True, "parse_error": "empty"})
     assert update is not None
-    assert "bbox" not in update
+    assert update["bbox"] is None
     assert reducer.result(META).parse_error == "empty"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -51,6 +52,8 @@ def test_results_read_like_the_official_dicts() -> None:
     assert "answer" in result
     assert "reasoning" not in result
     assert "meta" not in result
+    assert len(result) == 3
+    assert isinstance(result, Mapping)
     assert result.get("reasoning") is None
     assert result.get("reasoning", "none") == "none"
     assert dict(result) == {"answer": "yes", "request_id": "r", "odd": 1}
@@ -68,6 +71,10 @@ def test_detect_and_point() -> None:
     assert found.objects == (BoundingBox(0.2, 0.3, 0.6, 0.8), BoundingBox(0.0, 0.3, 0.6, 0.8))
     assert found["objects"][0]["x_min"] == 0.2
     assert dict(found.objects[0]) == BOX
+    assert found["objects"][0] == BOX
+    assert [*found["objects"], "more"][2] == "more"
+    assert json.loads(json.dumps(dict(found))) == found.to_dict()
+    assert responses.detect({"objects": []}, META)["objects"] == []
     points = responses.point({"points": [{"x": 0.2, "y": 1}], "count": 1}, META)
     assert points.points == (Point(0.2, 1.0),)
     assert points.count == 1

@@ -1,0 +1,232 @@
+"""`Client` where processes are rough: Ctrl-C, fork, exit, threads; each in a process of its own."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from typing import Any
+
+import pytest
+
+posix = pytest.mark.skipif(os.name != "posix", reason="needs signals and fork")
+
+PRELUDE = """
+import atexit, os, signal, sys, threading, time
+import moondream_async as md
+URL = {url!r}
+"""
+
+
+def start(code: str, url: str) -> subprocess.Popen[str]:
+    script = PRELUDE.format(url=url) + textwrap.dedent(code)
+    environment = {**os.environ, "PYTHONWARNINGS": "error", "PYTHONUNBUFFERED": "1"}
+    return subprocess.Popen(
+        [sys.executable, "-X", "dev", "-c", script],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+        start_new_session=True,  # so that children of a hanging script can be ended with it
+    )
+
+
+def finish(process: subprocess.Popen[str]) -> tuple[int, str, str]:
+    try:
+        out, err = process.communicate(timeout=30)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+        pytest.fail("the process hung")
+    return process.returncode, out, err
+
+
+def run(code: str, url: str) -> str:
+    status, out, err = finish(start(code, url))
+    assert status == 0, err
+    # Under -X dev asyncio reports slow steps, such as the first import of httpx; nothing else may be said.
+    noise = [line for line in err.splitlines() if line and not line.startswith("Executing <")]
+    assert noise == []
+    return out
+
+
+@pytest.fixture
+def url(moondream_sandbox: Any) -> str:
+    return str(moondream_sandbox.base_url)
+
+
+def interrupt(code: str, url: str) -> tuple[int, str, str]:
+    """Run until the script says `ready`, then press Ctrl-C."""
+    process = start(code, url)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    process.send_signal(signal.SIGINT)
+    return finish(process)
+
+
+@posix
+def test_ctrl_c_during_a_call_stops_the_work(url: str) -> None:
+    status, out, err = interrupt(
+        """
+        client = md.Client(base_url=URL, headers={"X-Sandbox-Fault": "latency=20"})
+        threading.Timer(0.3, lambda: print("ready")).start()
+        try:
+            client.query(question="?")
+        except KeyboardInterrupt:
+            session = client._async._net.session
+            limiter = client._portal.call(lambda: slots(session))
+            print("slots", limiter)
+            client.close()
+            print([t.name for t in threading.enumerate() if t.name == "moondream-async"])
+            raise
+
+        """.replace(
+            "limiter = client",
+            "async def slots(s): return s._limiters.get().borrowed_tokens\n            limiter = client",
+        ),
+        url,
+    )
+    assert status == -signal.SIGINT, err
+    assert out == "slots 0\n[]\n"
+
+
+@posix
+def test_ctrl_c_during_a_stream_stops_the_work(url: str) -> None:
+    status, out, err = interrupt(
+        """
+        client = md.Client(base_url=URL, headers={"X-Sandbox-Fault": "drip=0.05"})
+        stream = client.query(question="word " * 300, stream=True)
+        next(stream)
+        threading.Timer(0.2, lambda: print("ready")).start()
+        try:
+            for piece in stream:
+                pass
+        except KeyboardInterrupt:
+            print("pump ended", stream._pump.done.is_set())
+            raise
+        """,
+        url,
+    )
+    assert status == -signal.SIGINT, err
+    assert out == "pump ended True\n"
+
+
+@posix
+def test_ctrl_c_with_no_handler_ends_the_process(url: str) -> None:
+    status, _, err = interrupt(
+        """
+        threading.Timer(0.3, lambda: print("ready")).start()
+        md.Client(base_url=URL, headers={"X-Sandbox-Fault": "latency=20"}).query(question="?")
+        """,
+        url,
+    )
+    assert status == -signal.SIGINT
+    assert err.rstrip().endswith("KeyboardInterrupt")
+
+
+def test_an_unclosed_client_does_not_hang_the_interpreter(url: str) -> None:
+    assert run("client = md.Client(base_url=URL)\nprint(client.query(question='?').finish_reason)", url) == "stop\n"
+
+
+def test_an_open_stream_does_not_hang_the_interpreter(url: str) -> None:
+    code = """
+    client = md.Client(base_url=URL, headers={"X-Sandbox-Fault": "drip=0.05"})
+    with client.query(question="word " * 300, stream=True) as stream:
+        print(len(next(stream)) > 0)
+    """
+    assert run(code, url) == "True\n"
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+def test_calls_from_atexit_hooks(url: str, host: str) -> None:
+    code = """
+    def bye():
+        print("hook", client.query(question="?").finish_reason)
+        print("fresh", md.Client(base_url=URL).query(question="?").finish_reason)
+        client.close()
+    atexit.register(bye)
+    client = md.Client(base_url=URL)
+    client.query(question="?")
+    """
+    assert run(code, url.replace("127.0.0.1", host)) == "hook stop\nfresh stop\n"
+
+
+@posix
+def test_fork_in_parent_and_child(url: str) -> None:
+    code = """
+    import warnings
+    warnings.simplefilter("ignore", DeprecationWarning)  # Python's own about fork and threads
+    client = md.Client(base_url=URL)
+    client.query(question="?")
+    for _ in range(3):
+        child = os.fork()
+        if child == 0:
+            said = client.query(question="?").finish_reason
+            with md.Client(base_url=URL) as other:
+                other.query(question="?")
+            os._exit(0 if said == "stop" else 9)
+        assert client.query(question="?").finish_reason == "stop"
+        assert os.waitpid(child, 0)[1] == 0
+    client.close()
+    print("done")
+    """
+    assert run(code, url) == "done\n"
+
+
+@posix
+def test_a_stream_does_not_cross_a_fork(url: str) -> None:
+    code = """
+    import warnings
+    warnings.simplefilter("ignore")
+    client = md.Client(base_url=URL, headers={"X-Sandbox-Fault": "drip=0.02"})
+    stream = client.query(question="word " * 50, stream=True)
+    next(stream)
+    child = os.fork()
+    if child == 0:
+        try:
+            list(stream)
+        except md.ConfigurationError:
+            os._exit(0)
+        os._exit(9)
+    assert os.waitpid(child, 0)[1] == 0
+    stream.close()
+    client.close()
+    print("done")
+    """
+    assert run(code, url) == "done\n"
+
+
+def test_threads_and_close(url: str) -> None:
+    code = """
+    client = md.Client(base_url=URL, headers={"X-Sandbox-Fault": "latency=0.05"})
+    seen = set()
+    def work():
+        while True:
+            try:
+                client.query(question="?")
+            except md.MoondreamError as exc:
+                seen.add(type(exc).__name__)
+                return
+    threads = [threading.Thread(target=work) for _ in range(8)]
+    [t.start() for t in threads]
+    time.sleep(0.2)
+    client.close()
+    [t.join(10) for t in threads]
+    print(any(t.is_alive() for t in threads), seen)
+    """
+    assert run(code, url) == "False {'ConfigurationError'}\n"
+
+
+def test_a_dropped_client_leaves_no_socket(url: str) -> None:
+    code = """
+    import gc
+    for _ in range(20):
+        md.Client(base_url=URL).query(question="?")
+    gc.collect()
+    time.sleep(0.1)
+    fds = os.listdir("/proc/self/fd") if os.path.exists("/proc/self/fd") else []
+    print(len(fds) < 20)
+    """
+    assert run(code, url) == "True\n"
