@@ -1,4 +1,4 @@
-"""`python -m benchmarks [calls] [streams] [--quick] [--json FILE]`."""
+"""`python -m benchmarks [calls] [streams] [sync] [--quick] [--json FILE]`."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from pathlib import Path
 
 import attrs
 
-from . import calls, streams
+from . import calls, streams, sync
 from .harness import Figure, table
 
-BENCHMARKS = {"calls": calls, "streams": streams}
+BENCHMARKS = {"calls": calls, "streams": streams, "sync": sync}
 PACKAGES = ("moondream-async", "httpx", "httpcore", "httpx-sse", "anyio")
 
 

@@ -89,6 +89,8 @@ class Connection(asyncio.Protocol):
 
     async def _write_apart(self, count: int) -> None:
         for chunk in events(count):
+            if self.transport.is_closing():
+                return
             self.transport.write(chunk)
             await asyncio.sleep(0.0002)
 

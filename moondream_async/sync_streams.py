@@ -48,7 +48,10 @@ class _Pump(Generic[Piece]):
                 if self.pieces.qsize() >= _READ_AHEAD:
                     self._resume = anyio.Event()
                     self.paused = True
-                    await self._resume.wait()
+                    # The consumer may have emptied the queue before it could see that we pause.
+                    if self.pieces.qsize() > _READ_AHEAD // 2:
+                        await self._resume.wait()
+                    self.paused = False
         except MoondreamError as exc:
             self.pieces.put(exc.with_traceback(None))
         finally:
@@ -58,8 +61,7 @@ class _Pump(Generic[Piece]):
             self.done.set()
 
     def resume(self) -> None:
-        """Go on reading; called in the loop."""
-        self.paused = False
+        """Go on reading; called in the loop, and harmless when it comes late or twice."""
         self._resume.set()
 
 
@@ -113,9 +115,8 @@ class SyncStream(Generic[Piece, R]):
         if isinstance(piece, MoondreamError):
             self._ended, self._error = True, piece
             raise piece
-        if self._pump.paused and self._pump.pieces.qsize() < _READ_AHEAD // 2:
+        if self._pump.paused and self._pump.pieces.qsize() <= _READ_AHEAD // 2:
             self._portal.soon(self._pump.resume)
-            self._pump.paused = False
         self._seen.append(piece)
         return piece
 

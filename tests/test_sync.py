@@ -151,10 +151,37 @@ def test_stream_errors(client: Client, scene: bytes) -> None:
         left.result()
 
 
-def test_a_long_stream_is_not_read_ahead_without_bounds(client: Client, moondream_sandbox: Any) -> None:
-    question = " ".join(["word"] * 20)
-    stream = faulty(client, "shape=docs").query(question=question * 50, stream=True)
-    assert "".join(stream) == stream.result().answer
+class LongStream:
+    """Stands in for an `AsyncTextStream` of many pieces that come as fast as they are taken."""
+
+    def __init__(self, length: int) -> None:
+        self.length = length
+        self.made = 0
+
+    def __aiter__(self) -> LongStream:
+        return self
+
+    async def __anext__(self) -> str:
+        if self.made == self.length:
+            raise StopAsyncIteration
+        self.made += 1
+        return "x"
+
+    async def aclose(self) -> None:
+        pass
+
+
+def test_a_long_stream_neither_stalls_nor_is_read_ahead_without_bounds(client: Client) -> None:
+    portal = client._portal  # pyright: ignore[reportPrivateUsage]
+    for _ in range(20):
+        source: Any = LongStream(5_000)
+        assert len("".join(TextStream(portal, source))) == 5_000
+    source = LongStream(1_000_000)
+    with TextStream(portal, source) as stream:
+        for _ in range(1000):
+            next(stream)
+        assert source.made <= 1000 + 256
+    assert source.made < 1_000_000
 
 
 def test_a_dropped_stream_warns(client: Client, scene: bytes) -> None:
