@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import threading
 from collections.abc import Mapping, Sequence
 from types import TracebackType
@@ -312,7 +313,8 @@ class AsyncClient:
         """Outline one object, as an SVG path.
 
         Args:
-            image: As in `query`.
+            image: As in `query`. It is sent at full resolution, which the outline of a small object needs; an
+                `EncodedImage` is sent as it is.
             object: What to outline (wire field `object`).
             spatial_refs: As in `query`: which one, if there are several.
             stream: True returns the steps as they come, as an `AsyncSegmentStream`.
@@ -325,7 +327,7 @@ class AsyncClient:
             MoondreamError: As in `query`.
         """
         body = requests.segment(
-            image=(await self.encode_image(image)).uri,
+            image=(await self._encode(image, full_resolution=True)).uri,
             object=object,
             spatial_refs=spatial_refs,
             stream=stream,
@@ -339,8 +341,9 @@ class AsyncClient:
     async def encode_image(self, image: ImageInput) -> EncodedImage:
         """Prepare an image once, to send it as often as you like.
 
-        It is turned upright, put on white, made 8-bit RGB; a JPEG or PNG that is all that already
-        passes byte for byte. The work is done in a worker thread.
+        It is turned upright, put on white, made 8-bit RGB, and sized so that the model sees the most of
+        it with the fewest bytes; a JPEG or PNG that is all that already passes byte for byte. The work
+        is done in a worker thread. `segment` would rather have the image itself, at full resolution.
 
         Args:
             image: A path, bytes, binary file, PIL image, `data:` URI, or an `EncodedImage`, returned as it is.
@@ -348,12 +351,7 @@ class AsyncClient:
         Raises:
             ImageError: It cannot be read, is not an image, is damaged or too large.
         """
-        if isinstance(image, EncodedImage):
-            return image
-        from .images.prepare import encode
-        from .net.threads import offload
-
-        return await offload(encode, image)
+        return await self._encode(image, full_resolution=False)
 
     async def models(self) -> list[Model]:
         """List the server's models; free, and so also a way to check a key.
@@ -409,6 +407,14 @@ class AsyncClient:
             return f"{type(self).__name__}()"
         model = f", model={server.model!r}" if server.model else ""
         return f"{type(self).__name__}(base_url={server.base_url!r}{model})"
+
+    async def _encode(self, image: ImageInput, *, full_resolution: bool) -> EncodedImage:
+        if isinstance(image, EncodedImage):
+            return image
+        from .images.prepare import encode
+        from .net.threads import offload
+
+        return await offload(functools.partial(encode, full_resolution=full_resolution), image)
 
     @property
     def _net(self) -> Sender:

@@ -289,7 +289,8 @@ class Client(Facade):
         """Outline one object, as an SVG path.
 
         Args:
-            image: As in `query`.
+            image: As in `query`. It is sent at full resolution, which the outline of a small object needs; an
+                `EncodedImage` is sent as it is.
             object: What to outline (wire field `object`).
             spatial_refs: As in `query`: which one, if there are several.
             stream: True returns the steps as they come, as an `SegmentStream`.
@@ -315,8 +316,9 @@ class Client(Facade):
     def encode_image(self, image: ImageInput) -> EncodedImage:
         """Prepare an image once, to send it as often as you like.
 
-        It is turned upright, put on white, made 8-bit RGB; a JPEG or PNG that is all that already
-        passes byte for byte. The work is done in a worker thread.
+        It is turned upright, put on white, made 8-bit RGB, and sized so that the model sees the most of
+        it with the fewest bytes; a JPEG or PNG that is all that already passes byte for byte. The work
+        is done in a worker thread. `segment` would rather have the image itself, at full resolution.
 
         Args:
             image: A path, bytes, binary file, PIL image, `data:` URI, or an `EncodedImage`, returned as it is.

@@ -146,7 +146,7 @@ def generate() -> str:
     methods = [
         method(node)
         for node in source.body
-        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) and node.name != "_net"
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) and node.name not in ("_net", "_encode")
     ]
     docstring = to_sync(ast.get_docstring(source, clean=False) or "")
     indented = "\n\n".join(re.sub(r"(?m)^(?=.)", "    ", m) if '"""' not in m else indent_method(m) for m in methods)

@@ -6,10 +6,10 @@ import io
 import os
 from typing import BinaryIO, TypeAlias
 
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 from ..errors import ImageError
-from . import sources
+from . import grid, sources
 from .encoded import EncodedImage
 
 ImageInput: TypeAlias = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO | Image.Image | EncodedImage
@@ -23,12 +23,22 @@ MOST_PIXELS = 178_956_970
 """Width x height beyond which an image is refused undecoded; Pillow's own limit for bombs."""
 
 _PASSED_THROUGH = {"JPEG": "image/jpeg", "PNG": "image/png"}
+_PASSED_PIXELS = 2.0  # times the pixels of the best size, up to which right bytes are not worth re-encoding
 _ORIENTATION = 0x0112
-_JPEG_QUALITY = 92
+_TURNED = (5, 6, 7, 8)  # orientations that swap width and height
+_JPEG_QUALITY = 90
+_SHRUNK_SIDES = (4096, 3072, 2048)  # pixels; tried in turn when a full-resolution image exceeds the limit
+
+Size = tuple[int, int]
 
 
-def encode(image: object) -> EncodedImage:
-    """Prepare an image for sending: upright, on white, 8-bit RGB; right bytes pass untouched.
+def encode(image: object, *, full_resolution: bool = False) -> EncodedImage:
+    """Prepare an image for sending: upright, on white, 8-bit RGB, sized for the model.
+
+    Args:
+        image: Anything `ImageInput` names.
+        full_resolution: Keep the original's size, as `segment` wants it, instead of the size at which
+            the model sees the most. Shrunk only as far as the service's 10 MB demand.
 
     Raises:
         ImageError: It cannot be read, is not an image, is damaged, or is too large.
@@ -38,8 +48,8 @@ def encode(image: object) -> EncodedImage:
     loaded = sources.load(image)
     try:
         if isinstance(loaded, bytes):
-            return _encode_file(loaded)
-        return _encode_pixels(loaded)
+            return _encode_file(loaded, full_resolution=full_resolution)
+        return _encode_pixels(loaded, full_resolution=full_resolution)
     except ImageError:
         raise
     except MemoryError:
@@ -49,7 +59,7 @@ def encode(image: object) -> EncodedImage:
     raise ImageError(f"The image cannot be decoded: {problem}.")
 
 
-def _encode_file(data: bytes) -> EncodedImage:
+def _encode_file(data: bytes, *, full_resolution: bool) -> EncodedImage:
     try:
         picture: Image.Image = Image.open(io.BytesIO(data))
     except UnidentifiedImageError:
@@ -58,9 +68,14 @@ def _encode_file(data: bytes) -> EncodedImage:
         raise ImageError(f"The image claims more than {MOST_PIXELS:,} pixels; it is refused undecoded.") from None
     with picture:
         _check_size(picture.size)
-        if _is_right(picture, data):
+        if _is_right(picture, data) and (full_resolution or _is_well_sized(picture.size)):
             return _pass_through(picture, data)
-        return _encode_pixels(picture)
+        if not full_resolution:
+            # A JPEG decodes at a half, a quarter or an eighth of its size for a fraction of the work.
+            original = _upright_size(picture)
+            picture.draft("RGB", _target(picture))
+            return _encode_pixels(picture, full_resolution=False, original=original)
+        return _encode_pixels(picture, full_resolution=True)
 
 
 def _is_right(picture: Image.Image, data: bytes) -> bool:
@@ -69,9 +84,15 @@ def _is_right(picture: Image.Image, data: bytes) -> bool:
         and picture.mode == "RGB"
         and "transparency" not in picture.info
         and getattr(picture, "n_frames", 1) == 1
-        and picture.getexif().get(_ORIENTATION, 1) in (0, 1)
+        and _orientation(picture) in (0, 1)
         and len(data) <= LARGEST_UPLOAD
     )
+
+
+def _is_well_sized(size: Size) -> bool:
+    best = grid.best_size(*size)
+    as_much_detail = grid.detail(*size) == grid.detail(*best)
+    return as_much_detail and size[0] * size[1] <= _PASSED_PIXELS * best[0] * best[1]
 
 
 def _pass_through(picture: Image.Image, data: bytes) -> EncodedImage:
@@ -82,22 +103,67 @@ def _pass_through(picture: Image.Image, data: bytes) -> EncodedImage:
     return EncodedImage.of(data, media_type=_PASSED_THROUGH[str(picture.format)], size=size, original=size)
 
 
-def _encode_pixels(picture: Image.Image) -> EncodedImage:
+def _encode_pixels(picture: Image.Image, *, full_resolution: bool, original: Size | None = None) -> EncodedImage:
     _check_size(picture.size)
-    upright = _flatten(_upright(picture))
-    file = io.BytesIO()
-    upright.save(file, "JPEG", quality=_JPEG_QUALITY, subsampling=0)
-    data = file.getvalue()
+    original = original or _upright_size(picture)
+    # As stored: turning comes last, when there are fewest pixels to turn.
+    target = picture.size if full_resolution else _swapped(grid.best_size(*original), _orientation(picture))
+    picture.load()
+    exif = _orientation(picture)
+    flat = _flatten(picture)
+    if flat.size != target:
+        flat = flat.resize(target, Image.Resampling.LANCZOS, reducing_gap=3.0)
+    upright = _turn(flat, exif)
+    data = _jpeg(upright)
+    for side in _SHRUNK_SIDES if full_resolution else ():
+        if len(data) <= LARGEST_UPLOAD:
+            break
+        upright.thumbnail((side, side), Image.Resampling.LANCZOS)
+        data = _jpeg(upright)
     if len(data) > LARGEST_UPLOAD:
         raise ImageError(
             f"The image has {len(data):,} bytes as a JPEG, and the service takes {LARGEST_UPLOAD:,}: make it smaller."
         )
-    return EncodedImage.of(data, media_type="image/jpeg", size=upright.size, original=upright.size)
+    return EncodedImage.of(data, media_type="image/jpeg", size=upright.size, original=original)
 
 
-def _upright(picture: Image.Image) -> Image.Image:
-    picture.load()
-    return ImageOps.exif_transpose(picture)
+def _jpeg(picture: Image.Image) -> bytes:
+    file = io.BytesIO()
+    picture.save(file, "JPEG", quality=_JPEG_QUALITY, subsampling=0)
+    return file.getvalue()
+
+
+def _orientation(picture: Image.Image) -> int:
+    return int(picture.getexif().get(_ORIENTATION, 1))
+
+
+def _swapped(size: Size, orientation: int) -> Size:
+    return (size[1], size[0]) if orientation in _TURNED else size
+
+
+def _upright_size(picture: Image.Image) -> Size:
+    return _swapped(picture.size, _orientation(picture))
+
+
+def _target(picture: Image.Image) -> Size:
+    """The best size, as stored."""
+    return _swapped(grid.best_size(*_upright_size(picture)), _orientation(picture))
+
+
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+def _turn(picture: Image.Image, orientation: int) -> Image.Image:
+    turn = _TURNS.get(orientation)
+    return picture if turn is None else picture.transpose(turn)
 
 
 def _flatten(picture: Image.Image) -> Image.Image:

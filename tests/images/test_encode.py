@@ -237,7 +237,43 @@ def test_bad_paths(tmp_path: Path) -> None:
         encode(closed)
 
 
-def test_images_over_the_limit_are_refused() -> None:
-    noise = Image.frombytes("RGB", (2600, 2600), os.urandom(2600 * 2600 * 3))
-    with pytest.raises(ImageError, match="make it smaller"):
-        encode(file(noise, "BMP"))
+class TestSizing:
+    def photo(self, size: tuple[int, int] = (4000, 3000), **options: Any) -> bytes:
+        return file(Image.linear_gradient("L").resize(size).convert("RGB"), "JPEG", **options)
+
+    def test_a_large_photo_is_sent_at_the_size_the_model_sees_most_of(self) -> None:
+        from moondream_async.images.grid import best_size, detail
+
+        data = self.photo()
+        image = encode(data)
+        assert (image.width, image.height) == best_size(4000, 3000)
+        assert image.original_size == (4000, 3000)
+        assert detail(image.width, image.height) >= 1.4 * detail(4000, 3000)
+        assert image.nbytes < len(data)
+
+    def test_a_photo_on_its_side(self) -> None:
+        exif = Image.Exif()
+        exif[0x0112] = 6
+        image = encode(self.photo(exif=exif))
+        assert image.original_size == (3000, 4000)
+        assert image.width < image.height
+        # The gradient runs from black at the top; turned a quarter right, black is on the right.
+        assert close(image, (image.width - 2, image.height // 2), (0, 0, 0))
+        assert close(image, (1, image.height // 2), (255, 255, 255))
+
+    def test_segment_keeps_full_resolution(self) -> None:
+        data = self.photo()
+        assert encode(data, full_resolution=True).data == data
+        turned = encode(Image.open(io.BytesIO(data)).rotate(90, expand=True), full_resolution=True)
+        assert (turned.width, turned.height) == (3000, 4000)
+
+    def test_full_resolution_ends_at_the_services_limit(self) -> None:
+        noise = Image.frombytes("RGB", (2600, 2600), os.urandom(2600 * 2600 * 3))
+        image = encode(noise, full_resolution=True)
+        assert image.nbytes <= 10 * 1024 * 1024
+        assert image.width == 2048
+
+    def test_pillow_images_are_not_changed(self) -> None:
+        opened = Image.open(io.BytesIO(self.photo()))
+        assert encode(opened).width < 4000
+        assert opened.size == (4000, 3000)
