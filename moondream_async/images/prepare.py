@@ -24,6 +24,7 @@ MOST_PIXELS = 178_956_970
 
 _PASSED_THROUGH = {"JPEG": "image/jpeg", "PNG": "image/png"}
 _PASSED_PIXELS = 2.0  # times the pixels of the best size, up to which right bytes are not worth re-encoding
+_NEAR_PIXELS = 1.1  # times the pixels of the best size, up to which a decoded image is not worth resampling
 _ORIENTATION = 0x0112
 _TURNED = (5, 6, 7, 8)  # orientations that swap width and height
 _JPEG_QUALITY = 90
@@ -106,20 +107,22 @@ def _pass_through(picture: Image.Image, data: bytes) -> EncodedImage:
 def _encode_pixels(picture: Image.Image, *, full_resolution: bool, original: Size | None = None) -> EncodedImage:
     _check_size(picture.size)
     original = original or _upright_size(picture)
-    # As stored: turning comes last, when there are fewest pixels to turn.
-    target = picture.size if full_resolution else _swapped(grid.best_size(*original), _orientation(picture))
-    picture.load()
     exif = _orientation(picture)
+    # Photographs hold their colours at half resolution already; drawings and text do not.
+    subsampling = "4:2:0" if picture.format == "JPEG" else "4:4:4"
+    picture.load()
     flat = _flatten(picture)
-    if flat.size != target:
-        flat = flat.resize(target, Image.Resampling.LANCZOS, reducing_gap=3.0)
+    best = grid.best_size(*original)
+    # As stored: turning comes last, when there are fewest pixels to turn.
+    if not full_resolution and not _is_near(_swapped(flat.size, exif), best):
+        flat = flat.resize(_swapped(best, exif), Image.Resampling.LANCZOS, reducing_gap=2.0)
     upright = _turn(flat, exif)
-    data = _jpeg(upright)
+    data = _jpeg(upright, subsampling)
     for side in _SHRUNK_SIDES if full_resolution else ():
         if len(data) <= LARGEST_UPLOAD:
             break
         upright.thumbnail((side, side), Image.Resampling.LANCZOS)
-        data = _jpeg(upright)
+        data = _jpeg(upright, subsampling)
     if len(data) > LARGEST_UPLOAD:
         raise ImageError(
             f"The image has {len(data):,} bytes as a JPEG, and the service takes {LARGEST_UPLOAD:,}: make it smaller."
@@ -127,9 +130,15 @@ def _encode_pixels(picture: Image.Image, *, full_resolution: bool, original: Siz
     return EncodedImage.of(data, media_type="image/jpeg", size=upright.size, original=original)
 
 
-def _jpeg(picture: Image.Image) -> bytes:
+def _is_near(size: Size, best: Size) -> bool:
+    """Whether an image that was decoded at this size shows the model as much as at the best, with few more pixels."""
+    few_more = size[0] * size[1] <= _NEAR_PIXELS * best[0] * best[1]
+    return few_more and grid.detail(*size) >= grid.detail(*best)
+
+
+def _jpeg(picture: Image.Image, subsampling: str) -> bytes:
     file = io.BytesIO()
-    picture.save(file, "JPEG", quality=_JPEG_QUALITY, subsampling=0)
+    picture.save(file, "JPEG", quality=_JPEG_QUALITY, subsampling=subsampling)
     return file.getvalue()
 
 
