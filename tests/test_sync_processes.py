@@ -230,3 +230,22 @@ def test_a_dropped_client_leaves_no_socket(url: str) -> None:
     print(len(fds) < 20)
     """
     assert run(code, url) == "True\n"
+
+
+def test_close_ends_the_calls_of_other_threads(url: str) -> None:
+    code = """
+    client = md.Client(base_url=URL, headers={"X-Sandbox-Fault": "latency=20"})
+    said = []
+    def work():
+        try:
+            client.query(question="?")
+        except md.ConfigurationError as exc:
+            said.append(str(exc))
+    thread = threading.Thread(target=work)
+    thread.start()
+    time.sleep(0.5)
+    client.close()
+    thread.join(5)
+    print(thread.is_alive(), said)
+    """
+    assert run(code, url) == "False ['The client was closed while the call was running.']\n"

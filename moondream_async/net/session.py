@@ -80,6 +80,8 @@ class Session:
     ) -> httpx.Response:
         """Send one request; the answer's body is not read yet. Redirects are not followed."""
         if isinstance(self._http, httpx.AsyncClient):
+            if self._http.is_closed:
+                raise ConfigurationError("The http_client is closed.")
             request = self._http.build_request(method, url, headers=headers, content=body, timeout=timeout)
             return await self._http.send(request, stream=True, follow_redirects=False)
         headers = headers.copy()

@@ -153,14 +153,23 @@ def real(value: object) -> float | None:
     """The finite number that a value is (numpy's numbers too), or None; True and False are no numbers."""
     if not isinstance(value, Real) or isinstance(value, bool):
         return None
-    number = float(cast("SupportsFloat", value))
+    try:
+        number = float(cast("SupportsFloat", value))
+    except OverflowError:
+        return None
     return number if math.isfinite(number) else None
 
 
 def _refs(refs: object) -> list[list[float]]:
     if isinstance(refs, (str, bytes, Mapping, BoundingBox, Point)) or not isinstance(refs, Iterable):
         raise ConfigurationError("spatial_refs must be a list of points [x, y] and boxes [x1, y1, x2, y2].")
-    return [_ref(index, ref) for index, ref in enumerate(cast("Iterable[object]", refs))]
+    try:
+        listed = list(cast("Iterable[object]", refs))
+    except Exception as exc:
+        problem = str(exc) or type(exc).__name__
+    else:
+        return [_ref(index, ref) for index, ref in enumerate(listed)]
+    raise ConfigurationError(f"spatial_refs cannot be read: {problem}.")
 
 
 def _ref(index: int, ref: object) -> list[float]:

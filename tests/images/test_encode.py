@@ -223,6 +223,22 @@ def test_bad_images(data: Any, says: str) -> None:
     assert len(str(caught.value)) < 400
 
 
+def test_what_users_bring_along_may_raise_anything() -> None:
+    class Broken:
+        def read(self, size: int = -1) -> bytes:
+            raise RuntimeError("disk on fire")
+
+        def __fspath__(self) -> str:
+            raise KeyError("no path")
+
+    class BrokenFile:
+        read = Broken.read
+
+    for broken in (Broken(), BrokenFile()):
+        with pytest.raises(ImageError, match="cannot be read"):
+            encode(broken)
+
+
 def test_bad_paths(tmp_path: Path) -> None:
     with pytest.raises(ImageError, match="is a directory"):
         encode(tmp_path)

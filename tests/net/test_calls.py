@@ -167,6 +167,9 @@ async def test_users_own_client_and_transport(tiny: EncodedImage) -> None:
             assert (await client.query(tiny, "?")).answer == "yes"
         assert route.calls.last.request.headers["x-mine"] == "1"
         assert not mine.is_closed
+    async with AsyncClient(KEY, http_client=mine) as client:
+        with pytest.raises(md.ConfigurationError, match="http_client is closed"):
+            await client.query(tiny, "?")
     seen: list[httpx.Request] = []
 
     def answer(request: httpx.Request) -> httpx.Response:
