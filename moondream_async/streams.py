@@ -73,10 +73,20 @@ class AsyncStream(Generic[Piece, R]):
         """
         if self._error is not None:
             raise self._error
-        while not self._ended and not self._reducer.completed:
-            piece = await self._advance()
-            if piece is not None:
-                return piece
+        reducer = self._reducer
+        while not self._ended and not reducer.completed:
+            try:
+                event = await self._feed.next()
+                piece = None if event is None else reducer.feed(event)
+            except (MoondreamError, ValueError) as exc:  # ValueError: wire.responses.Unusable
+                failure: Exception | None = exc
+            else:
+                if piece is not None:
+                    return piece
+                if event is not None:
+                    continue
+                failure = None
+            await self._fail(failure)
         await self._finish()
         raise StopAsyncIteration
 
@@ -113,28 +123,15 @@ class AsyncStream(Generic[Piece, R]):
     ) -> None:
         await self.aclose()
 
-    async def _advance(self) -> Piece | None:
-        try:
-            event = await self._feed.next()
-            if event is not None:
-                return self._reducer.feed(event)
-            problem: MoondreamError | str = "the connection was closed before the final event"
-        except APITimeoutError as exc:
-            problem = exc
-        except MoondreamError as exc:
-            problem = _without_context(exc)
-        except ValueError as exc:  # wire.responses.Unusable
-            problem = str(exc)
-        return await self._fail(problem)
-
-    async def _fail(self, problem: MoondreamError | str) -> Piece | None:
+    async def _fail(self, failure: Exception | None) -> None:
+        """End the stream with the typed error for what went wrong; None is an end before the final event."""
         self._ended = True
         await self._feed.aclose()
-        if isinstance(problem, APITimeoutError):
-            self._error = problem
-            raise problem
-        cause = problem if isinstance(problem, MoondreamError) else None
-        reason = cause.message if cause else problem
+        if isinstance(failure, APITimeoutError):
+            self._error = _without_context(failure)
+            raise self._error
+        cause = _without_context(failure) if isinstance(failure, MoondreamError) else None
+        reason = cause.message if cause else failure or "the connection was closed before the final event"
         self._error = StreamInterruptedError(f"The stream was interrupted: {reason}", partial=self._reducer.partial)
         self._error.attempts = self._feed.attempts
         raise self._error from cause
@@ -154,19 +151,8 @@ class AsyncStream(Generic[Piece, R]):
             )
 
 
-class AsyncTextStream(AsyncStream[str, R]):
-    """The text of a query or caption, piece by piece.
-
-    ```python
-    async with await client.caption("photo.jpg", stream=True) as stream:
-        async for piece in stream:
-            print(piece, end="", flush=True)
-    result = await stream.result()  # CaptionResult
-    ```
-
-    `s["answer"]`, `s["caption"]`, `s["chunk"]`, `s.answer` and `s.caption` are the stream itself,
-    so that code written for the official client's dicts of generators runs unchanged.
-    """
+class ReadsAsItself:
+    """`s["answer"]`, `s["caption"]`, `s["chunk"]`, `s.answer` and `s.caption` are the stream itself."""
 
     def __getitem__(self, name: str) -> Self:
         if name not in ("answer", "caption", "chunk"):
@@ -187,6 +173,21 @@ class AsyncTextStream(AsyncStream[str, R]):
         return self
 
 
+class AsyncTextStream(ReadsAsItself, AsyncStream[str, R]):
+    """The text of a query or caption, piece by piece.
+
+    ```python
+    async with await client.caption("photo.jpg", stream=True) as stream:
+        async for piece in stream:
+            print(piece, end="", flush=True)
+    result = await stream.result()  # CaptionResult
+    ```
+
+    `s["answer"]`, `s["caption"]`, `s["chunk"]`, `s.answer` and `s.caption` are the stream itself,
+    so that code written for the official client's dicts of generators runs unchanged.
+    """
+
+
 class AsyncSegmentStream(AsyncStream[SegmentUpdate, SegmentResult]):
     """The steps of a segmentation: the box at once, the coarse path in chunks, the refined path and box.
 
@@ -194,6 +195,9 @@ class AsyncSegmentStream(AsyncStream[SegmentUpdate, SegmentResult]):
     """
 
 
-def _without_context(exc: MoondreamError) -> MoondreamError:
+E = TypeVar("E", bound=MoondreamError)
+
+
+def _without_context(exc: E) -> E:
     exc.__context__ = exc.__cause__ = None
     return exc

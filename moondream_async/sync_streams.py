@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Self, TypeVar, cast
 
 from .errors import ConfigurationError, MoondreamError, StreamInterruptedError
-from .streams import AsyncSegmentStream, AsyncStream, AsyncTextStream
+from .streams import AsyncSegmentStream, AsyncStream, AsyncTextStream, ReadsAsItself
 from .types import SegmentResult, SegmentUpdate
 
 if TYPE_CHECKING:
@@ -169,7 +169,7 @@ class SyncStream(Generic[Piece, R]):
         raise NotImplementedError
 
 
-class TextStream(SyncStream[str, R]):
+class TextStream(ReadsAsItself, SyncStream[str, R]):
     """The text of a query or caption, piece by piece.
 
     ```python
@@ -182,24 +182,6 @@ class TextStream(SyncStream[str, R]):
     `s["answer"]`, `s["caption"]`, `s["chunk"]`, `s.answer` and `s.caption` are the stream itself,
     so that code written for the official client's dicts of generators runs unchanged.
     """
-
-    def __getitem__(self, name: str) -> Self:
-        if name not in ("answer", "caption", "chunk"):
-            raise KeyError(name)
-        return self
-
-    def __contains__(self, name: object) -> bool:
-        return name in ("answer", "caption", "chunk")
-
-    @property
-    def answer(self) -> Self:
-        """The stream itself."""
-        return self
-
-    @property
-    def caption(self) -> Self:
-        """The stream itself."""
-        return self
 
     @staticmethod
     def _join(pieces: list[str]) -> str:

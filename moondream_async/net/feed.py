@@ -154,15 +154,16 @@ class Feed:
         Raises:
             MoondreamError: The stream broke, timed out, or reported an error.
         """
-        event, self._peeked = self._peeked, None
-        if event is not None:
-            return event
+        peeked = self._peeked
+        if peeked is not None:
+            self._peeked = None
+            return peeked
         try:
             event = await self._pull()
         except (OutOfTimeError, EventTooLargeError, Unusable, *TRANSPORT_ERRORS) as exc:
             error = self._typed(exc)
         else:
-            reported = self._error_in(event)
+            reported = None if event is None or "error" not in event else self._error_in(event)
             if reported is None:
                 return event
             error = reported

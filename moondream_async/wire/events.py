@@ -12,6 +12,9 @@ from .responses import Unusable
 R = TypeVar("R")
 Object = dict[str, Any]
 
+_OF_A_PIECE = frozenset({"chunk", "text", "completed", "token_index"})
+"""Fields of an event that belong to its piece of text, not to the result."""
+
 
 def parse(data: str) -> Object | None:
     """Read the data of one server-sent event; None if it is empty and so carries nothing.
@@ -58,10 +61,13 @@ class TextReducer(Generic[R]):
 
     def feed(self, event: Object) -> str | None:
         """Take one event; return the new text, or None if it brought none."""
-        piece = self._piece(event)
-        for name, value in event.items():
-            if name not in ("chunk", "text", "completed", "token_index"):
-                self._fields[name] = value
+        piece = event.get("chunk")
+        if piece is None:
+            piece = event.get("text") or ""
+        if not isinstance(piece, str):
+            raise Unusable("a chunk is not text")
+        if not event.keys() <= _OF_A_PIECE:
+            self._fields.update({name: value for name, value in event.items() if name not in _OF_A_PIECE})
         if event.get("completed") or isinstance(event.get(self._field), str):
             self.completed = True
             piece += self._missing_end(piece)
@@ -73,14 +79,6 @@ class TextReducer(Generic[R]):
     def result(self, meta: Meta) -> R:
         """The typed result; the final event's whole text, where it came, is the text."""
         return self._read({self._field: self.text, **self._fields}, meta)
-
-    def _piece(self, event: Object) -> str:
-        piece = event.get("chunk", event.get("text", ""))
-        if piece is None:
-            return ""
-        if not isinstance(piece, str):
-            raise Unusable("a chunk is not text")
-        return piece
 
     def _missing_end(self, piece: str) -> str:
         whole = self._fields.get(self._field)
