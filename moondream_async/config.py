@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping
@@ -17,6 +16,7 @@ DEFAULT_BASE_URL = "https://api.moondream.ai/v1"
 SKILLS = ("query", "caption", "detect", "point", "segment")
 RETRY_STATUSES = frozenset({408, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524})
 
+_FOREVER = 1e9  # seconds; clocks overflow not far beyond
 _ROUTES = frozenset({*SKILLS, "models", "batch", "chat", "completions", "tuning"})
 _LEGAL_HEADER_VALUE = re.compile(r"[\x21-\x7e]+")
 _LEGAL_HEADER_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
@@ -45,8 +45,8 @@ class SamplingSettings(TypedDict, total=False):
 
 def _seconds(*, above_zero: bool) -> Callable[[Any, Any, Any], None]:
     def check(_: Any, field: Any, value: Any) -> None:
-        number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-        if not number or value < 0 or (above_zero and value == 0):
+        number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        if not number or not 0 <= value < _FOREVER or (above_zero and value == 0):
             least = "above 0" if above_zero else "of at least 0"
             raise ConfigurationError(f"{field.name} must be a finite number of seconds {least}, not {value!r}.")
 
@@ -271,6 +271,8 @@ def check_model(model: str | None) -> str | None:
 def check_headers(headers: Mapping[str, str] | None) -> dict[str, str]:
     """Check extra headers: legal names and values, and none that the client sets itself."""
     checked: dict[str, str] = {}
+    if headers is not None and not isinstance(headers, Mapping):
+        raise ConfigurationError(f"headers must be a dict of names and values, not {type(headers).__name__}.")
     for name, value in (headers or {}).items():
         if not isinstance(name, str) or not _LEGAL_HEADER_NAME.fullmatch(name):
             raise ConfigurationError(f"{name!r} is not a legal header name.")
@@ -286,7 +288,7 @@ def check_rate_limit(rate: float | None) -> float | None:
     """Check `rate_limit`: requests per second above 0, or None to adapt to the server."""
     if rate is None:
         return None
-    if isinstance(rate, bool) or not isinstance(rate, (int, float)) or not 0 < rate < math.inf:
+    if isinstance(rate, bool) or not isinstance(rate, (int, float)) or not 0 < rate < 1e9:
         raise ConfigurationError(f"rate_limit must be requests per second above 0, not {rate!r}.")
     return float(rate)
 

@@ -6,8 +6,9 @@ import warnings
 from types import TracebackType
 from typing import TYPE_CHECKING, Generic, Protocol, Self, TypeVar
 
-from .errors import APITimeoutError, MoondreamError, StreamInterruptedError
+from .errors import APITimeoutError, ConfigurationError, MoondreamError, StreamInterruptedError
 from .types import Meta, SegmentResult, SegmentUpdate
+from .wire.responses import MALFORMED
 
 if TYPE_CHECKING:
     from .net.feed import Feed
@@ -78,7 +79,7 @@ class AsyncStream(Generic[Piece, R]):
             try:
                 event = await self._feed.next()
                 piece = None if event is None else reducer.feed(event)
-            except (MoondreamError, ValueError) as exc:  # ValueError: wire.responses.Unusable
+            except (MoondreamError, *MALFORMED) as exc:
                 failure: Exception | None = exc
             else:
                 if piece is not None:
@@ -103,7 +104,7 @@ class AsyncStream(Generic[Piece, R]):
         if self._reducer.completed:
             try:
                 return self._reducer.result(self._feed.meta)
-            except ValueError as exc:  # wire.responses.Unusable
+            except MALFORMED as exc:
                 problem = f"The stream's final event cannot be used: {exc}"
         raise StreamInterruptedError(f"{problem}.", partial=self._reducer.partial)
 
@@ -127,7 +128,7 @@ class AsyncStream(Generic[Piece, R]):
         """End the stream with the typed error for what went wrong; None is an end before the final event."""
         self._ended = True
         await self._feed.aclose()
-        if isinstance(failure, APITimeoutError):
+        if isinstance(failure, (APITimeoutError, ConfigurationError)):
             self._error = _without_context(failure)
             raise self._error
         cause = _without_context(failure) if isinstance(failure, MoondreamError) else None

@@ -26,13 +26,14 @@ _SETTLE = 1.0  # seconds that an interrupted stream may take to wind up
 _READ_AHEAD = 256  # pieces that may wait for the consumer before the stream is left alone
 
 
-class _Pump(Generic[Piece]):
+class _Pump(Generic[Piece, R]):
     """Carries pieces from the background loop to the consumer's thread.
 
     A queue costs a tenth of a call into the loop for each piece.
     """
 
-    def __init__(self, stream: AsyncStream[Piece, Any]) -> None:
+    def __init__(self, stream: AsyncStream[Piece, R]) -> None:
+        self.result: R | None = None
         self.pieces: queue.SimpleQueue[Piece | MoondreamError | None] = queue.SimpleQueue()
         self.done = threading.Event()
         self.paused = False
@@ -42,6 +43,7 @@ class _Pump(Generic[Piece]):
     async def run(self) -> None:
         import anyio
 
+        end: MoondreamError | None = StreamInterruptedError("The client was closed while the stream was open.")
         try:
             async for piece in self._stream:
                 self.pieces.put(piece)
@@ -52,12 +54,14 @@ class _Pump(Generic[Piece]):
                     if self.pieces.qsize() > _READ_AHEAD // 2:
                         await self._resume.wait()
                     self.paused = False
+            self.result = await self._stream.result()
+            end = None
         except MoondreamError as exc:
-            self.pieces.put(exc.with_traceback(None))
+            end = exc.with_traceback(None)
         finally:
             with anyio.CancelScope(shield=True):
                 await self._stream.aclose()
-            self.pieces.put(None)
+            self.pieces.put(end)
             self.done.set()
 
     def resume(self) -> None:
@@ -74,7 +78,6 @@ class SyncStream(Generic[Piece, R]):
 
     def __init__(self, portal: Portal, stream: AsyncStream[Piece, R]) -> None:
         self._portal = portal
-        self._stream = stream
         self._pump = _Pump(stream)
         self._ended = False
         self._pid = os.getpid()
@@ -131,7 +134,7 @@ class SyncStream(Generic[Piece, R]):
             pass
         if self._left:
             raise StreamInterruptedError("The stream was closed before its end.", partial=self._partial(self._seen))
-        return self._portal.call(self._stream.result)
+        return cast("R", self._pump.result)
 
     def close(self) -> None:
         """Stop the stream and free its connection; safe to call at any time, and again."""

@@ -170,6 +170,9 @@ class LongStream:
     async def aclose(self) -> None:
         pass
 
+    async def result(self) -> str:
+        return "x" * self.made
+
 
 def test_a_long_stream_neither_stalls_nor_is_read_ahead_without_bounds(client: Client) -> None:
     portal = client._portal  # pyright: ignore[reportPrivateUsage]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import os
-from typing import BinaryIO, TypeAlias
+from typing import BinaryIO, TypeAlias, cast
 
 from PIL import Image, UnidentifiedImageError
 
@@ -25,6 +25,7 @@ MOST_PIXELS = 178_956_970
 _PASSED_THROUGH = {"JPEG": "image/jpeg", "PNG": "image/png"}
 _PASSED_PIXELS = 2.0  # times the pixels of the best size, up to which right bytes are not worth re-encoding
 _NEAR_PIXELS = 1.1  # times the pixels of the best size, up to which a decoded image is not worth resampling
+_PNG_DEPTH = 24  # where a PNG says how many bits a channel has
 _ORIENTATION = 0x0112
 _TURNED = (5, 6, 7, 8)  # orientations that swap width and height
 _JPEG_QUALITY = 90
@@ -46,8 +47,8 @@ def encode(image: object, *, full_resolution: bool = False) -> EncodedImage:
     """
     if isinstance(image, EncodedImage):
         return image
-    loaded = sources.load(image)
     try:
+        loaded = sources.load(image)
         if isinstance(loaded, bytes):
             return _encode_file(loaded, full_resolution=full_resolution)
         return _encode_pixels(loaded, full_resolution=full_resolution)
@@ -86,6 +87,7 @@ def _is_right(picture: Image.Image, data: bytes) -> bool:
         and "transparency" not in picture.info
         and getattr(picture, "n_frames", 1) == 1
         and _orientation(picture) in (0, 1)
+        and (picture.format != "PNG" or data[_PNG_DEPTH] == 8)
         and len(data) <= LARGEST_UPLOAD
     )
 
@@ -143,7 +145,10 @@ def _jpeg(picture: Image.Image, subsampling: str) -> bytes:
 
 
 def _orientation(picture: Image.Image) -> int:
-    return int(picture.getexif().get(_ORIENTATION, 1))
+    try:
+        return int(picture.getexif().get(_ORIENTATION, 1))
+    except Exception:
+        return 1
 
 
 def _swapped(size: Size, orientation: int) -> Size:
@@ -177,14 +182,22 @@ def _turn(picture: Image.Image, orientation: int) -> Image.Image:
 
 def _flatten(picture: Image.Image) -> Image.Image:
     if picture.mode.startswith("I;16") or picture.mode == "I":
-        # 16-bit grey: Pillow's own conversion clips to 255 instead of scaling.
-        picture = picture.convert("I").point([value / 256 for value in range(65536)], "L")
+        picture = _grey_16(picture)
     if not picture.has_transparency_data:
         return picture.convert("RGB")
     layered = picture.convert("RGBA")
     white = Image.new("RGB", layered.size, "white")
     white.paste(layered, mask=layered.getchannel("A"))
     return white
+
+
+def _grey_16(picture: Image.Image) -> Image.Image:
+    """8-bit grey: scaled, where Pillow's own conversion clips at 255; unless no value is above 255."""
+    wide = picture.convert("I")
+    _, most = cast("tuple[int, int]", wide.getextrema())
+    if picture.mode == "I" and most <= 255:
+        return wide.convert("L")
+    return wide.point([value / 256 for value in range(65536)], "L")
 
 
 def _check_size(size: tuple[int, int]) -> None:

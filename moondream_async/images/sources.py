@@ -106,9 +106,18 @@ def _from_file(file: BinaryIO) -> bytes:
 
 
 def _read(file: BinaryIO) -> object:
+    """Read from the start to the end, however little each read gives."""
     if getattr(file, "seekable", lambda: False)():
         file.seek(0)
-    return file.read(LARGEST_FILE + 1)
+    whole = bytearray()
+    while len(whole) <= LARGEST_FILE:
+        piece: object = file.read(LARGEST_FILE + 1 - len(whole))
+        if not isinstance(piece, (bytes, bytearray)):
+            return piece
+        if not piece:
+            break
+        whole += piece
+    return bytes(whole)
 
 
 def _user_code(what: str, call: Callable[[], T]) -> T:

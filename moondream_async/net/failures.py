@@ -11,7 +11,7 @@ from ..wire.retry import Failure
 
 CONNECT_TIMEOUTS = (httpx.ConnectTimeout, httpcore.ConnectTimeout)
 TIMEOUTS = (httpx.TimeoutException, httpcore.TimeoutException)
-MISUSE = (httpx.UnsupportedProtocol, httpx.InvalidURL, httpcore.UnsupportedProtocol)
+MISUSE = (httpx.UnsupportedProtocol, httpx.InvalidURL, httpcore.UnsupportedProtocol, UnicodeError)
 BROKEN = (
     httpx.HTTPError,
     httpx.StreamError,

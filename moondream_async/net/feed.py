@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import codecs
+import json
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import cast
 
 import anyio
 import httpx
 from httpx_sse import EventSource
 
-from ..errors import APIError, MoondreamError
+from ..errors import APIError, ConfigurationError, MoondreamError
 from ..types import Meta
 from ..wire import errors, events
-from ..wire.responses import Unusable
+from ..wire.responses import MALFORMED
 from ..wire.retry import Failure
 from .failures import TRANSPORT_ERRORS, total_timeout
 
@@ -27,8 +28,8 @@ _DRAIN = 0.25  # seconds to wait for the end of the body after the last event
 Explain = Callable[[BaseException], tuple[MoondreamError, Failure | None]]
 
 
-class EventTooLargeError(Exception):
-    """One event grew beyond the size cap."""
+class AnswerTooLargeError(Exception):
+    """An answer, or one event of a stream, grew beyond its size cap."""
 
 
 class OutOfTimeError(Exception):
@@ -69,7 +70,7 @@ class _Text:
             return self._decoder.decode(b"", final=True) + "\n\n"
         self._unclaimed += len(chunk)
         if self._unclaimed > LARGEST_EVENT:
-            raise EventTooLargeError(f"one event has more than {LARGEST_EVENT:,} bytes")
+            raise AnswerTooLargeError(f"one event has more than {LARGEST_EVENT:,} bytes")
         return self._decoder.decode(chunk)
 
     def claim(self) -> None:
@@ -77,6 +78,8 @@ class _Text:
 
 
 def _raw_bytes(response: httpx.Response) -> AsyncIterator[bytes]:
+    if response.is_stream_consumed:  # by a hook of the user's own httpx client
+        return aiter(httpx.ByteStream(response.content))
     if "content-encoding" in response.headers:
         return aiter(response.aiter_bytes())
     return aiter(cast("httpx.AsyncByteStream", response.stream))
@@ -118,8 +121,11 @@ class Feed:
         started: float,
         expiry: float,
         explain: Explain,
+        without_key: Callable[[bytes], bytes],
     ) -> None:
         self.attempts = 1
+        self._response = response
+        self._without_key = without_key
         self._status = response.status_code
         self._headers = dict(response.headers.items())
         self._source = _event_data(response, release, expiry)
@@ -138,7 +144,7 @@ class Feed:
 
         Raises:
             Unusable: It is not JSON.
-            EventTooLargeError, OutOfTimeError, or one of TRANSPORT_ERRORS.
+            AnswerTooLargeError, OutOfTimeError, or one of TRANSPORT_ERRORS.
         """
         self._peeked = await self._pull()
         if self._peeked is None:
@@ -160,8 +166,10 @@ class Feed:
             return peeked
         try:
             event = await self._pull()
-        except (OutOfTimeError, EventTooLargeError, Unusable, *TRANSPORT_ERRORS) as exc:
+        except (OutOfTimeError, AnswerTooLargeError, *MALFORMED, *TRANSPORT_ERRORS) as exc:
             error = self._typed(exc)
+        except RuntimeError:  # "asynchronous generator is already running"
+            raise ConfigurationError("Two tasks read one stream; it can be iterated only once.") from None
         else:
             reported = None if event is None or "error" not in event else self._error_in(event)
             if reported is None:
@@ -176,14 +184,19 @@ class Feed:
             try:
                 async for _ in self._source:
                     pass
-            except (OutOfTimeError, EventTooLargeError, *TRANSPORT_ERRORS):
+            except (OutOfTimeError, AnswerTooLargeError, *TRANSPORT_ERRORS):
                 pass  # all that mattered has come; the connection is closed instead of kept
         await self.aclose()
 
     async def aclose(self) -> None:
         """Close the connection, unless the answer was read to its end, and free the slot."""
         with anyio.CancelScope(shield=True):
-            await self._source.aclose()
+            try:
+                await self._source.aclose()
+            except RuntimeError:
+                # Another task is reading right now: cutting the connection ends its wait, and it cleans up.
+                with suppress(RuntimeError):
+                    await self._response.aclose()
 
     async def _pull(self) -> events.Object | None:
         async for data in self._source:
@@ -195,12 +208,13 @@ class Feed:
     def _error_in(self, event: events.Object | None) -> APIError | None:
         if event is None or "error" not in event:
             return None
-        return errors.from_event(self._status, self._headers, event, now=time.time())
+        shown = json.loads(self._without_key(json.dumps(event).encode()))
+        return errors.from_event(self._status, self._headers, shown, now=time.time())
 
     def _typed(self, exc: Exception) -> MoondreamError:
         if isinstance(exc, OutOfTimeError):
             return total_timeout(self._time_allowed, "Timeouts.total")
-        if isinstance(exc, (EventTooLargeError, Unusable)):
+        if isinstance(exc, (AnswerTooLargeError, *MALFORMED)) and not isinstance(exc, UnicodeError):
             return MoondreamError(str(exc))
         return self._explain(exc)[0]
 

@@ -7,11 +7,11 @@ import threading
 import weakref
 from collections.abc import Awaitable, Callable
 from concurrent.futures import CancelledError, Future
-from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any, ParamSpec, TypeVar
 
-from anyio.from_thread import BlockingPortal, start_blocking_portal
+import anyio
+from anyio.from_thread import BlockingPortal
 
 from ..errors import ConfigurationError, MoondreamError
 
@@ -27,7 +27,7 @@ class _Background:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._running: AbstractContextManager[BlockingPortal] | None = None
+        self._thread: threading.Thread | None = None
         self._portal: BlockingPortal | None = None
         self._leases = 0
         self.thread: int | None = None
@@ -35,23 +35,38 @@ class _Background:
     def lease(self) -> BlockingPortal:
         with self._lock:
             if self._portal is None:
-                running = start_blocking_portal(name="moondream-async")
-                try:
-                    self._portal = running.__enter__()
-                except RuntimeError as exc:  # Python 3.12 and later start no thread at exit
-                    raise ConfigurationError(f"The background loop cannot be started: {exc}.") from None
-                self._running = running
-                self.thread = self._portal.call(threading.get_ident)
+                self._portal = self._start()
             self._leases += 1
             return self._portal
 
     def give_back(self, *, stop: bool) -> None:
         with self._lock:
             self._leases -= 1
-            if self._leases or not stop or self._running is None:
+            if self._leases or not stop or self._portal is None or self._thread is None:
                 return
-            running, self._running, self._portal, self.thread = self._running, None, None, None
-        running.__exit__(None, None, None)
+            portal, thread = self._portal, self._thread
+            self._portal = self._thread = self.thread = None
+        portal.start_task_soon(portal.stop)
+        thread.join()
+
+    def _start(self) -> BlockingPortal:
+        # anyio's `start_blocking_portal` is a generator that waits for its thread when it is finalised:
+        # in a forked child, which has no such thread, that would never end.
+        ready: Future[BlockingPortal] = Future()
+
+        async def serve() -> None:
+            async with BlockingPortal() as portal:
+                ready.set_result(portal)
+                await portal.sleep_until_stopped()
+
+        thread = threading.Thread(target=anyio.run, args=(serve,), name="moondream-async", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as exc:  # Python 3.12 and later start no thread at exit
+            raise ConfigurationError(f"The background loop cannot be started: {exc}.") from None
+        portal = ready.result()
+        self._thread, self.thread = thread, thread.ident
+        return portal
 
 
 _background = _Background()

@@ -15,12 +15,12 @@ import httpx
 
 from .._version import __version__
 from ..config import RetryPolicy, Server, Timeouts
-from ..errors import APIError, MoondreamError
+from ..errors import APIError, ConfigurationError, MoondreamError
 from ..types import Meta
 from ..wire import errors, responses
 from ..wire.retry import Failure, backoff, next_delay
 from . import failures
-from .feed import EventTooLargeError, Feed, OutOfTimeError, SingleEvent
+from .feed import AnswerTooLargeError, Feed, OutOfTimeError, SingleEvent
 from .session import Session, Slot
 
 T = TypeVar("T")
@@ -33,8 +33,8 @@ _LARGEST_ANSWER = 64 * 1024 * 1024  # bytes; no answer of a skill comes near
 class _Request:
     method: str
     url: httpx.URL
-    headers: httpx.Headers
-    body: bytes
+    headers: httpx.Headers = attrs.field(repr=False)  # they hold the key
+    body: bytes = attrs.field(repr=False)
 
 
 @attrs.frozen(eq=False)
@@ -79,6 +79,7 @@ class Sender:
             connect=timeouts.connect, read=timeouts.idle, write=timeouts.idle, pool=None
         )
         self._urls: dict[str, httpx.URL] = {}
+        self._host = _host_of(server.base_url)
         self._skill_headers = self._headers(headers, "x-moondream-auth", "{key}", accept="application/json")
         self._stream_headers = self._headers(headers, "x-moondream-auth", "{key}", accept="text/event-stream")
         self._listing_headers = self._headers(headers, "authorization", "Bearer {key}", accept="application/json")
@@ -105,7 +106,7 @@ class Sender:
         meta = Meta(answer.status, attempts, time.monotonic() - started)
         try:
             return read(answer.data, meta)
-        except responses.Unusable as exc:
+        except responses.MALFORMED as exc:
             problem = str(exc)
         error = errors.unreadable(answer.status, answer.data, problem)
         error.attempts = attempts
@@ -161,6 +162,8 @@ class Sender:
             body = await _read_all(response)
         except failures.TRANSPORT_ERRORS as exc:
             return self._broken(exc, sent)
+        except AnswerTooLargeError as exc:
+            return _Failed(errors.unreadable(200, None, str(exc)), None, sent)
         return self._judge(response, body, sent)
 
     async def _try_stream(self, request: _Request, started: float) -> Feed | _Failed:
@@ -184,11 +187,18 @@ class Sender:
             response = await self._send(request)
             if not _is_stream(response):
                 return self._single_event(response, await _read_all(response), sent, started)
-            feed = Feed(response, slot.release, started=started, expiry=expiry, explain=self._explain)
+            feed = Feed(
+                response,
+                slot.release,
+                started=started,
+                expiry=expiry,
+                explain=self._explain,
+                without_key=self._without_key,
+            )
             await feed.peek()
         except failures.TRANSPORT_ERRORS as exc:
             return self._broken(exc, sent)
-        except (EventTooLargeError, responses.Unusable) as exc:
+        except (AnswerTooLargeError, *responses.MALFORMED) as exc:
             return _Failed(errors.unreadable(200, None, str(exc)), None, sent)
         except OutOfTimeError:
             return self._out_of_time(sent)
@@ -213,15 +223,15 @@ class Sender:
         return await self.session.send(request.method, request.url, request.headers, request.body, self._wire_timeouts)
 
     def _judge(self, response: httpx.Response, body: bytes, sent: float) -> _Answer | _Failed:
-        status, headers, now = response.status_code, _lower(response.headers), time.time()
+        status, headers, now = response.status_code, self._lower(response.headers), time.time()
+        body = self._without_key(body)
         if not 200 <= status < 300:
-            error = errors.from_response(status, headers, self._without_key(body), now=now)
-            return self._refused(error, sent)
+            return self._refused(errors.from_response(status, headers, body, now=now), sent)
         self.session.pacer.pace.succeeded()
         try:
             data = responses.decode(body)
         except responses.Unusable as exc:
-            shown = self._without_key(body)[:4_000].decode("utf-8", "replace")
+            shown = body[:4_000].decode("utf-8", "replace")
             return _Failed(errors.unreadable(status, shown, str(exc)), None, sent)
         error_inside = errors.from_success(status, headers, data, now=now)
         return _Answer(status, data) if error_inside is None else self._refused(error_inside, sent)
@@ -251,9 +261,8 @@ class Sender:
 
     def _headers(self, extra: dict[str, str], auth_name: str, auth: str, *, accept: str) -> httpx.Headers:
         # Laid out once per client: merging headers for each call costs more than sending them.
-        url = httpx.URL(self._server.base_url)
         headers = {
-            "Host": url.netloc.decode("ascii"),
+            "Host": self._host,
             "User-Agent": f"moondream-async/{__version__}",
             "Accept": accept,
             "Accept-Encoding": "identity",
@@ -269,6 +278,20 @@ class Sender:
         key = self._server.key
         return body if key is None else body.replace(key.reveal().encode("ascii"), b"***")
 
+    def _lower(self, headers: httpx.Headers) -> dict[str, str]:
+        key = self._server.key
+        if key is None:
+            return dict(headers.items())
+        return {name: value.replace(key.reveal(), "***") for name, value in headers.items()}
+
+
+def _host_of(base_url: str) -> str:
+    try:
+        return httpx.URL(base_url).netloc.decode("ascii")
+    except (httpx.InvalidURL, ValueError) as exc:
+        problem = str(exc)
+    raise ConfigurationError(f"base_url {base_url!r} cannot be used: {problem}.")
+
 
 def _is_stream(response: httpx.Response) -> bool:
     content_type = response.headers.get("content-type", "")
@@ -276,20 +299,17 @@ def _is_stream(response: httpx.Response) -> bool:
 
 
 async def _read_all(response: httpx.Response) -> bytes:
+    if response.is_stream_consumed:  # by a hook of the user's own httpx client
+        return response.content
+    encoded = "content-encoding" in response.headers
+    chunks: list[bytes] = []
+    size = 0
     try:
-        if "content-encoding" in response.headers:
-            return await response.aread()
-        chunks: list[bytes] = []
-        size = 0
-        async for chunk in cast("httpx.AsyncByteStream", response.stream):
+        async for chunk in response.aiter_bytes() if encoded else cast("httpx.AsyncByteStream", response.stream):
             chunks.append(chunk)
             size += len(chunk)
             if size > _LARGEST_ANSWER:
-                raise httpx.ReadError(f"the answer has more than {_LARGEST_ANSWER:,} bytes")
+                raise AnswerTooLargeError(f"the answer has more than {_LARGEST_ANSWER:,} bytes")
         return b"".join(chunks)
     finally:
         await response.aclose()
-
-
-def _lower(headers: httpx.Headers) -> dict[str, str]:
-    return dict(headers.items())

@@ -65,9 +65,8 @@ class Session:
         self.pacer = Pacer(rate_limit)
         self._limiters = LoopLocal(lambda: anyio.CapacityLimiter(max_connections))
         self._borrowed = http_client is not None
-        if http_client is None:
-            http_client = _stock_client(max_connections) if _proxied(base_url) else PooledTransport()
-        self._http = http_client
+        self._stock = LoopLocal(lambda: _stock_client(max_connections)) if _proxied(base_url) else None
+        self._own = http_client if http_client is not None else PooledTransport()
 
     def slot(self) -> Slot:
         """A slot of the running loop, not yet acquired."""
@@ -79,11 +78,14 @@ class Session:
         self, method: str, url: httpx.URL, headers: httpx.Headers, body: bytes, timeout: httpx.Timeout
     ) -> httpx.Response:
         """Send one request; the answer's body is not read yet. Redirects are not followed."""
-        if isinstance(self._http, httpx.AsyncClient):
-            if self._http.is_closed:
+        if self.closed:
+            raise ConfigurationError("This client was closed while the call waited.")
+        http = self._stock.get() if self._stock is not None and not self._borrowed else self._own
+        if isinstance(http, httpx.AsyncClient):
+            if http.is_closed:
                 raise ConfigurationError("The http_client is closed.")
-            request = self._http.build_request(method, url, headers=headers, content=body, timeout=timeout)
-            return await self._http.send(request, stream=True, follow_redirects=False)
+            request = http.build_request(method, url, headers=headers, content=body, timeout=timeout)
+            return await http.send(request, stream=True, follow_redirects=False)
         headers = headers.copy()
         headers["Content-Length"] = str(len(body))
         request = httpx.Request(
@@ -93,13 +95,17 @@ class Session:
             stream=httpx.ByteStream(body),
             extensions={"timeout": timeout.as_dict()},
         )
-        return await self._http.handle_async_request(request)
+        return await http.handle_async_request(request)
 
     async def aclose(self) -> None:
         """Close what this session opened; further requests are refused."""
         self.closed = True
-        if not self._borrowed:
-            await self._http.aclose()
+        if self._borrowed:
+            return
+        await self._own.aclose()
+        stock = self._stock.pop() if self._stock is not None else None
+        if stock is not None:
+            await stock.aclose()
 
 
 def _proxied(base_url: str) -> bool:
@@ -112,4 +118,8 @@ def _proxied(base_url: str) -> bool:
 
 def _stock_client(max_connections: int) -> httpx.AsyncClient:
     limits = httpx.Limits(max_connections=max_connections, max_keepalive_connections=max_connections)
-    return httpx.AsyncClient(limits=limits, verify=shared_ssl_context(), trust_env=True)
+    try:
+        return httpx.AsyncClient(limits=limits, verify=shared_ssl_context(), trust_env=True)
+    except (ImportError, ValueError, httpx.InvalidURL) as exc:
+        problem = str(exc)
+    raise ConfigurationError(f"The proxy that the environment names cannot be used: {problem}")

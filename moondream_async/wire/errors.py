@@ -142,7 +142,8 @@ def _validation_item(item: Any) -> str:
     if not isinstance(item, dict):
         return str(item)
     entry = cast("dict[str, Any]", item)
-    where = ".".join(str(part) for part in entry.get("loc") or ())
+    location = entry.get("loc")
+    where = ".".join(str(part) for part in cast("list[Any]", location)) if isinstance(location, list) else ""
     return f"{where}: {entry.get('msg')}" if where else str(entry.get("msg"))
 
 

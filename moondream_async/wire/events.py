@@ -67,7 +67,9 @@ class TextReducer(Generic[R]):
         if not isinstance(piece, str):
             raise Unusable("a chunk is not text")
         if not event.keys() <= _OF_A_PIECE:
-            self._fields.update({name: value for name, value in event.items() if name not in _OF_A_PIECE})
+            for name, value in event.items():
+                if name not in _OF_A_PIECE and value is not None:
+                    self._fields[name] = value
         if event.get("completed") or isinstance(event.get(self._field), str):
             self.completed = True
             piece += self._missing_end(piece)

@@ -29,6 +29,10 @@ class Unusable(ValueError):
     """The answer is not of the shape the skill answers with; the text says what is wrong."""
 
 
+MALFORMED = (Unusable, TypeError, ValueError, ArithmeticError, LookupError, AttributeError)
+"""What reading an answer that is JSON, but not of the documented shape, can raise."""
+
+
 def decode(body: str | bytes) -> Any:
     """Read a JSON body.
 

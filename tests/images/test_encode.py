@@ -145,8 +145,11 @@ class TestSources:
 
     def test_files_that_cannot_seek(self) -> None:
         class Pipe:
+            rest = TestSources.DATA
+
             def read(self, size: int = -1) -> bytes:
-                return TestSources.DATA
+                piece, self.rest = self.rest[:7], self.rest[7:]
+                return piece
 
         assert encode(Pipe()).data == self.DATA
 
