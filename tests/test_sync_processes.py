@@ -249,3 +249,41 @@ def test_close_ends_the_calls_of_other_threads(url: str) -> None:
     print(thread.is_alive(), said)
     """
     assert run(code, url) == "False ['The client was closed while the call was running.']\n"
+
+
+@posix
+def test_a_forked_child_that_exits_normally_ends(url: str) -> None:
+    code = """
+    import warnings
+    warnings.simplefilter("ignore", DeprecationWarning)
+    client = md.Client(base_url=URL)
+    client.models()
+    for way in ("nothing", "use", "close", "drop"):
+        child = os.fork()
+        if child == 0:
+            if way == "use":
+                client.models()
+            elif way == "close":
+                client.close()
+            elif way == "drop":
+                del client
+            sys.exit(0)
+        assert os.waitpid(child, 0)[1] == 0
+    client.close()
+    print("done")
+    """
+    assert run(code, url) == "done\n"
+
+
+def test_closing_ends_streams_that_were_left_open(url: str) -> None:
+    code = """
+    with md.Client(base_url=URL, headers={"X-Sandbox-Fault": "drip=0.5"}) as client:
+        stream = client.query(question="word " * 50, stream=True)
+        for piece in stream:
+            break
+    try:
+        list(stream)
+    except md.StreamInterruptedError as exc:
+        print(exc)
+    """
+    assert run(code, url) == "The client was closed while the stream was open.\n"

@@ -298,3 +298,27 @@ class TestSizing:
         opened = Image.open(io.BytesIO(self.photo()))
         assert encode(opened).width < 4000
         assert opened.size == (4000, 3000)
+
+
+def test_a_16_bit_rgb_png_is_made_8_bit() -> None:
+    def chunk(name: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+    row = b"\x00" + struct.pack(">HHH", 0xFFFF, 0x8000, 0) * 8
+    data = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", 8, 8, 16, 2, 0, 0, 0))
+    data += chunk(b"IDAT", zlib.compress(row * 8)) + chunk(b"IEND", b"")
+    image = encode(data)
+    assert image.data != data
+    assert close(image, (4, 4), (255, 128, 0))
+
+
+def test_damaged_exif_does_not_refuse_the_picture() -> None:
+    entries = struct.pack("<HHHIIHHIII", 2, 0x112, 3, 1, 6, 0x128, 4, 1, 1 << 31, 0)
+    exif = b"Exif\0\0II*\0\x08\0\0\0" + entries
+    plain = file(quadrants(), "JPEG")
+    image = encode(plain[:2] + b"\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif + plain[2:])
+    assert (image.width, image.height) == (20, 40)
+
+
+def test_grey_of_8_bits_in_a_wide_mode() -> None:
+    assert close(encode(Image.new("I", (9, 9), 200)), (4, 4), (200, 200, 200))

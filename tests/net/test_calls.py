@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
+import traceback
 from typing import Any
 
 import anyio
@@ -348,3 +349,84 @@ async def test_errors_keep_nothing_alive(tiny: EncodedImage) -> None:
         gc.collect()
         assert error.__cause__ is error.__context__ is None
         assert not any(isinstance(v, (httpx.Request, httpx.Response, EncodedImage)) for v in vars(error).values())
+
+
+@respx.mock
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        (200, '{"answer":"a","reasoning":{"text":"t","grounding":5}}'),
+        (200, '{"answer":"a","reasoning":{"text":"t","grounding":[{"start_idx":NaN,"end_idx":1}]}}'),
+        (200, '{"answer":"a","reasoning":{"text":"t","grounding":[{"start_idx":Infinity,"end_idx":1}]}}'),
+        (422, '{"detail":[{"loc":5,"msg":"x"}]}'),
+        (422, '{"detail":[5]}'),
+    ],
+)
+async def test_odd_json_is_a_typed_error(tiny: EncodedImage, status: int, body: str) -> None:
+    respx.post(f"{BASE}/query").respond(status, content=body.encode())
+    async with AsyncClient(KEY) as client:
+        with pytest.raises(md.APIError) as caught:
+            await client.query(tiny, "?")
+    assert caught.value.status == status
+
+
+@respx.mock
+async def test_no_traceback_and_no_200_body_shows_the_key(tiny: EncodedImage) -> None:
+    route = respx.post(f"{BASE}/query").respond(200, json={"error": f"Invalid API key {KEY}", "status": "error"})
+    async with AsyncClient(KEY, retry=1) as client:
+        for _ in range(2):
+            with pytest.raises(md.APIError) as caught:
+                await client.query(tiny, "?")
+            shown = traceback.TracebackException.from_exception(caught.value, capture_locals=True)
+            assert KEY not in "".join(
+                line
+                for frame in shown.stack
+                if "moondream_async" in frame.filename
+                for line in (frame.locals or {}).values()
+            )
+            assert KEY not in repr(vars(caught.value))
+            route.respond(200, json={"no answer": KEY})
+
+
+async def test_hooks_that_read_the_body(tiny: EncodedImage, moondream_sandbox: Any) -> None:
+    async def log(response: httpx.Response) -> None:
+        await response.aread()
+
+    async with httpx.AsyncClient(event_hooks={"response": [log]}) as mine:
+        async with AsyncClient(base_url=moondream_sandbox.base_url, http_client=mine, timeout=5, retry=1) as client:
+            assert await client.models()
+            stream = await client.caption(tiny, stream=True)
+            assert (await stream.result()).caption
+
+
+def test_a_proxy_in_several_event_loops(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def proxy(exchange: Exchange) -> None:
+        await exchange.answer({"data": [{"id": "m"}]})
+
+    client: AsyncClient | None = None
+
+    async def once() -> None:
+        nonlocal client
+        async with serve(proxy) as server:
+            monkeypatch.setenv("http_proxy", server.base_url.removesuffix("/v1"))
+            client = client or AsyncClient(base_url="http://moondream.invalid", retry=1)
+            assert [m.id for m in await client.models()] == ["m"]
+            await client._net.session._stock.pop().aclose()  # type: ignore[union-attr]  # pyright: ignore
+
+    asyncio.run(once())
+    asyncio.run(once())
+
+
+@pytest.mark.parametrize("proxy", ["foo://bar", "http://256.1.1.1:1", "socks5://127.0.0.1:1"])
+async def test_unusable_proxies(proxy: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", proxy)
+    async with AsyncClient(base_url="http://moondream.invalid", retry=1) as client:
+        with pytest.raises(md.MoondreamError):
+            await client.models()
+
+
+@pytest.mark.parametrize("url", ["http://256.1.1.1", "http://☃.x", "http://a..b", "http://" + "a" * 70 + ".x"])
+async def test_hosts_that_cannot_be(url: str) -> None:
+    async with AsyncClient(base_url=url, retry=1) as client:
+        with pytest.raises(md.MoondreamError):
+            await client.models()

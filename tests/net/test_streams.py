@@ -387,3 +387,40 @@ async def test_the_stream_is_what_the_official_dicts_hold(tiny: EncodedImage) ->
         with pytest.raises(KeyError):
             stream["text"]
         assert "".join([piece async for piece in stream["caption"]]) == TEXT
+
+
+async def test_closing_from_another_task_ends_the_readers_wait(tiny: EncodedImage) -> None:
+    async def stall(exchange: Exchange) -> None:
+        await exchange.start_stream()
+        await exchange.event({"chunk": "a"})
+        await exchange.reader.read()
+
+    async with serve(stall) as server, AsyncClient(base_url=server.base_url) as client:
+        stream = await client.query(tiny, "?", stream=True)
+
+        async def read() -> None:
+            async for _ in stream:
+                pass
+
+        reader = asyncio.create_task(read())
+        await until(lambda: stream.text == "a")
+        await asyncio.sleep(0.01)
+        second = asyncio.create_task(read())
+        with pytest.raises(md.ConfigurationError, match="Two tasks"):
+            await second
+        await stream.aclose()
+        with pytest.raises(md.MoondreamError):
+            await reader
+        limiter = client._net.session._limiters.get()  # pyright: ignore[reportPrivateUsage]
+        assert limiter.borrowed_tokens == 0
+
+
+async def test_a_null_in_the_final_event_keeps_the_text(tiny: EncodedImage) -> None:
+    async def answer(exchange: Exchange) -> None:
+        await exchange.start_stream()
+        await exchange.event({"chunk": TEXT})
+        await exchange.event({"completed": True, "caption": None})
+        await exchange.end_stream()
+
+    async with serve(answer) as server, AsyncClient(base_url=server.base_url) as client:
+        assert (await read(client, tiny))[1].caption == TEXT
