@@ -81,6 +81,7 @@ class TestAnswers:
             ("Is there something blue?", "Yes, there is one blue region."),
             ("Is there a pink elephant?", "No, there are no pink regions."),
             ("Where is the red square?", "A red square at the top left."),
+            ("Is anything white?", "Yes, the background is white."),
             ("What colours are there?", "White, red, blue, green."),
             ("What is its size?", "640 by 480 pixels."),
         ],

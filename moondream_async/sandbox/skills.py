@@ -57,6 +57,8 @@ def answer(scene: Scene, question: str, refs: list[list[float]] | None = None) -
     thing = f"{' or '.join(colors)} region" if colors else "region"
     if "how many" in asked or "count" in asked:
         return f"{_count(len(found), thing)}.".capitalize(), found
+    if re.match(r"\s*(is|are|does|do|can)\b", asked) and scene.background in colors and not found:
+        return f"Yes, the background is {scene.background}.", found
     if re.match(r"\s*(is|are|does|do|can)\b", asked) and colors:
         return f"{'Yes' if found else 'No'}, there {_is(len(found))} {_count(len(found), thing)}.", found
     if "where" in asked:
@@ -65,7 +67,7 @@ def answer(scene: Scene, question: str, refs: list[list[float]] | None = None) -
     if "colo" in asked and (not refs or found):
         names = [r.color for r in found] if refs else [name for name, share in scene.colors if share > 0.005]
         return f"{', '.join(dict.fromkeys(names))}.".capitalize(), found
-    if "big" in asked or "size" in asked or "resolution" in asked:
+    if re.search(r"how (big|large)|\bsize\b|resolution", asked):
         return f"{scene.width} by {scene.height} pixels.", found
     if refs:
         return (f"{_listing(scene, found[:3])}.".capitalize() if found else f"{scene.background} background."), found
