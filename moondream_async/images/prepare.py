@@ -183,6 +183,8 @@ def _turn(picture: Image.Image, orientation: int) -> Image.Image:
 def _flatten(picture: Image.Image) -> Image.Image:
     if picture.mode.startswith("I;16") or picture.mode == "I":
         picture = _grey_16(picture)
+    if picture.mode == "La":  # premultiplied grey, which Pillow turns into nothing but LA
+        picture = picture.convert("LA")
     if not picture.has_transparency_data:
         return picture.convert("RGB")
     layered = picture.convert("RGBA")

@@ -322,3 +322,8 @@ def test_damaged_exif_does_not_refuse_the_picture() -> None:
 
 def test_grey_of_8_bits_in_a_wide_mode() -> None:
     assert close(encode(Image.new("I", (9, 9), 200)), (4, 4), (200, 200, 200))
+
+
+@pytest.mark.parametrize("mode", ["La", "RGBa", "PA", "YCbCr", "LAB", "HSV", "F"])
+def test_rare_modes_of_pillow_images(mode: str) -> None:
+    assert pixels(encode(Image.new(mode, (9, 9)))).size == (9, 9)
