@@ -143,10 +143,14 @@ class Feed:
         """Read the first event, while the request may still be sent again.
 
         Raises:
-            Unusable: It is not JSON.
+            MALFORMED: It is not a JSON object.
             AnswerTooLargeError, OutOfTimeError, or one of TRANSPORT_ERRORS.
         """
-        self._peeked = await self._pull()
+        try:
+            self._peeked = await self._pull()
+        except MALFORMED:
+            await self.aclose()  # the bytes came well, so nothing else has ended the stream
+            raise
         if self._peeked is None:
             raise httpx.RemoteProtocolError("the stream ended before its first event")
 

@@ -424,3 +424,19 @@ async def test_a_null_in_the_final_event_keeps_the_text(tiny: EncodedImage) -> N
 
     async with serve(answer) as server, AsyncClient(base_url=server.base_url) as client:
         assert (await read(client, tiny))[1].caption == TEXT
+
+
+async def test_a_malformed_first_event_closes_the_connection(tiny: EncodedImage) -> None:
+    async def fail(exchange: Exchange) -> None:
+        await exchange.start_stream()
+        await exchange.chunk(b"data: {\n\n")
+        await exchange.reader.read()
+
+    async with serve(fail) as server, AsyncClient(base_url=server.base_url) as client:
+        gc.disable()  # so that nothing but the client closes it
+        try:
+            with pytest.raises(md.APIError, match="not JSON"):
+                await client.query(tiny, "?", stream=True)
+            await until(lambda: server.open == 0)
+        finally:
+            gc.enable()
