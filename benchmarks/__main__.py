@@ -1,4 +1,4 @@
-"""`python -m benchmarks [calls] [streams] [sync] [--quick] [--json FILE]`."""
+"""`python -m benchmarks [calls] [streams] [sync] [images] [--quick] [--json FILE]`."""
 
 from __future__ import annotations
 
@@ -11,10 +11,9 @@ from pathlib import Path
 
 import attrs
 
-from . import calls, streams, sync
-from .harness import Figure, table
+from . import calls, images, streams, sync
 
-BENCHMARKS = {"calls": calls, "streams": streams, "sync": sync}
+BENCHMARKS = {"calls": calls, "streams": streams, "sync": sync, "images": images}
 PACKAGES = ("moondream-async", "httpx", "httpcore", "httpx-sse", "anyio")
 
 
@@ -29,11 +28,11 @@ def main() -> int:
     if unknown:
         parser.error(f"unknown: {', '.join(sorted(unknown))}")
     print(f"Python {platform.python_version()}, " + ", ".join(f"{name} {version(name)}" for name in PACKAGES))
-    figures: list[Figure] = []
+    figures: list[attrs.AttrsInstance] = []
     for name in arguments.names or BENCHMARKS:
         module = BENCHMARKS[name]
         found = module.run(quick=arguments.quick)
-        print(f"\n## {name}\n\n{table(found, module.REFERENCE)}", flush=True)
+        print(f"\n## {name}\n\n{module.report(found)}", flush=True)
         figures += found
     if arguments.json:
         arguments.json.write_text(json.dumps([attrs.asdict(f) for f in figures], indent=2))

@@ -20,6 +20,11 @@ REFERENCE = "httpx"
 HEADERS = {"X-Moondream-Auth": "k" * 40, "Content-Type": "application/json"}
 
 
+def report(figures: list[Figure]) -> str:
+    """A Markdown table with ratios to the reference."""
+    return harness.table(figures, REFERENCE)
+
+
 def run(*, quick: bool) -> list[Figure]:
     """All cases."""
     with harness.server() as url:

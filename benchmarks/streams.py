@@ -17,6 +17,11 @@ REFERENCE = "httpx-sse"
 EVENTS = 1000
 
 
+def report(figures: list[Figure]) -> str:
+    """A Markdown table with ratios to the reference."""
+    return harness.table(figures, REFERENCE)
+
+
 def run(*, quick: bool) -> list[Figure]:
     """All cases."""
     with harness.server() as url:

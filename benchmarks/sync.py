@@ -17,12 +17,17 @@ from PIL import Image
 
 from moondream_async import AsyncClient, Client
 
-from . import harness
+from . import harness, pictures
 from .harness import Figure, Stopwatch
 from .streams import EVENTS
 
 REFERENCE = "moondream-async, sync"
 KEY = "k" * 40
+
+
+def report(figures: list[Figure]) -> str:
+    """A Markdown table with ratios to the reference."""
+    return harness.table(figures, REFERENCE)
 
 
 def run(*, quick: bool) -> list[Figure]:
@@ -136,12 +141,6 @@ def _official(url: str) -> Any:
 
 
 def _photo(folder: Path, orientation: int) -> Path:
-    """A 12 MP JPEG with the grain, the tones and the size of file that a camera makes."""
-    grain = Image.effect_noise((1000, 750), 60).resize((4000, 3000), Image.Resampling.BICUBIC)
-    tones = Image.linear_gradient("L").resize((4000, 3000))
-    picture = Image.merge("RGB", (grain, Image.blend(grain, tones, 0.5), tones))
-    exif = Image.Exif()
-    exif[0x0112] = orientation
     path = folder / f"photo-{orientation}.jpg"
-    picture.save(path, "JPEG", quality=92, exif=exif)
+    path.write_bytes(pictures.photo((4000, 3000), orientation))
     return path

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
         UnprocessableEntityError,
     )
     from .images.encoded import EncodedImage
+    from .images.options import ImageOptions
     from .streams import AsyncSegmentStream, AsyncTextStream
     from .sync import Client, vl
     from .sync_streams import SegmentStream, TextStream
@@ -59,6 +60,7 @@ _HOMES = {
     "streams": ["AsyncSegmentStream", "AsyncTextStream"],
     "config": ["RetryPolicy", "SamplingSettings", "Timeouts"],
     "images.encoded": ["EncodedImage"],
+    "images.options": ["ImageOptions"],
     "errors": [
         "APIConnectionError",
         "APIError",
@@ -113,6 +115,7 @@ __all__ = [
     "EncodedImage",
     "Grounding",
     "ImageError",
+    "ImageOptions",
     "Meta",
     "Metrics",
     "Model",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, overload
 
@@ -15,6 +15,7 @@ from . import config
 from .config import Length, RetryPolicy, SamplingSettings, Secret, Server, Timeouts
 from .errors import ConfigurationError
 from .images.encoded import EncodedImage
+from .images.options import ImageOptions
 from .streams import AsyncSegmentStream, AsyncTextStream
 from .types import CaptionResult, DetectResult, Model, PointResult, QueryResult, SegmentResult
 from .wire import requests, responses
@@ -23,7 +24,7 @@ from .wire.requests import AnyRef
 
 if TYPE_CHECKING:
     from .images.prepare import ImageInput
-    from .net.sender import Sender
+    from .net.sender import Body, Sender
     from .net.session import HttpClient, Session
 
 
@@ -43,6 +44,7 @@ class AsyncClient:
         rate_limit: Requests started per second. Default None: free until the server answers 429,
             then as fast as it lets us.
         max_connections: Requests in flight at once, in each event loop; more wait their turn. Default 256.
+        image_options: `ImageOptions(resize="auto", quality=90, ...)`: how images are prepared.
         headers: Extra headers for every request.
         http_client: Your own `httpx.AsyncClient` or `httpx.AsyncBaseTransport`, used as it is and never
             closed. Default: a transport built for load; httpx's own behind a proxy of the environment.
@@ -61,6 +63,7 @@ class AsyncClient:
         retry: RetryPolicy | int | None = None,
         rate_limit: float | None = None,
         max_connections: int = 256,
+        image_options: ImageOptions | None = None,
         headers: Mapping[str, str] | None = None,
         http_client: HttpClient | None = None,
     ) -> None:
@@ -68,6 +71,7 @@ class AsyncClient:
         self._server = config.resolve_server(secret, base_url, model)
         self._timeouts = Timeouts.of(timeout)
         self._retry = RetryPolicy.of(retry)
+        self._image_options = ImageOptions.of(image_options)
         self._headers = config.check_headers(headers)
         self._shared = _SharedSession(
             base_url=self._server.base_url,
@@ -133,7 +137,8 @@ class AsyncClient:
         """Ask about an image, or, without one, about nothing but the text.
 
         Args:
-            image: A path, bytes, binary file, PIL image, `data:` URI or `EncodedImage` (wire field `image_url`).
+            image: A path, http(s) URL, bytes, binary file, PIL image, array (RGB, `uint8`), `data:` URI, base64
+                or `EncodedImage` (wire field `image_url`).
             question: What to ask (wire field `question`).
             stream: True returns the answer as it is written, as an `AsyncTextStream`.
             settings: `temperature`, `top_p`, `max_tokens`.
@@ -151,8 +156,8 @@ class AsyncClient:
             APITimeoutError: A timeout ran out.
             APIConnectionError: The server could not be reached, or the connection broke.
         """
-        body = requests.query(
-            image=None if image is None else (await self.encode_image(image)).uri,
+        build = functools.partial(
+            requests.query,
             question=question,
             stream=stream,
             settings=settings,
@@ -160,6 +165,7 @@ class AsyncClient:
             spatial_refs=spatial_refs,
             model=self.model,
         )
+        body = build(image=None) if image is None else self._body(image, build)
         if stream:
             reducer = TextReducer("answer", responses.query)
             return AsyncTextStream(await self._net.open_stream("query", body), reducer)
@@ -214,13 +220,8 @@ class AsyncClient:
         Raises:
             MoondreamError: As in `query`.
         """
-        body = requests.caption(
-            image=(await self.encode_image(image)).uri,
-            length=length,
-            stream=stream,
-            settings=settings,
-            model=self.model,
-        )
+        build = functools.partial(requests.caption, length=length, stream=stream, settings=settings, model=self.model)
+        body = self._body(image, build)
         if stream:
             reducer = TextReducer("caption", responses.caption)
             return AsyncTextStream(await self._net.open_stream("caption", body), reducer)
@@ -240,9 +241,8 @@ class AsyncClient:
         Raises:
             MoondreamError: As in `query`.
         """
-        image_url = (await self.encode_image(image)).uri
-        body = requests.detect(image=image_url, object=object, settings=settings, model=self.model)
-        return await self._net.fetch("detect", body, responses.detect)
+        build = functools.partial(requests.detect, object=object, settings=settings, model=self.model)
+        return await self._net.fetch("detect", self._body(image, build), responses.detect)
 
     async def point(
         self,
@@ -265,11 +265,10 @@ class AsyncClient:
         Raises:
             MoondreamError: As in `query`.
         """
-        image_url = (await self.encode_image(image)).uri
-        body = requests.point(
-            image=image_url, object=object, settings=settings, spatial_refs=spatial_refs, model=self.model
+        build = functools.partial(
+            requests.point, object=object, settings=settings, spatial_refs=spatial_refs, model=self.model
         )
-        return await self._net.fetch("point", body, responses.point)
+        return await self._net.fetch("point", self._body(image, build), responses.point)
 
     @overload
     async def segment(
@@ -326,32 +325,38 @@ class AsyncClient:
         Raises:
             MoondreamError: As in `query`.
         """
-        body = requests.segment(
-            image=(await self._encode(image, full_resolution=True)).uri,
+        build = functools.partial(
+            requests.segment,
             object=object,
             spatial_refs=spatial_refs,
             stream=stream,
             settings=settings,
             model=self.model,
         )
+        body = self._body(image, build, full_resolution=True)
         if stream:
             return AsyncSegmentStream(await self._net.open_stream("segment", body), SegmentReducer())
         return await self._net.fetch("segment", body, responses.segment)
 
-    async def encode_image(self, image: ImageInput) -> EncodedImage:
+    async def encode_image(self, image: ImageInput, image_options: ImageOptions | None = None) -> EncodedImage:
         """Prepare an image once, to send it as often as you like.
 
-        It is turned upright, put on white, made 8-bit RGB, and sized so that the model sees the most of
+        It is turned upright, put on white, made 8-bit sRGB, and sized so that the model sees the most of
         it with the fewest bytes; a JPEG or PNG that is all that already passes byte for byte. The work
-        is done in a worker thread. `segment` would rather have the image itself, at full resolution.
+        is done in a worker thread, and once for all who ask for the same object at the same moment.
+        `segment` would rather have the image itself, at full resolution.
 
         Args:
-            image: A path, bytes, binary file, PIL image, `data:` URI, or an `EncodedImage`, returned as it is.
+            image: A path, http(s) URL, bytes, binary file, PIL image, array (RGB, `uint8`), `data:` URI, base64,
+                or an `EncodedImage`, returned as it is.
+            image_options: How to prepare it; None takes the client's.
 
         Raises:
-            ImageError: It cannot be read, is not an image, is damaged or too large.
+            ImageError: It cannot be fetched or read, is not an image, is damaged or too large.
+            ConfigurationError: `image_options` is something else.
         """
-        return await self._encode(image, full_resolution=False)
+        options = self._image_options if image_options is None else ImageOptions.of(image_options)
+        return await self._encode(image, options)
 
     async def models(self) -> list[Model]:
         """List the server's models; free, and so also a way to check a key.
@@ -368,6 +373,7 @@ class AsyncClient:
         model: str | None = None,
         timeout: Timeouts | float | None = None,
         retry: RetryPolicy | int | None = None,
+        image_options: ImageOptions | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> Self:
         """A cheap clone with other options; it shares the connections, so closing either closes both.
@@ -376,6 +382,7 @@ class AsyncClient:
             model: Another model; None keeps this one's.
             timeout: Other timeouts; None keeps them.
             retry: Another policy; None keeps it.
+            image_options: Other ways to prepare images; None keeps them.
             headers: Headers to add to, or replace among, this one's.
 
         Raises:
@@ -386,6 +393,7 @@ class AsyncClient:
         clone._server = attrs.evolve(self._server, model=config.check_model(model) or self.model)
         clone._timeouts = self._timeouts if timeout is None else Timeouts.of(timeout)
         clone._retry = self._retry if retry is None else RetryPolicy.of(retry)
+        clone._image_options = self._image_options if image_options is None else ImageOptions.of(image_options)
         clone._headers = self._headers | config.check_headers(headers)
         return clone
 
@@ -408,13 +416,25 @@ class AsyncClient:
         model = f", model={server.model!r}" if server.model else ""
         return f"{type(self).__name__}(base_url={server.base_url!r}{model})"
 
-    async def _encode(self, image: ImageInput, *, full_resolution: bool) -> EncodedImage:
+    def _body(self, image: ImageInput, build: Callable[..., bytes], *, full_resolution: bool = False) -> Body:
+        """The body of a call; if the image is not ready yet, what makes it when the call has its slot."""
+        if isinstance(image, EncodedImage):
+            return build(image=image.uri)
+
+        async def make() -> bytes:
+            return build(image=(await self._encode(image, self._image_options, full_resolution=full_resolution)).uri)
+
+        return make
+
+    async def _encode(self, image: ImageInput, options: ImageOptions, *, full_resolution: bool = False) -> EncodedImage:
         if isinstance(image, EncodedImage):
             return image
-        from .images.prepare import encode
-        from .net.threads import offload
+        from .encoder import encode_once
 
-        return await offload(functools.partial(encode, full_resolution=full_resolution), image)
+        def fetch(url: str) -> Awaitable[bytes]:
+            return self._net.download(url, allow_private=options.allow_private_urls)
+
+        return await encode_once(image, options, full_resolution=full_resolution, fetch=fetch)
 
     @property
     def _net(self) -> Sender:

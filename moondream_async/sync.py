@@ -11,6 +11,7 @@ from .client import AsyncClient
 from .config import Length, RetryPolicy, SamplingSettings, Secret, Timeouts
 from .errors import ConfigurationError
 from .images.encoded import EncodedImage
+from .images.options import ImageOptions
 from .sync_streams import Facade, SegmentStream, TextStream
 from .types import CaptionResult, DetectResult, Model, PointResult, QueryResult, SegmentResult
 from .wire.requests import AnyRef
@@ -36,6 +37,7 @@ class Client(Facade):
         rate_limit: Requests started per second. Default None: free until the server answers 429,
             then as fast as it lets us.
         max_connections: Requests in flight at once, in each event loop; more wait their turn. Default 256.
+        image_options: `ImageOptions(resize="auto", quality=90, ...)`: how images are prepared.
         headers: Extra headers for every request.
         http_client: Your own `httpx.AsyncClient` or `httpx.AsyncBaseTransport`, used as it is and never
             closed. Default: a transport built for load; httpx's own behind a proxy of the environment.
@@ -54,6 +56,7 @@ class Client(Facade):
         retry: RetryPolicy | int | None = None,
         rate_limit: float | None = None,
         max_connections: int = 256,
+        image_options: ImageOptions | None = None,
         headers: Mapping[str, str] | None = None,
         http_client: HttpClient | None = None,
     ) -> None:
@@ -66,6 +69,7 @@ class Client(Facade):
             retry=retry,
             rate_limit=rate_limit,
             max_connections=max_connections,
+            image_options=image_options,
             headers=headers,
             http_client=http_client,
         )
@@ -127,7 +131,8 @@ class Client(Facade):
         """Ask about an image, or, without one, about nothing but the text.
 
         Args:
-            image: A path, bytes, binary file, PIL image, `data:` URI or `EncodedImage` (wire field `image_url`).
+            image: A path, http(s) URL, bytes, binary file, PIL image, array (RGB, `uint8`), `data:` URI, base64
+                or `EncodedImage` (wire field `image_url`).
             question: What to ask (wire field `question`).
             stream: True returns the answer as it is written, as an `TextStream`.
             settings: `temperature`, `top_p`, `max_tokens`.
@@ -313,20 +318,24 @@ class Client(Facade):
             )
         )
 
-    def encode_image(self, image: ImageInput) -> EncodedImage:
+    def encode_image(self, image: ImageInput, image_options: ImageOptions | None = None) -> EncodedImage:
         """Prepare an image once, to send it as often as you like.
 
-        It is turned upright, put on white, made 8-bit RGB, and sized so that the model sees the most of
+        It is turned upright, put on white, made 8-bit sRGB, and sized so that the model sees the most of
         it with the fewest bytes; a JPEG or PNG that is all that already passes byte for byte. The work
-        is done in a worker thread. `segment` would rather have the image itself, at full resolution.
+        is done in a worker thread, and once for all who ask for the same object at the same moment.
+        `segment` would rather have the image itself, at full resolution.
 
         Args:
-            image: A path, bytes, binary file, PIL image, `data:` URI, or an `EncodedImage`, returned as it is.
+            image: A path, http(s) URL, bytes, binary file, PIL image, array (RGB, `uint8`), `data:` URI, base64,
+                or an `EncodedImage`, returned as it is.
+            image_options: How to prepare it; None takes the client's.
 
         Raises:
-            ImageError: It cannot be read, is not an image, is damaged or too large.
+            ImageError: It cannot be fetched or read, is not an image, is damaged or too large.
+            ConfigurationError: `image_options` is something else.
         """
-        return self._run(self._async.encode_image, image=image)
+        return self._run(self._async.encode_image, image=image, image_options=image_options)
 
     def models(self) -> list[Model]:
         """List the server's models; free, and so also a way to check a key.
@@ -343,6 +352,7 @@ class Client(Facade):
         model: str | None = None,
         timeout: Timeouts | float | None = None,
         retry: RetryPolicy | int | None = None,
+        image_options: ImageOptions | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> Self:
         """A cheap clone with other options; it shares the connections, so closing either closes both.
@@ -351,13 +361,16 @@ class Client(Facade):
             model: Another model; None keeps this one's.
             timeout: Other timeouts; None keeps them.
             retry: Another policy; None keeps it.
+            image_options: Other ways to prepare images; None keeps them.
             headers: Headers to add to, or replace among, this one's.
 
         Raises:
             ConfigurationError: A value cannot be used.
         """
         clone = copy.copy(self)
-        clone._async = self._async.with_options(model=model, timeout=timeout, retry=retry, headers=headers)
+        clone._async = self._async.with_options(
+            model=model, timeout=timeout, retry=retry, image_options=image_options, headers=headers
+        )
         return clone
 
     def close(self) -> None:

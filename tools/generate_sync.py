@@ -29,6 +29,7 @@ from .client import AsyncClient
 from .config import Length, RetryPolicy, SamplingSettings, Secret, Timeouts
 from .errors import ConfigurationError
 from .images.encoded import EncodedImage
+from .images.options import ImageOptions
 from .sync_streams import Facade, SegmentStream, TextStream
 from .types import CaptionResult, DetectResult, Model, PointResult, QueryResult, SegmentResult
 from .wire.requests import AnyRef
@@ -146,7 +147,7 @@ def generate() -> str:
     methods = [
         method(node)
         for node in source.body
-        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) and node.name not in ("_net", "_encode")
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) and node.name not in ("_net", "_encode", "_body")
     ]
     docstring = to_sync(ast.get_docstring(source, clean=False) or "")
     indented = "\n\n".join(re.sub(r"(?m)^(?=.)", "    ", m) if '"""' not in m else indent_method(m) for m in methods)

@@ -1,46 +1,82 @@
-"""Pillow's work: decode, check, turn upright, put on white, encode; blocking, for a worker thread."""
+"""Any image -> `EncodedImage`: pass right bytes through, make all others right; blocking, for a worker thread."""
 
 from __future__ import annotations
 
+import contextlib
 import io
+import math
 import os
-from typing import BinaryIO, TypeAlias, cast
+import threading
+from collections.abc import Generator
+from typing import Any, BinaryIO, Protocol, TypeAlias, cast
 
 from PIL import Image, UnidentifiedImageError
 
 from ..errors import ImageError
-from . import grid, sources
+from . import colour, grid, guards, kinds, orientation, pixels, sources
 from .encoded import EncodedImage
+from .options import DEFAULT, ImageOptions
+from .orientation import Size
 
-ImageInput: TypeAlias = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO | Image.Image | EncodedImage
-"""What every `image` parameter takes: a path, the bytes of an image file, a binary file, a PIL
-image, a `data:` URI, or an `EncodedImage` made before."""
 
-LARGEST_UPLOAD = 10 * 1024 * 1024
-"""Bytes of an image file that the service takes (moondream-api.md 1.6)."""
+class SupportsArrayInterface(Protocol):
+    """A NumPy array, or what can be read as one: `(height, width[, channels])`, RGB, `uint8`."""
+
+    @property
+    def __array_interface__(self) -> dict[str, Any]: ...
+
+
+ImageInput: TypeAlias = (
+    str
+    | os.PathLike[str]
+    | bytes
+    | bytearray
+    | memoryview
+    | BinaryIO
+    | Image.Image
+    | SupportsArrayInterface
+    | EncodedImage
+)
+"""What every `image` parameter takes: a path, an http(s) URL, the bytes of an image file, a binary file,
+a PIL image, an array (RGB, `uint8`), a `data:` URI, bare base64, or an `EncodedImage` made before."""
 
 MOST_PIXELS = 178_956_970
 """Width x height beyond which an image is refused undecoded; Pillow's own limit for bombs."""
 
+LARGEST_SIDE = 8192
+"""Pixels a side up to which `segment` keeps an image whole."""
+
 _PASSED_THROUGH = {"JPEG": "image/jpeg", "PNG": "image/png"}
+_DRAFTED = ("JPEG", "MPO")  # formats that decode at a half, a quarter or an eighth for a fraction of the work
 _PASSED_PIXELS = 2.0  # times the pixels of the best size, up to which right bytes are not worth re-encoding
-_NEAR_PIXELS = 1.1  # times the pixels of the best size, up to which a decoded image is not worth resampling
+_NEAR_PIXELS = 1.1  # times the pixels of the best size, up to which an image is not worth resampling
 _PNG_DEPTH = 24  # where a PNG says how many bits a channel has
-_ORIENTATION = 0x0112
-_TURNED = (5, 6, 7, 8)  # orientations that swap width and height
-_JPEG_QUALITY = 90
-_SHRUNK_SIDES = (4096, 3072, 2048)  # pixels; tried in turn when a full-resolution image exceeds the limit
+_JPEG_SIDE = 65_500  # pixels; a JPEG cannot be longer
+_QUALITY = 90
+_AVERAGED_QUALITY = 75  # of what the model averages: the artefacts go with it
+_AVERAGED_PIXELS = 2.0  # times the pixels that the model sees, from which that counts
+_LOWER_QUALITIES = (80, 70, 60)  # tried in turn when the file is too large; below, a smaller picture shows more
+_LEAST_SIDE = 16  # pixels; smaller than this nothing is shrunk to fit
+_HEAVY_PIXELS = 50_000_000  # above which images are decoded one at a time in the whole process
 
-Size = tuple[int, int]
+_heavy = threading.Lock()
+if hasattr(os, "register_at_fork"):
+
+    def _renew_lock() -> None:
+        global _heavy
+        _heavy = threading.Lock()
+
+    os.register_at_fork(after_in_child=_renew_lock)
 
 
-def encode(image: object, *, full_resolution: bool = False) -> EncodedImage:
-    """Prepare an image for sending: upright, on white, 8-bit RGB, sized for the model.
+def encode(image: object, options: ImageOptions = DEFAULT, *, full_resolution: bool = False) -> EncodedImage:
+    """Prepare an image for sending: upright, on its background, 8-bit sRGB, sized for the model.
 
     Args:
-        image: Anything `ImageInput` names.
-        full_resolution: Keep the original's size, as `segment` wants it, instead of the size at which
-            the model sees the most. Shrunk only as far as the service's 10 MB demand.
+        image: Anything `ImageInput` names, but a URL.
+        options: Size, quality, limit, background.
+        full_resolution: With `resize="auto"`, keep the original's size, as `segment` wants it, instead of
+            the size at which the model sees the most.
 
     Raises:
         ImageError: It cannot be read, is not an image, is damaged, or is too large.
@@ -49,9 +85,8 @@ def encode(image: object, *, full_resolution: bool = False) -> EncodedImage:
         return image
     try:
         loaded = sources.load(image)
-        if isinstance(loaded, bytes):
-            return _encode_file(loaded, full_resolution=full_resolution)
-        return _encode_pixels(loaded, full_resolution=full_resolution)
+        plan = _Plan(options, full_resolution=full_resolution)
+        return _encode_file(loaded, plan) if isinstance(loaded, bytes) else _encode_image(loaded, plan)
     except ImageError:
         raise
     except MemoryError:
@@ -61,165 +96,205 @@ def encode(image: object, *, full_resolution: bool = False) -> EncodedImage:
     raise ImageError(f"The image cannot be decoded: {problem}.")
 
 
-def _encode_file(data: bytes, *, full_resolution: bool) -> EncodedImage:
-    try:
-        picture: Image.Image = Image.open(io.BytesIO(data))
-    except UnidentifiedImageError:
-        raise ImageError(_not_an_image(data)) from None
-    except Image.DecompressionBombError:
-        raise ImageError(f"The image claims more than {MOST_PIXELS:,} pixels; it is refused undecoded.") from None
-    with picture:
+class _Plan:
+    """Which size to send, and whether one that is near is as good."""
+
+    def __init__(self, options: ImageOptions, *, full_resolution: bool) -> None:
+        self.options = options
+        self._for_grid = options.resize == "auto" and not full_resolution
+        self._longest = options.resize if isinstance(options.resize, int) else LARGEST_SIDE if full_resolution else None
+        if options.resize is None:
+            self._longest = None
+
+    def size_for(self, original: Size) -> Size:
+        if self._for_grid:
+            return grid.best_size(*original)
+        longest = max(original)
+        if self._longest is None or longest <= self._longest:
+            return original
+        return _scaled(original, self._longest / longest)
+
+    def passes(self, size: Size) -> bool:
+        """Whether right bytes of this size go through as they are."""
+        best = self.size_for(size)
+        return size == best or (self._for_grid and _is_near(size, best, _PASSED_PIXELS))
+
+    def size_from(self, decoded: Size, original: Size) -> Size:
+        """The size to make of an image that was decoded at this size.
+
+        A half or a third of it costs a tenth of resampling, and serves as well where the model resamples again.
+        """
+        best = self.size_for(original)
+        if self._for_grid:
+            for factor in range(max(1, decoded[0] // best[0]), 0, -1):
+                reduced = -(-decoded[0] // factor), -(-decoded[1] // factor)
+                if _is_near(reduced, best, _NEAR_PIXELS):
+                    return reduced
+        return best
+
+    def is_averaged(self, size: Size) -> bool:
+        """Whether the model makes one pixel of two or more that are sent."""
+        return self._for_grid and size[0] * size[1] >= _AVERAGED_PIXELS * math.prod(grid.seen_size(*size))
+
+    def quality_for(self, size: Size) -> int:
+        """The JPEG quality for a picture that is sent at this size."""
+        if self.options.quality is not None:
+            return self.options.quality
+        return _AVERAGED_QUALITY if self.is_averaged(size) else _QUALITY
+
+
+def _is_near(size: Size, best: Size, pixels_more: float) -> bool:
+    few_more = size[0] * size[1] <= pixels_more * best[0] * best[1]
+    return few_more and grid.detail(*size) >= grid.detail(*best)
+
+
+def _encode_file(data: bytes, plan: _Plan) -> EncodedImage:
+    kind = kinds.kind_of(data)
+    guards.check(data, kind)
+    with _open(data, kind) as picture:
         _check_size(picture.size)
-        if _is_right(picture, data) and (full_resolution or _is_well_sized(picture.size)):
+        if _is_right(picture, data, plan.options.max_bytes) and plan.passes(picture.size):
             return _pass_through(picture, data)
-        if not full_resolution:
-            # A JPEG decodes at a half, a quarter or an eighth of its size for a fraction of the work.
-            original = _upright_size(picture)
-            picture.draft("RGB", _target(picture))
-            return _encode_pixels(picture, full_resolution=False, original=original)
-        return _encode_pixels(picture, full_resolution=True)
+        exif, original = orientation.of_file(picture), None
+        if picture.format in _DRAFTED:
+            original = orientation.swapped(picture.size, exif)
+            picture.draft("RGB", orientation.swapped(plan.size_for(original), exif))
+        with _one_at_a_time(picture.size):
+            picture.load()  # which turns a TIFF upright by itself
+            exif = 1 if picture.format == "TIFF" else exif
+            return _encode_pixels(picture, exif, original or orientation.swapped(picture.size, exif), plan)
 
 
-def _is_right(picture: Image.Image, data: bytes) -> bool:
+def _open(data: bytes, kind: str | None) -> Image.Image:
+    if kind is None:
+        raise ImageError(f"The file is not an image: it is {kinds.describe(data)}.")
+    if kind == "HEIF":
+        return _open_heif(data)
+    try:
+        return Image.open(io.BytesIO(data), formats=[kind])  # and no other: some of Pillow's readers start programs
+    except Image.DecompressionBombError:
+        problem = f"claims more than {MOST_PIXELS:,} pixels; it is refused undecoded"
+    except KeyError:
+        problem = f"is a {kind}, which this Pillow does not read; a newer one does"
+    except UnidentifiedImageError:
+        problem = f"is a {kind} that is damaged, or cut off, at its start"
+    raise ImageError(f"The image {problem}.")
+
+
+def _open_heif(data: bytes) -> Image.Image:
+    try:
+        import pillow_heif
+    except ImportError:
+        pass
+    else:
+        file = cast("Any", pillow_heif).open_heif(data)
+        _check_size(file.size)
+        return cast("Image.Image", file.to_pillow())
+    raise ImageError(
+        "The image is a HEIC, which Pillow does not read by itself: pip install 'moondream-async[heif]', "
+        "or convert it to JPEG first."
+    )
+
+
+def _encode_image(picture: Image.Image, plan: _Plan) -> EncodedImage:
+    """Prepare a user's Pillow image, and leave it as it was."""
+    _check_size(picture.size)
+    with _one_at_a_time(picture.size):
+        exif = orientation.of_image(picture)
+        picture.load()
+        if picture.format == "TIFF":
+            exif = orientation.of_image(picture)
+        return _encode_pixels(picture, exif, orientation.swapped(picture.size, exif), plan)
+
+
+def _is_right(picture: Image.Image, data: bytes, max_bytes: int) -> bool:
     return (
         picture.format in _PASSED_THROUGH
         and picture.mode == "RGB"
         and "transparency" not in picture.info
         and getattr(picture, "n_frames", 1) == 1
-        and _orientation(picture) in (0, 1)
+        and orientation.of_file(picture) == 1
         and (picture.format != "PNG" or data[_PNG_DEPTH] == 8)
-        and len(data) <= LARGEST_UPLOAD
+        and len(data) <= max_bytes
+        and colour.is_srgb(picture)
     )
-
-
-def _is_well_sized(size: Size) -> bool:
-    best = grid.best_size(*size)
-    as_much_detail = grid.detail(*size) == grid.detail(*best)
-    return as_much_detail and size[0] * size[1] <= _PASSED_PIXELS * best[0] * best[1]
 
 
 def _pass_through(picture: Image.Image, data: bytes) -> EncodedImage:
     size = picture.size
     # Decoding proves that the file is whole; at an eighth of the size it costs the least.
     picture.draft("RGB", (max(1, size[0] // 8), max(1, size[1] // 8)))
-    picture.load()
+    with _one_at_a_time(size):
+        picture.load()
     return EncodedImage.of(data, media_type=_PASSED_THROUGH[str(picture.format)], size=size, original=size)
 
 
-def _encode_pixels(picture: Image.Image, *, full_resolution: bool, original: Size | None = None) -> EncodedImage:
+def _encode_pixels(picture: Image.Image, exif: int, original: Size, plan: _Plan) -> EncodedImage:
     _check_size(picture.size)
-    original = original or _upright_size(picture)
-    exif = _orientation(picture)
     # Photographs hold their colours at half resolution already; drawings and text do not.
-    subsampling = "4:2:0" if picture.format == "JPEG" else "4:4:4"
-    picture.load()
-    flat = _flatten(picture)
-    best = grid.best_size(*original)
-    # As stored: turning comes last, when there are fewest pixels to turn.
-    if not full_resolution and not _is_near(_swapped(flat.size, exif), best):
-        flat = flat.resize(_swapped(best, exif), Image.Resampling.LANCZOS, reducing_gap=2.0)
-    upright = _turn(flat, exif)
-    data = _jpeg(upright, subsampling)
-    for side in _SHRUNK_SIDES if full_resolution else ():
-        if len(data) <= LARGEST_UPLOAD:
+    subsampling = "4:2:0" if picture.format in _DRAFTED else "4:4:4"
+    size = orientation.swapped(plan.size_from(orientation.swapped(picture.size, exif), original), exif)
+    if max(size) > _JPEG_SIDE:
+        raise ImageError(f"The image has {size[0]} x {size[1]} pixels; at most {_JPEG_SIDE:,} a side can be sent.")
+    # Turned last, when there are fewest pixels to turn.
+    finely = not plan.is_averaged(size)
+    rendered = orientation.turn(pixels.render(picture, size, _background(plan.options), finely=finely), exif)
+    data, sent = _fitted(rendered, plan.quality_for(rendered.size), subsampling, plan.options.max_bytes)
+    return EncodedImage.of(data, media_type="image/jpeg", size=sent, original=original)
+
+
+def _fitted(picture: Image.Image, quality: int, subsampling: str, max_bytes: int) -> tuple[bytes, Size]:
+    """A JPEG within the limit: at lower quality if need be, then smaller."""
+    data = _jpeg(picture, quality, subsampling)
+    for lower in (q for q in _LOWER_QUALITIES if q < quality):
+        if len(data) <= max_bytes:
             break
-        upright.thumbnail((side, side), Image.Resampling.LANCZOS)
-        data = _jpeg(upright, subsampling)
-    if len(data) > LARGEST_UPLOAD:
-        raise ImageError(
-            f"The image has {len(data):,} bytes as a JPEG, and the service takes {LARGEST_UPLOAD:,}: make it smaller."
-        )
-    return EncodedImage.of(data, media_type="image/jpeg", size=upright.size, original=original)
+        quality, data = lower, _jpeg(picture, lower, subsampling)
+    while len(data) > max_bytes:
+        size = _scaled(picture.size, min(0.9, math.sqrt(max_bytes / len(data))))
+        if min(size) < min(_LEAST_SIDE, *picture.size):
+            raise ImageError(
+                f"The image cannot be made to fit {max_bytes:,} bytes (ImageOptions.max_bytes): "
+                f"at {picture.width} x {picture.height} pixels it still has {len(data):,}."
+            )
+        picture = picture.resize(size, Image.Resampling.LANCZOS, reducing_gap=2.0)
+        data = _jpeg(picture, quality, subsampling)
+    return data, picture.size
 
 
-def _is_near(size: Size, best: Size) -> bool:
-    """Whether an image that was decoded at this size shows the model as much as at the best, with few more pixels."""
-    few_more = size[0] * size[1] <= _NEAR_PIXELS * best[0] * best[1]
-    return few_more and grid.detail(*size) >= grid.detail(*best)
+def _jpeg(picture: Image.Image, quality: int, subsampling: str) -> bytes:
+    with _memory_file() as file:
+        picture.save(file, "JPEG", quality=quality, subsampling=subsampling)
+        file.seek(0)
+        return file.read()
 
 
-def _jpeg(picture: Image.Image, subsampling: str) -> bytes:
-    file = io.BytesIO()
-    picture.save(file, "JPEG", quality=_JPEG_QUALITY, subsampling=subsampling)
-    return file.getvalue()
+def _memory_file() -> BinaryIO:
+    # Pillow lets other threads run while it writes to a descriptor, and not while it writes to a BytesIO.
+    if hasattr(os, "memfd_create"):
+        return os.fdopen(os.memfd_create("moondream-async"), "w+b")
+    return io.BytesIO()
 
 
-def _orientation(picture: Image.Image) -> int:
-    try:
-        return int(picture.getexif().get(_ORIENTATION, 1))
-    except Exception:
-        return 1
+def _scaled(size: Size, factor: float) -> Size:
+    return max(1, round(size[0] * factor)), max(1, round(size[1] * factor))
 
 
-def _swapped(size: Size, orientation: int) -> Size:
-    return (size[1], size[0]) if orientation in _TURNED else size
+def _background(options: ImageOptions) -> tuple[int, int, int]:
+    assert isinstance(options.background, tuple)  # its converter saw to it
+    return options.background
 
 
-def _upright_size(picture: Image.Image) -> Size:
-    return _swapped(picture.size, _orientation(picture))
+@contextlib.contextmanager
+def _one_at_a_time(size: Size) -> Generator[None]:
+    """Huge images wait for each other, so that what they take together stays bounded."""
+    with _heavy if size[0] * size[1] > _HEAVY_PIXELS else contextlib.nullcontext():
+        yield
 
 
-def _target(picture: Image.Image) -> Size:
-    """The best size, as stored."""
-    return _swapped(grid.best_size(*_upright_size(picture)), _orientation(picture))
-
-
-_TURNS = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
-
-
-def _turn(picture: Image.Image, orientation: int) -> Image.Image:
-    turn = _TURNS.get(orientation)
-    return picture if turn is None else picture.transpose(turn)
-
-
-def _flatten(picture: Image.Image) -> Image.Image:
-    if picture.mode.startswith("I;16") or picture.mode == "I":
-        picture = _grey_16(picture)
-    if picture.mode == "La":  # premultiplied grey, which Pillow turns into nothing but LA
-        picture = picture.convert("LA")
-    if not picture.has_transparency_data:
-        return picture.convert("RGB")
-    layered = picture.convert("RGBA")
-    white = Image.new("RGB", layered.size, "white")
-    white.paste(layered, mask=layered.getchannel("A"))
-    return white
-
-
-def _grey_16(picture: Image.Image) -> Image.Image:
-    """8-bit grey: scaled, where Pillow's own conversion clips at 255; unless no value is above 255."""
-    wide = picture.convert("I")
-    _, most = cast("tuple[int, int]", wide.getextrema())
-    if picture.mode == "I" and most <= 255:
-        return wide.convert("L")
-    return wide.point([value / 256 for value in range(65536)], "L")
-
-
-def _check_size(size: tuple[int, int]) -> None:
+def _check_size(size: Size) -> None:
     width, height = size
     if width < 1 or height < 1:
         raise ImageError(f"The image has no pixels ({width} x {height}).")
     if width * height > MOST_PIXELS:
         raise ImageError(f"The image has {width} x {height} pixels; at most {MOST_PIXELS:,} are decoded.")
-
-
-def _not_an_image(data: bytes) -> str:
-    head = data[:64].lstrip().lower()
-    if head.startswith((b"<!doctype", b"<html")):
-        kind = "an HTML page (perhaps an error page that was downloaded in the image's place)"
-    elif head.startswith((b"<svg", b"<?xml")):
-        kind = "SVG or XML; convert it to PNG first"
-    elif data[4:12] in (b"ftypheic", b"ftypheix", b"ftypmif1", b"ftypheim"):
-        kind = "HEIC, which Pillow does not read; convert it to JPEG first"
-    elif all(byte in b"\t\n\r" or 32 <= byte < 127 for byte in data[:64]):
-        kind = "text"
-    else:
-        kind = "not an image format that Pillow reads, or damaged at its start"
-    return f"The file is not an image: it is {kind}."

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import itertools
-import random
 import time
 from collections.abc import Awaitable, Callable
-from contextlib import nullcontext
-from typing import Any, TypeVar, cast
+from typing import Any, TypeAlias, TypeVar, cast
 
 import anyio
 import attrs
@@ -18,8 +15,9 @@ from ..config import RetryPolicy, Server, Timeouts
 from ..errors import APIError, ConfigurationError, MoondreamError
 from ..types import Meta
 from ..wire import errors, responses
-from ..wire.retry import Failure, backoff, next_delay
+from ..wire.retry import Failure, backoff
 from . import failures
+from .attempts import Failed, delay_by_policy, persist
 from .feed import AnswerTooLargeError, Feed, OutOfTimeError, SingleEvent
 from .session import Session, Slot
 
@@ -29,21 +27,22 @@ R = TypeVar("R")
 _LARGEST_ANSWER = 64 * 1024 * 1024  # bytes; no answer of a skill comes near
 
 
-@attrs.frozen(eq=False)
+Body: TypeAlias = bytes | Callable[[], Awaitable[bytes]]
+"""A request's body; or what makes it, once, when the call has its slot."""
+
+
+@attrs.define(eq=False)
 class _Request:
     method: str
     url: httpx.URL
     headers: httpx.Headers = attrs.field(repr=False)  # they hold the key
-    body: bytes = attrs.field(repr=False)
+    body: Body = attrs.field(repr=False)
 
-
-@attrs.frozen(eq=False)
-class _Failed:
-    """An attempt that did not succeed: what to raise, and how a retry sees it (None: never again)."""
-
-    error: MoondreamError
-    failure: Failure | None
-    sent: float
+    async def prepare(self) -> bytes:
+        """The body, made now if it is not yet: only who has a slot holds an image in memory."""
+        if not isinstance(self.body, bytes):
+            self.body = await self.body()
+        return self.body
 
 
 @attrs.frozen(eq=False)
@@ -84,7 +83,7 @@ class Sender:
         self._stream_headers = self._headers(headers, "x-moondream-auth", "{key}", accept="text/event-stream")
         self._listing_headers = self._headers(headers, "authorization", "Bearer {key}", accept="application/json")
 
-    async def fetch(self, path: str, body: bytes, read: Callable[[Any, Meta], R]) -> R:
+    async def fetch(self, path: str, body: Body, read: Callable[[Any, Meta], R]) -> R:
         """POST a body and read the JSON answer into a result."""
         return await self._fetch(self._request("POST", path, self._skill_headers, body), read)
 
@@ -92,13 +91,19 @@ class Sender:
         """GET a path, with the key as a bearer token, and read the JSON answer into a result."""
         return await self._fetch(self._request("GET", path, self._listing_headers, b""), read)
 
-    async def open_stream(self, path: str, body: bytes) -> Feed:
+    async def open_stream(self, path: str, body: Body) -> Feed:
         """POST a body and open the answer's stream of events, its first event read already."""
         request = self._request("POST", path, self._stream_headers, body)
         started = time.monotonic()
         feed, attempts = await self._persist(lambda: self._try_stream(request, started), started)
         feed.attempts = attempts
         return feed
+
+    async def download(self, url: str, *, allow_private: bool) -> bytes:
+        """The image behind an http(s) URL; the key stays here."""
+        return await self.session.downloads.fetch(
+            url, allow_private=allow_private, timeouts=self._timeouts, retry=self._retry
+        )
 
     async def _fetch(self, request: _Request, read: Callable[[Any, Meta], R]) -> R:
         started = time.monotonic()
@@ -112,43 +117,21 @@ class Sender:
         error.attempts = attempts
         raise error
 
-    async def _persist(self, once: Callable[[], Awaitable[T | _Failed]], started: float) -> tuple[T, int]:
-        """Try until it succeeds or the policy gives up; return the outcome and the attempts."""
-        deadline = self._retry.deadline
-        attempt = 0
-        with nullcontext() if deadline is None else anyio.move_on_after(deadline):
-            for attempt in itertools.count(1):
-                outcome = await once()
-                if not isinstance(outcome, _Failed):
-                    return outcome, attempt
-                delay = self._next_delay(outcome, attempt, time.monotonic() - started)
-                if delay is None:
-                    outcome.error.attempts = attempt
-                    raise outcome.error
-                await anyio.sleep(delay)
-        error = failures.total_timeout(deadline or 0, "RetryPolicy.deadline")
-        error.attempts = attempt
-        raise error
+    async def _persist(self, once: Callable[[], Awaitable[T | Failed]], started: float) -> tuple[T, int]:
+        return await persist(once, self._retry, lambda failed, attempt: self._delay_after(failed, attempt, started))
 
-    def _next_delay(self, failed: _Failed, attempt: int, elapsed: float) -> float | None:
-        if failed.failure is None:
-            return None
-        delay = next_delay(
-            self._retry,
-            failed.failure,
-            attempt=attempt,
-            elapsed=elapsed,
-            jitter=random.random(),  # noqa: S311
-        )
-        if failed.failure.status == 429:
+    def _delay_after(self, failed: Failed, attempt: int, started: float) -> float | None:
+        delay = delay_by_policy(self._retry, failed, attempt, time.monotonic() - started)
+        if failed.failure is not None and failed.failure.status == 429:
             hold = delay if delay is not None else backoff(self._retry, attempt)
             self.session.pacer.pace.refused(time.monotonic(), started=failed.sent, delay=hold)
         return delay
 
-    async def _try_fetch(self, request: _Request) -> _Answer | _Failed:
+    async def _try_fetch(self, request: _Request) -> _Answer | Failed:
         slot = self.session.slot()
         await slot.acquire()
         try:
+            await request.prepare()
             sent = await self.session.pacer.turn()
             with anyio.move_on_after(self._timeouts.total):
                 return await self._transfer(request, sent)
@@ -156,21 +139,22 @@ class Sender:
             slot.release()
         return self._out_of_time(sent)
 
-    async def _transfer(self, request: _Request, sent: float) -> _Answer | _Failed:
+    async def _transfer(self, request: _Request, sent: float) -> _Answer | Failed:
         try:
             response = await self._send(request)
             body = await _read_all(response)
         except failures.TRANSPORT_ERRORS as exc:
             return self._broken(exc, sent)
         except AnswerTooLargeError as exc:
-            return _Failed(errors.unreadable(200, None, str(exc)), None, sent)
+            return Failed(errors.unreadable(200, None, str(exc)), None, sent)
         return self._judge(response, body, sent)
 
-    async def _try_stream(self, request: _Request, started: float) -> Feed | _Failed:
+    async def _try_stream(self, request: _Request, started: float) -> Feed | Failed:
         slot = self.session.slot()
         await slot.acquire()
-        outcome: Feed | _Failed | None = None
+        outcome: Feed | Failed | None = None
         try:
+            await request.prepare()
             sent = await self.session.pacer.turn()
             expiry = self._expiry(sent, started)
             with anyio.move_on_after(self._timeouts.total):
@@ -182,7 +166,7 @@ class Sender:
 
     async def _open_feed(
         self, request: _Request, slot: Slot, sent: float, started: float, expiry: float
-    ) -> Feed | _Failed:
+    ) -> Feed | Failed:
         try:
             response = await self._send(request)
             if not _is_stream(response):
@@ -199,7 +183,7 @@ class Sender:
         except failures.TRANSPORT_ERRORS as exc:
             return self._broken(exc, sent)
         except (AnswerTooLargeError, *responses.MALFORMED) as exc:
-            return _Failed(errors.unreadable(200, None, str(exc)), None, sent)
+            return Failed(errors.unreadable(200, None, str(exc)), None, sent)
         except OutOfTimeError:
             return self._out_of_time(sent)
         refusal = feed.refusal()
@@ -209,20 +193,21 @@ class Sender:
         await feed.aclose()
         return self._refused(refusal, sent)
 
-    def _single_event(self, response: httpx.Response, body: bytes, sent: float, started: float) -> Feed | _Failed:
+    def _single_event(self, response: httpx.Response, body: bytes, sent: float, started: float) -> Feed | Failed:
         answer = self._judge(response, body, sent)
-        if isinstance(answer, _Failed):
+        if isinstance(answer, Failed):
             return answer
         data: Any = answer.data
         if not isinstance(data, dict):
-            return _Failed(errors.unreadable(answer.status, answer.data, "it is not a JSON object"), None, sent)
+            return Failed(errors.unreadable(answer.status, answer.data, "it is not a JSON object"), None, sent)
         event = cast("dict[str, Any]", data)
         return SingleEvent(event, status=answer.status, started=started)
 
     async def _send(self, request: _Request) -> httpx.Response:
-        return await self.session.send(request.method, request.url, request.headers, request.body, self._wire_timeouts)
+        body = await request.prepare()
+        return await self.session.send(request.method, request.url, request.headers, body, self._wire_timeouts)
 
-    def _judge(self, response: httpx.Response, body: bytes, sent: float) -> _Answer | _Failed:
+    def _judge(self, response: httpx.Response, body: bytes, sent: float) -> _Answer | Failed:
         status, headers, now = response.status_code, self._lower(response.headers), time.time()
         body = self._without_key(body)
         if not 200 <= status < 300:
@@ -232,28 +217,28 @@ class Sender:
             data = responses.decode(body)
         except responses.Unusable as exc:
             shown = body[:4_000].decode("utf-8", "replace")
-            return _Failed(errors.unreadable(status, shown, str(exc)), None, sent)
+            return Failed(errors.unreadable(status, shown, str(exc)), None, sent)
         error_inside = errors.from_success(status, headers, data, now=now)
         return _Answer(status, data) if error_inside is None else self._refused(error_inside, sent)
 
-    def _refused(self, error: APIError, sent: float) -> _Failed:
-        return _Failed(error, Failure("status", errors.status_meant(error), error.retry_after), sent)
+    def _refused(self, error: APIError, sent: float) -> Failed:
+        return Failed(error, Failure("status", errors.status_meant(error), error.retry_after), sent)
 
-    def _broken(self, exc: BaseException, sent: float) -> _Failed:
+    def _broken(self, exc: BaseException, sent: float) -> Failed:
         error, failure = self._explain(exc)
-        return _Failed(error, failure, sent)
+        return Failed(error, failure, sent)
 
     def _explain(self, exc: BaseException) -> tuple[MoondreamError, Failure | None]:
         return failures.explain(exc, base_url=self._server.base_url, timeouts=self._timeouts)
 
-    def _out_of_time(self, sent: float) -> _Failed:
-        return _Failed(failures.total_timeout(self._timeouts.total, "Timeouts.total"), Failure("timeout"), sent)
+    def _out_of_time(self, sent: float) -> Failed:
+        return Failed(failures.total_timeout(self._timeouts.total, "Timeouts.total"), Failure("timeout"), sent)
 
     def _expiry(self, sent: float, started: float) -> float:
         expiry = sent + self._timeouts.total
         return expiry if self._retry.deadline is None else min(expiry, started + self._retry.deadline)
 
-    def _request(self, method: str, path: str, headers: httpx.Headers, body: bytes) -> _Request:
+    def _request(self, method: str, path: str, headers: httpx.Headers, body: Body) -> _Request:
         url = self._urls.get(path)
         if url is None:
             url = self._urls[path] = httpx.URL(f"{self._server.base_url}/{path}")

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import urllib.request
-from urllib.parse import urlsplit
-
 import anyio
 import httpx
 
 from ..errors import ConfigurationError
+from .download import Downloads
 from .loops import LoopLocal
 from .pacer import Pacer
+from .proxies import is_proxied
 from .transport import PooledTransport, shared_ssl_context
 
 HttpClient = httpx.AsyncClient | httpx.AsyncBaseTransport
@@ -63,9 +62,10 @@ class Session:
             )
         self.closed = False
         self.pacer = Pacer(rate_limit)
+        self.downloads = Downloads()
         self._limiters = LoopLocal(lambda: anyio.CapacityLimiter(max_connections))
         self._borrowed = http_client is not None
-        self._stock = LoopLocal(lambda: _stock_client(max_connections)) if _proxied(base_url) else None
+        self._stock = LoopLocal(lambda: _stock_client(max_connections)) if is_proxied(base_url) else None
         self._own = http_client if http_client is not None else PooledTransport()
 
     def slot(self) -> Slot:
@@ -100,20 +100,13 @@ class Session:
     async def aclose(self) -> None:
         """Close what this session opened; further requests are refused."""
         self.closed = True
+        await self.downloads.aclose()
         if self._borrowed:
             return
         await self._own.aclose()
         stock = self._stock.pop() if self._stock is not None else None
         if stock is not None:
             await stock.aclose()
-
-
-def _proxied(base_url: str) -> bool:
-    parts = urlsplit(base_url)
-    proxies = urllib.request.getproxies()
-    if not (parts.scheme in proxies or "all" in proxies):
-        return False
-    return not urllib.request.proxy_bypass(parts.netloc)
 
 
 def _stock_client(max_connections: int) -> httpx.AsyncClient:

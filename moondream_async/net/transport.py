@@ -18,6 +18,7 @@ import anyio
 import httpcore
 import httpx
 
+from .addresses import PublicOnly
 from .asyncio_backend import AsyncioBackend
 from .loops import LoopLocal
 
@@ -34,9 +35,14 @@ def shared_ssl_context() -> ssl.SSLContext:
 
 
 class PooledTransport(httpx.AsyncBaseTransport):
-    """HTTP/1.1 over httpcore's connections, on asyncio and trio, in any number of loops."""
+    """HTTP/1.1 over httpcore's connections, on asyncio and trio, in any number of loops.
 
-    def __init__(self) -> None:
+    Args:
+        public_only: Connect to public addresses only, whatever a name resolves to.
+    """
+
+    def __init__(self, *, public_only: bool = False) -> None:
+        self._public_only = public_only
         self._idle = LoopLocal(_IdleConnections)
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
@@ -57,7 +63,7 @@ class PooledTransport(httpx.AsyncBaseTransport):
             line = await idle.take(origin)
             reused = line is not None
             if line is None:
-                line = _Line(core.url.origin)
+                line = _Line(core.url.origin, public_only=self._public_only)
             try:
                 answer = await line.connection.handle_async_request(core)
                 break
@@ -90,13 +96,16 @@ class _Line:
     awaits locks, can be cut short. What asyncio opened is therefore closed without awaiting.
     """
 
-    def __init__(self, origin: httpcore.Origin) -> None:
+    def __init__(self, origin: httpcore.Origin, *, public_only: bool) -> None:
         self._backend = _backend()
+        network: httpcore.AsyncNetworkBackend | None = self._backend
+        if public_only:
+            network = PublicOnly(network if network is not None else cast("Any", httpcore.AnyIOBackend()))
         self.connection = httpcore.AsyncHTTPConnection(
             origin,
             ssl_context=shared_ssl_context() if origin.scheme == b"https" else None,
             keepalive_expiry=_KEEPALIVE,
-            network_backend=self._backend,
+            network_backend=network,
         )
 
     def abort(self) -> None:

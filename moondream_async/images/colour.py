@@ -1,0 +1,58 @@
+"""Colours in a profile of their own (ICC) -> sRGB, which is what the model takes every image to be."""
+
+from __future__ import annotations
+
+import functools
+import io
+from typing import Any, cast
+
+from PIL import Image
+
+_SPACES = {"RGB ": "RGB", "GRAY": "L", "CMYK": "CMYK"}  # of a profile -> the mode it applies to
+
+
+def is_srgb(picture: Image.Image) -> bool:
+    """Whether the image's colours are sRGB: it says so, or says nothing."""
+    profile = profile_of(picture)
+    return profile is None or _is_srgb(profile)
+
+
+def to_srgb(picture: Image.Image, profile: Any) -> Image.Image:
+    """8-bit RGB in sRGB, from RGB, grey or CMYK with an ICC profile; a profile that fits nothing is left out."""
+    mode = _SPACES.get(str(profile.profile.xcolor_space))
+    if mode == "RGB" and picture.mode == "L":
+        picture = picture.convert("RGB")
+    if picture.mode == mode and not _is_srgb(profile):
+        from PIL import ImageCms
+
+        try:
+            converted = ImageCms.profileToProfile(picture, profile, _srgb(), outputMode="RGB")
+        except (ImageCms.PyCMSError, ValueError):
+            return picture.convert("RGB")
+        if converted is not None:
+            return converted
+    return picture.convert("RGB")
+
+
+def profile_of(picture: Image.Image) -> Any:
+    """The image's ICC profile, read; None if it has none that can be used."""
+    data = picture.info.get("icc_profile")
+    if not isinstance(data, bytes) or not data:
+        return None
+    try:
+        from PIL import ImageCms
+
+        return ImageCms.ImageCmsProfile(io.BytesIO(data))
+    except (ImportError, OSError):  # Pillow without LittleCMS; a damaged profile
+        return None
+
+
+def _is_srgb(profile: Any) -> bool:
+    return "srgb" in str(profile.profile.profile_description or "").lower()
+
+
+@functools.cache
+def _srgb() -> Any:
+    from PIL import ImageCms
+
+    return ImageCms.ImageCmsProfile(cast("Any", ImageCms).createProfile("sRGB"))

@@ -1,0 +1,66 @@
+"""Trying again: what a failed attempt is, and the loop around attempts."""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections.abc import Awaitable, Callable
+from contextlib import nullcontext
+from typing import TypeVar
+
+import anyio
+import attrs
+
+from ..config import RetryPolicy
+from ..errors import MoondreamError
+from ..wire.retry import Failure, next_delay
+from . import failures
+
+T = TypeVar("T")
+
+
+@attrs.frozen(eq=False)
+class Failed:
+    """An attempt that did not succeed: what to raise, and how a retry sees it (None: never again)."""
+
+    error: MoondreamError
+    failure: Failure | None
+    sent: float = 0.0
+    """When it was sent, on the monotonic clock, where the pace depends on it."""
+
+
+async def persist(
+    once: Callable[[], Awaitable[T | Failed]],
+    policy: RetryPolicy,
+    delay_after: Callable[[Failed, int], float | None],
+) -> tuple[T, int]:
+    """Try until it succeeds or is given up; return the outcome and the attempts.
+
+    Args:
+        once: One attempt.
+        policy: Its deadline bounds all of them.
+        delay_after: Seconds to wait after a failed attempt (of this number), or None to give up.
+    """
+    deadline = policy.deadline
+    attempt = 0
+    with nullcontext() if deadline is None else anyio.move_on_after(deadline):
+        for attempt in itertools.count(1):
+            outcome = await once()
+            if not isinstance(outcome, Failed):
+                return outcome, attempt
+            delay = delay_after(outcome, attempt)
+            if delay is None:
+                outcome.error.attempts = attempt
+                raise outcome.error
+            await anyio.sleep(delay)
+    error = failures.total_timeout(deadline or 0, "RetryPolicy.deadline")
+    error.attempts = attempt
+    raise error
+
+
+def delay_by_policy(policy: RetryPolicy, failed: Failed, attempt: int, elapsed: float) -> float | None:
+    """Seconds to wait as the policy has it, or None to give up."""
+    if failed.failure is None:
+        return None
+    jitter = random.random()  # noqa: S311
+    return next_delay(policy, failed.failure, attempt=attempt, elapsed=elapsed, jitter=jitter)

@@ -1,0 +1,75 @@
+"""Colour profiles: what is sent is sRGB."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+from PIL import Image, ImageCms
+
+from moondream_async.images.prepare import encode
+from tests.support.pictures import file
+
+
+def exchanged() -> bytes:
+    """An ICC profile in which red is blue: sRGB with two primaries exchanged, and another name."""
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    profile = profile.replace(b"rXYZ", b"tmp ", 1).replace(b"bXYZ", b"rXYZ", 1).replace(b"tmp ", b"bXYZ", 1)
+    return profile.replace("sRGB".encode("utf-16-be"), "mine".encode("utf-16-be"))
+
+
+SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+
+
+def pixel(data: bytes, at: tuple[int, int] = (8, 8)) -> tuple[int, ...]:
+    found = Image.open(io.BytesIO(data)).convert("RGB").getpixel(at)
+    assert isinstance(found, tuple)
+    return found
+
+
+def is_blue(color: tuple[int, ...]) -> bool:
+    return color[0] < 40 and color[2] > 215
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
+def test_profiles_are_applied(kind: str) -> None:
+    image = encode(file(Image.new("RGB", (16, 16), "red"), kind, icc_profile=exchanged()))
+    assert image.media_type == "image/jpeg"
+    assert is_blue(pixel(image.data))
+    assert "icc_profile" not in Image.open(io.BytesIO(image.data)).info
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "P"])
+def test_profiles_of_other_modes(mode: str) -> None:
+    picture = Image.new("RGBA", (16, 16), (255, 0, 0, 255)).convert(mode)
+    assert is_blue(pixel(encode(file(picture, "PNG", icc_profile=exchanged())).data))
+
+
+def test_a_pillow_image_with_a_profile() -> None:
+    picture = Image.new("RGB", (16, 16), "red")
+    picture.info["icc_profile"] = exchanged()
+    assert is_blue(pixel(encode(picture).data))
+
+
+def test_srgb_passes_through() -> None:
+    data = file(Image.new("RGB", (16, 16), "red"), "JPEG", icc_profile=SRGB)
+    assert encode(data).data == data
+
+
+@pytest.mark.parametrize("profile", [b"no profile", exchanged()[:200], b"\0" * 5000])
+def test_damaged_profiles_are_left_out(profile: bytes) -> None:
+    data = file(Image.new("RGB", (16, 16), "red"), "PNG", icc_profile=profile)
+    color = pixel(encode(data).data)
+    assert color[0] > 250
+    assert color[2] < 5
+
+
+def test_a_profile_for_another_kind_of_image_is_left_out() -> None:
+    color = pixel(encode(file(Image.new("CMYK", (16, 16), (0, 255, 255, 0)), "JPEG", icc_profile=SRGB)).data)
+    assert color[0] > 250
+    assert color[2] < 10
+
+
+def test_grey_with_a_profile_for_rgb() -> None:
+    color = pixel(encode(file(Image.new("L", (16, 16), 200), "PNG", icc_profile=exchanged())).data)
+    assert color[1] == pytest.approx(200, abs=12)

@@ -1,0 +1,157 @@
+"""Whatever bytes come: an image, or an `ImageError`; and within bounded memory and processor time."""
+
+from __future__ import annotations
+
+import struct
+import subprocess
+import sys
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from moondream_async import EncodedImage, ImageError, ImageOptions
+from moondream_async.images.grid import best_size, crop_grid, detail, seen_size
+from moondream_async.images.prepare import encode
+from tests.support.pictures import file
+
+_PICTURE = Image.effect_noise((48, 32), 90).convert("RGB")
+_EXIF = Image.Exif()
+_EXIF[0x0112] = 6
+_EXIF[0x010E] = "a description"
+SEEDS = {
+    "jpeg": file(_PICTURE, "JPEG", exif=_EXIF),
+    "progressive": file(_PICTURE, "JPEG", progressive=True),
+    "cmyk": file(_PICTURE.convert("CMYK"), "JPEG"),
+    "png": file(_PICTURE.convert("RGBA"), "PNG", exif=_EXIF),
+    "palette": file(_PICTURE.convert("P"), "PNG", transparency=0),
+    "apng": file(_PICTURE, "PNG", save_all=True, append_images=[_PICTURE.rotate(90)]),
+    "gif": file(_PICTURE.convert("P"), "GIF", save_all=True, append_images=[_PICTURE.convert("P")]),
+    "webp": file(_PICTURE, "WEBP", exif=_EXIF),
+    "tiff": file(_PICTURE, "TIFF", compression="tiff_lzw", exif=_EXIF),
+    "bmp": file(_PICTURE, "BMP"),
+    "ppm": file(_PICTURE, "PPM"),
+    "ico": file(_PICTURE, "ICO"),
+    "avif": file(_PICTURE, "AVIF"),
+    "jpeg2000": file(_PICTURE, "JPEG2000"),
+}
+
+
+@st.composite
+def damaged(draw: st.DrawFn) -> bytes:
+    """A file with bytes changed, moved, doubled, left out or made large numbers."""
+    data = bytearray(SEEDS[draw(st.sampled_from(sorted(SEEDS)))])
+    for _ in range(draw(st.integers(1, 6))):
+        at = draw(st.integers(0, max(0, len(data) - 1)))
+        what = draw(st.sampled_from(["byte", "number", "cut", "double", "drop", "insert"]))
+        length = draw(st.integers(1, 64))
+        if what == "byte" and data:
+            data[at] = draw(st.integers(0, 255))
+        elif what == "number":
+            form = draw(st.sampled_from([">I", "<I", ">H", "<H"]))
+            most = 2 ** (8 * struct.calcsize(form)) - 1
+            data[at : at + struct.calcsize(form)] = struct.pack(form, draw(st.sampled_from([0, 1, 0x7FFF, most])))
+        elif what == "cut":
+            del data[at:]
+        elif what == "double":
+            data[at:at] = data[at : at + length]
+        elif what == "drop":
+            del data[at : at + length]
+        else:
+            data[at:at] = draw(st.binary(max_size=16))
+    return bytes(data)
+
+
+def outcome(data: object, options: ImageOptions | None = None, *, full_resolution: bool = False) -> EncodedImage | None:
+    try:
+        return encode(data, options or ImageOptions(), full_resolution=full_resolution)
+    except ImageError as exc:
+        error = exc
+    assert 0 < len(str(error)) < 500
+    assert error.__context__ is None or error.__suppress_context__
+    return None
+
+
+@pytest.mark.filterwarnings("ignore")  # Pillow warns of much that is odd
+@settings(max_examples=600, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(damaged(), st.booleans())
+def test_damaged_files(data: bytes, full_resolution: bool) -> None:
+    image = outcome(data, full_resolution=full_resolution)
+    if image is not None:
+        assert outcome(image.data) is not None  # what was made of it is a whole file
+
+
+@given(st.one_of(st.binary(max_size=400), st.text(max_size=200), st.none(), st.integers(), st.lists(st.integers())))
+@settings(deadline=None)
+def test_anything_at_all(value: object) -> None:
+    outcome(value)
+
+
+@given(
+    st.tuples(st.integers(1, 3000), st.integers(1, 3000)),
+    st.sampled_from(["RGB", "RGBA", "L", "LA", "P", "CMYK", "1", "I;16"]),
+    st.one_of(st.just("auto"), st.none(), st.integers(1, 2000)),
+)
+@settings(max_examples=60, deadline=None)
+def test_every_size_keeps_its_shape(size: tuple[int, int], mode: str, resize: int | str | None) -> None:
+    image = encode(Image.new(mode, size), ImageOptions(resize=resize))  # type: ignore[arg-type]
+    assert image.original_size == size
+    assert image.width <= size[0]
+    assert image.height <= size[1]
+    if isinstance(resize, int):
+        assert max(image.width, image.height) == min(resize, *[max(size)])
+    if resize == "auto":
+        assert detail(image.width, image.height) >= detail(*size)
+
+
+@given(st.integers(1, 20_000), st.integers(1, 20_000))
+@settings(max_examples=100, deadline=None)
+def test_the_grid_is_sane(width: int, height: int) -> None:
+    rows, columns = crop_grid(width, height)
+    assert rows >= 1
+    assert columns >= 1
+    assert rows * columns <= 12 or 1 in (rows, columns)  # the model's own arithmetic lets very long images have more
+    assert crop_grid(height, width) == (columns, rows)
+    assert detail(*best_size(width, height)) >= detail(width, height)
+    assert seen_size(width, height) == (columns * 266 + 112, rows * 266 + 112)
+
+
+BOMBS = """
+import io, resource, struct, sys, warnings, zlib
+warnings.simplefilter("ignore")
+from moondream_async import ImageError
+from moondream_async.images.prepare import encode
+resource.setrlimit(resource.RLIMIT_AS, (3_000_000_000,) * 2)  # bytes
+resource.setrlimit(resource.RLIMIT_CPU, (60, 60))  # seconds: an end, should one of them have none
+
+def chunk(name, data):
+    return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+def png(width, height, kind):
+    head = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, kind, 0, 0, 0))
+    rows = zlib.compressobj()
+    channels = {0: 1, 2: 3, 6: 4}[kind]
+    data = b"".join(rows.compress(bytes(1 + width * channels)) for _ in range(height)) + rows.flush()
+    return b"\\x89PNG\\r\\n\\x1a\\n" + head + chunk(b"IDAT", data) + chunk(b"IEND", b"")
+
+for kind in (0, 2, 6):
+    for full in (False, True):
+        image = encode(png(13_000, 13_000, kind), full_resolution=full)
+        print(image, image.original_size)
+for data in (png(50_000, 10, 2)[:33] + b"x" * 50, b"GIF89a" + b"\\xff" * 60, b"BM" + b"\\x7f" * 200,
+             b"II*\\0\\x08\\0\\0\\0\\xff\\xff" + b"\\xff" * 300, b"P6 13000 13000 255\\n" + b"x" * 100):
+    try:
+        encode(data)
+    except ImageError as exc:
+        print(exc)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits a process as Linux does")
+def test_the_largest_images_fit_a_bounded_memory() -> None:
+    done = subprocess.run([sys.executable, "-c", BOMBS], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert sum("(13000, 13000)" in line for line in lines) == 6
+    assert len(lines) == 11
