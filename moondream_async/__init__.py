@@ -32,6 +32,7 @@ if TYPE_CHECKING:
         StreamInterruptedError,
         UnprocessableEntityError,
     )
+    from .hooks import CallInfo, EndInfo, EventInfo, Hooks, RequestInfo, ResponseInfo, RetryInfo, Stats
     from .images.encoded import EncodedImage
     from .images.options import ImageOptions
     from .streams import AsyncSegmentStream, AsyncTextStream
@@ -59,6 +60,7 @@ _HOMES = {
     "sync_streams": ["SegmentStream", "TextStream"],
     "streams": ["AsyncSegmentStream", "AsyncTextStream"],
     "config": ["RetryPolicy", "SamplingSettings", "Timeouts"],
+    "hooks": ["CallInfo", "EndInfo", "EventInfo", "Hooks", "RequestInfo", "ResponseInfo", "RetryInfo", "Stats"],
     "images.encoded": ["EncodedImage"],
     "images.options": ["ImageOptions"],
     "errors": [
@@ -107,13 +109,17 @@ __all__ = [
     "AuthenticationError",
     "BadRequestError",
     "BoundingBox",
+    "CallInfo",
     "CaptionResult",
     "Client",
     "ConfigurationError",
     "ConflictError",
     "DetectResult",
     "EncodedImage",
+    "EndInfo",
+    "EventInfo",
     "Grounding",
+    "Hooks",
     "ImageError",
     "ImageOptions",
     "Meta",
@@ -128,12 +134,16 @@ __all__ = [
     "QueryResult",
     "RateLimitError",
     "Reasoning",
+    "RequestInfo",
+    "ResponseInfo",
+    "RetryInfo",
     "RetryPolicy",
     "SamplingSettings",
     "SegmentResult",
     "SegmentStream",
     "SegmentUpdate",
     "ServerError",
+    "Stats",
     "StreamInterruptedError",
     "TextStream",
     "Timeouts",

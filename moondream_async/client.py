@@ -14,6 +14,7 @@ import attrs
 from . import config
 from .config import Length, RetryPolicy, SamplingSettings, Secret, Server, Timeouts
 from .errors import ConfigurationError
+from .hooks import HooksInput, Stats, check_hooks
 from .images.encoded import EncodedImage
 from .images.options import ImageOptions
 from .streams import AsyncSegmentStream, AsyncTextStream
@@ -46,8 +47,10 @@ class AsyncClient:
         max_connections: Requests in flight at once, in each event loop; more wait their turn. Default 256.
         image_options: `ImageOptions(resize="auto", quality=90, ...)`: how images are prepared.
         headers: Extra headers for every request.
+        hooks: `Hooks(request=..., retry=..., ...)`, or several: your functions, told how calls go.
         http_client: Your own `httpx.AsyncClient` or `httpx.AsyncBaseTransport`, used as it is and never
-            closed. Default: a transport built for load; httpx's own behind a proxy of the environment.
+            closed; or `"aiohttp"` (extra `aiohttp`, asyncio only) for less CPU per call. Default: a transport
+            built for load; httpx's own behind a proxy of the environment.
 
     Raises:
         ConfigurationError: A value cannot be used, or there is no key and Moondream Cloud needs one.
@@ -65,6 +68,7 @@ class AsyncClient:
         max_connections: int = 256,
         image_options: ImageOptions | None = None,
         headers: Mapping[str, str] | None = None,
+        hooks: HooksInput | None = None,
         http_client: HttpClient | None = None,
     ) -> None:
         secret, api_key = Secret(api_key), None  # from here on no local holds the key in the open
@@ -73,6 +77,7 @@ class AsyncClient:
         self._retry = RetryPolicy.of(retry)
         self._image_options = ImageOptions.of(image_options)
         self._headers = config.check_headers(headers)
+        self._hooks = check_hooks(hooks)
         self._shared = _SharedSession(
             base_url=self._server.base_url,
             max_connections=config.check_max_connections(max_connections),
@@ -90,6 +95,11 @@ class AsyncClient:
     def model(self) -> str | None:
         """The model of every call; None is the server's default."""
         return self._server.model
+
+    @property
+    def stats(self) -> Stats:
+        """Counters of this client and its clones: calls in flight and waiting, retries, 429s, bytes, tokens."""
+        return self._shared.stats
 
     @overload
     async def query(
@@ -375,6 +385,7 @@ class AsyncClient:
         retry: RetryPolicy | int | None = None,
         image_options: ImageOptions | None = None,
         headers: Mapping[str, str] | None = None,
+        hooks: HooksInput | None = None,
     ) -> Self:
         """A cheap clone with other options; it shares the connections, so closing either closes both.
 
@@ -384,6 +395,7 @@ class AsyncClient:
             retry: Another policy; None keeps it.
             image_options: Other ways to prepare images; None keeps them.
             headers: Headers to add to, or replace among, this one's.
+            hooks: Other hooks; None keeps them.
 
         Raises:
             ConfigurationError: A value cannot be used.
@@ -394,6 +406,7 @@ class AsyncClient:
         clone._timeouts = self._timeouts if timeout is None else Timeouts.of(timeout)
         clone._retry = self._retry if retry is None else RetryPolicy.of(retry)
         clone._image_options = self._image_options if image_options is None else ImageOptions.of(image_options)
+        clone._hooks = self._hooks if hooks is None else check_hooks(hooks)
         clone._headers = self._headers | config.check_headers(headers)
         return clone
 
@@ -441,7 +454,9 @@ class AsyncClient:
         if self._sender is None:
             from .net.sender import Sender
 
-            self._sender = Sender(self._shared.get(), self._server, self._headers, self._timeouts, self._retry)
+            self._sender = Sender(
+                self._shared.get(), self._server, self._headers, self._timeouts, self._retry, self._hooks
+            )
         return self._sender
 
 
@@ -462,6 +477,10 @@ class _SharedSession:
         self._lock = threading.Lock()
         if http_client is not None:
             self.get()  # checks it
+
+    @property
+    def stats(self) -> Stats:
+        return Stats() if self._session is None else self._session.counters.snapshot()
 
     def get(self) -> Session:
         with self._lock:

@@ -115,6 +115,7 @@ class AsyncStream(Generic[Piece, R]):
         elif not self._ended:
             self._ended = True
             await self._feed.aclose()
+            await self._feed.end(None)
 
     async def __aenter__(self) -> Self:
         return self
@@ -130,17 +131,20 @@ class AsyncStream(Generic[Piece, R]):
         await self._feed.aclose()
         if isinstance(failure, (APITimeoutError, ConfigurationError)):
             self._error = _without_context(failure)
+            await self._feed.end(self._error)
             raise self._error
         cause = _without_context(failure) if isinstance(failure, MoondreamError) else None
         reason = cause.message if cause else failure or "the connection was closed before the final event"
         self._error = StreamInterruptedError(f"The stream was interrupted: {reason}", partial=self._reducer.partial)
         self._error.attempts = self._feed.attempts
+        await self._feed.end(self._error)
         raise self._error from cause
 
     async def _finish(self) -> None:
         if not self._ended:
             self._ended = True
             await self._feed.finish()
+            await self._feed.end(None)
 
     def __del__(self) -> None:
         if not getattr(self, "_ended", True) and not self._reducer.completed:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, cast, overload
 from .client import AsyncClient
 from .config import Length, RetryPolicy, SamplingSettings, Secret, Timeouts
 from .errors import ConfigurationError
+from .hooks import HooksInput, Stats
 from .images.encoded import EncodedImage
 from .images.options import ImageOptions
 from .sync_streams import Facade, SegmentStream, TextStream
@@ -39,8 +40,10 @@ class Client(Facade):
         max_connections: Requests in flight at once, in each event loop; more wait their turn. Default 256.
         image_options: `ImageOptions(resize="auto", quality=90, ...)`: how images are prepared.
         headers: Extra headers for every request.
+        hooks: `Hooks(request=..., retry=..., ...)`, or several: your functions, told how calls go.
         http_client: Your own `httpx.AsyncClient` or `httpx.AsyncBaseTransport`, used as it is and never
-            closed. Default: a transport built for load; httpx's own behind a proxy of the environment.
+            closed; or `"aiohttp"` (extra `aiohttp`, asyncio only) for less CPU per call. Default: a transport
+            built for load; httpx's own behind a proxy of the environment.
 
     Raises:
         ConfigurationError: A value cannot be used, or there is no key and Moondream Cloud needs one.
@@ -58,6 +61,7 @@ class Client(Facade):
         max_connections: int = 256,
         image_options: ImageOptions | None = None,
         headers: Mapping[str, str] | None = None,
+        hooks: HooksInput | None = None,
         http_client: HttpClient | None = None,
     ) -> None:
         api_key = cast("Any", Secret(api_key))  # no local holds the key in the open
@@ -71,6 +75,7 @@ class Client(Facade):
             max_connections=max_connections,
             image_options=image_options,
             headers=headers,
+            hooks=hooks,
             http_client=http_client,
         )
         self._open_portal()
@@ -84,6 +89,11 @@ class Client(Facade):
     def model(self) -> str | None:
         """The model of every call; None is the server's default."""
         return self._async.model
+
+    @property
+    def stats(self) -> Stats:
+        """Counters of this client and its clones: calls in flight and waiting, retries, 429s, bytes, tokens."""
+        return self._async.stats
 
     @overload
     def query(
@@ -354,6 +364,7 @@ class Client(Facade):
         retry: RetryPolicy | int | None = None,
         image_options: ImageOptions | None = None,
         headers: Mapping[str, str] | None = None,
+        hooks: HooksInput | None = None,
     ) -> Self:
         """A cheap clone with other options; it shares the connections, so closing either closes both.
 
@@ -363,13 +374,14 @@ class Client(Facade):
             retry: Another policy; None keeps it.
             image_options: Other ways to prepare images; None keeps them.
             headers: Headers to add to, or replace among, this one's.
+            hooks: Other hooks; None keeps them.
 
         Raises:
             ConfigurationError: A value cannot be used.
         """
         clone = copy.copy(self)
         clone._async = self._async.with_options(
-            model=model, timeout=timeout, retry=retry, image_options=image_options, headers=headers
+            model=model, timeout=timeout, retry=retry, image_options=image_options, headers=headers, hooks=hooks
         )
         return clone
 

@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, cast, overload
 from .client import AsyncClient
 from .config import Length, RetryPolicy, SamplingSettings, Secret, Timeouts
 from .errors import ConfigurationError
+from .hooks import HooksInput, Stats
 from .images.encoded import EncodedImage
 from .images.options import ImageOptions
 from .sync_streams import Facade, SegmentStream, TextStream

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ipaddress
 import socket
 import ssl
+import time
 from collections.abc import Iterable
 from typing import Any, NoReturn
 
@@ -95,13 +97,25 @@ def _wake(waiter: asyncio.Future[None] | None) -> None:
         waiter.set_result(None)
 
 
-class _Stream(httpcore.AsyncNetworkStream):
+class AsyncioStream(httpcore.AsyncNetworkStream):
+    """One open socket.
+
+    Attributes:
+        deadline: The moment, on the monotonic clock, after which a read that has to wait gives up, whatever its own
+            timeout; None is never. It costs nothing where a cancel scope around every read would.
+    """
+
     def __init__(self, protocol: _Protocol) -> None:
         self._protocol = protocol
+        self.deadline: float | None = None
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        """What has arrived, as soon as something has; empty at the end."""
         protocol = self._protocol
         if not protocol.chunks and not protocol.ended:
+            if self.deadline is not None:
+                left = max(0.0, self.deadline - time.monotonic())
+                timeout = left if timeout is None else min(timeout, left)
             try:
                 async with asyncio.timeout(timeout):
                     await protocol.readable()
@@ -114,6 +128,7 @@ class _Stream(httpcore.AsyncNetworkStream):
         return b""
 
     async def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        """Send it all."""
         protocol = self._protocol
         if not buffer:
             return
@@ -128,12 +143,14 @@ class _Stream(httpcore.AsyncNetworkStream):
                 raise httpcore.WriteTimeout from None
 
     async def aclose(self) -> None:
+        """Close the socket."""
         self._protocol.transport.abort()
         await asyncio.sleep(0)  # lets the loop close the socket before it may be closed itself
 
     async def start_tls(
         self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
     ) -> httpcore.AsyncNetworkStream:
+        """The same connection, encrypted from here on."""
         protocol = self._protocol
         plain = protocol.transport
         loop = asyncio.get_running_loop()
@@ -143,9 +160,10 @@ class _Stream(httpcore.AsyncNetworkStream):
         except BaseException as exc:
             plain.abort()
             _raise_connect_error(exc)
-        return _Stream(protocol)
+        return AsyncioStream(protocol)
 
     def get_extra_info(self, info: str) -> Any:
+        """What httpcore asks about the socket."""
         protocol = self._protocol
         if info == "is_readable":  # on an idle connection: the server closed it, or talks out of turn
             return protocol.ended or bool(protocol.chunks)
@@ -175,7 +193,8 @@ class AsyncioBackend(httpcore.AsyncNetworkBackend):
         """Open a connection; happy eyeballs where the loop has them (uvloop has not)."""
         loop = asyncio.get_running_loop()
         options: dict[str, Any] = {}
-        if isinstance(loop, asyncio.BaseEventLoop):
+        # Between addresses only: asyncio's race can lose a socket that connects as its loop ends.
+        if isinstance(loop, asyncio.BaseEventLoop) and not _is_address(host):
             options["happy_eyeballs_delay"] = _HAPPY_EYEBALLS
         if local_address is not None:
             options["local_addr"] = (local_address, 0)
@@ -202,11 +221,19 @@ class AsyncioBackend(httpcore.AsyncNetworkBackend):
         sock = transport.get_extra_info("socket")
         for option in socket_options or ():
             sock.setsockopt(*option)
-        return _Stream(protocol)
+        return AsyncioStream(protocol)
 
     async def sleep(self, seconds: float) -> None:
         """Sleep, for httpcore's own connect retries (which we do not use)."""
         await asyncio.sleep(seconds)
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
 
 
 async def _connect_to_any(addresses: list[Any]) -> tuple[asyncio.BaseTransport, _Protocol]:

@@ -15,6 +15,7 @@ from ..config import RetryPolicy
 from ..errors import MoondreamError
 from ..wire.retry import Failure, next_delay
 from . import failures
+from .watch import Watch
 
 T = TypeVar("T")
 
@@ -30,28 +31,32 @@ class Failed:
 
 
 async def persist(
-    once: Callable[[], Awaitable[T | Failed]],
+    once: Callable[[int], Awaitable[T | Failed]],
     policy: RetryPolicy,
     delay_after: Callable[[Failed, int], float | None],
+    watch: Watch | None = None,
 ) -> tuple[T, int]:
     """Try until it succeeds or is given up; return the outcome and the attempts.
 
     Args:
-        once: One attempt.
+        once: One attempt, told its number.
         policy: Its deadline bounds all of them.
         delay_after: Seconds to wait after a failed attempt (of this number), or None to give up.
+        watch: Is told of each further attempt.
     """
     deadline = policy.deadline
     attempt = 0
     with nullcontext() if deadline is None else anyio.move_on_after(deadline):
         for attempt in itertools.count(1):
-            outcome = await once()
+            outcome = await once(attempt)
             if not isinstance(outcome, Failed):
                 return outcome, attempt
             delay = delay_after(outcome, attempt)
             if delay is None:
                 outcome.error.attempts = attempt
                 raise outcome.error
+            if watch is not None:
+                await watch.retry(attempt, delay, outcome.error)
             await anyio.sleep(delay)
     error = failures.total_timeout(deadline or 0, "RetryPolicy.deadline")
     error.attempts = attempt

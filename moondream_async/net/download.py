@@ -57,7 +57,7 @@ class Downloads:
         started = time.monotonic()
         async with self._limiters.get():
             data, _ = await persist(
-                lambda: self._attempt(url, allow_private, timeouts),
+                lambda _: self._attempt(url, allow_private, timeouts),
                 retry,
                 lambda failed, attempt: delay_by_policy(retry, failed, attempt, time.monotonic() - started),
             )

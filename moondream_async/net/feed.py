@@ -10,15 +10,18 @@ from contextlib import aclosing, suppress
 from typing import cast
 
 import anyio
+import httpcore
 import httpx
 from httpx_sse import EventSource
 
 from ..errors import APIError, ConfigurationError, MoondreamError
 from ..types import Meta
-from ..wire import errors, events
+from ..wire import errors, events, responses
 from ..wire.responses import MALFORMED
 from ..wire.retry import Failure
+from .asyncio_backend import AsyncioStream
 from .failures import TRANSPORT_ERRORS, total_timeout
+from .watch import Counters, Watch
 
 LARGEST_EVENT = 16 * 1024 * 1024
 """Bytes of one event, beyond which the stream is given up."""
@@ -47,6 +50,9 @@ class _Text:
         self._bytes = _raw_bytes(response)
         self._decoder = codecs.getincrementaldecoder("utf-8-sig")("replace")
         self._expiry = expiry
+        self._socket = _own_socket(response)
+        if self._socket is not None:
+            self._socket.deadline = expiry
         self._unclaimed = 0
         self._ended = False
 
@@ -59,11 +65,9 @@ class _Text:
     async def __anext__(self) -> str:
         if self._ended:
             raise StopAsyncIteration
-        chunk: bytes | None = None
-        with anyio.move_on_after(self._expiry - time.monotonic()) as scope:
-            chunk = await anext(self._bytes, None)
-        if scope.cancelled_caught:
+        if self._expiry < time.monotonic():
             raise OutOfTimeError
+        chunk = await (self._next_in_time() if self._socket is None else self._next())
         if chunk is None:
             self._ended = True
             # Some servers leave out the blank line after the last event; it is whole all the same.
@@ -75,6 +79,30 @@ class _Text:
 
     def claim(self) -> None:
         self._unclaimed = 0
+
+    def end(self) -> None:
+        """The connection may be used again, by whom no deadline of ours concerns."""
+        if self._socket is not None:
+            self._socket.deadline = None
+
+    async def _next(self) -> bytes | None:
+        try:
+            return await anext(self._bytes, None)
+        except httpcore.ReadTimeout:
+            if self._expiry <= time.monotonic():
+                raise OutOfTimeError from None
+            raise
+
+    async def _next_in_time(self) -> bytes | None:
+        with anyio.move_on_after(self._expiry - time.monotonic()):
+            return await anext(self._bytes, None)
+        raise OutOfTimeError
+
+
+def _own_socket(response: httpx.Response) -> AsyncioStream | None:
+    """The socket, if it is one that keeps a deadline by itself."""
+    socket = response.extensions.get("network_stream")
+    return socket if isinstance(socket, AsyncioStream) else None
 
 
 def _raw_bytes(response: httpx.Response) -> AsyncIterator[bytes]:
@@ -99,6 +127,7 @@ async def _event_data(
                 text.claim()
                 yield event.data
     finally:
+        text.end()
         try:
             with anyio.CancelScope(shield=True):
                 await response.aclose()
@@ -111,7 +140,15 @@ class Feed:
 
     Attributes:
         attempts: How many requests it took to open it.
+        status: The HTTP status of the answer.
+        watch: Is told of its events and its end.
+        counters: Where its tokens are counted.
     """
+
+    attempts = 1
+    watch: Watch | None = None
+    counters: Counters | None = None
+    _latest: events.Object | None = None
 
     def __init__(
         self,
@@ -123,10 +160,9 @@ class Feed:
         explain: Explain,
         without_key: Callable[[bytes], bytes],
     ) -> None:
-        self.attempts = 1
         self._response = response
         self._without_key = without_key
-        self._status = response.status_code
+        self.status = response.status_code
         self._headers = dict(response.headers.items())
         self._source = _event_data(response, release, expiry)
         self._started = started
@@ -137,7 +173,7 @@ class Feed:
     @property
     def meta(self) -> Meta:
         """How the call went, up to now."""
-        return Meta(self._status, self.attempts, time.monotonic() - self._started)
+        return Meta(self.status, self.attempts, time.monotonic() - self._started)
 
     async def peek(self) -> None:
         """Read the first event, while the request may still be sent again.
@@ -164,10 +200,16 @@ class Feed:
         Raises:
             MoondreamError: The stream broke, timed out, or reported an error.
         """
-        peeked = self._peeked
-        if peeked is not None:
-            self._peeked = None
-            return peeked
+        event, self._peeked = self._peeked, None
+        if event is None:
+            event = await self._checked_pull()
+        if event is not None:
+            self._latest = event
+            if self.watch is not None:
+                await self.watch.event(event)
+        return event
+
+    async def _checked_pull(self) -> events.Object | None:
         try:
             event = await self._pull()
         except (OutOfTimeError, AnswerTooLargeError, *MALFORMED, *TRANSPORT_ERRORS) as exc:
@@ -181,6 +223,21 @@ class Feed:
             error = reported
         await self.aclose()
         raise error
+
+    async def end(self, error: Exception | None) -> None:
+        """Nothing more will be read: count its tokens, and tell who looks on."""
+        summary = responses.summary(self._latest)
+        if self.counters is not None:
+            self.counters.add_tokens(summary.metrics)
+            self.counters = None
+        if self.watch is not None:
+            await self.watch.end(
+                attempts=self.attempts,
+                error=error,
+                request_id=summary.request_id,
+                finish_reason=summary.finish_reason,
+                metrics=summary.metrics,
+            )
 
     async def finish(self) -> None:
         """After the last event: read to the end of the body, so that the connection can be kept; not for long."""
@@ -213,7 +270,7 @@ class Feed:
         if event is None or "error" not in event:
             return None
         shown = json.loads(self._without_key(json.dumps(event).encode()))
-        return errors.from_event(self._status, self._headers, shown, now=time.time())
+        return errors.from_event(self.status, self._headers, shown, now=time.time())
 
     def _typed(self, exc: Exception) -> MoondreamError:
         if isinstance(exc, OutOfTimeError):
@@ -227,8 +284,7 @@ class SingleEvent(Feed):
     """A stream of one, last event: the whole answer of a server that does not stream."""
 
     def __init__(self, event: events.Object, *, status: int, started: float) -> None:
-        self.attempts = 1
-        self._status = status
+        self.status = status
         self._started = started
         self._peeked = {**event, "completed": True}
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from typing import Any, TypeAlias, TypeVar, cast
 
 import anyio
@@ -11,19 +12,23 @@ import attrs
 import httpx
 
 from .._version import __version__
-from ..config import RetryPolicy, Server, Timeouts
+from ..config import RetryPolicy, Server, Timeouts, check_headers
 from ..errors import APIError, ConfigurationError, MoondreamError
-from ..types import Meta
+from ..hooks import Hooks
+from ..types import Meta, Result
 from ..wire import errors, responses
 from ..wire.retry import Failure, backoff
 from . import failures
 from .attempts import Failed, delay_by_policy, persist
 from .feed import AnswerTooLargeError, Feed, OutOfTimeError, SingleEvent
 from .session import Session, Slot
+from .watch import Watch, watch
 
 T = TypeVar("T")
 R = TypeVar("R")
+A = TypeVar("A", "_Answer", Feed)
 
+_SHORTEST_SECRET = 8  # characters of a key, from which it is kept out of what errors show
 _LARGEST_ANSWER = 64 * 1024 * 1024  # bytes; no answer of a skill comes near
 
 
@@ -37,6 +42,7 @@ class _Request:
     url: httpx.URL
     headers: httpx.Headers = attrs.field(repr=False)  # they hold the key
     body: Body = attrs.field(repr=False)
+    watch: Watch | None = None
 
     async def prepare(self) -> bytes:
         """The body, made now if it is not yet: only who has a slot holds an image in memory."""
@@ -60,6 +66,7 @@ class Sender:
         headers: Extra headers, names in lower case.
         timeouts: Bounds of each attempt.
         retry: When to try again.
+        hooks: Who looks on.
     """
 
     def __init__(
@@ -69,8 +76,10 @@ class Sender:
         headers: dict[str, str],
         timeouts: Timeouts,
         retry: RetryPolicy,
+        hooks: tuple[Hooks, ...] = (),
     ) -> None:
         self.session = session
+        self._hooks = hooks
         self._server = server
         self._timeouts = timeouts
         self._retry = retry
@@ -85,18 +94,20 @@ class Sender:
 
     async def fetch(self, path: str, body: Body, read: Callable[[Any, Meta], R]) -> R:
         """POST a body and read the JSON answer into a result."""
-        return await self._fetch(self._request("POST", path, self._skill_headers, body), read)
+        return await self._fetch(self._request("POST", path, self._skill_headers, body), path, read)
 
     async def get(self, path: str, read: Callable[[Any, Meta], R]) -> R:
         """GET a path, with the key as a bearer token, and read the JSON answer into a result."""
-        return await self._fetch(self._request("GET", path, self._listing_headers, b""), read)
+        return await self._fetch(self._request("GET", path, self._listing_headers, b""), path, read)
 
     async def open_stream(self, path: str, body: Body) -> Feed:
         """POST a body and open the answer's stream of events, its first event read already."""
         request = self._request("POST", path, self._stream_headers, body)
-        started = time.monotonic()
-        feed, attempts = await self._persist(lambda: self._try_stream(request, started), started)
-        feed.attempts = attempts
+        request.watch = watch(self._hooks, path, self._server.model, self._server.base_url, stream=True)
+        async with _ending_in_failure(request.watch):
+            started = time.monotonic()
+            feed, attempts = await self._persist(lambda n: self._try_stream(request, n, started), request, started)
+        feed.attempts, feed.watch, feed.counters = attempts, request.watch, self.session.counters
         return feed
 
     async def download(self, url: str, *, allow_private: bool) -> bytes:
@@ -105,43 +116,81 @@ class Sender:
             url, allow_private=allow_private, timeouts=self._timeouts, retry=self._retry
         )
 
-    async def _fetch(self, request: _Request, read: Callable[[Any, Meta], R]) -> R:
+    async def _fetch(self, request: _Request, path: str, read: Callable[[Any, Meta], R]) -> R:
+        request.watch = watch(self._hooks, path, self._server.model, self._server.base_url, stream=False)
+        if request.watch is None:
+            return await self._fetch_quietly(request, read)
+        async with _ending_in_failure(request.watch):
+            result: Any = await self._fetch_quietly(request, read)
+        if isinstance(result, Result):
+            await request.watch.end(
+                attempts=result.meta.attempts,
+                request_id=result.request_id,
+                finish_reason=result.finish_reason,
+                metrics=result.metrics,
+            )
+        else:
+            await request.watch.end()
+        return cast("R", result)
+
+    async def _fetch_quietly(self, request: _Request, read: Callable[[Any, Meta], R]) -> R:
         started = time.monotonic()
-        answer, attempts = await self._persist(lambda: self._try_fetch(request), started)
+        answer, attempts = await self._persist(lambda n: self._try_fetch(request, n), request, started)
         meta = Meta(answer.status, attempts, time.monotonic() - started)
         try:
-            return read(answer.data, meta)
+            result = read(answer.data, meta)
         except responses.MALFORMED as exc:
             problem = str(exc)
+        else:
+            self.session.counters.add_tokens(getattr(result, "metrics", None))
+            return result
         error = errors.unreadable(answer.status, answer.data, problem)
         error.attempts = attempts
         raise error
 
-    async def _persist(self, once: Callable[[], Awaitable[T | Failed]], started: float) -> tuple[T, int]:
-        return await persist(once, self._retry, lambda failed, attempt: self._delay_after(failed, attempt, started))
+    async def _persist(
+        self, once: Callable[[int], Awaitable[T | Failed]], request: _Request, started: float
+    ) -> tuple[T, int]:
+        self.session.counters.calls += 1
+        return await persist(
+            once, self._retry, lambda failed, attempt: self._delay_after(failed, attempt, started), request.watch
+        )
 
     def _delay_after(self, failed: Failed, attempt: int, started: float) -> float | None:
         delay = delay_by_policy(self._retry, failed, attempt, time.monotonic() - started)
+        if delay is not None:
+            self.session.counters.retries += 1
         if failed.failure is not None and failed.failure.status == 429:
+            self.session.counters.rate_limited += 1
             hold = delay if delay is not None else backoff(self._retry, attempt)
             self.session.pacer.pace.refused(time.monotonic(), started=failed.sent, delay=hold)
         return delay
 
-    async def _try_fetch(self, request: _Request) -> _Answer | Failed:
+    async def _try_fetch(self, request: _Request, attempt: int) -> _Answer | Failed:
         slot = self.session.slot()
         await slot.acquire()
+        outcome: _Answer | Failed | None = None
         try:
             await request.prepare()
             sent = await self.session.pacer.turn()
             with anyio.move_on_after(self._timeouts.total):
-                return await self._transfer(request, sent)
+                outcome = await self._transfer(request, attempt, sent)
         finally:
             slot.release()
-        return self._out_of_time(sent)
+        return await self._told(outcome or self._out_of_time(sent), request, attempt, sent)
 
-    async def _transfer(self, request: _Request, sent: float) -> _Answer | Failed:
+    async def _told(self, outcome: A | Failed, request: _Request, attempt: int, sent: float) -> A | Failed:
+        """The outcome of an attempt, after whoever looks on was told."""
+        if request.watch is not None:
+            if isinstance(outcome, Failed):
+                await request.watch.response(attempt, getattr(outcome.error, "status", None), sent, outcome.error)
+            else:
+                await request.watch.response(attempt, outcome.status, sent, None)
+        return outcome
+
+    async def _transfer(self, request: _Request, attempt: int, sent: float) -> _Answer | Failed:
         try:
-            response = await self._send(request)
+            response = await self._send(request, attempt)
             body = await _read_all(response)
         except failures.TRANSPORT_ERRORS as exc:
             return self._broken(exc, sent)
@@ -149,7 +198,7 @@ class Sender:
             return Failed(errors.unreadable(200, None, str(exc)), None, sent)
         return self._judge(response, body, sent)
 
-    async def _try_stream(self, request: _Request, started: float) -> Feed | Failed:
+    async def _try_stream(self, request: _Request, attempt: int, started: float) -> Feed | Failed:
         slot = self.session.slot()
         await slot.acquire()
         outcome: Feed | Failed | None = None
@@ -158,17 +207,17 @@ class Sender:
             sent = await self.session.pacer.turn()
             expiry = self._expiry(sent, started)
             with anyio.move_on_after(self._timeouts.total):
-                outcome = await self._open_feed(request, slot, sent, started, expiry)
+                outcome = await self._open_feed(request, attempt, slot, sent, started, expiry)
         finally:
             if not isinstance(outcome, Feed) or isinstance(outcome, SingleEvent):
                 slot.release()
-        return outcome if outcome is not None else self._out_of_time(sent)
+        return await self._told(outcome or self._out_of_time(sent), request, attempt, sent)
 
     async def _open_feed(
-        self, request: _Request, slot: Slot, sent: float, started: float, expiry: float
+        self, request: _Request, attempt: int, slot: Slot, sent: float, started: float, expiry: float
     ) -> Feed | Failed:
         try:
-            response = await self._send(request)
+            response = await self._send(request, attempt)
             if not _is_stream(response):
                 return self._single_event(response, await _read_all(response), sent, started)
             feed = Feed(
@@ -203,23 +252,27 @@ class Sender:
         event = cast("dict[str, Any]", data)
         return SingleEvent(event, status=answer.status, started=started)
 
-    async def _send(self, request: _Request) -> httpx.Response:
-        body = await request.prepare()
-        return await self.session.send(request.method, request.url, request.headers, body, self._wire_timeouts)
+    async def _send(self, request: _Request, attempt: int) -> httpx.Response:
+        body, headers = await request.prepare(), request.headers
+        if request.watch is not None:
+            headers = _extended(headers, await request.watch.request(attempt, len(body)))
+        return await self.session.send(request.method, request.url, headers, body, self._wire_timeouts)
 
     def _judge(self, response: httpx.Response, body: bytes, sent: float) -> _Answer | Failed:
-        status, headers, now = response.status_code, self._lower(response.headers), time.time()
-        body = self._without_key(body)
+        status, body = response.status_code, self._without_key(body)
         if not 200 <= status < 300:
-            return self._refused(errors.from_response(status, headers, body, now=now), sent)
+            error = errors.from_response(status, self._lower(response.headers), body, now=time.time())
+            return self._refused(error, sent)
         self.session.pacer.pace.succeeded()
         try:
             data = responses.decode(body)
         except responses.Unusable as exc:
             shown = body[:4_000].decode("utf-8", "replace")
             return Failed(errors.unreadable(status, shown, str(exc)), None, sent)
-        error_inside = errors.from_success(status, headers, data, now=now)
-        return _Answer(status, data) if error_inside is None else self._refused(error_inside, sent)
+        reported = None
+        if isinstance(data, dict) and "error" in data:
+            reported = errors.from_success(status, self._lower(response.headers), data, now=time.time())
+        return _Answer(status, data) if reported is None else self._refused(reported, sent)
 
     def _refused(self, error: APIError, sent: float) -> Failed:
         return Failed(error, Failure("status", errors.status_meant(error), error.retry_after), sent)
@@ -260,14 +313,40 @@ class Sender:
         return merged
 
     def _without_key(self, body: bytes) -> bytes:
-        key = self._server.key
-        return body if key is None else body.replace(key.reveal().encode("ascii"), b"***")
+        key = self._key_to_hide()
+        return body if key is None else body.replace(key.encode("ascii"), b"***")
 
     def _lower(self, headers: httpx.Headers) -> dict[str, str]:
-        key = self._server.key
+        key = self._key_to_hide()
         if key is None:
             return dict(headers.items())
-        return {name: value.replace(key.reveal(), "***") for name, value in headers.items()}
+        return {name: value.replace(key, "***") for name, value in headers.items()}
+
+    def _key_to_hide(self) -> str | None:
+        """The key, if a server's error could hold it by no accident: "test" is a word, and no secret."""
+        key = self._server.key.reveal() if self._server.key is not None else ""
+        return key if len(key) >= _SHORTEST_SECRET else None
+
+
+@asynccontextmanager
+async def _ending_in_failure(looking_on: Watch | None) -> AsyncGenerator[None]:
+    """Says that the call is over if it fails in here; who succeeds says so with more to tell."""
+    try:
+        yield
+    except BaseException as exc:
+        if looking_on is not None:
+            await looking_on.end(attempts=getattr(exc, "attempts", 0), error=exc)
+        raise
+
+
+def _extended(headers: httpx.Headers, extra: dict[str, str]) -> httpx.Headers:
+    """Headers with those that hooks want, which do not replace any."""
+    new = {name: value for name, value in check_headers(extra).items() if name not in headers} if extra else {}
+    if not new:
+        return headers
+    extended = headers.copy()
+    extended.update(new)
+    return extended
 
 
 def _host_of(base_url: str) -> str:

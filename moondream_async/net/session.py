@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import anyio
 import httpx
 
@@ -11,15 +13,17 @@ from .loops import LoopLocal
 from .pacer import Pacer
 from .proxies import is_proxied
 from .transport import PooledTransport, shared_ssl_context
+from .watch import Counters
 
-HttpClient = httpx.AsyncClient | httpx.AsyncBaseTransport
+HttpClient = httpx.AsyncClient | httpx.AsyncBaseTransport | Literal["aiohttp"]
 
 
 class Slot:
     """The right to have one request in flight; given up once, from wherever the request ends."""
 
-    def __init__(self, limiter: anyio.CapacityLimiter) -> None:
+    def __init__(self, limiter: anyio.CapacityLimiter, counters: Counters) -> None:
         self._limiter = limiter
+        self._counters = counters
         self._held = False
 
     async def acquire(self) -> None:
@@ -27,13 +31,19 @@ class Slot:
         try:
             self._limiter.acquire_on_behalf_of_nowait(self)  # saves a turn of the loop
         except anyio.WouldBlock:
-            await self._limiter.acquire_on_behalf_of(self)
+            self._counters.waiting += 1
+            try:
+                await self._limiter.acquire_on_behalf_of(self)
+            finally:
+                self._counters.waiting -= 1
         self._held = True
+        self._counters.in_flight += 1
 
     def release(self) -> None:
         """Give the slot back; further calls do nothing."""
         if self._held:
             self._held = False
+            self._counters.in_flight -= 1
             self._limiter.release_on_behalf_of(self)
 
 
@@ -44,7 +54,7 @@ class Session:
         base_url: Decides whether a proxy of the environment applies.
         max_connections: How many requests may be in flight at once, in one event loop.
         rate_limit: Requests per second, or None to adapt to the server.
-        http_client: The user's own httpx client or transport; never closed here.
+        http_client: The user's own httpx client or transport, never closed here; or `"aiohttp"`.
     """
 
     def __init__(
@@ -55,24 +65,20 @@ class Session:
         rate_limit: float | None,
         http_client: HttpClient | None,
     ) -> None:
-        if http_client is not None and not isinstance(http_client, (httpx.AsyncClient, httpx.AsyncBaseTransport)):
-            raise ConfigurationError(
-                "http_client must be an httpx.AsyncClient or an httpx.AsyncBaseTransport, "
-                f"not {type(http_client).__name__}."
-            )
         self.closed = False
+        self.counters = Counters()
         self.pacer = Pacer(rate_limit)
         self.downloads = Downloads()
         self._limiters = LoopLocal(lambda: anyio.CapacityLimiter(max_connections))
-        self._borrowed = http_client is not None
+        self._borrowed = not (http_client is None or isinstance(http_client, str))
         self._stock = LoopLocal(lambda: _stock_client(max_connections)) if is_proxied(base_url) else None
-        self._own = http_client if http_client is not None else PooledTransport()
+        self._own = _transport(http_client)
 
     def slot(self) -> Slot:
         """A slot of the running loop, not yet acquired."""
         if self.closed:
             raise ConfigurationError("This client is closed; make a new one.")
-        return Slot(self._limiters.get())
+        return Slot(self._limiters.get(), self.counters)
 
     async def send(
         self, method: str, url: httpx.URL, headers: httpx.Headers, body: bytes, timeout: httpx.Timeout
@@ -80,6 +86,8 @@ class Session:
         """Send one request; the answer's body is not read yet. Redirects are not followed."""
         if self.closed:
             raise ConfigurationError("This client was closed while the call waited.")
+        self.counters.requests += 1
+        self.counters.bytes_sent += len(body)
         http = self._stock.get() if self._stock is not None and not self._borrowed else self._own
         if isinstance(http, httpx.AsyncClient):
             if http.is_closed:
@@ -107,6 +115,21 @@ class Session:
         stock = self._stock.pop() if self._stock is not None else None
         if stock is not None:
             await stock.aclose()
+
+
+def _transport(http_client: HttpClient | None) -> httpx.AsyncClient | httpx.AsyncBaseTransport:
+    if http_client is None:
+        return PooledTransport()
+    if http_client == "aiohttp":
+        from .aiohttp_transport import FastTransport
+
+        return FastTransport()
+    if isinstance(http_client, (httpx.AsyncClient, httpx.AsyncBaseTransport)):
+        return http_client
+    raise ConfigurationError(
+        "http_client must be an httpx.AsyncClient, an httpx.AsyncBaseTransport or 'aiohttp', "
+        f"not {http_client if isinstance(http_client, str) else type(http_client).__name__}."
+    )
 
 
 def _stock_client(max_connections: int) -> httpx.AsyncClient:

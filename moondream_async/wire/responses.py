@@ -18,6 +18,7 @@ from ..types import (
     PointResult,
     QueryResult,
     Reasoning,
+    Result,
     SegmentResult,
 )
 
@@ -128,6 +129,11 @@ def metrics(fields: Mapping[str, Any]) -> Metrics | None:
     if isinstance(stats, dict):
         return Metrics(output_tokens=cast("Object", stats).get("tokens"))
     return None
+
+
+def summary(fields: Object | None) -> Result:
+    """What any answer, or last event of a stream, says of the call: id, finish reason, metrics."""
+    return Result(**_common(fields or {}, {}))
 
 
 _METRICS = ("input_tokens", "output_tokens", "prefill_time_ms", "decode_time_ms", "ttft_ms", "cached_tokens")

@@ -430,3 +430,10 @@ async def test_hosts_that_cannot_be(url: str) -> None:
     async with AsyncClient(base_url=url, retry=1) as client:
         with pytest.raises(md.MoondreamError):
             await client.models()
+
+
+@respx.mock
+async def test_a_key_that_is_a_word_is_left_in_answers(tiny: EncodedImage) -> None:
+    respx.post(f"{BASE}/query").respond(json={"answer": "This is a test."})
+    async with AsyncClient("test") as client:
+        assert (await client.query(tiny, "?")).answer == "This is a test."
