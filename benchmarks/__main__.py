@@ -1,20 +1,21 @@
-"""`python -m benchmarks [calls] [streams] [sync] [images] [--quick] [--json FILE]`."""
+"""`python -m benchmarks [name ...] [--quick] [--check] [--json FILE] [--plot FILE]`."""
 
 from __future__ import annotations
 
 import argparse
+import importlib.metadata
 import json
 import platform
 import sys
-from importlib.metadata import version
 from pathlib import Path
 
 import attrs
 
-from . import calls, images, streams, sync
+from . import calls, images, soak, start, streams, sync
+from .harness import Figure
 
-BENCHMARKS = {"calls": calls, "streams": streams, "sync": sync, "images": images}
-PACKAGES = ("moondream-async", "httpx", "httpcore", "httpx-sse", "anyio")
+BENCHMARKS = {"calls": calls, "streams": streams, "sync": sync, "images": images, "start": start, "soak": soak}
+PACKAGES = ("moondream-async", "httpx", "httpcore", "httpx-sse", "anyio", "pillow", "aiohttp", "openai", "moondream")
 
 
 def main() -> int:
@@ -22,21 +23,52 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"some of {', '.join(BENCHMARKS)}; default all")
     parser.add_argument("--quick", action="store_true", help="fewer calls: for a first look, not for figures to quote")
+    parser.add_argument("--check", action="store_true", help="compare with the budgets; exit 1 if one is missed")
     parser.add_argument("--json", type=Path, help="also write the figures to this file")
+    parser.add_argument("--plot", type=Path, help="also draw calls per second to this file (needs matplotlib)")
     arguments = parser.parse_args()
     unknown = set(arguments.names) - set(BENCHMARKS)
     if unknown:
         parser.error(f"unknown: {', '.join(sorted(unknown))}")
-    print(f"Python {platform.python_version()}, " + ", ".join(f"{name} {version(name)}" for name in PACKAGES))
-    figures: list[attrs.AttrsInstance] = []
+    print(f"Python {platform.python_version()}, {', '.join(_versions())}")
+    figures: dict[str, list[Figure]] = {}
     for name in arguments.names or BENCHMARKS:
-        module = BENCHMARKS[name]
-        found = module.run(quick=arguments.quick)
-        print(f"\n## {name}\n\n{module.report(found)}", flush=True)
-        figures += found
+        figures[name] = BENCHMARKS[name].run(quick=arguments.quick)
+        print(f"\n### {name}\n\n{BENCHMARKS[name].report(figures[name])}", flush=True)
     if arguments.json:
-        arguments.json.write_text(json.dumps([attrs.asdict(f) for f in figures], indent=2))
-    return 0
+        arguments.json.write_text(
+            json.dumps({n: [attrs.asdict(f) for f in found] for n, found in figures.items()}, indent=2)
+        )
+    if arguments.plot:
+        from .plot import draw
+
+        draw([figure for found in figures.values() for figure in found], arguments.plot)
+    return _check(figures) if arguments.check else 0
+
+
+def _versions() -> list[str]:
+    found: list[str] = []
+    for name in PACKAGES:
+        try:
+            found.append(f"{name} {importlib.metadata.version(name)}")
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _check(figures: dict[str, list[Figure]]) -> int:
+    print("\n### budgets\n\n| budget | measured | wanted | |\n|---|---:|---:|---|")
+    missed = 0
+    for name, found in figures.items():
+        for budget, (measured, holds, wanted) in BENCHMARKS[name].budgets(found).items():
+            if measured != measured:  # not a number: the case, or the contestant, was left out
+                verdict = "not measured"
+            elif holds(measured):
+                verdict = "kept"
+            else:
+                verdict, missed = "**missed**", missed + 1
+            print(f"| {budget} | {measured:,.2f} | {wanted} | {verdict} |")
+    return 1 if missed else 0
 
 
 if __name__ == "__main__":

@@ -1,73 +1,104 @@
-"""Requests per second and CPU per request: `AsyncClient.query` against bare `httpx.AsyncClient.post`.
-
-Both send the same body to the same server and read the JSON of the answer. httpx gets the finished
-body; ours builds it, keeps pace, watches timeouts and makes a typed result.
-"""
+"""Calls: small and large bodies, few and many in flight, answers at once and after a while."""
 
 from __future__ import annotations
 
 import asyncio
-import json
+from collections.abc import Callable
 
-import httpx
-
-from moondream_async import AsyncClient
-
-from . import harness
-from .harness import Figure, Stopwatch
+from . import contestants, harness
+from .harness import Figure, Stopwatch, value
 
 REFERENCE = "httpx"
-HEADERS = {"X-Moondream-Auth": "k" * 40, "Content-Type": "application/json"}
-
-
-def report(figures: list[Figure]) -> str:
-    """A Markdown table with ratios to the reference."""
-    return harness.table(figures, REFERENCE)
+# body, in flight, path (when the server answers), seconds a round
+CASES = {
+    "2 KB, 1 in flight": (2_000, 1, "", 1.0),
+    "2 KB, 16 in flight": (2_000, 16, "", 1.0),
+    "2 KB, 64 in flight": (2_000, 64, "", 1.0),
+    "2 KB, 256 in flight": (2_000, 256, "", 1.5),
+    "2 KB, 1,000 in flight": (2_000, 1000, "", 2.0),
+    "2 KB, 64 in flight, 100 ms": (2_000, 64, "/delay-100", 1.5),
+    "2 KB, 256 in flight, 100 ms": (2_000, 256, "/delay-100", 2.0),
+    "2 KB, 512 in flight, 1 s": (2_000, 512, "/delay-1000", 4.0),
+    "300 KB, 1 in flight": (300_000, 1, "", 1.0),
+    "300 KB, 64 in flight": (300_000, 64, "", 1.0),
+}
+QUICK = ("2 KB, 1 in flight", "2 KB, 64 in flight", "2 KB, 256 in flight, 100 ms", "300 KB, 1 in flight")
+_MOST_THREADS = 256
 
 
 def run(*, quick: bool) -> list[Figure]:
-    """All cases."""
+    """All cases; contestants in turn, round by round."""
+    left_out = contestants.missing()
+    if left_out:
+        print("Left out, as not installed: " + ", ".join(f"{name} ({module})" for name, module in left_out.items()))
     with harness.server() as url:
-        return asyncio.run(_run(url, quick=quick))
+        return [figure for case in (QUICK if quick else CASES) for figure in _case(url, case, left_out, quick=quick)]
 
 
-async def _run(url: str, *, quick: bool) -> list[Figure]:
-    scale, rounds = (1, 1) if quick else (4, 3)
-    figures: list[Figure] = []
-    cases = [
-        ("2 KB, 1 in flight", "", 2_000, 1, 500),
-        ("2 KB, 16 in flight", "", 2_000, 16, 800),
-        ("2 KB, 64 in flight", "", 2_000, 64, 800),
-        ("2 KB, 256 in flight", "", 2_000, 256, 512),
-        ("2 KB, 256 in flight, answers after 100 ms", "/delay-100", 2_000, 256, 512),
-        ("300 KB, 1 in flight", "", 300_000, 1, 200),
-    ]
-    for case, path, size, in_flight, total in cases:
-        figures += await _case(case, url + path, size, in_flight, total * scale, rounds)
-    return figures
+def report(figures: list[Figure]) -> str:
+    """The table."""
+    return harness.table(figures, REFERENCE)
 
 
-async def _case(case: str, base: str, size: int, in_flight: int, total: int, rounds: int) -> list[Figure]:
-    image = harness.image(size)
-    body = json.dumps({"image_url": image.image_url, "question": "what?", "stream": False}).encode()
-    limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)
-    ours, theirs = Stopwatch(), Stopwatch()
-    async with AsyncClient("k" * 40, base_url=base) as client, httpx.AsyncClient(timeout=120, limits=limits) as bare:
+def budgets(figures: list[Figure]) -> dict[str, tuple[float, Callable[[float], bool], str]]:
+    """What has to hold, as ratios within this run."""
 
-        async def call_ours() -> None:
-            await client.query(image, "what?")
+    def ratio(case: str, name: str, mine: str, theirs: str) -> float:
+        return value(figures, case, mine, name) / value(figures, case, theirs, name)
 
-        async def call_theirs() -> None:
-            (await bare.post(f"{base}/v1/query", content=body, headers=HEADERS)).json()
+    single, waiting, busy = "2 KB, 1 in flight", "2 KB, 256 in flight, 100 ms", "2 KB, 256 in flight"
+    against_official = max(
+        ratio(waiting, "per second", mine, "official, threads")
+        for mine in ("moondream-async", "moondream-async, aiohttp")
+    )
+    us = "moondream-async"
+    return {
+        "CPU of a call, of httpx's": (
+            ratio(single, "CPU us", us, "httpx"),
+            lambda r: r <= 0.75,
+            "<= 0.75",
+        ),
+        "256 in flight, 100 ms: x httpx": (ratio(waiting, "per second", us, "httpx"), lambda r: r >= 100, ">= 100"),
+        "256 in flight, 100 ms: x official": (against_official, lambda r: r >= 0.9, ">= 0.9"),
+        "256 in flight, at once: x httpx": (ratio(busy, "per second", us, "httpx"), lambda r: r >= 60, ">= 60"),
+        "512 in flight, 1 s: x raw protocol": (
+            ratio("2 KB, 512 in flight, 1 s", "per second", us, "raw protocol"),
+            lambda r: r >= 0.9,
+            ">= 0.9",
+        ),
+        "CPU of 300 KB, of the official client's": (
+            ratio("300 KB, 1 in flight", "CPU us", us, "official, threads"),
+            lambda r: r <= 0.7,
+            "<= 0.7",
+        ),
+    }
 
-        for _ in range(rounds):
-            for watch, call, count in ((ours, call_ours, total), (theirs, call_theirs, _affordable(total, in_flight))):
-                await harness.run_waves(call, total=in_flight, in_flight=in_flight)
-                with watch.round(count):
-                    await harness.run_waves(call, total=count, in_flight=in_flight)
-    return [ours.figure("moondream-async", case), theirs.figure("httpx", case)]
+
+def _case(url: str, case: str, left_out: dict[str, str], *, quick: bool) -> list[Figure]:
+    size, in_flight, path, seconds = CASES[case]
+    rounds, seconds = (1, seconds / 2) if quick else (3, seconds)
+    names = [name for name in (*contestants.ASYNC, *contestants.THREADS) if name not in left_out]
+    if in_flight > _MOST_THREADS:
+        names = [name for name in names if name not in contestants.THREADS]
+    watches = {name: Stopwatch() for name in names}
+    for _ in range(rounds):
+        for name, watch in watches.items():
+            if name in contestants.ASYNC:
+                asyncio.run(_async_round(name, url + path, size, in_flight, seconds, watch))
+            else:
+                _thread_round(name, url + path, size, in_flight, seconds, watch)
+    return [watch.figure(name, case) for name, watch in watches.items()]
 
 
-def _affordable(total: int, in_flight: int) -> int:
-    # Stock httpx needs milliseconds a call at 256 in flight: two waves say as much as eight.
-    return total if in_flight < 64 else in_flight * 2
+async def _async_round(name: str, url: str, size: int, in_flight: int, seconds: float, watch: Stopwatch) -> None:
+    async with contestants.ASYNC[name](url, size) as call:
+        await asyncio.gather(*(call() for _ in range(in_flight)))  # connections are made, nothing is measured
+        with watch.round():
+            watch.calls = await harness.run_tasks(call, in_flight=in_flight, seconds=seconds)
+
+
+def _thread_round(name: str, url: str, size: int, threads: int, seconds: float, watch: Stopwatch) -> None:
+    with contestants.THREADS[name](url, size) as call:
+        harness.run_threads(call, threads=threads, seconds=0.05)
+        with watch.round():
+            watch.calls = harness.run_threads(call, threads=threads, seconds=seconds)

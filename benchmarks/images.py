@@ -19,30 +19,28 @@ from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 
-import attrs
 from PIL import Image, ImageChops, ImageOps, ImageStat
 
 from moondream_async import AsyncClient
 from moondream_async.images.grid import best_size, detail, seen_size
 from moondream_async.images.prepare import encode
 
+from . import harness
+from .harness import Column, Figure, value
 from .pictures import CASES, photo
 
 REFERENCE = "official way"
 
 
-@attrs.frozen
-class Figure:
-    """One way of preparing one image; the times are medians of the rounds."""
-
-    case: str
-    contestant: str
-    kilobytes: float
-    megapixels_seen: float
-    psnr: float
-    wall_ms: float
-    cpu_ms: float
-    peak_mb: float
+COLUMNS = (
+    Column("KB sent", ratio=True),
+    Column("MP seen", 2, ratio=True),
+    Column("PSNR dB", 1),
+    Column("wall ms", ratio=True),
+    Column("CPU ms"),
+    Column("peak MB"),
+)
+STALL = "20 photos beside an event loop"
 
 
 def ours(path: Path) -> bytes:
@@ -66,30 +64,33 @@ def run(*, quick: bool) -> list[Figure]:
             path = Path(folder) / f"image-{number}"
             path.write_bytes(draw())
             figures += _case(case, path, 2 if quick else 9)
-    return figures
+    return [*figures, Figure(STALL, "moondream-async", {"stall ms": longest_stall(20), "idle ms": longest_stall(0)})]
 
 
 def report(figures: list[Figure]) -> str:
-    """A Markdown table; each ratio is ours against the official way."""
-    lines = [
-        "| case | contestant | KB sent | fewer | MP seen | more | PSNR dB | wall ms | faster | CPU ms | peak MB |",
-        "|---|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
-    ]
-    for figure in figures:
-        base = next(f for f in figures if f.case == figure.case and f.contestant == REFERENCE)
-        fewer, more = base.kilobytes / figure.kilobytes, figure.megapixels_seen / base.megapixels_seen
-        lines.append(
-            f"| {figure.case} | {figure.contestant} | {figure.kilobytes:,.0f} | {fewer:.1f}x "
-            f"| {figure.megapixels_seen:.2f} | {more:.2f}x | {figure.psnr:.1f} "
-            f"| {figure.wall_ms:,.0f} | {base.wall_ms / figure.wall_ms:.1f}x "
-            f"| {figure.cpu_ms:,.0f} | {figure.peak_mb:,.0f} |"
-        )
-    alone, beside = longest_stall(0), longest_stall(20)
-    lines += [
-        "",
-        f"Longest stall of the event loop: {beside:.1f} ms while 20 photos are prepared; {alone:.1f} ms idle.",
-    ]
-    return "\n".join(lines)
+    """The table."""
+    stall = figures[-1].values
+    return (
+        harness.table(figures[:-1], REFERENCE, COLUMNS)
+        + f"\n\nLongest stall of the event loop: {stall['stall ms']:.1f} ms beside 20 photos;"
+        + f" {stall['idle ms']:.1f} ms beside none."
+    )
+
+
+def budgets(figures: list[Figure]) -> dict[str, tuple[float, Callable[[float], bool], str]]:
+    """What has to hold, as ratios within this run (and the stall, in milliseconds)."""
+
+    def ratio(name: str) -> float:
+        mine, theirs = (value(figures, "12 MP photo, JPEG", who, name) for who in ("moondream-async", REFERENCE))
+        return mine / theirs
+
+    stall = value(figures, STALL, "moondream-async", "stall ms")
+    return {
+        "12 MP photo: bytes, fewer by": (1 / ratio("KB sent"), lambda r: r >= 10, ">= 10"),
+        "12 MP photo: pixels seen, more by": (ratio("MP seen"), lambda r: r >= 1.4, ">= 1.4"),
+        "12 MP photo: wall time, of the official way's": (ratio("wall ms"), lambda r: r <= 1, "<= 1"),
+        "20 photos: stall of the loop, ms": (stall, lambda r: r < 10, "< 10"),
+    }
 
 
 def _case(case: str, path: Path, rounds: int) -> list[Figure]:
@@ -109,12 +110,14 @@ def _case(case: str, path: Path, rounds: int) -> list[Figure]:
             Figure(
                 case,
                 name,
-                kilobytes=len(sent) / 1000,
-                megapixels_seen=detail(*size) / 1e6,
-                psnr=_psnr(path, sent),
-                wall_ms=median(wall[name]) * 1000,
-                cpu_ms=median(cpu[name]) * 1000,
-                peak_mb=_peak(name, path),
+                {
+                    "KB sent": len(sent) / 1000,
+                    "MP seen": detail(*size) / 1e6,
+                    "PSNR dB": _psnr(path, sent),
+                    "wall ms": median(wall[name]) * 1000,
+                    "CPU ms": median(cpu[name]) * 1000,
+                    "peak MB": _peak(name, path),
+                },
             )
         )
     return figures
@@ -137,10 +140,10 @@ def _peak(name: str, path: Path) -> float:
     """Megabytes that a process of its own needs at most, above what it needs after a tiny image."""
     code = (
         "import sys; from pathlib import Path; from PIL import Image\n"
-        "from benchmarks.harness import peak_mb as peak; from benchmarks.images import CONTESTANTS\n"
+        "from benchmarks.harness import rss_mb; from benchmarks.images import CONTESTANTS\n"
         "prepare, path = CONTESTANTS[sys.argv[1]], Path(sys.argv[2])\n"
         "tiny = path.with_suffix('.tiny'); Image.new('RGB', (8, 8)).save(tiny, 'JPEG'); prepare(tiny)\n"
-        "before = peak(); prepare(path); print(peak() - before)"
+        "before = rss_mb('VmHWM'); prepare(path); print(rss_mb('VmHWM') - before)"
     )
     command = [sys.executable, "-c", code, name, str(path)]
     return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)

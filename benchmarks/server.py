@@ -2,12 +2,14 @@
 
 The path says how it answers: `/delay-100/v1/query` after 100 ms, `/events-1000/v1/query` with a
 stream of 1,000 events in one piece, `/events-1000/apart/v1/query` with each event written by itself.
-It listens on loopback, prints its port, and ends when its standard input does.
+`/cut-5/v1/query` cuts the connection after 5 events.
+It listens on loopback, at the port given (0: any), prints its port, and ends when its standard input does.
 """
 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import re
 import sys
@@ -76,10 +78,14 @@ class Connection(asyncio.Protocol):
 
     def _answer(self) -> None:
         delay, count = _number(b"delay", self.path), _number(b"events", self.path)
+        cut = _number(b"cut", self.path)
         loop = asyncio.get_running_loop()
         if count and b"/apart/" in self.path:
             self.transport.write(STREAM_HEAD)
             self.writing = loop.create_task(self._write_apart(count))
+        elif cut:
+            self.transport.write(STREAM_HEAD + b"".join(itertools.islice(events(cut + 1), cut)))
+            self.transport.close()
         elif count:
             self.transport.write(STREAM_HEAD + b"".join(events(count)))
         elif delay:
@@ -103,7 +109,7 @@ def _number(name: bytes, path: bytes) -> int:
 async def main() -> None:
     """Serve until standard input ends."""
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(Connection, "127.0.0.1", 0, backlog=4096)
+    server = await loop.create_server(Connection, "127.0.0.1", int(sys.argv[1]), backlog=4096)
     print(server.sockets[0].getsockname()[1], flush=True)
     await loop.run_in_executor(None, sys.stdin.read)
     server.close()

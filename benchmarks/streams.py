@@ -1,9 +1,13 @@
-"""Stream events per second: `AsyncTextStream` against bare httpx and httpx-sse with `json.loads`."""
+"""Streams: events that come together and one by one, the time to the first, and many streams at once."""
 
 from __future__ import annotations
 
 import asyncio
 import json
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from statistics import median
 
 import httpx
 from httpx_sse import aconnect_sse
@@ -11,15 +15,17 @@ from httpx_sse import aconnect_sse
 from moondream_async import AsyncClient
 
 from . import harness
-from .harness import Figure, Stopwatch
+from .contestants import HEADERS
+from .harness import KEY, Column, Figure, Stopwatch, value
 
 REFERENCE = "httpx-sse"
 EVENTS = 1000
+AT_ONCE = 256
+COLUMNS = (*harness.SPEED, Column("first event ms", 1))
 
-
-def report(figures: list[Figure]) -> str:
-    """A Markdown table with ratios to the reference."""
-    return harness.table(figures, REFERENCE)
+TOGETHER = f"{EVENTS:,} events together"
+Read = Callable[[], Awaitable[float]]
+"""Reads one stream to its end; returns the seconds to its first event."""
 
 
 def run(*, quick: bool) -> list[Figure]:
@@ -28,30 +34,78 @@ def run(*, quick: bool) -> list[Figure]:
         return asyncio.run(_run(url, rounds=3 if quick else 15))
 
 
+def report(figures: list[Figure]) -> str:
+    """The table."""
+    return harness.table(figures, REFERENCE, COLUMNS)
+
+
+def budgets(figures: list[Figure]) -> dict[str, tuple[float, Callable[[float], bool], str]]:
+    """What has to hold, as ratios within this run."""
+    mine, theirs = (value(figures, TOGETHER, name, "CPU us") for name in ("moondream-async", REFERENCE))
+    return {"CPU of an event, of httpx-sse's": (mine / theirs, lambda r: r <= 1.3, "<= 1.3")}
+
+
 async def _run(url: str, *, rounds: int) -> list[Figure]:
-    figures = await _case("1,000 events in one piece", f"{url}/events-{EVENTS}", rounds)
-    return figures + await _case("1,000 events one by one", f"{url}/events-{EVENTS}/apart", rounds)
+    figures = await _case(TOGETHER, f"{url}/events-{EVENTS}", 1, EVENTS, rounds)
+    figures += await _case(f"{EVENTS:,} events one by one", f"{url}/events-{EVENTS}/apart", 1, EVENTS, rounds)
+    few = 40
+    return figures + await _case(
+        f"{AT_ONCE} streams at once, {few} events one by one",
+        f"{url}/events-{few}/apart",
+        AT_ONCE,
+        few,
+        max(2, rounds // 5),
+    )
 
 
-async def _case(case: str, base: str, rounds: int) -> list[Figure]:
+async def _case(case: str, base: str, streams: int, events: int, rounds: int) -> list[Figure]:
+    watches = {name: Stopwatch() for name in READERS}
+    firsts: dict[str, list[float]] = {name: [] for name in READERS}
+    for number in range(rounds + 1):  # the first makes the connections
+        for name, open_reader in READERS.items():
+            async with open_reader(base) as read:
+                await read()
+                with watches[name].round(streams * events):
+                    waits = await asyncio.gather(*(read() for _ in range(streams)))
+            if number:
+                firsts[name] += waits
+    figures = [watch.figure(name, case) for name, watch in watches.items()]
+    for figure in figures:
+        figure.values["first event ms"] = median(firsts[figure.contestant]) * 1000
+    return figures
+
+
+@asynccontextmanager
+async def _ours(base: str) -> AsyncGenerator[Read]:
     image = harness.image(2_000)
-    body = json.dumps({"image_url": image.image_url, "question": "what?", "stream": True}).encode()
-    ours, theirs = Stopwatch(), Stopwatch()
-    async with AsyncClient("k", base_url=base) as client, httpx.AsyncClient(timeout=120) as bare:
+    async with AsyncClient(KEY, base_url=base) as client:
 
-        async def read_ours() -> str:
+        async def read() -> float:
+            started, first = time.perf_counter(), 0.0
             async with await client.query(image, "what?", stream=True) as stream:
-                return "".join([piece async for piece in stream])
+                async for _ in stream:
+                    first = first or time.perf_counter() - started
+            return first
 
-        async def read_theirs() -> str:
-            headers = {"X-Moondream-Auth": "k", "Content-Type": "application/json"}
-            async with aconnect_sse(bare, "POST", f"{base}/v1/query", content=body, headers=headers) as source:
-                return "".join([json.loads(event.data)["chunk"] async for event in source.aiter_sse()])
+        yield read
 
-        if await read_ours() != await read_theirs():
-            raise RuntimeError("the contestants read different texts")
-        for _ in range(rounds):
-            for watch, read in ((ours, read_ours), (theirs, read_theirs)):
-                with watch.round(EVENTS):
-                    await read()
-    return [ours.figure("moondream-async", case), theirs.figure("httpx-sse", case)]
+
+@asynccontextmanager
+async def _bare(base: str) -> AsyncGenerator[Read]:
+    body = json.dumps({"image_url": harness.image(2_000).image_url, "question": "what?", "stream": True}).encode()
+    limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)
+    async with httpx.AsyncClient(timeout=120, limits=limits) as client:
+
+        async def read() -> float:
+            started, first = time.perf_counter(), 0.0
+            headers = dict(HEADERS)
+            async with aconnect_sse(client, "POST", f"{base}/v1/query", content=body, headers=headers) as source:
+                async for event in source.aiter_sse():
+                    json.loads(event.data)["chunk"]
+                    first = first or time.perf_counter() - started
+            return first
+
+        yield read
+
+
+READERS = {"moondream-async": _ours, REFERENCE: _bare}

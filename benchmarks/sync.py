@@ -1,7 +1,6 @@
-"""The sync `Client`: what the facade adds to an async call and to a streamed event.
+"""The sync `Client`: what the facade adds to an async call and to a streamed event; and photos from files.
 
-And how it compares with the official `moondream` package (`pip install --no-deps moondream==2.6.1`)
-making the same calls from 1 and 16 threads.
+The official `moondream` package (`pip install --no-deps moondream==2.6.1`) makes the same calls, where it is installed.
 """
 
 from __future__ import annotations
@@ -18,34 +17,36 @@ from PIL import Image
 from moondream_async import AsyncClient, Client
 
 from . import harness, pictures
-from .harness import Figure, Stopwatch
+from .harness import KEY, Figure, Stopwatch
 from .streams import EVENTS
 
 REFERENCE = "moondream-async, sync"
-KEY = "k" * 40
-
-
-def report(figures: list[Figure]) -> str:
-    """A Markdown table with ratios to the reference."""
-    return harness.table(figures, REFERENCE)
 
 
 def run(*, quick: bool) -> list[Figure]:
     """All cases."""
     rounds = 2 if quick else 5
     with harness.server() as url, tempfile.TemporaryDirectory() as folder:
-        figures = _facade(url, 300 if quick else 2000, rounds)
-        figures += _events(url, rounds * 3)
+        figures = _facade(url, 300 if quick else 2000, rounds) + _events(url, rounds * 3)
         if importlib.util.find_spec("moondream") is None:
             print("The official package is not installed and left out: pip install --no-deps moondream==2.6.1")
             return figures
-        for threads in (1, 16):
-            figures += _tiny(url, threads, 320 if quick else 1600, rounds)
         for name, orientation in (("upright", 1), ("on its side", 6)):
-            path = _photo(Path(folder), orientation)
+            path = Path(folder) / f"photo-{orientation}.jpg"
+            path.write_bytes(pictures.photo((4000, 3000), orientation))
             for threads in (1, 16):
-                figures += _photos(url, path, name, threads, 4 if quick else 16)
+                figures += _photos(url, path, name, threads, 1.0 if quick else 2.0)
         return figures
+
+
+def report(figures: list[Figure]) -> str:
+    """The table."""
+    return harness.table(figures, REFERENCE)
+
+
+def budgets(figures: list[Figure]) -> dict[str, tuple[float, Callable[[float], bool], str]]:
+    """None of its own: `calls` compares with the official client."""
+    return {}
 
 
 def _facade(url: str, total: int, rounds: int) -> list[Figure]:
@@ -75,7 +76,7 @@ def _events(url: str, rounds: int) -> list[Figure]:
     """One streamed event, through the facade and without it."""
     figures: list[Figure] = []
     image = harness.image(2_000)
-    for case, path in (("events in one piece", ""), ("events one by one", "/apart")):
+    for case, path in (("events together", ""), ("events one by one", "/apart")):
         base = f"{url}/events-{EVENTS}{path}"
         sync, plain = Stopwatch(), Stopwatch()
 
@@ -96,51 +97,25 @@ def _events(url: str, rounds: int) -> list[Figure]:
     return figures
 
 
-def _tiny(url: str, threads: int, total: int, rounds: int) -> list[Figure]:
-    """An image encoded before: the calls alone."""
-    from moondream.types import Base64EncodedImage
-
-    image = harness.image(2_000)
-    theirs = Base64EncodedImage(image_url=image.image_url)
-    official = _official(url)
-    with Client(KEY, base_url=url) as client:
-        contestants: dict[str, Callable[[], object]] = {
-            REFERENCE: lambda: client.query(image, "what?"),
-            "official client": lambda: official.query(theirs, "what?"),
-        }
-        return _race(f"2 KB, {threads} thread(s)", contestants, total, threads, rounds)
-
-
-def _photos(url: str, path: Path, name: str, threads: int, total: int) -> list[Figure]:
+def _photos(url: str, path: Path, name: str, threads: int, seconds: float) -> list[Figure]:
     """A photo from its file each time, as scripts do."""
     official = _official(url)
     with Client(KEY, base_url=url) as client:
-        contestants: dict[str, Callable[[], object]] = {
+        calls: dict[str, Callable[[], object]] = {
             REFERENCE: lambda: client.query(path, "what?"),
             "official client": lambda: official.query(Image.open(path), "what?"),
         }
-        return _race(f"12 MP photo, {name}, {threads} thread(s)", contestants, total, threads, 3)
-
-
-def _race(
-    case: str, contestants: dict[str, Callable[[], object]], total: int, threads: int, rounds: int
-) -> list[Figure]:
-    watches = {name: Stopwatch() for name in contestants}
-    for _ in range(rounds):
-        for name, call in contestants.items():
-            call()
-            with watches[name].round(total):
-                harness.run_threads(call, total=total, threads=threads)
-    return [watch.figure(name, case) for name, watch in watches.items()]
+        watches = {contestant: Stopwatch() for contestant in calls}
+        for _ in range(3):
+            for contestant, call in calls.items():
+                call()
+                with watches[contestant].round() as watch:
+                    watch.calls = harness.run_threads(call, threads=threads, seconds=seconds)
+    case = f"12 MP photo, {name}, {threads} thread(s)"
+    return [watch.figure(contestant, case) for contestant, watch in watches.items()]
 
 
 def _official(url: str) -> Any:
     import moondream
 
     return moondream.vl(api_key=KEY, endpoint=f"{url}/v1")
-
-
-def _photo(folder: Path, orientation: int) -> Path:
-    path = folder / f"photo-{orientation}.jpg"
-    path.write_bytes(pictures.photo((4000, 3000), orientation))
-    return path

@@ -14,7 +14,6 @@ import attrs
 from . import config
 from .config import Length, RetryPolicy, SamplingSettings, Secret, Server, Timeouts
 from .errors import ConfigurationError
-from .hooks import HooksInput, Stats, check_hooks
 from .images.encoded import EncodedImage
 from .images.options import ImageOptions
 from .streams import AsyncSegmentStream, AsyncTextStream
@@ -24,6 +23,7 @@ from .wire.events import SegmentReducer, TextReducer
 from .wire.requests import AnyRef
 
 if TYPE_CHECKING:
+    from .hooks import Hooks, HooksInput, Stats
     from .images.prepare import ImageInput
     from .net.sender import Body, Sender
     from .net.session import HttpClient, Session
@@ -77,7 +77,7 @@ class AsyncClient:
         self._retry = RetryPolicy.of(retry)
         self._image_options = ImageOptions.of(image_options)
         self._headers = config.check_headers(headers)
-        self._hooks = check_hooks(hooks)
+        self._hooks = _checked(hooks)
         self._shared = _SharedSession(
             base_url=self._server.base_url,
             max_connections=config.check_max_connections(max_connections),
@@ -406,7 +406,7 @@ class AsyncClient:
         clone._timeouts = self._timeouts if timeout is None else Timeouts.of(timeout)
         clone._retry = self._retry if retry is None else RetryPolicy.of(retry)
         clone._image_options = self._image_options if image_options is None else ImageOptions.of(image_options)
-        clone._hooks = self._hooks if hooks is None else check_hooks(hooks)
+        clone._hooks = self._hooks if hooks is None else _checked(hooks)
         clone._headers = self._headers | config.check_headers(headers)
         return clone
 
@@ -460,6 +460,14 @@ class AsyncClient:
         return self._sender
 
 
+def _checked(hooks: HooksInput | None) -> tuple[Hooks, ...]:
+    if hooks is None:
+        return ()
+    from .hooks import check_hooks
+
+    return check_hooks(hooks)
+
+
 class _SharedSession:
     """The session of a client and its clones, made at the first call: httpx is not imported before."""
 
@@ -480,6 +488,8 @@ class _SharedSession:
 
     @property
     def stats(self) -> Stats:
+        from .hooks import Stats
+
         return Stats() if self._session is None else self._session.counters.snapshot()
 
     def get(self) -> Session:

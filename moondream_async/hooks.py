@@ -161,11 +161,9 @@ class Hooks:
 HooksInput: TypeAlias = Hooks | Sequence[Hooks]
 
 
-def check_hooks(hooks: HooksInput | None) -> tuple[Hooks, ...]:
-    """Read what a user may pass: None, one or several."""
+def check_hooks(hooks: HooksInput) -> tuple[Hooks, ...]:
+    """Read what a user may pass: one or several."""
     several = (hooks,) if isinstance(hooks, Hooks) else hooks
-    if several is None:
-        return ()
     if isinstance(several, Sequence) and all(isinstance(each, Hooks) for each in several):
         return tuple(several)
     raise ConfigurationError(f"hooks must be Hooks(...) or a list of them, not {type(hooks).__name__}.")

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, Literal, Self, cast, overload
 from .client import AsyncClient
 from .config import Length, RetryPolicy, SamplingSettings, Secret, Timeouts
 from .errors import ConfigurationError
-from .hooks import HooksInput, Stats
 from .images.encoded import EncodedImage
 from .images.options import ImageOptions
 from .sync_streams import Facade, SegmentStream, TextStream
@@ -18,6 +17,7 @@ from .types import CaptionResult, DetectResult, Model, PointResult, QueryResult,
 from .wire.requests import AnyRef
 
 if TYPE_CHECKING:
+    from .hooks import HooksInput, Stats
     from .images.prepare import ImageInput
     from .net.session import HttpClient
 

@@ -6,7 +6,7 @@ import itertools
 import random
 from collections.abc import Awaitable, Callable
 from contextlib import nullcontext
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import anyio
 import attrs
@@ -15,7 +15,9 @@ from ..config import RetryPolicy
 from ..errors import MoondreamError
 from ..wire.retry import Failure, next_delay
 from . import failures
-from .watch import Watch
+
+if TYPE_CHECKING:
+    from .watch import Watch
 
 T = TypeVar("T")
 

@@ -7,7 +7,7 @@ import json
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing, suppress
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import anyio
 import httpcore
@@ -20,8 +20,11 @@ from ..wire import errors, events, responses
 from ..wire.responses import MALFORMED
 from ..wire.retry import Failure
 from .asyncio_backend import AsyncioStream
+from .counters import Counters
 from .failures import TRANSPORT_ERRORS, total_timeout
-from .watch import Counters, Watch
+
+if TYPE_CHECKING:
+    from .watch import Watch
 
 LARGEST_EVENT = 16 * 1024 * 1024
 """Bytes of one event, beyond which the stream is given up."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Any, TypeAlias, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, cast
 
 import anyio
 import attrs
@@ -14,15 +15,18 @@ import httpx
 from .._version import __version__
 from ..config import RetryPolicy, Server, Timeouts, check_headers
 from ..errors import APIError, ConfigurationError, MoondreamError
-from ..hooks import Hooks
 from ..types import Meta, Result
 from ..wire import errors, responses
 from ..wire.retry import Failure, backoff
 from . import failures
 from .attempts import Failed, delay_by_policy, persist
+from .counters import log
 from .feed import AnswerTooLargeError, Feed, OutOfTimeError, SingleEvent
 from .session import Session, Slot
-from .watch import Watch, watch
+
+if TYPE_CHECKING:
+    from ..hooks import Hooks
+    from .watch import Watch
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -103,7 +107,7 @@ class Sender:
     async def open_stream(self, path: str, body: Body) -> Feed:
         """POST a body and open the answer's stream of events, its first event read already."""
         request = self._request("POST", path, self._stream_headers, body)
-        request.watch = watch(self._hooks, path, self._server.model, self._server.base_url, stream=True)
+        request.watch = self._watch(path, stream=True)
         async with _ending_in_failure(request.watch):
             started = time.monotonic()
             feed, attempts = await self._persist(lambda n: self._try_stream(request, n, started), request, started)
@@ -116,8 +120,16 @@ class Sender:
             url, allow_private=allow_private, timeouts=self._timeouts, retry=self._retry
         )
 
+    def _watch(self, path: str, *, stream: bool) -> Watch | None:
+        """Who looks on at a new call; None when nobody does, so that nothing is made for nobody."""
+        if not self._hooks and not log.isEnabledFor(logging.INFO):
+            return None
+        from .watch import Watch
+
+        return Watch(self._hooks, path, self._server.model, self._server.base_url, stream=stream)
+
     async def _fetch(self, request: _Request, path: str, read: Callable[[Any, Meta], R]) -> R:
-        request.watch = watch(self._hooks, path, self._server.model, self._server.base_url, stream=False)
+        request.watch = self._watch(path, stream=False)
         if request.watch is None:
             return await self._fetch_quietly(request, read)
         async with _ending_in_failure(request.watch):

@@ -8,12 +8,12 @@ import anyio
 import httpx
 
 from ..errors import ConfigurationError
+from .counters import Counters
 from .download import Downloads
 from .loops import LoopLocal
 from .pacer import Pacer
 from .proxies import is_proxied
 from .transport import PooledTransport, shared_ssl_context
-from .watch import Counters
 
 HttpClient = httpx.AsyncClient | httpx.AsyncBaseTransport | Literal["aiohttp"]
 

@@ -1,66 +1,29 @@
-"""One call, as the log and the user's hooks see it; the counters of a session."""
+"""One call, as the log and the user's hooks see it; imported when somebody looks on."""
 
 from __future__ import annotations
 
 import inspect
 import itertools
-import logging
 import time
 from collections.abc import Callable
 from typing import Any
 
 import anyio
-import attrs
 
-from ..hooks import CallInfo, EndInfo, EventInfo, Hooks, RequestInfo, ResponseInfo, RetryInfo, Stats
+from ..hooks import CallInfo, EndInfo, EventInfo, Hooks, RequestInfo, ResponseInfo, RetryInfo
 from ..types import Metrics
+from .counters import log
 
-log = logging.getLogger("moondream_async")
 _numbers = itertools.count(1)
-
-
-@attrs.define(eq=False)
-class Counters:
-    """What `Stats` shows, as it changes."""
-
-    in_flight: int = 0
-    waiting: int = 0
-    calls: int = 0
-    requests: int = 0
-    retries: int = 0
-    rate_limited: int = 0
-    bytes_sent: int = 0
-    input_tokens: int = 0
-    output_tokens: int = 0
-
-    def add_tokens(self, metrics: Metrics | None) -> None:
-        """Count the tokens of one answer."""
-        if metrics is not None:
-            self.input_tokens += _count(metrics.input_tokens)
-            self.output_tokens += _count(metrics.output_tokens)
-
-    def snapshot(self) -> Stats:
-        """The values now."""
-        return Stats(**{field.name: getattr(self, field.name) for field in attrs.fields(Counters)})
-
-
-def _count(tokens: object) -> int:
-    return tokens if isinstance(tokens, int) else 0  # a server may send anything
-
-
-def watch(hooks: tuple[Hooks, ...], operation: str, model: str | None, base_url: str, *, stream: bool) -> Watch | None:
-    """Who looks on at a new call; None when nobody does, so that nothing is made for nobody."""
-    if not hooks and not log.isEnabledFor(logging.INFO):
-        return None
-    call = CallInfo(next(_numbers), operation, model, stream, base_url, time.time())
-    return Watch(call, hooks)
 
 
 class Watch:
     """Tells the log and the hooks. No payload and no key is ever logged."""
 
-    def __init__(self, call: CallInfo, hooks: tuple[Hooks, ...]) -> None:
-        self.call = call
+    def __init__(
+        self, hooks: tuple[Hooks, ...], operation: str, model: str | None, base_url: str, *, stream: bool
+    ) -> None:
+        self.call = CallInfo(next(_numbers), operation, model, stream, base_url, time.time())
         self._hooks = hooks
         self._began = time.monotonic()
         self._events = 0

@@ -1,0 +1,166 @@
+"""Who races: ours, and what users would otherwise write; each makes the same call to the same server.
+
+`httpx`, `aiohttp` and the raw protocol get the finished body and read JSON; ours and the official client build it, and
+make results; `openai` asks the chat endpoint. Those whose package is not installed are left out, and said so.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import json
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any
+
+from moondream_async import AsyncClient, Client
+
+from .harness import KEY, image
+
+Call = Callable[[], Awaitable[object]]
+HEADERS = {"X-Moondream-Auth": KEY, "Content-Type": "application/json"}
+
+
+@asynccontextmanager
+async def ours(url: str, size: int) -> AsyncGenerator[Call]:
+    picture = image(size)
+    async with AsyncClient(KEY, base_url=url, max_connections=2000) as client:
+        yield lambda: client.query(picture, "what?")
+
+
+@asynccontextmanager
+async def ours_aiohttp(url: str, size: int) -> AsyncGenerator[Call]:
+    picture = image(size)
+    async with AsyncClient(KEY, base_url=url, max_connections=2000, http_client="aiohttp") as client:
+        yield lambda: client.query(picture, "what?")
+
+
+@asynccontextmanager
+async def bare_httpx(url: str, size: int) -> AsyncGenerator[Call]:
+    import httpx
+
+    content = body(size)
+    limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)
+    async with httpx.AsyncClient(timeout=120, limits=limits) as client:
+
+        async def call() -> None:
+            (await client.post(f"{url}/v1/query", content=content, headers=HEADERS)).json()
+
+        yield call
+
+
+@asynccontextmanager
+async def bare_aiohttp(url: str, size: int) -> AsyncGenerator[Call]:
+    import aiohttp
+
+    content = body(size)
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
+
+        async def call() -> None:
+            async with session.post(f"{url}/v1/query", data=content, headers=HEADERS) as response:
+                await response.json()
+
+        yield call
+
+
+@asynccontextmanager
+async def openai_chat(url: str, size: int) -> AsyncGenerator[Call]:
+    import httpx
+    import openai
+
+    picture = image(size).image_url
+    content: Any = [
+        {"type": "text", "text": "what?"},
+        {"type": "image_url", "image_url": {"url": picture}},
+    ]
+    http = openai.DefaultAsyncHttpxClient(limits=httpx.Limits(max_connections=2000, max_keepalive_connections=2000))
+    async with openai.AsyncOpenAI(api_key=KEY, base_url=f"{url}/v1", max_retries=0, http_client=http) as client:
+        yield lambda: client.chat.completions.create(model="m", messages=[{"role": "user", "content": content}])
+
+
+@asynccontextmanager
+async def raw_protocol(url: str, size: int) -> AsyncGenerator[Call]:
+    """The floor: bytes out, bytes in, no library."""
+    host, _, path = url.removeprefix("http://").partition("/")
+    content = body(size)
+    prefix = f"/{path}" if path else ""
+    head = f"POST {prefix}/v1/query HTTP/1.1\r\nHost: {host}\r\nContent-Length: {len(content)}\r\n\r\n"
+    request, idle = head.encode() + content, list[_Raw]()
+    made: list[_Raw] = []
+
+    async def call() -> None:
+        if idle:
+            connection = idle.pop()
+        else:
+            name, _, port = host.partition(":")
+            _, connection = await asyncio.get_running_loop().create_connection(_Raw, name, int(port))
+            made.append(connection)
+        json.loads(await connection.ask(request))
+        idle.append(connection)
+
+    yield call
+    for connection in made:
+        connection.transport.abort()
+
+
+class _Raw(asyncio.Protocol):
+    transport: Any = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = transport
+
+    def ask(self, request: bytes) -> asyncio.Future[bytes]:
+        self.answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        self.received = b""
+        self.transport.write(request)
+        return self.answer
+
+    def data_received(self, data: bytes) -> None:
+        self.received += data
+        head, found, rest = self.received.partition(b"\r\n\r\n")
+        if found and len(rest) >= int(head.lower().partition(b"content-length: ")[2].split(b"\r\n")[0]):
+            self.answer.set_result(rest)
+
+
+@contextmanager
+def ours_sync(url: str, size: int) -> Generator[Callable[[], object]]:
+    picture = image(size)
+    with Client(KEY, base_url=url, max_connections=2000) as client:
+        yield lambda: client.query(picture, "what?")
+
+
+@contextmanager
+def official(url: str, size: int) -> Generator[Callable[[], object]]:
+    import moondream
+    from moondream.types import Base64EncodedImage
+
+    picture = Base64EncodedImage(image_url=image(size).image_url)
+    client = moondream.vl(api_key=KEY, endpoint=f"{url}/v1")
+    yield lambda: client.query(picture, "what?")
+
+
+ASYNC = {
+    "moondream-async": ours,
+    "moondream-async, aiohttp": ours_aiohttp,
+    "httpx": bare_httpx,
+    "aiohttp": bare_aiohttp,
+    "openai": openai_chat,
+    "raw protocol": raw_protocol,
+}
+THREADS = {"moondream-async, sync": ours_sync, "official, threads": official}
+_NEEDS = {
+    "moondream-async, aiohttp": "httpx_aiohttp",
+    "aiohttp": "aiohttp",
+    "openai": "openai",
+    "official, threads": "moondream",
+}
+
+
+def missing() -> dict[str, str]:
+    """Contestants that cannot take part, and the module they need."""
+    return {name: module for name, module in _NEEDS.items() if importlib.util.find_spec(module) is None}
+
+
+def body(size: int) -> bytes:
+    """What ours would send, ready made."""
+    return json.dumps({"image_url": image(size).image_url, "question": "what?", "stream": False}).encode()

@@ -1,0 +1,105 @@
+"""Starting: imports, making a client, and a thousand clients made and closed."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from statistics import median
+
+from moondream_async import AsyncClient
+
+from . import harness
+from .harness import KEY, Column, Figure, value
+
+REFERENCE = "import httpx"
+COLUMNS = (Column("ms", 2, ratio=True), Column("modules"))
+_PROGRAMS = {
+    "import httpx": "import httpx",
+    "httpx's own first call": "import httpx, httpcore, anyio._backends._asyncio; httpx.AsyncClient(verify=False)",
+    "import moondream_async": "import moondream_async",
+    "import, client, first call": (
+        "from moondream_async import AsyncClient, EncodedImage; "
+        f"AsyncClient('{KEY}', base_url='http://localhost:1')._net"
+    ),
+}
+IMPORTS, CLIENTS = "imports, in a new process", "clients"
+
+
+def run(*, quick: bool) -> list[Figure]:
+    """All cases."""
+    rounds = 5 if quick else 15
+    times: dict[str, list[tuple[float, int, int]]] = {name: [] for name in _PROGRAMS}
+    for _ in range(rounds):
+        for name, program in _PROGRAMS.items():
+            times[name].append(_imported(program))
+    figures = [
+        Figure(IMPORTS, name, {"ms": median(t[0] for t in found), "modules": found[0][1], "heavy": found[0][2]})
+        for name, found in times.items()
+    ]
+    return figures + asyncio.run(_clients(200 if quick else 1000))
+
+
+def report(figures: list[Figure]) -> str:
+    """The table."""
+    kept = value(figures, CLIENTS, "1,000 made and closed", "kept MB")
+    return harness.table(figures, REFERENCE, COLUMNS) + f"\n\nMade and closed, clients leave {kept:.1f} MB behind."
+
+
+def budgets(figures: list[Figure]) -> dict[str, tuple[float, Callable[[float], bool], str]]:
+    """What has to hold, as ratios within this run (and the second client, in milliseconds)."""
+    names = ("import, client, first call", "import httpx", "httpx's own first call")
+    first, httpx, its_first = (value(figures, IMPORTS, name, "ms") for name in names)
+    return {
+        "first call's imports, of `import httpx`": (first / httpx, lambda r: r <= 1.2, "<= 1.2"),
+        "first call's imports, of those of httpx's first call": (first / its_first, lambda r: r <= 1.2, "<= 1.2"),
+        "import loads httpx or Pillow": (
+            value(figures, IMPORTS, "import moondream_async", "heavy"),
+            lambda r: r == 0,
+            "0",
+        ),
+        "a second client, ms": (value(figures, CLIENTS, "a second one", "ms"), lambda r: r < 1, "< 1"),
+        "1,000 clients made and closed, MB kept": (
+            value(figures, CLIENTS, "1,000 made and closed", "kept MB"),
+            lambda r: r < 2,
+            "< 2",
+        ),
+    }
+
+
+def _imported(program: str) -> tuple[float, int, int]:
+    """Milliseconds, modules that are new, and how many of httpx and Pillow are among them."""
+    code = (
+        "import sys, time; now = sys.modules; before = len(now); t = time.perf_counter()\n"
+        f"{program}\n"
+        "print((time.perf_counter() - t) * 1000, len(now) - before, 'httpx' in now or 'PIL' in now)"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    return float(out[0]), int(out[1]), int(out[2] == "True")
+
+
+async def _clients(count: int) -> list[Figure]:
+    picture = harness.image(2_000)
+    with harness.server() as url:
+
+        async def made_used_closed() -> float:
+            started = time.perf_counter()
+            client = AsyncClient(KEY, base_url=url)
+            made = time.perf_counter() - started
+            await client.query(picture, "what?")
+            await client.aclose()
+            return made
+
+        first = await made_used_closed()
+        for _ in range(50):
+            await made_used_closed()
+        before = harness.rss_mb()
+        times = [await made_used_closed() for _ in range(count)]
+        kept = (harness.rss_mb() - before) * 1000 / count
+    return [
+        Figure(CLIENTS, "the first", {"ms": first * 1000}),
+        Figure(CLIENTS, "a second one", {"ms": median(times) * 1000}),
+        Figure(CLIENTS, "1,000 made and closed", {"kept MB": kept}),
+    ]
