@@ -15,6 +15,9 @@ def draw(figures: list[Figure], path: Path) -> None:
     from matplotlib import pyplot as plt
 
     speeds = [figure for figure in figures if "per second" in figure.values]
+    if not speeds:
+        print("Nothing to plot: none of these benchmarks counts per second.")
+        return
     cases = list(dict.fromkeys(figure.case for figure in speeds))
     fig, axes = plt.subplots(len(cases), 1, figsize=(9, 1.4 + 1.5 * len(cases)), squeeze=False)
     for axis, case in zip(axes[:, 0], cases, strict=True):
