@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 from ._version import __version__
 
 if TYPE_CHECKING:
+    from .bulk.items import Outcome
+    from .bulk.mapping import AsyncMap
     from .client import AsyncClient
     from .config import RetryPolicy, SamplingSettings, Timeouts
     from .errors import (
@@ -37,7 +39,7 @@ if TYPE_CHECKING:
     from .images.options import ImageOptions
     from .streams import AsyncSegmentStream, AsyncTextStream
     from .sync import Client, vl
-    from .sync_streams import SegmentStream, TextStream
+    from .sync_streams import Map, SegmentStream, TextStream
     from .types import (
         BoundingBox,
         CaptionResult,
@@ -57,7 +59,9 @@ if TYPE_CHECKING:
 _HOMES = {
     "client": ["AsyncClient"],
     "sync": ["Client", "vl"],
-    "sync_streams": ["SegmentStream", "TextStream"],
+    "sync_streams": ["Map", "SegmentStream", "TextStream"],
+    "bulk.items": ["Outcome"],
+    "bulk.mapping": ["AsyncMap"],
     "streams": ["AsyncSegmentStream", "AsyncTextStream"],
     "config": ["RetryPolicy", "SamplingSettings", "Timeouts"],
     "hooks": ["CallInfo", "EndInfo", "EventInfo", "Hooks", "RequestInfo", "ResponseInfo", "RetryInfo", "Stats"],
@@ -104,6 +108,7 @@ __all__ = [
     "APIError",
     "APITimeoutError",
     "AsyncClient",
+    "AsyncMap",
     "AsyncSegmentStream",
     "AsyncTextStream",
     "AuthenticationError",
@@ -122,11 +127,13 @@ __all__ = [
     "Hooks",
     "ImageError",
     "ImageOptions",
+    "Map",
     "Meta",
     "Metrics",
     "Model",
     "MoondreamError",
     "NotFoundError",
+    "Outcome",
     "PayloadTooLargeError",
     "PermissionDeniedError",
     "Point",

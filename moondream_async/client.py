@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 import threading
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, overload
 
@@ -23,6 +23,8 @@ from .wire.events import SegmentReducer, TextReducer
 from .wire.requests import AnyRef
 
 if TYPE_CHECKING:
+    from .bulk.items import MapItem, Skills
+    from .bulk.mapping import AsyncMap
     from .hooks import Hooks, HooksInput, Stats
     from .images.prepare import ImageInput
     from .net.sender import Body, Sender
@@ -80,7 +82,7 @@ class AsyncClient:
         self._hooks = _checked(hooks)
         self._shared = _SharedSession(
             base_url=self._server.base_url,
-            max_connections=config.check_max_connections(max_connections),
+            max_connections=config.check_whole("max_connections", max_connections, least=1),
             rate_limit=config.check_rate_limit(rate_limit),
             http_client=http_client,
         )
@@ -347,6 +349,127 @@ class AsyncClient:
         if stream:
             return AsyncSegmentStream(await self._net.open_stream("segment", body), SegmentReducer())
         return await self._net.fetch("segment", body, responses.segment)
+
+    @overload
+    def map(
+        self,
+        skill: Literal["query"],
+        items: Iterable[MapItem] | AsyncIterable[MapItem],
+        *,
+        concurrency: int = 32,
+        ordered: bool = False,
+        max_failures: int | None = None,
+        stop_when_pointless: bool = True,
+        **arguments: Any,
+    ) -> AsyncMap[QueryResult]: ...
+
+    @overload
+    def map(
+        self,
+        skill: Literal["caption"],
+        items: Iterable[MapItem] | AsyncIterable[MapItem],
+        *,
+        concurrency: int = 32,
+        ordered: bool = False,
+        max_failures: int | None = None,
+        stop_when_pointless: bool = True,
+        **arguments: Any,
+    ) -> AsyncMap[CaptionResult]: ...
+
+    @overload
+    def map(
+        self,
+        skill: Literal["detect"],
+        items: Iterable[MapItem] | AsyncIterable[MapItem],
+        *,
+        concurrency: int = 32,
+        ordered: bool = False,
+        max_failures: int | None = None,
+        stop_when_pointless: bool = True,
+        **arguments: Any,
+    ) -> AsyncMap[DetectResult]: ...
+
+    @overload
+    def map(
+        self,
+        skill: Literal["point"],
+        items: Iterable[MapItem] | AsyncIterable[MapItem],
+        *,
+        concurrency: int = 32,
+        ordered: bool = False,
+        max_failures: int | None = None,
+        stop_when_pointless: bool = True,
+        **arguments: Any,
+    ) -> AsyncMap[PointResult]: ...
+
+    @overload
+    def map(
+        self,
+        skill: Literal["segment"],
+        items: Iterable[MapItem] | AsyncIterable[MapItem],
+        *,
+        concurrency: int = 32,
+        ordered: bool = False,
+        max_failures: int | None = None,
+        stop_when_pointless: bool = True,
+        **arguments: Any,
+    ) -> AsyncMap[SegmentResult]: ...
+
+    @overload
+    def map(
+        self,
+        skill: Skills,
+        items: Iterable[MapItem] | AsyncIterable[MapItem],
+        *,
+        concurrency: int = 32,
+        ordered: bool = False,
+        max_failures: int | None = None,
+        stop_when_pointless: bool = True,
+        **arguments: Any,
+    ) -> AsyncMap[Any]: ...
+
+    def map(
+        self,
+        skill: Skills,
+        items: Iterable[MapItem] | AsyncIterable[MapItem],
+        *,
+        concurrency: int = 32,
+        ordered: bool = False,
+        max_failures: int | None = None,
+        stop_when_pointless: bool = True,
+        **arguments: Any,
+    ) -> AsyncMap[Any]:
+        """Do the same with many images, so many at a time; an item that fails does not stop the others.
+
+        Args:
+            skill: `"caption"`, `"query"`, `"detect"`, `"point"` or `"segment"`; or several, as a list, or as a dict
+                with arguments of their own: each image is then encoded once.
+            items: Images, `(id, image)`, or `(id, image, arguments)`, from any iterable or async iterable. They are
+                taken as they are needed: at most twice `concurrency` are in memory.
+            concurrency: How many are worked on at once. Default 32.
+            ordered: Whether outcomes come in the items' order; otherwise as they are completed. Default False.
+            max_failures: How many items may fail; one more stops the run. 0 stops at the first. Default None: any.
+            stop_when_pointless: Whether a refused key (401) or missing credit (402) stops the run. Default True.
+            arguments: The skill's own, for every item: `question=`, `object=`, `settings=`, ...
+
+        Returns:
+            The outcomes, to be iterated: `.id`, `.result` or `.error`, `.attempts`, `.elapsed`.
+
+        Raises:
+            ConfigurationError: A skill or argument is unknown, or `items` is a single image. While iterating: the
+                error of the item that stopped the run, after the outcomes of all that were begun.
+        """
+        from .bulk.mapping import AsyncMap, check_items
+        from .bulk.work import SkillWork
+
+        return AsyncMap(
+            check_items(items),
+            SkillWork(self, skill, arguments),
+            concurrency=config.check_whole("concurrency", concurrency, least=1),
+            ordered=ordered,
+            max_failures=None if max_failures is None else config.check_whole("max_failures", max_failures, least=0),
+            stop_when_pointless=stop_when_pointless,
+        )
 
     async def encode_image(self, image: ImageInput, image_options: ImageOptions | None = None) -> EncodedImage:
         """Prepare an image once, to send it as often as you like.

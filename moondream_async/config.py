@@ -293,8 +293,8 @@ def check_rate_limit(rate: float | None) -> float | None:
     return float(rate)
 
 
-def check_max_connections(count: int) -> int:
-    """Check `max_connections`: a whole number of at least 1."""
-    if isinstance(count, bool) or not isinstance(count, int) or count < 1:
-        raise ConfigurationError(f"max_connections must be a whole number of at least 1, not {count!r}.")
-    return count
+def check_whole(name: str, value: int, *, least: int) -> int:
+    """Check a whole number of at least `least`."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise ConfigurationError(f"{name} must be a whole number of at least {least}, not {value!r}.")
+    return value

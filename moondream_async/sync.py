@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterable, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, cast, overload
 
@@ -12,11 +12,12 @@ from .config import Length, RetryPolicy, SamplingSettings, Secret, Timeouts
 from .errors import ConfigurationError
 from .images.encoded import EncodedImage
 from .images.options import ImageOptions
-from .sync_streams import Facade, SegmentStream, TextStream
+from .sync_streams import Facade, Map, SegmentStream, TextStream
 from .types import CaptionResult, DetectResult, Model, PointResult, QueryResult, SegmentResult
 from .wire.requests import AnyRef
 
 if TYPE_CHECKING:
+    from .bulk.items import MapItem, Skills
     from .hooks import HooksInput, Stats
     from .images.prepare import ImageInput
     from .net.session import HttpClient
@@ -325,6 +326,127 @@ class Client(Facade):
                 spatial_refs=spatial_refs,
                 stream=stream,
                 settings=settings,
+            )
+        )
+
+    @overload
+    def map(
+        self,
+        skill: Literal["query"],
+        items: Iterable[MapItem] | AsyncIterable[MapItem],
+        *,
+        concurrency: int = 32,
+        ordered: bool = False,
+        max_failures: int | None = None,
+        stop_when_pointless: bool = True,
+        **arguments: Any,
+    ) -> Map[QueryResult]: ...
+
+    @overload
+    def map(
+        self,
+        skill: Literal["caption"],
+        items: Iterable[MapItem] | AsyncIterable[MapItem],
+        *,
+        concurrency: int = 32,
+        ordered: bool = False,
+        max_failures: int | None = None,
+        stop_when_pointless: bool = True,
+        **arguments: Any,
+    ) -> Map[CaptionResult]: ...
+
+    @overload
+    def map(
+        self,
+        skill: Literal["detect"],
+        items: Iterable[MapItem] | AsyncIterable[MapItem],
+        *,
+        concurrency: int = 32,
+        ordered: bool = False,
+        max_failures: int | None = None,
+        stop_when_pointless: bool = True,
+        **arguments: Any,
+    ) -> Map[DetectResult]: ...
+
+    @overload
+    def map(
+        self,
+        skill: Literal["point"],
+        items: Iterable[MapItem] | AsyncIterable[MapItem],
+        *,
+        concurrency: int = 32,
+        ordered: bool = False,
+        max_failures: int | None = None,
+        stop_when_pointless: bool = True,
+        **arguments: Any,
+    ) -> Map[PointResult]: ...
+
+    @overload
+    def map(
+        self,
+        skill: Literal["segment"],
+        items: Iterable[MapItem] | AsyncIterable[MapItem],
+        *,
+        concurrency: int = 32,
+        ordered: bool = False,
+        max_failures: int | None = None,
+        stop_when_pointless: bool = True,
+        **arguments: Any,
+    ) -> Map[SegmentResult]: ...
+
+    @overload
+    def map(
+        self,
+        skill: Skills,
+        items: Iterable[MapItem] | AsyncIterable[MapItem],
+        *,
+        concurrency: int = 32,
+        ordered: bool = False,
+        max_failures: int | None = None,
+        stop_when_pointless: bool = True,
+        **arguments: Any,
+    ) -> Map[Any]: ...
+
+    def map(
+        self,
+        skill: Skills,
+        items: Iterable[MapItem] | AsyncIterable[MapItem],
+        *,
+        concurrency: int = 32,
+        ordered: bool = False,
+        max_failures: int | None = None,
+        stop_when_pointless: bool = True,
+        **arguments: Any,
+    ) -> Map[Any]:
+        """Do the same with many images, so many at a time; an item that fails does not stop the others.
+
+        Args:
+            skill: `"caption"`, `"query"`, `"detect"`, `"point"` or `"segment"`; or several, as a list, or as a dict
+                with arguments of their own: each image is then encoded once.
+            items: Images, `(id, image)`, or `(id, image, arguments)`, from any iterable or async iterable. They are
+                taken as they are needed: at most twice `concurrency` are in memory.
+            concurrency: How many are worked on at once. Default 32.
+            ordered: Whether outcomes come in the items' order; otherwise as they are completed. Default False.
+            max_failures: How many items may fail; one more stops the run. 0 stops at the first. Default None: any.
+            stop_when_pointless: Whether a refused key (401) or missing credit (402) stops the run. Default True.
+            arguments: The skill's own, for every item: `question=`, `object=`, `settings=`, ...
+
+        Returns:
+            The outcomes, to be iterated: `.id`, `.result` or `.error`, `.attempts`, `.elapsed`.
+
+        Raises:
+            ConfigurationError: A skill or argument is unknown, or `items` is a single image. While iterating: the
+                error of the item that stopped the run, after the outcomes of all that were begun.
+        """
+        return self._mapped(
+            self._async.map(
+                skill,
+                items,
+                concurrency=concurrency,
+                ordered=ordered,
+                max_failures=max_failures,
+                stop_when_pointless=stop_when_pointless,
+                **arguments,
             )
         )
 

@@ -15,6 +15,8 @@ from .streams import AsyncSegmentStream, AsyncStream, AsyncTextStream, ReadsAsIt
 from .types import SegmentResult, SegmentUpdate
 
 if TYPE_CHECKING:
+    from .bulk.items import Outcome
+    from .bulk.mapping import AsyncMap
     from .net.portal import Portal
 
 P = ParamSpec("P")
@@ -211,6 +213,49 @@ class SegmentStream(SyncStream[SegmentUpdate, SegmentResult]):
         return SegmentResult(path=SegmentStream._join(pieces), bbox=boxes[-1] if boxes else None)
 
 
+class Map(Generic[R]):
+    """The outcomes of a run, as they come: `for outcome in client.map("caption", paths)`.
+
+    Nothing begins before the first is asked for. Leaving the loop and closing this stop all that is under way;
+    with `with`, it has stopped when the block is left.
+    """
+
+    def __init__(self, portal: Portal, run: AsyncMap[R]) -> None:
+        self._portal = portal
+        self._run = run
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> Outcome[R]:
+        """The next outcome.
+
+        Raises:
+            MoondreamError: The run was stopped by this failure of an item. What the items' own iterator raises,
+                comes here too.
+        """
+        outcome = self._portal.call(_next_of, self._run)
+        if outcome is None:
+            raise StopIteration
+        return outcome
+
+    def close(self) -> None:
+        """Stop what is under way; safe to call again."""
+        self._portal.call(self._run.aclose)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+async def _next_of(run: AsyncMap[R]) -> Outcome[R] | None:
+    return await anext(run, None)
+
+
 class Facade:
     """What the generated `Client` stands on: its way into the background loop."""
 
@@ -228,6 +273,9 @@ class Facade:
         if isinstance(answer, AsyncTextStream):
             return TextStream(self._portal, cast("AsyncTextStream[T]", answer))
         return answer
+
+    def _mapped(self, run: AsyncMap[T]) -> Map[T]:
+        return Map(self._portal, run)
 
     def _outline(self, answer: SegmentResult | AsyncSegmentStream) -> SegmentResult | SegmentStream:
         return SegmentStream(self._portal, answer) if isinstance(answer, AsyncSegmentStream) else answer

@@ -28,6 +28,8 @@ def run(code: list[str], folder: Path, base_url: str) -> str:
 def folder(tmp_path: Path, scene: bytes) -> Path:
     for name in ("photo.jpg", "a.jpg", "b.jpg"):
         (tmp_path / name).write_bytes(scene)
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "c.jpg").write_bytes(scene)
     return tmp_path
 
 

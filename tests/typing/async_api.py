@@ -40,3 +40,15 @@ async def results(client: md.AsyncClient, image: md.EncodedImage) -> None:
     assert_type(found.objects[0].x_min, float)
     assert_type(found.metrics, md.Metrics | None)
     assert_type((await client.query(image, "?")).reasoning, md.Reasoning | None)
+
+
+async def many(client: md.AsyncClient, images: list[md.EncodedImage]) -> None:
+    async for outcome in client.map("detect", images, object="cat"):
+        assert_type(outcome, md.Outcome[md.DetectResult])
+        assert_type(outcome.result, md.DetectResult | None)
+        assert_type(outcome.unwrap().objects[0].x_min, float)
+        assert_type(outcome.error, md.MoondreamError | None)
+    assert_type(
+        client.map("segment", [("id", images[0]), ("id", images[0], {"object": "x"})]), md.AsyncMap[md.SegmentResult]
+    )
+    assert_type(client.stats, md.Stats)

@@ -40,3 +40,11 @@ def results(client: md.Client, image: md.EncodedImage) -> None:
     assert_type(found.objects[0].x_min, float)
     assert_type(found.metrics, md.Metrics | None)
     assert_type((client.query(image, "?")).reasoning, md.Reasoning | None)
+
+
+def many(client: md.Client, images: list[md.EncodedImage]) -> None:
+    for outcome in client.map("caption", images):
+        assert_type(outcome, md.Outcome[md.CaptionResult])
+        assert_type(outcome.result, md.CaptionResult | None)
+    assert_type(client.map("point", images, object="cat"), md.Map[md.PointResult])
+    assert_type(client.stats, md.Stats)

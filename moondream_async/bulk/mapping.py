@@ -1,0 +1,262 @@
+"""`map`: many items, so many at a time, each outcome an object."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Iterable, Iterator, Mapping
+from contextlib import aclosing
+from types import TracebackType
+from typing import Any, Generic, Self, TypeVar, cast
+
+import anyio
+import anyio.to_thread
+from anyio.abc import TaskGroup
+
+from ..errors import APIError, AuthenticationError, ConfigurationError, MoondreamError
+from ..net.background import Background
+from .items import Item, Outcome, read_item
+
+R = TypeVar("R")
+
+Work = Callable[[Item], Awaitable[tuple[Any, int, MoondreamError | None]]]
+"""Does all that is to be done with one item; returns the result, the requests it took, and the error if it failed."""
+
+_PULLED_AT_ONCE = 64  # items that are taken from a blocking iterator in one go
+_PULLED_FOR = 0.005  # seconds after which those at hand are begun with
+_PAYMENT_REQUIRED = 402
+
+
+class AsyncMap(Generic[R]):
+    """The outcomes of a run, as they come: `async for outcome in client.map("caption", paths)`.
+
+    Nothing begins before the first is asked for. Leaving the loop, closing this or cancelling the task stops all
+    that is under way. `async with` makes sure that it has stopped when the block is left.
+    """
+
+    def __init__(
+        self,
+        items: Iterable[Any] | AsyncIterable[Any],
+        work: Work,
+        *,
+        concurrency: int,
+        ordered: bool,
+        max_failures: int | None,
+        stop_when_pointless: bool,
+    ) -> None:
+        # The run holds no reference to this: dropped half-way, this is collected, and the run stopped.
+        self._run = _Run(items, work, concurrency, _allowed(max_failures, stop_when_pointless), ordered=ordered)
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Outcome[R]:
+        """The next outcome.
+
+        Raises:
+            MoondreamError: The run was stopped by this failure of an item (`max_failures`, `stop_when_pointless`),
+                after the outcomes of all others were given. What the items' own iterator raises comes here too.
+        """
+        try:
+            return cast("Outcome[R]", await self._run.next())
+        except BaseException:
+            await self.aclose()
+            raise
+
+    async def aclose(self) -> None:
+        """Stop what is under way; safe to call again."""
+        await self._run.stop()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    def __del__(self) -> None:
+        run: _Run | None = getattr(self, "_run", None)
+        if run is not None:
+            run.abandon()
+
+
+class _Run:
+    def __init__(
+        self,
+        items: Iterable[Any] | AsyncIterable[Any],
+        work: Work,
+        concurrency: int,
+        is_fatal: Callable[[int, MoondreamError], bool],
+        *,
+        ordered: bool,
+    ) -> None:
+        self._items = items
+        self._work = work
+        self._concurrency = concurrency
+        self._is_fatal = is_fatal
+        self._waiting: dict[int, Outcome[Any]] | None = {} if ordered else None  # those that came before their turn
+        self._turn = 0
+        self._ready: deque[Outcome[Any]] = deque()
+        self._done = False
+        self._failures = 0
+        self._fatal: BaseException | None = None
+        self._over = False
+        self._background: Background | None = None
+
+    def _start(self) -> Background:
+        # At most twice as many items as are worked on are in memory: under way, or done and not yet asked for.
+        self._room = anyio.Semaphore(2 * self._concurrency)
+        self._slots = anyio.Semaphore(self._concurrency)
+        self._news = anyio.Event()
+        background = Background(self._main)
+        background.start()
+        return background
+
+    async def next(self) -> Outcome[Any]:
+        if self._over:
+            raise StopAsyncIteration
+        if self._background is None:
+            self._background = self._start()
+        while not self._ready and not self._done:
+            self._news = anyio.Event()
+            await self._news.wait()
+        if self._ready:
+            self._room.release()
+            return self._ready.popleft()
+        self._over = True
+        if self._fatal is not None:
+            fatal, self._fatal = self._fatal, None
+            raise fatal
+        raise StopAsyncIteration
+
+    async def stop(self) -> None:
+        self._over = True
+        if self._background is not None:
+            await self._background.stop()
+
+    def abandon(self) -> None:
+        """Stop it without waiting; from any thread."""
+        if self._background is not None and not self._over:
+            self._background.cancel_soon()
+
+    async def _main(self) -> None:
+        try:
+            async with anyio.create_task_group() as tasks:
+                await self._begin_all(tasks)
+        except Exception as exc:
+            self._fatal = _first_of(exc)
+        finally:
+            self._flush()
+            self._done = True
+            self._news.set()
+
+    async def _begin_all(self, tasks: TaskGroup) -> None:
+        try:
+            async with aclosing(_numbered(self._items)) as numbered:
+                async for index, item in numbered:
+                    await self._room.acquire()
+                    await self._slots.acquire()
+                    if self._fatal is not None:
+                        return
+                    tasks.start_soon(self._do, index, item)
+        except Exception as exc:  # the items' own: what was begun is finished all the same
+            self._fatal = exc
+
+    async def _do(self, index: int, raw: Any) -> None:
+        started = time.monotonic()
+        try:
+            item = read_item(index, raw)
+        except ConfigurationError as exc:
+            outcome = Outcome[Any](index, index, None, exc, 0, 0.0)
+        else:
+            result, attempts, error = await self._work(item)
+            outcome = Outcome(index, item.id, result, error, attempts, time.monotonic() - started)
+        self._slots.release()
+        if outcome.error is not None:
+            self._failures += 1
+            if self._fatal is None and self._is_fatal(self._failures, outcome.error):
+                self._fatal = outcome.error
+        self._give(outcome)
+
+    def _give(self, outcome: Outcome[Any]) -> None:
+        if self._waiting is None:
+            self._ready.append(outcome)
+        else:
+            self._waiting[outcome.index] = outcome
+            while (due := self._waiting.pop(self._turn, None)) is not None:
+                self._ready.append(due)
+                self._turn += 1
+        self._news.set()
+
+    def _flush(self) -> None:
+        """Give what waits for items that will never come."""
+        waiting = self._waiting or {}
+        self._ready.extend(waiting[index] for index in sorted(waiting))
+
+
+def _allowed(max_failures: int | None, stop_when_pointless: bool) -> Callable[[int, MoondreamError], bool]:
+    def is_fatal(failures: int, error: MoondreamError) -> bool:
+        pointless = isinstance(error, AuthenticationError) or (
+            isinstance(error, APIError) and error.status == _PAYMENT_REQUIRED
+        )
+        return (stop_when_pointless and pointless) or (max_failures is not None and failures > max_failures)
+
+    return is_fatal
+
+
+def _first_of(exc: BaseException) -> BaseException:
+    if isinstance(exc, BaseExceptionGroup):
+        return _first_of(cast("BaseExceptionGroup[BaseException]", exc).exceptions[0])
+    return exc
+
+
+async def _numbered(items: Iterable[Any] | AsyncIterable[Any]) -> AsyncGenerator[tuple[int, Any]]:
+    numbers = itertools.count()
+    if isinstance(items, AsyncIterable):
+        async for item in items:
+            yield next(numbers), item
+    elif isinstance(items, (list, tuple, range)):
+        for item in cast("Iterable[Any]", items):
+            yield next(numbers), item
+    else:
+        iterator = iter(items)
+        # A generator may read a disk or decode a film: off the loop, and several at a time where it is quick.
+        more = True
+        while more:
+            pulled, more, error = await anyio.to_thread.run_sync(_pull, iterator)
+            for item in pulled:
+                yield next(numbers), item
+            if error is not None:
+                raise error
+
+
+def _pull(iterator: Iterator[Any]) -> tuple[list[Any], bool, Exception | None]:
+    """The next items, whether there may be more, and what the iterator raised after them."""
+    pulled: list[Any] = []
+    end = time.monotonic() + _PULLED_FOR
+    try:
+        for item in iterator:
+            pulled.append(item)
+            if len(pulled) == _PULLED_AT_ONCE or time.monotonic() > end:
+                return pulled, True, None
+    except Exception as exc:
+        return pulled, False, exc
+    return pulled, False, None
+
+
+def check_items(items: object) -> Iterable[Any] | AsyncIterable[Any]:
+    """Check that it is many items, and not one image by mistake.
+
+    Raises:
+        ConfigurationError: It is not.
+    """
+    if isinstance(items, (str, bytes, bytearray, memoryview, Mapping)) or not (
+        isinstance(items, (Iterable, AsyncIterable)) or hasattr(items, "__getitem__")
+    ):
+        kind = type(cast("object", items)).__name__
+        raise ConfigurationError(
+            f"items must be an iterable of images, not {kind}; for one image call the skill itself."
+        )
+    return cast("Iterable[Any]", items)
