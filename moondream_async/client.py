@@ -570,7 +570,7 @@ class AsyncClient:
         def fetch(url: str) -> Awaitable[bytes]:
             return self._net.download(url, allow_private=options.allow_private_urls)
 
-        return await encode_once(image, options, full_resolution=full_resolution, fetch=fetch)
+        return await encode_once(image, options, full_resolution=full_resolution, fetch=fetch, fetcher=self)
 
     @property
     def _net(self) -> Sender:

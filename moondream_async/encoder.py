@@ -17,7 +17,12 @@ Fetch = Callable[[str], Awaitable[bytes]]
 _once: Once[EncodedImage] = Once()
 
 
-async def encode_once(image: object, options: ImageOptions, *, full_resolution: bool, fetch: Fetch) -> EncodedImage:
+_LONGEST_KEY = 4096  # characters of a text that is told by its content; longer ones are data, told by identity
+
+
+async def encode_once(
+    image: object, options: ImageOptions, *, full_resolution: bool, fetch: Fetch, fetcher: object
+) -> EncodedImage:
     """Prepare an image; calls that want the same object, prepared the same way, at the same moment share the work.
 
     Args:
@@ -25,14 +30,16 @@ async def encode_once(image: object, options: ImageOptions, *, full_resolution: 
         options: How to prepare it.
         full_resolution: As `segment` wants it.
         fetch: Gets the bytes behind an http(s) URL.
+        fetcher: Who does; others, with other timeouts, do not share what it gets.
 
     Raises:
         ImageError: It cannot be used.
     """
-    which = image if isinstance(image, str) else id(image)
+    which = image if isinstance(image, str) and len(image) <= _LONGEST_KEY else id(image)
+    by_url = is_url(image)
     work = functools.partial(encode, options=options, full_resolution=full_resolution)
 
     async def run() -> EncodedImage:
-        return await offload(work, await fetch(str(image)) if is_url(image) else image)
+        return await offload(work, await fetch(str(image)) if by_url else image)
 
-    return await _once.do((which, options, full_resolution), run)
+    return await _once.do((which, options, full_resolution, id(fetcher) if by_url else None), run)

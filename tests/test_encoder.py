@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +16,7 @@ from PIL import Image
 from moondream_async import AsyncClient, Client, ConfigurationError, EncodedImage, ImageError, ImageOptions, encoder
 from moondream_async.images.prepare import encode
 from tests.support.loopback import Exchange, serve, until
+from tests.support.pictures import file
 
 BASE = "https://api.moondream.ai/v1"
 
@@ -145,6 +147,41 @@ async def test_a_cancelled_call_leaves_the_others_their_image(counted: Counted) 
         assert (await second).caption == "x"
         with pytest.raises(asyncio.CancelledError):
             await first
+
+
+@pytest.mark.parametrize("kind", ["WEBP", "TIFF", "GIF", "BMP", "JPEG", "PNG", "file"])
+async def test_one_unread_object_in_several_calls_at_once(kind: str) -> None:
+    async def handler(exchange: Exchange) -> None:
+        await exchange.answer({"caption": "x", "path": ""})
+
+    data = file(Image.effect_noise((900, 700), 90).convert("RGB"), "PNG" if kind == "file" else kind)
+    async with serve(handler) as server, AsyncClient(base_url=server.base_url) as client:
+        for _ in range(5):
+            unread: Any = io.BytesIO(data) if kind == "file" else Image.open(io.BytesIO(data))
+            sizes = [client.encode_image(unread, ImageOptions(resize=size)) for size in (300, 200, 100)]
+            _, _, *images = await asyncio.gather(client.caption(unread), client.segment(unread, "x"), *sizes)
+            assert [image.width for image in images] == [300, 200, 100]
+
+
+async def test_calls_given_up_do_not_add_to_what_is_decoded(counted: Counted) -> None:
+    async with AsyncClient("k") as client:
+        counted.go_on.clear()
+        for _ in range(20):
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.01):
+                    await client.encode_image(Image.new("RGB", (50, 50)))
+        assert counted.most_at_once <= 4
+        counted.go_on.set()
+        assert (await client.encode_image(Image.new("RGB", (50, 50)))).width == 50
+    assert counted.count <= 6
+
+
+async def test_an_error_does_not_hold_the_threads_frames() -> None:
+    async with AsyncClient("k") as client:
+        with pytest.raises(ImageError) as caught:
+            await client.encode_image(b"no image")
+    files = [frame.path.name for frame in caught.traceback if hasattr(frame.path, "name")]
+    assert "prepare.py" not in files
 
 
 async def test_a_bad_image_frees_its_slot() -> None:

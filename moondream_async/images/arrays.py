@@ -35,7 +35,7 @@ def to_image(value: Any) -> Any:
 
 
 def _check(shape: tuple[int, ...], kind: str) -> None:
-    if len(shape) == 3 and shape[2] not in _CHANNELS and shape[0] in _CHANNELS:
+    if len(shape) == 3 and shape[0] in _CHANNELS and min(shape[1:]) > max(_CHANNELS):
         raise ImageError(f"The array's shape {shape} has its channels first; pass array.transpose(1, 2, 0).")
     if len(shape) not in (2, 3) or (len(shape) == 3 and shape[2] not in _CHANNELS):
         raise ImageError(
@@ -51,7 +51,7 @@ def _check(shape: tuple[int, ...], kind: str) -> None:
 
 
 def _has_bytes(array: Any) -> bool:
-    """Whether Pillow can read it itself: it only ever reads what Python hands out, never a bare address."""
+    """Whether Pillow can read it itself; NumPy follows the address that the interface names, as it is."""
     if array.__array_interface__.get("strides") is not None:
         return hasattr(array, "tobytes")
     try:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import functools
 import io
+import itertools
 from typing import Any, cast
 
-from PIL import Image
+from PIL import Image, ImageChops
 
+_SAMPLES = Image.frombytes("RGB", (27, 1), bytes(itertools.chain(*itertools.product((0, 60, 200), repeat=3))))
+_SEEN = 3  # levels of 255 by which a sample may change
 _SPACES = {"RGB ": "RGB", "GRAY": "L", "CMYK": "CMYK"}  # of a profile -> the mode it applies to
 
 
@@ -48,7 +51,18 @@ def profile_of(picture: Image.Image) -> Any:
 
 
 def _is_srgb(profile: Any) -> bool:
-    return "srgb" in str(profile.profile.profile_description or "").lower()
+    """Whether converting changes nothing that one could see; names lie ("Linear sRGB")."""
+    if str(profile.profile.xcolor_space) != "RGB ":
+        return False
+    from PIL import ImageCms
+
+    try:
+        converted = ImageCms.profileToProfile(_SAMPLES, profile, _srgb(), outputMode="RGB")
+    except ImageCms.PyCMSError:
+        return True  # it cannot be used, which is as good as none
+    assert converted is not None
+    changes = ImageChops.difference(_SAMPLES, converted).getextrema()
+    return max(most for _, most in cast("tuple[tuple[int, int], ...]", changes)) <= _SEEN
 
 
 @functools.cache

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Iterator
 
 _CROP = 378  # pixels of a crop's side
 _OVERLAP = 56  # pixels by which neighbours overlap, on each side
 _WINDOW = _CROP - 2 * _OVERLAP  # pixels each crop adds
 _MARGIN = 2 * _OVERLAP
 _MOST_CROPS = 12
+_ALL_LENGTHS = 8192
 _NEXT_TO_ALL = 0.95  # of the pixels; for less than that a resize is not worth its blur
 
 
@@ -54,16 +56,26 @@ def best_size(width: int, height: int) -> tuple[int, int]:
     """The size to send: of all that keep the aspect and enlarge nothing, the one with the most detail.
 
     Among those with equal detail it is the smallest; the original itself where that saves next to
-    nothing. Every length of the longer side is tried: the
-    grid jumps, and no formula finds its peaks.
+    nothing. Every length of the longer side is tried: the grid jumps, and no formula finds its peaks.
     """
     longer, shorter = max(width, height), min(width, height)
     best, most = (width, height), 0
-    for length in range(1, longer + 1):
-        other = max(1, round(shorter * length / longer))
-        size = (length, other) if width >= height else (other, length)
-        found = detail(*size)
-        if found > most:
-            best, most = size, found
+    for length in _lengths(longer, shorter):
+        exact = shorter * length / longer
+        for other in sorted({max(1, math.floor(exact)), min(shorter, math.ceil(exact))}):
+            size = (length, other) if width >= height else (other, length)
+            found = detail(*size)
+            if found > most:
+                best, most = size, found
     saves_nothing = best[0] * best[1] > _NEXT_TO_ALL * width * height and detail(width, height) == most
     return (width, height) if saves_nothing else best
+
+
+def _lengths(longer: int, shorter: int) -> Iterator[int]:
+    """Lengths of the longer side worth trying: all of them, as far as any image that is not a thread needs."""
+    yield from range(1, min(longer, _ALL_LENGTHS) + 1)
+    # Beyond, only the other side still has anything to gain: where it grows by a pixel.
+    for other in range(min(shorter, _ALL_LENGTHS)):
+        length = other * longer // shorter + 1
+        if length > _ALL_LENGTHS:
+            yield length

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any, Literal, cast
 
 import attrs
@@ -42,7 +43,7 @@ def _color(value: Any) -> Color:
         return _named_color(value)
     if isinstance(value, (tuple, list)):
         parts = cast("list[object]", list(cast("Any", value)))
-        if len(parts) == 3 and all(isinstance(p, int) and 0 <= p <= 255 for p in parts):
+        if len(parts) == 3 and all(_is_whole(part) and 0 <= cast("int", part) <= 255 for part in parts):
             return cast("Color", tuple(parts))
     raise ConfigurationError(
         f"background must be a colour such as 'white', '#ffffff' or (255, 255, 255), not {value!r}."
@@ -52,10 +53,11 @@ def _color(value: Any) -> Color:
 def _named_color(name: str) -> Color:
     from PIL import ImageColor  # only for who names a colour: importing this module loads no Pillow
 
-    try:
-        return ImageColor.getrgb(name)[:3]
-    except ValueError:
-        pass
+    color = None
+    with contextlib.suppress(ValueError):
+        color = ImageColor.getrgb(name)[:3]
+    if color is not None and all(0 <= part <= 255 for part in color):
+        return color
     raise ConfigurationError(f"background {name!r} is not a colour; give a CSS name, '#rrggbb' or (r, g, b).")
 
 

@@ -24,7 +24,7 @@ _TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 _IN_XMP = re.compile(rb"""tiff:Orientation(?:\s*=\s*["']|>)([1-8])""")
-_SHORT = 3  # the TIFF type of the tag's value
+_WHOLE = {1: "B", 3: "H", 4: "I"}  # TIFF types of whole numbers; SHORT is right, the others happen
 
 
 def of_file(picture: Image.Image) -> int:
@@ -74,9 +74,10 @@ def _from_exif(exif: bytes) -> int | None:
         return None
     (count,) = struct.unpack_from(f"{order}H", block, start)
     for at in range(start + 2, min(start + 2 + 12 * count, len(block) - 11), 12):
-        tag, kind, _, value = struct.unpack_from(f"{order}HHIH", block, at)
+        tag, kind = struct.unpack_from(f"{order}HH", block, at)
         if tag == _TAG:
-            return value if kind == _SHORT and 1 <= value <= 8 else None
+            (value,) = struct.unpack_from(order + _WHOLE.get(kind, "H"), block, at + 8)
+            return value if kind in _WHOLE and 1 <= value <= 8 else None
     return None
 
 

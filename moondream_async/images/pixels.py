@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import cast
+from typing import Any, cast
 
 from PIL import Image
 
@@ -12,7 +12,7 @@ from .orientation import Size
 
 _PLAIN = ("RGB", "L", "CMYK")  # resized as they are: no transparency to weigh, no values to scale first
 _GAP = 2.0  # reduced by whole pixels down to this many times the size, and filtered from there
-_BAND = 64  # rows of the reduced image that are made at a time
+_BAND = 128  # rows of the reduced image that are made at a time
 
 
 def render(picture: Image.Image, size: Size, background: Color, *, finely: bool) -> Image.Image:
@@ -22,40 +22,46 @@ def render(picture: Image.Image, size: Size, background: Color, *, finely: bool)
     """
     profile = colour.profile_of(picture)
     if picture.mode not in _PLAIN or picture.has_transparency_data:
-        picture = _flatten_reduced(picture, size, background)
+        picture, profile = _flatten_reduced(picture, size, background, profile), None
     factor = picture.width // size[0]
     if factor > 1 and (-(-picture.width // factor), -(-picture.height // factor)) == size:
         picture = picture.reduce(factor)
     elif picture.size != size:
         filter_ = Image.Resampling.LANCZOS if finely else Image.Resampling.BICUBIC
         picture = picture.resize(size, filter_, reducing_gap=_GAP)
-    if profile is not None:
-        return colour.to_srgb(picture, profile)
-    return picture if picture.mode == "RGB" else picture.convert("RGB")
+    return _as_rgb(picture) if profile is None else colour.to_srgb(picture, profile)
 
 
-def _flatten_reduced(picture: Image.Image, size: Size, background: Color) -> Image.Image:
-    """Without transparency, and by whole pixels near `size`; band by band, as a copy of it all may be gigabytes."""
+def _as_rgb(picture: Image.Image) -> Image.Image:
+    return picture if picture.mode == "RGB" else picture.convert("RGB")  # which copies what is RGB already
+
+
+def _flatten_reduced(picture: Image.Image, size: Size, background: Color, profile: Any) -> Image.Image:
+    """In sRGB, without transparency, and by whole pixels near `size`; in bands, as a copy of all may be gigabytes."""
     picture = _without_depth(picture)
     factor = max(1, int(min(picture.width / size[0], picture.height / size[1]) / _GAP))
-    if factor == 1:
-        return _flatten(picture, background)
     reduced = Image.new("RGB", (-(-picture.width // factor), -(-picture.height // factor)))
     for top in range(0, reduced.height, _BAND):
         bottom = min(picture.height, (top + _BAND) * factor)
-        band = _flatten(picture.crop((0, top * factor, picture.width, bottom)), background)
-        reduced.paste(band.reduce(factor), (0, top))
+        band = _flatten(picture.crop((0, top * factor, picture.width, bottom)), background, profile)
+        reduced.paste(band if factor == 1 else band.reduce(factor), (0, top))
     return reduced
 
 
-def _flatten(picture: Image.Image, background: Color) -> Image.Image:
+def _flatten(picture: Image.Image, background: Color, profile: Any) -> Image.Image:
     if picture.mode == "La":  # premultiplied grey, which Pillow turns into nothing but LA
         picture = picture.convert("LA")
-    if not picture.has_transparency_data:
-        return picture.convert("RGB")
-    layered = picture.convert("RGBA")
-    flat = Image.new("RGB", layered.size, background)
-    flat.paste(layered, mask=layered.getchannel("A"))
+    alpha: Image.Image | None = None
+    if picture.has_transparency_data:
+        layered = picture if picture.mode == "LA" else picture.convert("RGBA")
+        picture, alpha = layered.convert("L" if picture.mode == "LA" else "RGB"), layered.getchannel("A")
+    elif picture.mode not in _PLAIN:
+        picture = picture.convert("RGB")
+    colours = colour.to_srgb(picture, profile) if profile is not None else _as_rgb(picture)
+    if alpha is None:
+        return colours
+    flat = Image.new("RGB", colours.size, background)
+    flat.paste(colours, mask=alpha)
     return flat
 
 
@@ -64,6 +70,7 @@ def _without_depth(picture: Image.Image) -> Image.Image:
     if picture.mode != "I" and not picture.mode.startswith("I;16"):
         return picture
     wide = picture.convert("I")
+    wide.info.pop("transparency", None)  # one of 65,536 values, where after this there are 256
     _, most = cast("tuple[int, int]", wide.getextrema())
     if picture.mode == "I" and most <= 255:
         return wide.convert("L")

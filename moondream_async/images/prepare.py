@@ -6,11 +6,12 @@ import contextlib
 import io
 import math
 import os
+import struct
 import threading
 from collections.abc import Generator
 from typing import Any, BinaryIO, Protocol, TypeAlias, cast
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from ..errors import ImageError
 from . import colour, grid, guards, kinds, orientation, pixels, sources
@@ -60,13 +61,15 @@ _LEAST_SIDE = 16  # pixels; smaller than this nothing is shrunk to fit
 _HEAVY_PIXELS = 50_000_000  # above which images are decoded one at a time in the whole process
 
 _heavy = threading.Lock()
+_stripes = [threading.Lock() for _ in range(64)]
 if hasattr(os, "register_at_fork"):
 
-    def _renew_lock() -> None:
+    def _renew_locks() -> None:
         global _heavy
         _heavy = threading.Lock()
+        _stripes[:] = [threading.Lock() for _ in _stripes]
 
-    os.register_at_fork(after_in_child=_renew_lock)
+    os.register_at_fork(after_in_child=_renew_locks)
 
 
 def encode(image: object, options: ImageOptions = DEFAULT, *, full_resolution: bool = False) -> EncodedImage:
@@ -83,10 +86,14 @@ def encode(image: object, options: ImageOptions = DEFAULT, *, full_resolution: b
     """
     if isinstance(image, EncodedImage):
         return image
+    plan = _Plan(options, full_resolution=full_resolution)
     try:
-        loaded = sources.load(image)
-        plan = _Plan(options, full_resolution=full_resolution)
-        return _encode_file(loaded, plan) if isinstance(loaded, bytes) else _encode_image(loaded, plan)
+        # Pillow's images and open files are nobody's to read in two threads at once.
+        with _stripes[(id(image) >> 4) % len(_stripes)]:
+            loaded = sources.load(image)
+            if not isinstance(loaded, bytes):
+                return _encode_image(loaded, plan)
+        return _encode_file(loaded, plan)
     except ImageError:
         raise
     except MemoryError:
@@ -170,13 +177,15 @@ def _open(data: bytes, kind: str | None) -> Image.Image:
         raise ImageError(f"The file is not an image: it is {kinds.describe(data)}.")
     if kind == "HEIF":
         return _open_heif(data)
+    if kind not in Image.OPEN:
+        Image.init()
     try:
-        return Image.open(io.BytesIO(data), formats=[kind])  # and no other: some of Pillow's readers start programs
-    except Image.DecompressionBombError:
-        problem = f"claims more than {MOST_PIXELS:,} pixels; it is refused undecoded"
+        # That format's reader and no other: some of Pillow's start programs. How many pixels are too many is
+        # decided here; `Image.open` would also warn of half as many.
+        return Image.OPEN[kind][0](io.BytesIO(data), "")
     except KeyError:
         problem = f"is a {kind}, which this Pillow does not read; a newer one does"
-    except UnidentifiedImageError:
+    except (SyntaxError, IndexError, TypeError, struct.error):
         problem = f"is a {kind} that is damaged, or cut off, at its start"
     raise ImageError(f"The image {problem}.")
 
@@ -252,7 +261,7 @@ def _fitted(picture: Image.Image, quality: int, subsampling: str, max_bytes: int
         quality, data = lower, _jpeg(picture, lower, subsampling)
     while len(data) > max_bytes:
         size = _scaled(picture.size, min(0.9, math.sqrt(max_bytes / len(data))))
-        if min(size) < min(_LEAST_SIDE, *picture.size):
+        if size == picture.size or min(size) < min(_LEAST_SIDE, *picture.size):
             raise ImageError(
                 f"The image cannot be made to fit {max_bytes:,} bytes (ImageOptions.max_bytes): "
                 f"at {picture.width} x {picture.height} pixels it still has {len(data):,}."
@@ -297,4 +306,4 @@ def _check_size(size: Size) -> None:
     if width < 1 or height < 1:
         raise ImageError(f"The image has no pixels ({width} x {height}).")
     if width * height > MOST_PIXELS:
-        raise ImageError(f"The image has {width} x {height} pixels; at most {MOST_PIXELS:,} are decoded.")
+        raise ImageError(f"The image has {width} x {height} pixels; more than {MOST_PIXELS:,} are refused undecoded.")

@@ -7,7 +7,6 @@ import binascii
 import contextlib
 import errno
 import os
-import re
 import stat
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar, cast
@@ -24,8 +23,8 @@ T = TypeVar("T")
 LARGEST_FILE = 256 * 1024 * 1024
 """Bytes; a larger file is refused unread."""
 
-_DATA_URI = re.compile(r"data:(?P<type>[^,;]*)(?P<options>(?:;[^,;]*)*),", re.IGNORECASE)
-_URL = re.compile(r"\s*https?://", re.IGNORECASE)
+_LONGEST_HEAD = 1024  # characters of a data: URI before its comma
+_LARGEST_QUOTED = 8 * 1024 * 1024  # characters of a data: URI in percents, which are read slowly
 _LONGEST_PATH = 4096  # characters; what is longer can only be base64
 _SHORTEST_BASE64 = 32  # characters; no image is smaller
 _URL_SAFE = str.maketrans("-_", "+/")
@@ -33,7 +32,7 @@ _URL_SAFE = str.maketrans("-_", "+/")
 
 def is_url(image: object) -> bool:
     """Whether it is an http(s) URL, which has to be fetched before it can be loaded."""
-    return isinstance(image, str) and _URL.match(image) is not None
+    return isinstance(image, str) and image[:256].lstrip().lower().startswith(("http://", "https://"))
 
 
 def load(image: object) -> bytes | Image:
@@ -87,6 +86,8 @@ def _unread_file(image: Any) -> bytes | None:
 
 
 def _from_text(text: str) -> bytes:
+    if len(text) > 2 * LARGEST_FILE:
+        raise ImageError(f"A text of {len(text):,} characters is too long to be an image.")
     if text[:5].lower() == "data:":
         return _from_data_uri(text)
     data = _read_path(text) if len(text) <= _LONGEST_PATH else None
@@ -99,25 +100,31 @@ def _from_text(text: str) -> bytes:
 
 def _from_base64(text: str) -> bytes | None:
     """The image that bare base64 holds; None if it is something else."""
-    packed = re.sub(r"\s+", "", text).translate(_URL_SAFE).rstrip("=")
-    if len(packed) < _SHORTEST_BASE64:
+    start = _decoded("".join(text[:_LONGEST_HEAD].split())[:64])
+    if len(text) < _SHORTEST_BASE64 or start is None or kinds.kind_of(start) is None:
         return None
+    return _decoded("".join(text.split()))
+
+
+def _decoded(text: str) -> bytes | None:
+    packed = text.rstrip("=").translate(_URL_SAFE)
     try:
-        data = base64.b64decode(packed + "=" * (-len(packed) % 4), validate=True)
+        return base64.b64decode(packed + "=" * (-len(packed) % 4), validate=True)
     except (binascii.Error, ValueError):
         return None
-    return data if kinds.kind_of(data) is not None else None
 
 
 def _from_data_uri(uri: str) -> bytes:
-    match = _DATA_URI.match(uri)
-    if not match:
+    head, comma, _ = uri[:_LONGEST_HEAD].partition(",")
+    if not comma:
         raise ImageError("The data: URI has no comma before its data.")
-    if ";base64" not in match["options"].lower():
-        return _not_empty(unquote_to_bytes(uri[match.end() :]), "The data: URI")
-    payload = re.sub(r"\s+", "", uri[match.end() :])
+    payload = uri[len(head) + 1 :]
+    if ";base64" not in head.lower():
+        if len(payload) > _LARGEST_QUOTED:
+            raise ImageError("The data: URI is too large for percent encoding; use ;base64.")
+        return _not_empty(unquote_to_bytes(payload), "The data: URI")
     try:
-        return _not_empty(base64.b64decode(payload, validate=True), "The data: URI")
+        return _not_empty(base64.b64decode("".join(payload.split()), validate=True), "The data: URI")
     except (binascii.Error, ValueError) as exc:
         raise ImageError(f"The data: URI holds damaged base64: {exc}.") from None
 

@@ -11,6 +11,16 @@ import anyio
 import httpcore
 
 _GLOBAL_UNICAST = ipaddress.ip_network("2000::/3")
+_NOT_FOR_STRANGERS = tuple(
+    map(
+        ipaddress.ip_network,
+        (
+            "192.88.99.0/24",  # relays of 6to4
+            "168.63.129.16/32",  # Azure's own services, seen from its machines
+            "3fff::/20",  # documentation
+        ),
+    )
+)
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 
 
@@ -29,6 +39,8 @@ def is_public(address: str) -> bool:
             return is_public(str(inner))
         if ip not in _GLOBAL_UNICAST:
             return False
+    if any(ip in network for network in _NOT_FOR_STRANGERS):
+        return False
     return ip.is_global and not ip.is_multicast and not ip.is_reserved and not ip.is_unspecified
 
 

@@ -9,7 +9,7 @@ import httpx
 
 from .._version import __version__
 from ..config import RetryPolicy, Timeouts
-from ..errors import ImageError
+from ..errors import APITimeoutError, ImageError
 from ..wire.retry import Failure, parse_retry_after
 from . import failures
 from .addresses import NotPublicError
@@ -55,13 +55,19 @@ class Downloads:
             ImageError: It cannot be fetched, is too large, or leads where it must not.
         """
         started = time.monotonic()
-        async with self._limiters.get():
-            data, _ = await persist(
-                lambda _: self._attempt(url, allow_private, timeouts),
-                retry,
-                lambda failed, attempt: delay_by_policy(retry, failed, attempt, time.monotonic() - started),
-            )
-        return data
+        try:
+            async with self._limiters.get():
+                data, _ = await persist(
+                    lambda _: self._attempt(url, allow_private, timeouts),
+                    retry,
+                    lambda failed, attempt: delay_by_policy(retry, failed, attempt, time.monotonic() - started),
+                )
+        except APITimeoutError as exc:  # RetryPolicy.deadline
+            error = _refused(exc.message.rstrip("."))
+            error.attempts = exc.attempts
+        else:
+            return data
+        raise error
 
     async def aclose(self) -> None:
         """Close this loop's connections."""
@@ -71,31 +77,41 @@ class Downloads:
     async def _attempt(self, url: str, allow_private: bool, timeouts: Timeouts) -> bytes | Failed:
         target = _checked(url)
         longest = min(timeouts.total, LONGEST_DOWNLOAD)
-        try:
-            with anyio.move_on_after(longest):
-                return await self._follow(target, allow_private, timeouts)
-        except NotPublicError as exc:
-            raise _refused(
-                f"{exc} has no public address, and private ones are not fetched from; "
-                "ImageOptions(allow_private_urls=True) allows it"
-            ) from None
-        except failures.TRANSPORT_ERRORS as exc:
-            error, failure = failures.explain(exc, base_url=_shown(target), timeouts=timeouts)
-            return Failed(_refused(error.message.rstrip(".")), failure)
+        with anyio.move_on_after(longest):
+            return await self._follow(target, allow_private, timeouts)
         return Failed(_refused(f"{_shown(target)} was not there within {longest:g} s"), Failure("timeout"))
 
     async def _follow(self, url: httpx.URL, allow_private: bool, timeouts: Timeouts) -> bytes | Failed:
         for _ in range(_MOST_REDIRECTS + 1):
-            response = await self._get(url, allow_private, timeouts)
             try:
-                if response.status_code == 200:
-                    return await _read(response, url)
-                if response.status_code not in _REDIRECTS or "location" not in response.headers:
-                    return _failed(response, url)
-                url = _checked(str(url.join(response.headers["location"])))
-            finally:
-                await response.aclose()
+                found = await self._look(url, allow_private, timeouts)
+            except NotPublicError as exc:
+                host = str(exc)
+            except failures.TRANSPORT_ERRORS as exc:
+                error, failure = failures.explain(exc, base_url=_shown(url), timeouts=timeouts)
+                return Failed(_refused(error.message.rstrip(".")), failure)
+            else:
+                if not isinstance(found, httpx.URL):
+                    return found
+                url = found
+                continue
+            raise _refused(
+                f"{host} has no public address, and private ones are not fetched from; "
+                "ImageOptions(allow_private_urls=True) allows it"
+            )
         raise _refused(f"{_shown(url)} is more than {_MOST_REDIRECTS} redirects away")
+
+    async def _look(self, url: httpx.URL, allow_private: bool, timeouts: Timeouts) -> bytes | Failed | httpx.URL:
+        """What is at a URL: the image, a failure, or where to look next."""
+        response = await self._get(url, allow_private, timeouts)
+        try:
+            if response.status_code == 200:
+                return await _read(response, url)
+            if response.status_code not in _REDIRECTS or "location" not in response.headers:
+                return _failed(response, url)
+            return _checked(str(url.join(response.headers["location"])))
+        finally:
+            await response.aclose()
 
     async def _get(self, url: httpx.URL, allow_private: bool, timeouts: Timeouts) -> httpx.Response:
         wire_timeouts = httpx.Timeout(connect=timeouts.connect, read=timeouts.idle, write=timeouts.idle, pool=None)
@@ -121,10 +137,11 @@ def _checked(url: str) -> httpx.URL:
     """The URL, if it is one that is fetched; asked again of every redirect."""
     try:
         parsed = httpx.URL(url.strip())
+        host = parsed.host  # which reads the name, and may find it to be none
     except (httpx.InvalidURL, ValueError) as exc:
         problem = str(exc)
     else:
-        if parsed.scheme not in ("http", "https") or not parsed.host:
+        if parsed.scheme not in ("http", "https") or not host:
             raise _refused("it leads to something else than http(s)")
         if parsed.port is not None and parsed.port > 65_535:
             raise _refused("its URL names a port that there is not")
@@ -139,12 +156,17 @@ def _plain(headers: httpx.Headers) -> dict[str, str]:
 
 
 async def _read(response: httpx.Response, url: httpx.URL) -> bytes:
+    if response.is_stream_consumed:  # through a proxy, by way of this same function
+        return response.content
+    if response.headers.get("content-encoding", "identity").lower() != "identity":
+        # Not what was asked for; and unpacking is where 265 bytes become gigabytes.
+        raise _refused(f"{_shown(url)} is compressed for transport ({response.headers['content-encoding'][:40]})")
     announced = response.headers.get("content-length", "")
     if announced.isdigit() and int(announced) > LARGEST_DOWNLOAD:
         raise _refused(f"{_shown(url)} has {int(announced):,} bytes; at most {LARGEST_DOWNLOAD:,} are fetched")
     chunks: list[bytes] = []
     size = 0
-    async for chunk in response.aiter_bytes():
+    async for chunk in response.aiter_raw():
         chunks.append(chunk)
         size += len(chunk)
         if size > LARGEST_DOWNLOAD:

@@ -116,6 +116,8 @@ class Sender:
 
     async def download(self, url: str, *, allow_private: bool) -> bytes:
         """The image behind an http(s) URL; the key stays here."""
+        if self.session.closed:
+            raise ConfigurationError("This client is closed; make a new one.")
         return await self.session.downloads.fetch(
             url, allow_private=allow_private, timeouts=self._timeouts, retry=self._retry
         )
@@ -378,6 +380,9 @@ async def _read_all(response: httpx.Response) -> bytes:
     if response.is_stream_consumed:  # by a hook of the user's own httpx client
         return response.content
     encoded = "content-encoding" in response.headers
+    if encoded and "," in response.headers["content-encoding"]:  # unpacked in one go, however large
+        await response.aclose()
+        raise AnswerTooLargeError("the answer is compressed more than once")
     chunks: list[bytes] = []
     size = 0
     try:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import io
+import struct
 
 import pytest
 from PIL import Image, ImageCms
 
+from moondream_async import ImageOptions
 from moondream_async.images.prepare import encode
 from tests.support.pictures import file
 
@@ -62,6 +64,29 @@ def test_damaged_profiles_are_left_out(profile: bytes) -> None:
     color = pixel(encode(data).data)
     assert color[0] > 250
     assert color[2] < 5
+
+
+def with_gamma(name: str) -> bytes:
+    """sRGB's primaries with another curve (linear), under any name."""
+    profile = bytearray(SRGB.replace("sRGB".encode("utf-16-be"), name[:4].encode("utf-16-be")))
+    for tag in (b"rTRC", b"gTRC", b"bTRC"):
+        at = profile.find(tag)
+        offset, _ = struct.unpack_from(">II", profile, at + 4)
+        profile[offset : offset + 12] = b"curv" + bytes(8)  # no points: linear
+    return bytes(profile)
+
+
+@pytest.mark.parametrize("name", ["sRGB", "mine"])
+def test_names_of_profiles_are_not_believed(name: str) -> None:
+    image = encode(file(Image.new("RGB", (16, 16), (128, 128, 128)), "PNG", icc_profile=with_gamma(name)))
+    assert pixel(image.data) == pytest.approx((188, 188, 188), abs=3)
+
+
+def test_the_background_is_srgb_already() -> None:
+    picture = Image.new("RGBA", (16, 16), (128, 128, 128, 0))
+    options = ImageOptions(background=(200, 100, 50))
+    image = encode(file(picture, "PNG", icc_profile=with_gamma("mine")), options)
+    assert pixel(image.data) == pytest.approx((200, 100, 50), abs=3)
 
 
 def test_a_profile_for_another_kind_of_image_is_left_out() -> None:

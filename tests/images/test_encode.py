@@ -68,6 +68,18 @@ def test_orientation_in_other_formats(kind: str) -> None:
     assert close_to(image, (5, 35), (255, 255, 255), 24)
 
 
+@pytest.mark.parametrize(("kind", "value"), [(1, b"\6\0\0\0"), (3, b"\6\0\0\0"), (4, b"\6\0\0\0")])
+def test_orientation_as_any_whole_number(kind: int, value: bytes) -> None:
+    block = b"Exif\0\0II*\0\x08\0\0\0\1\0" + struct.pack("<HHI", 0x0112, kind, 1) + value + bytes(4)
+    plain = file(quadrants(), "JPEG")
+    image = encode(plain[:2] + b"\xff\xe1" + struct.pack(">H", len(block) + 2) + block + plain[2:])
+    assert (image.width, image.height) == (20, 40)
+
+
+def test_a_16_bit_transparent_value_hides_nothing_else() -> None:
+    assert close(encode(file(Image.new("I;16", (9, 9), 40_000), "PNG", transparency=156)), (4, 4), (156, 156, 156))
+
+
 def test_orientation_in_xmp() -> None:
     packet = b'<x:xmpmeta><rdf:Description tiff:Orientation="6"/></x:xmpmeta>'
     image = encode(file(quadrants(), "JPEG", xmp=packet))
@@ -316,12 +328,16 @@ def png_header(width: int, height: int) -> bytes:
         (file(Image.effect_noise((200, 200), 50).convert("RGB"), "JPEG")[:-3000], "truncated"),
         (file(Image.effect_noise((200, 200), 50).convert("RGB"), "PNG")[:-3000], "truncated|broken"),
         (png_header(50_000, 50_000), "pixels"),
-        (png_header(2**31 - 1, 2**31 - 1), "claims more than"),
+        (png_header(2**31 - 1, 2**31 - 1), "pixels; more than"),
         (png_header(0, 5), "damaged"),
         ("data:image/png;base64,AAA*", "damaged base64"),
         ("data:image/png;base64,", "empty"),
         ("data:image/png;base64", "no comma"),
         ("nowhere.jpg", "There is no file 'nowhere.jpg'"),
+        ("data:" + ";" * 50_000_000, "no comma"),
+        ("data:," + "%" * 50_000_000, "too large for percent"),
+        ("é" * 20_000_000, "not the base64"),
+        (" " * 20_000_000, "not the base64"),
         ("x" * 300, "no file"),
         ("x" * 10_000, "not the base64 of an image"),
         (base64.b64encode(b"no image, but long enough to be one").decode(), "not the base64 of an image"),

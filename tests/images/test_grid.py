@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
 from moondream_async.images.grid import best_size, crop_grid, detail, seen_size
@@ -54,9 +56,7 @@ def test_no_size_with_the_same_aspect_shows_the_model_more(size: tuple[int, int]
     assert best[1] <= height
     for sent_width in range(1, width + 1):
         exact = height * sent_width / width
-        for sent_height in {max(1, int(exact)), max(1, min(height, int(exact) + 1))}:
-            if abs(sent_height - exact) > 0.5:
-                continue
+        for sent_height in {max(1, math.floor(exact)), math.ceil(exact)}:
             assert detail(sent_width, sent_height) <= detail(*best)
     assert abs(best[0] / width - best[1] / height) <= 1 / min(width, height)
 
@@ -67,6 +67,16 @@ def test_no_size_with_the_same_aspect_shows_the_model_more(size: tuple[int, int]
 )
 def test_the_gain_over_sending_it_whole(size: tuple[int, int], gain: float) -> None:
     assert detail(*best_size(*size)) >= gain * detail(*size)
+
+
+@pytest.mark.parametrize(
+    "size", [(178_956_970, 1), (1, 178_956_970), (10_000_000, 17), (3, 3_000_000), (65_000, 2_700)]
+)
+def test_threads_of_images_take_no_time(size: tuple[int, int]) -> None:
+    best = best_size(*size)
+    assert detail(*best) >= detail(*size)
+    assert best[0] <= size[0]
+    assert best[1] <= size[1]
 
 
 def test_small_images_are_left_alone() -> None:

@@ -59,9 +59,47 @@ def big_tags(count: int, value: int) -> bytes:
     return TIFF[:4] + struct.pack("<I", len(TIFF)) + TIFF[8:] + table + bytes(value)
 
 
+def bmp_of_runs(width: int, height: int, runs: bytes) -> bytes:
+    head = struct.pack("<IiiHHIIiiII", 40, width, height, 1, 8, 1, len(runs), 0, 0, 256, 0)
+    return b"BM" + struct.pack("<IHHI", 0, 0, 0, 1078) + head + bytes(1024) + runs
+
+
+def icon(inner: bytes) -> bytes:
+    return b"\0\0\1\0\1\0" + struct.pack("<BBBBHHII", 16, 16, 0, 0, 1, 32, len(inner), 22) + inner
+
+
+def many_strips(count: int) -> bytes:
+    table = [(256, 4, 1, 1), (257, 4, 1, count), (258, 3, 1, 8), (259, 3, 1, 1), (262, 3, 1, 1), (278, 3, 1, 1)]
+    at = 8 + 2 + 12 * 8 + 4
+    table[5:5] = [(273, 4, count, at), (279, 4, count, at + 4 * count)]
+    tags = b"".join(struct.pack("<HHII", *tag) for tag in sorted(table))
+    offsets = struct.pack("<I", at + 8 * count) * count
+    return b"II*\0\x08\0\0\0" + struct.pack("<H", 8) + tags + bytes(4) + offsets + struct.pack("<I", 1) * count + b"x"
+
+
+def jpeg_with(segments: bytes) -> bytes:
+    return JPEG[:2] + segments + JPEG[2:]
+
+
+def segment(kind: int, data: bytes) -> bytes:
+    return bytes((0xFF, kind)) + struct.pack(">H", len(data) + 2) + data
+
+
+DECOYS = segment(0xFE, b"II*\0" * 20)
+
+
 @pytest.mark.parametrize(
     ("data", "says"),
     [
+        (jpeg_with(segment(0xE1, b"Exif\0\0" + bytes(100)) * 95_000), "segments"),
+        (jpeg_with(DECOYS)[: 2 + len(DECOYS)] + jpeg_with_exif(exif(5000, 200_000))[2:], "claim more bytes"),
+        (jpeg_with_exif(exif(5000, 60_000)).replace(b"Exif\0\0II*\0", b"Exif\0\0II*\0", 1), "claim more bytes"),
+        (bmp_of_runs(13_000, 13_000, b"\x1a\0\0" * 100), "read slowly"),
+        (b"P6" + b" " * 10_000_000 + b"1 1 255 aaa", "end of its header"),
+        (b"P6 #" + b"a" * 10_000_000 + b"\n1 1 255 aaa", "end of its header"),
+        (many_strips(200_000), "pieces"),
+        (icon(PNG + bytes(5_000_000)), "icon"),
+        (icon(bmp_of_runs(5000, 5000, b"\0\1")[14:]), "run lengths"),
         (repeated_scans(100), "more than 64 scans"),
         (JPEG[:2] + b"\xff\xfe\0\2" * 200_000 + JPEG[2:], "segments"),
         (jpeg_with_exif(exif(5000, 200_000)), "claim more bytes"),
@@ -94,8 +132,12 @@ def test_built_to_exhaust(data: bytes, says: str) -> None:
         big_tags(1, 1_000_000),
         file(Image.new("RGB", (16, 16)), "TIFF", big_tiff=True),
         b"P3 2 1 255 1 2 3 4 5 6 ",
+        bmp_of_runs(16, 2, b"\x10\5\0\0\x10\6\0\1"),
+        file(Image.new("RGBA", (64, 64)), "ICO"),
+        many_strips(100),
+        b"P6 # a comment\n1 1\n255\nabc",
     ],
-    ids=range(9),
+    ids=range(13),
 )
 def test_harmless(data: bytes) -> None:
     assert encode(data).width > 0

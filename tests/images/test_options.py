@@ -90,6 +90,12 @@ def test_max_bytes_that_nothing_fits() -> None:
         encode(noise((400, 300)), ImageOptions(max_bytes=100))
 
 
+@pytest.mark.parametrize("size", [(1, 1), (1, 900), (900, 1), (2, 2), (4, 4), (3, 500)])
+def test_max_bytes_of_thin_images(size: tuple[int, int]) -> None:
+    with pytest.raises(ImageError, match="cannot be made to fit"):
+        encode(Image.new("RGB", size), ImageOptions(max_bytes=50))
+
+
 def test_right_bytes_above_the_limit_are_encoded_again() -> None:
     data = file(noise((400, 300)), "PNG")
     assert encode(data).data == data
@@ -133,6 +139,9 @@ def test_it_is_a_value() -> None:
         {"background": "no such colour"},
         {"background": (1, 2)},
         {"background": (1, 2, 300)},
+        {"background": (True, 0, 0)},
+        {"background": "rgb(999,0,0)"},
+        {"background": "hsv(0,200%,100%)"},
         {"background": None},
         {"allow_private_urls": "yes"},
     ],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import socket
 from collections.abc import Callable
 from typing import Any
@@ -11,7 +12,7 @@ import anyio
 import pytest
 from PIL import Image
 
-from moondream_async import AsyncClient, ImageError, ImageOptions, RetryPolicy, Timeouts
+from moondream_async import AsyncClient, ConfigurationError, ImageError, ImageOptions, RetryPolicy, Timeouts
 from moondream_async.net import addresses, download
 from tests.support.loopback import Exchange, serve
 from tests.support.pictures import file
@@ -203,6 +204,18 @@ async def test_content_is_looked_at_not_trusted(body: bytes) -> None:
             await c.encode_image(server.base_url + "/a.png")
 
 
+@pytest.mark.parametrize("encoding", ["gzip", "gzip, gzip, gzip", "br"])
+async def test_nothing_is_unpacked(encoding: str) -> None:
+    async def handler(exchange: Exchange) -> None:
+        await exchange.answer(
+            gzip.compress(gzip.compress(bytes(10_000_000))), headers=f"Content-Encoding: {encoding}\r\n"
+        )
+
+    async with serve(handler) as server, client(image_options=ANYWHERE) as c:
+        with pytest.raises(ImageError, match="compressed for transport"):
+            await c.encode_image(server.base_url + "/a.png")
+
+
 async def test_any_type_is_fine_if_it_is_an_image() -> None:
     async def handler(exchange: Exchange) -> None:
         await exchange.answer(IMAGE, headers="Content-Type: application/octet-stream\r\n")
@@ -268,6 +281,8 @@ async def test_cut_off_is_tried_again() -> None:
         ("http://[bad/a.png", "not one|not known"),
         ("https://exa mple.invalid/a.png", "not"),
         ("http://127.0.0.1:1/a.png", "failed"),
+        ("http://xn--a/", "not one|not known|failed"),
+        ("https://xn--0/x", "not one|not known|failed"),
         ("http://127.0.0.1:99999/a.png", "a port that there is not"),
     ],
 )
@@ -289,6 +304,42 @@ async def test_a_proxy_cannot_be_checked(monkeypatch: pytest.MonkeyPatch) -> Non
             with pytest.raises(ImageError, match="a proxy is set"):
                 await c.encode_image("http://pictures.example/a.png")
             assert (await c.encode_image("http://pictures.example/a.png", ANYWHERE)).data == IMAGE
+
+
+async def test_who_else_waits_has_timeouts_of_its_own() -> None:
+    async def handler(exchange: Exchange) -> None:
+        await asyncio.sleep(0.5)
+        await image_server(exchange)
+
+    async with serve(handler) as server, client(image_options=ANYWHERE, timeout=30) as patient:
+        hasty = patient.with_options(timeout=0.1, retry=1)
+        url = server.base_url + "/a.png"
+        first, second = await asyncio.gather(hasty.encode_image(url), patient.encode_image(url), return_exceptions=True)
+        assert isinstance(first, ImageError)
+        assert not isinstance(second, BaseException)
+        assert second.data == IMAGE
+
+
+async def test_the_deadline_is_an_image_error_too_and_closed_is_closed() -> None:
+    async def handler(exchange: Exchange) -> None:
+        await exchange.reader.read()
+
+    async with serve(handler) as server:
+        c = client(image_options=ANYWHERE, retry=RetryPolicy(deadline=0.1))
+        with pytest.raises(ImageError, match=r"RetryPolicy.deadline"):
+            await c.encode_image(server.base_url + "/a.png")
+        await c.aclose()
+        with pytest.raises(ConfigurationError, match="closed"):
+            await c.encode_image(server.base_url + "/a.png")
+
+
+async def test_after_a_redirect_the_error_names_where_it_failed() -> None:
+    async def handler(exchange: Exchange) -> None:
+        await exchange.answer(b"", status=302, headers="Location: http://127.0.0.1:1/b.png\r\n")
+
+    async with serve(handler) as server, client(image_options=ANYWHERE) as c:
+        with pytest.raises(ImageError, match=r"http://127.0.0.1:1/b.png failed"):
+            await c.encode_image(server.base_url + "/a.png")
 
 
 def test_on_trio(resolve: Callable[..., list[str]], monkeypatch: pytest.MonkeyPatch) -> None:
