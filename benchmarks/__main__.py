@@ -11,10 +11,18 @@ from pathlib import Path
 
 import attrs
 
-from . import calls, images, soak, start, streams, sync
+from . import calls, images, mapping, soak, start, streams, sync
 from .harness import Figure
 
-BENCHMARKS = {"calls": calls, "streams": streams, "sync": sync, "images": images, "start": start, "soak": soak}
+BENCHMARKS = {
+    "calls": calls,
+    "streams": streams,
+    "sync": sync,
+    "map": mapping,
+    "images": images,
+    "start": start,
+    "soak": soak,
+}
 PACKAGES = ("moondream-async", "httpx", "httpcore", "httpx-sse", "anyio", "pillow", "aiohttp", "openai", "moondream")
 
 

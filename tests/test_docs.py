@@ -42,6 +42,10 @@ def test_examples(folder: Path, moondream_sandbox: Any) -> None:
     said = run([str(ROOT / "examples" / "gather.py"), "a.jpg", "nope.jpg"], folder, moondream_sandbox.base_url)
     assert "a.jpg: A red square" in said
     assert "nope.jpg: failed: There is no file" in said
+    said = run([str(ROOT / "examples" / "many.py"), "red", "a.jpg", "nope.jpg"], folder, moondream_sandbox.base_url)
+    assert "a.jpg: 1 x red; " in said
+    assert "nope.jpg: failed: There is no file" in said
+    assert "tokens" in said
     run([str(ROOT / "examples" / "crop_objects.py"), "photo.jpg", "red"], folder, moondream_sandbox.base_url)
     assert (folder / "red-0.png").exists()
 
