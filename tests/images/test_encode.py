@@ -17,7 +17,7 @@ from PIL import Image
 from moondream_async import EncodedImage, ImageError
 from moondream_async.images.grid import best_size
 from moondream_async.images.prepare import encode
-from tests.support.pictures import file
+from tests.support.pictures import AVIF, file
 
 
 def pixels(image: EncodedImage) -> Image.Image:
@@ -58,7 +58,7 @@ def test_right_bytes_pass_through_untouched(kind: str, media_type: str) -> None:
     assert image.image_url == f"data:{media_type};base64,{base64.b64encode(data).decode()}"
 
 
-@pytest.mark.parametrize("kind", ["TIFF", "PNG", "WEBP", "AVIF", "MPO"])
+@pytest.mark.parametrize("kind", ["TIFF", "PNG", "WEBP", "MPO", *(["AVIF"] if AVIF else [])])
 def test_orientation_in_other_formats(kind: str) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
@@ -99,7 +99,10 @@ def test_a_progressive_jpeg() -> None:
 def test_large_images_with_transparency(kind: str) -> None:
     picture = Image.new("RGBA", (5000, 5000), (0, 0, 0, 0))
     picture.paste((255, 0, 0, 255), (0, 0, 2500, 5000))
-    image = encode(picture.convert(kind))
+    converted = picture.convert(kind)
+    if not converted.has_transparency_data or converted.convert("RGBA").getpixel((4000, 9)) == (0, 0, 0, 255):
+        pytest.skip("this Pillow loses the transparency itself")
+    image = encode(converted)
     assert (image.width, image.height) == best_size(5000, 5000)
     left = (76, 76, 76) if "L" in kind else (255, 0, 0)
     for y in (5, 450, 900):
@@ -107,7 +110,11 @@ def test_large_images_with_transparency(kind: str) -> None:
         assert close(image, (800, y), (255, 255, 255))
 
 
+needs_avif = pytest.mark.skipif(not AVIF, reason="Pillow writes AVIF from 11.3 on")
+
+
 class TestAppleAndAndroid:
+    @needs_avif
     def test_avif(self) -> None:
         assert close_to(encode(file(Image.new("RGB", (64, 64), "blue"), "AVIF")), (8, 8), (0, 0, 255), 16)
 
@@ -135,6 +142,7 @@ class TestAppleAndAndroid:
         with pytest.raises(ImageError, match=r"pip install 'moondream-async\[heif\]'"):
             encode(data)
 
+    @needs_avif
     def test_avif_with_an_old_pillow(self, monkeypatch: pytest.MonkeyPatch) -> None:
         data = file(Image.new("RGB", (64, 64), "blue"), "AVIF")
         monkeypatch.delitem(Image.OPEN, "AVIF")

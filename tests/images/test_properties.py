@@ -14,7 +14,7 @@ from PIL import Image
 from moondream_async import EncodedImage, ImageError, ImageOptions
 from moondream_async.images.grid import best_size, crop_grid, detail, seen_size
 from moondream_async.images.prepare import encode
-from tests.support.pictures import file
+from tests.support.pictures import AVIF, file
 
 _PICTURE = Image.effect_noise((48, 32), 90).convert("RGB")
 _EXIF = Image.Exif()
@@ -33,7 +33,7 @@ SEEDS = {
     "bmp": file(_PICTURE, "BMP"),
     "ppm": file(_PICTURE, "PPM"),
     "ico": file(_PICTURE, "ICO"),
-    "avif": file(_PICTURE, "AVIF"),
+    **({"avif": file(_PICTURE, "AVIF")} if AVIF else {}),
     "jpeg2000": file(_PICTURE, "JPEG2000"),
 }
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import io
 
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, features
 
 from moondream_async import EncodedImage
 
+AVIF = "avif" in features.get_supported()  # since Pillow 11.3
 RED = (60, 80, 260, 280)
 BLUE = (380, 100, 560, 280)
 
