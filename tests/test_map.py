@@ -263,6 +263,43 @@ async def test_leaving_stops_everything(how: str) -> None:
             assert len(asyncio.all_tasks()) <= before
 
 
+async def test_several_tasks_may_share_a_run() -> None:
+    seen: list[int] = []
+
+    async with serve(answer) as server, client(server) as c:
+        run = c.map("caption", [IMAGE] * 60, concurrency=4)
+
+        async def consume() -> None:
+            async for outcome in run:
+                seen.append(outcome.index)
+
+        async with asyncio.timeout(10):
+            await asyncio.gather(*(consume() for _ in range(5)))
+    assert sorted(seen) == list(range(60))
+
+
+async def test_leaving_does_not_wait_for_a_source_that_blocks() -> None:
+    hold = threading.Event()
+
+    def items() -> Iterator[Any]:
+        yield IMAGE
+        yield IMAGE
+        hold.wait(10)
+
+    async with serve(answer) as server, client(server) as c:
+        try:
+            run = c.map("caption", items())
+            async with asyncio.timeout(5), run:
+                pass
+            task = asyncio.create_task(anext(run, None))
+            await asyncio.sleep(0.05)
+            async with asyncio.timeout(5):
+                await run.aclose()
+                task.cancel()
+        finally:
+            hold.set()
+
+
 async def test_a_run_that_is_never_begun_does_nothing() -> None:
     async with serve(answer) as server, client(server) as c:
         c.map("caption", [IMAGE])

@@ -11,11 +11,11 @@ from types import TracebackType
 from typing import Any, Generic, Self, TypeVar, cast
 
 import anyio
-import anyio.to_thread
 from anyio.abc import TaskGroup
 
 from ..errors import APIError, AuthenticationError, ConfigurationError, MoondreamError
 from ..net.background import Background
+from ..net.threads import beside
 from .items import Item, Outcome, read_item
 
 R = TypeVar("R")
@@ -120,7 +120,8 @@ class _Run:
         if self._background is None:
             self._background = self._start()
         while not self._ready and not self._done:
-            self._news = anyio.Event()
+            if self._news.is_set():  # several tasks may wait for the same news
+                self._news = anyio.Event()
             await self._news.wait()
         if self._ready:
             self._room.release()
@@ -225,7 +226,7 @@ async def _numbered(items: Iterable[Any] | AsyncIterable[Any]) -> AsyncGenerator
         # A generator may read a disk or decode a film: off the loop, and several at a time where it is quick.
         more = True
         while more:
-            pulled, more, error = await anyio.to_thread.run_sync(_pull, iterator)
+            pulled, more, error = await beside(_pull, iterator)
             for item in pulled:
                 yield next(numbers), item
             if error is not None:

@@ -16,8 +16,7 @@ _SPACES = {"RGB ": "RGB", "GRAY": "L", "CMYK": "CMYK"}  # of a profile -> the mo
 
 def is_srgb(picture: Image.Image) -> bool:
     """Whether the image's colours are sRGB: it says so, or says nothing."""
-    profile = profile_of(picture)
-    return profile is None or _is_srgb(profile)
+    return profile_of(picture) is None
 
 
 def to_srgb(picture: Image.Image, profile: Any) -> Image.Image:
@@ -25,7 +24,7 @@ def to_srgb(picture: Image.Image, profile: Any) -> Image.Image:
     mode = _SPACES.get(str(profile.profile.xcolor_space))
     if mode == "RGB" and picture.mode == "L":
         picture = picture.convert("RGB")
-    if picture.mode == mode and not _is_srgb(profile):
+    if picture.mode == mode:
         from PIL import ImageCms
 
         try:
@@ -38,16 +37,17 @@ def to_srgb(picture: Image.Image, profile: Any) -> Image.Image:
 
 
 def profile_of(picture: Image.Image) -> Any:
-    """The image's ICC profile, read; None if it has none that can be used."""
+    """The image's ICC profile, read; None if it has none, or none that changes anything."""
     data = picture.info.get("icc_profile")
     if not isinstance(data, bytes) or not data:
         return None
     try:
         from PIL import ImageCms
 
-        return ImageCms.ImageCmsProfile(io.BytesIO(data))
+        profile = ImageCms.ImageCmsProfile(io.BytesIO(data))
     except (ImportError, OSError):  # Pillow without LittleCMS; a damaged profile
         return None
+    return None if _is_srgb(profile) else profile
 
 
 def _is_srgb(profile: Any) -> bool:

@@ -109,9 +109,7 @@ class _Plan:
     def __init__(self, options: ImageOptions, *, full_resolution: bool) -> None:
         self.options = options
         self._for_grid = options.resize == "auto" and not full_resolution
-        self._longest = options.resize if isinstance(options.resize, int) else LARGEST_SIDE if full_resolution else None
-        if options.resize is None:
-            self._longest = None
+        self._longest = options.resize if options.resize != "auto" else LARGEST_SIDE
 
     def size_for(self, original: Size) -> Size:
         if self._for_grid:
@@ -209,10 +207,8 @@ def _encode_image(picture: Image.Image, plan: _Plan) -> EncodedImage:
     """Prepare a user's Pillow image, and leave it as it was."""
     _check_size(picture.size)
     with _one_at_a_time(picture.size):
+        picture.load()  # which turns a TIFF upright by itself
         exif = orientation.of_image(picture)
-        picture.load()
-        if picture.format == "TIFF":
-            exif = orientation.of_image(picture)
         return _encode_pixels(picture, exif, orientation.swapped(picture.size, exif), plan)
 
 

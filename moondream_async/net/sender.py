@@ -195,11 +195,16 @@ class Sender:
 
     async def _told(self, outcome: A | Failed, request: _Request, attempt: int, sent: float) -> A | Failed:
         """The outcome of an attempt, after whoever looks on was told."""
-        if request.watch is not None:
-            if isinstance(outcome, Failed):
-                await request.watch.response(attempt, getattr(outcome.error, "status", None), sent, outcome.error)
-            else:
-                await request.watch.response(attempt, outcome.status, sent, None)
+        if request.watch is None:
+            return outcome
+        error = outcome.error if isinstance(outcome, Failed) else None
+        status = getattr(error, "status", None) if isinstance(outcome, Failed) else outcome.status
+        try:
+            await request.watch.response(attempt, status, sent, error)
+        except BaseException:  # cancelled in a hook, when nobody holds the stream yet
+            if isinstance(outcome, Feed):
+                await outcome.aclose()
+            raise
         return outcome
 
     async def _transfer(self, request: _Request, attempt: int, sent: float) -> _Answer | Failed:

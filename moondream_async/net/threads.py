@@ -11,8 +11,10 @@ from contextlib import suppress
 from typing import Any, TypeVar
 
 import anyio
+import anyio.to_thread
 
 T = TypeVar("T")
+R = TypeVar("R")
 
 _THREADS = min(4, os.cpu_count() or 1)
 _lock = threading.Lock()
@@ -55,6 +57,11 @@ async def offload(work: Callable[[object], T], value: object) -> T:
         return future.result()
     # Without the thread's frames, which hold the image.
     raise error.with_traceback(None)
+
+
+async def beside(work: Callable[[T], R], value: T) -> R:
+    """Run a user's own blocking code beside the loop; who is cancelled does not wait for it."""
+    return await anyio.to_thread.run_sync(work, value, abandon_on_cancel=True)
 
 
 def _executor() -> ThreadPoolExecutor:

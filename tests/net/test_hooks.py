@@ -151,6 +151,26 @@ async def test_streams_that_end_early(tiny: EncodedImage, how: str) -> None:
         assert client.stats.in_flight == 0
 
 
+async def test_a_stream_cancelled_in_a_hook_is_closed(tiny: EncodedImage) -> None:
+    async def handler(exchange: Exchange) -> None:
+        await exchange.start_stream()
+        await exchange.event({"chunk": "ye", "completed": False})
+        await exchange.reader.read()
+
+    async def endless(info: object) -> None:
+        await asyncio.sleep(60)
+
+    async with serve(handler) as server:
+        async with AsyncClient(base_url=server.base_url, hooks=Hooks(response=endless)) as client:
+            task = asyncio.create_task(client.query(tiny, "?", stream=True))
+            await until(lambda: server.requests == 1)
+            await asyncio.sleep(0.05)
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            assert client.stats.in_flight == 0
+            await until(lambda: server.open == 0)
+
+
 @respx.mock
 async def test_calls_that_fail(tiny: EncodedImage) -> None:
     respx.post(f"{BASE}/query").respond(401, json={"error": "no"})
