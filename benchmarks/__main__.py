@@ -11,7 +11,7 @@ from pathlib import Path
 
 import attrs
 
-from . import calls, images, mapping, soak, start, streams, sync
+from . import calls, images, mapping, pace, soak, start, streams, sync
 from .harness import Figure
 
 BENCHMARKS = {
@@ -19,6 +19,7 @@ BENCHMARKS = {
     "streams": streams,
     "sync": sync,
     "map": mapping,
+    "pace": pace,
     "images": images,
     "start": start,
     "soak": soak,

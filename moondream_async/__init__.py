@@ -14,6 +14,7 @@ from ._version import __version__
 if TYPE_CHECKING:
     from .bulk.items import Outcome
     from .bulk.mapping import AsyncMap
+    from .bulk.run import RunSummary
     from .client import AsyncClient
     from .config import RetryPolicy, SamplingSettings, Timeouts
     from .errors import (
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
         PayloadTooLargeError,
         PermissionDeniedError,
         RateLimitError,
+        ResultsFileError,
         ServerError,
         StreamInterruptedError,
         UnprocessableEntityError,
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
     from .hooks import CallInfo, EndInfo, EventInfo, Hooks, RequestInfo, ResponseInfo, RetryInfo, Stats
     from .images.encoded import EncodedImage
     from .images.options import ImageOptions
+    from .prices import Prices
     from .streams import AsyncSegmentStream, AsyncTextStream
     from .sync import Client, vl
     from .sync_streams import Map, SegmentStream, TextStream
@@ -62,11 +65,13 @@ _HOMES = {
     "sync_streams": ["Map", "SegmentStream", "TextStream"],
     "bulk.items": ["Outcome"],
     "bulk.mapping": ["AsyncMap"],
+    "bulk.run": ["RunSummary"],
     "streams": ["AsyncSegmentStream", "AsyncTextStream"],
     "config": ["RetryPolicy", "SamplingSettings", "Timeouts"],
     "hooks": ["CallInfo", "EndInfo", "EventInfo", "Hooks", "RequestInfo", "ResponseInfo", "RetryInfo", "Stats"],
     "images.encoded": ["EncodedImage"],
     "images.options": ["ImageOptions"],
+    "prices": ["Prices"],
     "errors": [
         "APIConnectionError",
         "APIError",
@@ -81,6 +86,7 @@ _HOMES = {
         "PayloadTooLargeError",
         "PermissionDeniedError",
         "RateLimitError",
+        "ResultsFileError",
         "ServerError",
         "StreamInterruptedError",
         "UnprocessableEntityError",
@@ -138,13 +144,16 @@ __all__ = [
     "PermissionDeniedError",
     "Point",
     "PointResult",
+    "Prices",
     "QueryResult",
     "RateLimitError",
     "Reasoning",
     "RequestInfo",
     "ResponseInfo",
+    "ResultsFileError",
     "RetryInfo",
     "RetryPolicy",
+    "RunSummary",
     "SamplingSettings",
     "SegmentResult",
     "SegmentStream",

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import copy
 import functools
+import os
 import threading
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Mapping, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Self, overload
+from typing import TYPE_CHECKING, Any, Literal, Self, cast, overload
 
 import attrs
 
-from . import config
+from . import config, labels
 from .config import Length, RetryPolicy, SamplingSettings, Secret, Server, Timeouts
 from .errors import ConfigurationError
 from .images.encoded import EncodedImage
@@ -25,10 +26,12 @@ from .wire.requests import AnyRef
 if TYPE_CHECKING:
     from .bulk.items import MapItem, Skills
     from .bulk.mapping import AsyncMap
+    from .bulk.run import RunSummary
     from .hooks import Hooks, HooksInput, Stats
     from .images.prepare import ImageInput
     from .net.sender import Body, Sender
     from .net.session import HttpClient, Session
+    from .prices import Prices
 
 
 class AsyncClient:
@@ -239,12 +242,15 @@ class AsyncClient:
             return AsyncTextStream(await self._net.open_stream("caption", body), reducer)
         return await self._net.fetch("caption", body, responses.caption)
 
-    async def detect(self, image: ImageInput, object: str, settings: SamplingSettings | None = None) -> DetectResult:
+    async def detect(
+        self, image: ImageInput, object: str | Sequence[str], settings: SamplingSettings | None = None
+    ) -> DetectResult:
         """Find every instance of an object, as boxes.
 
         Args:
             image: As in `query`.
-            object: What to look for, such as `"face"` (wire field `object`).
+            object: What to look for, such as `"face"` (wire field `object`); or a list of such: each is looked for
+                in a call of its own, side by side, the image encoded once, and the boxes bear their `.label`.
             settings: `max_objects` (the server stops there, silently; 50 to 150 by default), `temperature`, `top_p`.
 
         Returns:
@@ -253,13 +259,18 @@ class AsyncClient:
         Raises:
             MoondreamError: As in `query`.
         """
-        build = functools.partial(requests.detect, object=object, settings=settings, model=self.model)
+        wanted = labels.several(object)
+        if wanted is not None:
+            return await labels.detect(
+                functools.partial(self.detect, await self.encode_image(image), settings=settings), wanted
+            )
+        build = functools.partial(requests.detect, object=cast("str", object), settings=settings, model=self.model)
         return await self._net.fetch("detect", self._body(image, build), responses.detect)
 
     async def point(
         self,
         image: ImageInput,
-        object: str,
+        object: str | Sequence[str],
         settings: SamplingSettings | None = None,
         spatial_refs: Sequence[AnyRef] | None = None,
     ) -> PointResult:
@@ -267,7 +278,7 @@ class AsyncClient:
 
         Args:
             image: As in `query`.
-            object: What to look for (wire field `object`).
+            object: What to look for (wire field `object`), or a list of such, as in `detect`.
             settings: `max_objects`, `temperature`, `top_p`.
             spatial_refs: As in `query`.
 
@@ -277,8 +288,16 @@ class AsyncClient:
         Raises:
             MoondreamError: As in `query`.
         """
+        wanted = labels.several(object)
+        if wanted is not None:
+            return await labels.point(
+                functools.partial(
+                    self.point, await self.encode_image(image), settings=settings, spatial_refs=spatial_refs
+                ),
+                wanted,
+            )
         build = functools.partial(
-            requests.point, object=object, settings=settings, spatial_refs=spatial_refs, model=self.model
+            requests.point, object=cast("str", object), settings=settings, spatial_refs=spatial_refs, model=self.model
         )
         return await self._net.fetch("point", self._body(image, build), responses.point)
 
@@ -465,11 +484,73 @@ class AsyncClient:
         return AsyncMap(
             check_items(items),
             SkillWork(self, skill, arguments),
-            concurrency=config.check_whole("concurrency", concurrency, least=1),
+            concurrency=concurrency,
             ordered=ordered,
-            max_failures=None if max_failures is None else config.check_whole("max_failures", max_failures, least=0),
+            max_failures=max_failures,
             stop_when_pointless=stop_when_pointless,
         )
+
+    async def run(
+        self,
+        skill: Skills,
+        items: Iterable[MapItem] | AsyncIterable[MapItem],
+        out: str | os.PathLike[str],
+        *,
+        concurrency: int = 32,
+        max_failures: int | None = None,
+        stop_when_pointless: bool = True,
+        resume: bool = True,
+        retry_failed: bool = False,
+        progress: Callable[[RunSummary], Any] | None = None,
+        prices: Prices | None = None,
+        **arguments: Any,
+    ) -> RunSummary:
+        """Do the same with many images, into a file of JSON lines that a crash leaves whole and a restart completes.
+
+        Each item is one line, written when it is done: `id`, `skill`, `arguments`, `ok`, `result` (as on the wire)
+        or `error`, `attempts`, `elapsed`, `run`. Called again, it skips the items that the file has: those with the
+        same id and arguments. `moondream_async.bulk` reads the file, and exports it as CSV or Parquet.
+
+        Args:
+            skill: As in `map`.
+            items: As in `map`. An item's id is the one given (a text or number), else its path or URL, else a digest
+                of its content.
+            out: The file. Its directory has to be there. One that holds anything but results of this run (same skill,
+                arguments and model), or that another run is writing, is refused.
+            concurrency: As in `map`.
+            max_failures: As in `map`.
+            stop_when_pointless: As in `map`; the item that is refused for its key or credit is not written.
+            resume: Whether to go on with a file that holds results; if False, such a file is refused. Default True.
+            retry_failed: Whether to do those again that failed; their lines are taken out first. Default False.
+            progress: Is given the `RunSummary` so far after each item; may be async.
+            prices: To estimate the cost. Default: Moondream Cloud's, on Moondream Cloud; else there is no estimate.
+            arguments: As in `map`.
+
+        Returns:
+            How many items succeeded, failed, were skipped; tokens, and an estimate of their cost.
+
+        Raises:
+            ConfigurationError: As in `map`.
+            ResultsFileError: The file cannot be used, or written.
+            MoondreamError: What stopped the run, after all that was begun has been written.
+        """
+        from .bulk.run import Run
+
+        run = Run(
+            self,
+            skill,
+            items,
+            out,
+            concurrency=concurrency,
+            max_failures=max_failures,
+            stop_when_pointless=stop_when_pointless,
+            resume=resume,
+            retry_failed=retry_failed,
+            progress=progress,
+            prices=prices,
+            arguments=arguments,
+        )
+        return await run.run()
 
     async def encode_image(self, image: ImageInput, image_options: ImageOptions | None = None) -> EncodedImage:
         """Prepare an image once, to send it as often as you like.

@@ -18,6 +18,7 @@ __all__ = [
     "PayloadTooLargeError",
     "PermissionDeniedError",
     "RateLimitError",
+    "ResultsFileError",
     "ServerError",
     "StreamInterruptedError",
     "UnprocessableEntityError",
@@ -60,6 +61,10 @@ class ConfigurationError(MoondreamError, ValueError):
 
 class ImageError(MoondreamError, ValueError):
     """The image cannot be read or prepared; nothing was sent."""
+
+
+class ResultsFileError(MoondreamError):
+    """A file of results cannot be used: it is something else, of another run, in use, or cannot be written."""
 
 
 class APIConnectionError(MoondreamError):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import AsyncIterable, Iterable, Mapping, Sequence
+import os
+from collections.abc import AsyncIterable, Callable, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, cast, overload
 
@@ -18,9 +19,11 @@ from .wire.requests import AnyRef
 
 if TYPE_CHECKING:
     from .bulk.items import MapItem, Skills
+    from .bulk.run import RunSummary
     from .hooks import HooksInput, Stats
     from .images.prepare import ImageInput
     from .net.session import HttpClient
+    from .prices import Prices
 
 
 class Client(Facade):
@@ -224,12 +227,15 @@ class Client(Facade):
         """
         return self._text(self._run(self._async.caption, image=image, length=length, stream=stream, settings=settings))
 
-    def detect(self, image: ImageInput, object: str, settings: SamplingSettings | None = None) -> DetectResult:
+    def detect(
+        self, image: ImageInput, object: str | Sequence[str], settings: SamplingSettings | None = None
+    ) -> DetectResult:
         """Find every instance of an object, as boxes.
 
         Args:
             image: As in `query`.
-            object: What to look for, such as `"face"` (wire field `object`).
+            object: What to look for, such as `"face"` (wire field `object`); or a list of such: each is looked for
+                in a call of its own, side by side, the image encoded once, and the boxes bear their `.label`.
             settings: `max_objects` (the server stops there, silently; 50 to 150 by default), `temperature`, `top_p`.
 
         Returns:
@@ -243,7 +249,7 @@ class Client(Facade):
     def point(
         self,
         image: ImageInput,
-        object: str,
+        object: str | Sequence[str],
         settings: SamplingSettings | None = None,
         spatial_refs: Sequence[AnyRef] | None = None,
     ) -> PointResult:
@@ -251,7 +257,7 @@ class Client(Facade):
 
         Args:
             image: As in `query`.
-            object: What to look for (wire field `object`).
+            object: What to look for (wire field `object`), or a list of such, as in `detect`.
             settings: `max_objects`, `temperature`, `top_p`.
             spatial_refs: As in `query`.
 
@@ -448,6 +454,65 @@ class Client(Facade):
                 stop_when_pointless=stop_when_pointless,
                 **arguments,
             )
+        )
+
+    def run(
+        self,
+        skill: Skills,
+        items: Iterable[MapItem] | AsyncIterable[MapItem],
+        out: str | os.PathLike[str],
+        *,
+        concurrency: int = 32,
+        max_failures: int | None = None,
+        stop_when_pointless: bool = True,
+        resume: bool = True,
+        retry_failed: bool = False,
+        progress: Callable[[RunSummary], Any] | None = None,
+        prices: Prices | None = None,
+        **arguments: Any,
+    ) -> RunSummary:
+        """Do the same with many images, into a file of JSON lines that a crash leaves whole and a restart completes.
+
+        Each item is one line, written when it is done: `id`, `skill`, `arguments`, `ok`, `result` (as on the wire)
+        or `error`, `attempts`, `elapsed`, `run`. Called again, it skips the items that the file has: those with the
+        same id and arguments. `moondream_async.bulk` reads the file, and exports it as CSV or Parquet.
+
+        Args:
+            skill: As in `map`.
+            items: As in `map`. An item's id is the one given (a text or number), else its path or URL, else a digest
+                of its content.
+            out: The file. Its directory has to be there. One that holds anything but results of this run (same skill,
+                arguments and model), or that another run is writing, is refused.
+            concurrency: As in `map`.
+            max_failures: As in `map`.
+            stop_when_pointless: As in `map`; the item that is refused for its key or credit is not written.
+            resume: Whether to go on with a file that holds results; if False, such a file is refused. Default True.
+            retry_failed: Whether to do those again that failed; their lines are taken out first. Default False.
+            progress: Is given the `RunSummary` so far after each item; may be async.
+            prices: To estimate the cost. Default: Moondream Cloud's, on Moondream Cloud; else there is no estimate.
+            arguments: As in `map`.
+
+        Returns:
+            How many items succeeded, failed, were skipped; tokens, and an estimate of their cost.
+
+        Raises:
+            ConfigurationError: As in `map`.
+            ResultsFileError: The file cannot be used, or written.
+            MoondreamError: What stopped the run, after all that was begun has been written.
+        """
+        return self._run(
+            self._async.run,
+            skill=skill,
+            items=items,
+            out=out,
+            concurrency=concurrency,
+            max_failures=max_failures,
+            stop_when_pointless=stop_when_pointless,
+            resume=resume,
+            retry_failed=retry_failed,
+            progress=progress,
+            prices=prices,
+            **arguments,
         )
 
     def encode_image(self, image: ImageInput, image_options: ImageOptions | None = None) -> EncodedImage:

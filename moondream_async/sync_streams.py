@@ -239,6 +239,10 @@ class Map(Generic[R]):
             raise StopIteration
         return outcome
 
+    def finish(self) -> None:
+        """Take no more items: those that are begun are finished, and their outcomes still given."""
+        self._portal.soon(self._run.finish)
+
     def close(self) -> None:
         """Stop what is under way; safe to call again."""
         self._portal.call(self._run.aclose)

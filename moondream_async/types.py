@@ -46,7 +46,7 @@ class Fields(Mapping[str, Any]):
         names = _FIELD_NAMES.get(cls)
         if names is None:
             fields: tuple[attrs.Attribute[Any], ...] = attrs.fields(cls)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType, reportUnknownVariableType]
-            names = tuple(f.name for f in fields if f.name not in ("extra", "meta"))
+            names = tuple(f.name for f in fields if f.name not in ("extra", "meta", "by_label"))
             _FIELD_NAMES[cls] = names
         return names
 
@@ -67,20 +67,28 @@ def _plain(value: Any) -> Any:
 
 @attrs.frozen
 class Point(Fields):
-    """A point; `x` and `y` are 0..1 of the upright image's width and height, from its top left."""
+    """A point; `x` and `y` are 0..1 of the upright image's width and height, from its top left.
+
+    `label` is what was looked for, where several things were; else None, and absent from the dict.
+    """
 
     x: float
     y: float
+    label: str | None = None
 
 
 @attrs.frozen
 class BoundingBox(Fields):
-    """A box; every edge is 0..1 of the upright image's width (`x_`) or height (`y_`), from its top left."""
+    """A box; every edge is 0..1 of the upright image's width (`x_`) or height (`y_`), from its top left.
+
+    `label` is what was looked for, where several things were; else None, and absent from the dict.
+    """
 
     x_min: float
     y_min: float
     x_max: float
     y_max: float
+    label: str | None = None
 
 
 @attrs.frozen
@@ -172,17 +180,26 @@ class CaptionResult(Result):
 
 @attrs.frozen(kw_only=True)
 class DetectResult(Result):
-    """The boxes found (wire field `objects`); empty when there are none. No labels, no confidences."""
+    """The boxes found (wire field `objects`); empty when there are none. No confidences.
+
+    Of a list of labels: `.objects` has the boxes of all, each with its `.label`; `.by_label` the result of each; tokens
+    and times are sums, and `.request_id` is None.
+    """
 
     objects: tuple[BoundingBox, ...]
+    by_label: Mapping[str, DetectResult] | None = attrs.field(default=None, eq=False, repr=False)
 
 
 @attrs.frozen(kw_only=True)
 class PointResult(Result):
-    """The points found (wire field `points`); empty when there are none. `count` is Station's own."""
+    """The points found (wire field `points`); empty when there are none. `count` is Station's own.
+
+    A list of labels is merged as in `DetectResult`.
+    """
 
     points: tuple[Point, ...]
     count: int | None = None
+    by_label: Mapping[str, PointResult] | None = attrs.field(default=None, eq=False, repr=False)
 
 
 @attrs.frozen(kw_only=True)

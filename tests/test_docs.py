@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from tests.support.films import film
+
 ROOT = Path(__file__).parent.parent
 SNIPPETS = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
 
@@ -30,6 +32,7 @@ def folder(tmp_path: Path, scene: bytes) -> Path:
         (tmp_path / name).write_bytes(scene)
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "c.jpg").write_bytes(scene)
+    film(tmp_path / "film.mp4")
     return tmp_path
 
 

@@ -73,6 +73,8 @@ def read_item(index: int, item: Any) -> Item:
     Raises:
         ConfigurationError: It is a tuple of another shape.
     """
+    if isinstance(item, Item):
+        return attrs.evolve(item, index=index)
     if not isinstance(item, tuple):
         return Item(index, _id_of(index, item), item, {})
     parts = cast("tuple[Any, ...]", item)

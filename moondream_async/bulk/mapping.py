@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Iterable, Mapping
 from contextlib import aclosing
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar, cast
@@ -13,9 +13,10 @@ from typing import Any, Generic, Self, TypeVar, cast
 import anyio
 from anyio.abc import TaskGroup
 
+from ..config import check_whole
 from ..errors import APIError, AuthenticationError, ConfigurationError, MoondreamError
 from ..net.background import Background
-from ..net.threads import beside
+from ..net.threads import Aside
 from .items import Item, Outcome, read_item
 
 R = TypeVar("R")
@@ -23,8 +24,6 @@ R = TypeVar("R")
 Work = Callable[[Item], Awaitable[tuple[Any, int, MoondreamError | None]]]
 """Does all that is to be done with one item; returns the result, the requests it took, and the error if it failed."""
 
-_PULLED_AT_ONCE = 64  # items that are taken from a blocking iterator in one go
-_PULLED_FOR = 0.005  # seconds after which those at hand are begun with
 _PAYMENT_REQUIRED = 402
 
 
@@ -45,6 +44,9 @@ class AsyncMap(Generic[R]):
         max_failures: int | None,
         stop_when_pointless: bool,
     ) -> None:
+        check_whole("concurrency", concurrency, least=1)
+        if max_failures is not None:
+            check_whole("max_failures", max_failures, least=0)
         # The run holds no reference to this: dropped half-way, this is collected, and the run stopped.
         self._run = _Run(items, work, concurrency, _allowed(max_failures, stop_when_pointless), ordered=ordered)
 
@@ -63,6 +65,13 @@ class AsyncMap(Generic[R]):
         except BaseException:
             await self.aclose()
             raise
+
+    def finish(self) -> None:
+        """Take no more items: those that are begun are finished, and their outcomes still given.
+
+        Call it in the loop in which this is iterated, such as from a signal handler.
+        """
+        self._run.finish()
 
     async def aclose(self) -> None:
         """Stop what is under way; safe to call again."""
@@ -103,6 +112,7 @@ class _Run:
         self._failures = 0
         self._fatal: BaseException | None = None
         self._over = False
+        self._enough = False
         self._background: Background | None = None
 
     def _start(self) -> Background:
@@ -110,6 +120,7 @@ class _Run:
         self._room = anyio.Semaphore(2 * self._concurrency)
         self._slots = anyio.Semaphore(self._concurrency)
         self._news = anyio.Event()
+        self._taking = anyio.CancelScope()
         background = Background(self._main)
         background.start()
         return background
@@ -131,6 +142,11 @@ class _Run:
             fatal, self._fatal = self._fatal, None
             raise fatal
         raise StopAsyncIteration
+
+    def finish(self) -> None:
+        self._enough = True
+        if self._background is not None:
+            self._taking.cancel()
 
     async def stop(self) -> None:
         self._over = True
@@ -154,16 +170,25 @@ class _Run:
             self._news.set()
 
     async def _begin_all(self, tasks: TaskGroup) -> None:
+        if self._enough:
+            return
         try:
-            async with aclosing(_numbered(self._items)) as numbered:
-                async for index, item in numbered:
-                    await self._room.acquire()
-                    await self._slots.acquire()
-                    if self._fatal is not None:
-                        return
-                    tasks.start_soon(self._do, index, item)
+            with self._taking:
+                async with aclosing(numbered(self._items)) as items:
+                    # An item is taken when its turn has come: of a live source, it is the newest.
+                    while await self._next_turn():
+                        index, item = await anext(items)
+                        tasks.start_soon(self._do, index, item)
+        except StopAsyncIteration:
+            return
         except Exception as exc:  # the items' own: what was begun is finished all the same
             self._fatal = exc
+
+    async def _next_turn(self) -> bool:
+        """Wait until another item may be begun; False if none shall."""
+        await self._room.acquire()
+        await self._slots.acquire()
+        return self._fatal is None and not self._enough
 
     async def _do(self, index: int, raw: Any) -> None:
         started = time.monotonic()
@@ -179,6 +204,7 @@ class _Run:
             self._failures += 1
             if self._fatal is None and self._is_fatal(self._failures, outcome.error):
                 self._fatal = outcome.error
+                self._taking.cancel()
         self._give(outcome)
 
     def _give(self, outcome: Outcome[Any]) -> None:
@@ -197,12 +223,14 @@ class _Run:
         self._ready.extend(waiting[index] for index in sorted(waiting))
 
 
+def is_pointless(error: MoondreamError) -> bool:
+    """Whether the error says that no other item will do better: a refused key, or missing credit."""
+    return isinstance(error, AuthenticationError) or (isinstance(error, APIError) and error.status == _PAYMENT_REQUIRED)
+
+
 def _allowed(max_failures: int | None, stop_when_pointless: bool) -> Callable[[int, MoondreamError], bool]:
     def is_fatal(failures: int, error: MoondreamError) -> bool:
-        pointless = isinstance(error, AuthenticationError) or (
-            isinstance(error, APIError) and error.status == _PAYMENT_REQUIRED
-        )
-        return (stop_when_pointless and pointless) or (max_failures is not None and failures > max_failures)
+        return (stop_when_pointless and is_pointless(error)) or (max_failures is not None and failures > max_failures)
 
     return is_fatal
 
@@ -213,7 +241,8 @@ def _first_of(exc: BaseException) -> BaseException:
     return exc
 
 
-async def _numbered(items: Iterable[Any] | AsyncIterable[Any]) -> AsyncGenerator[tuple[int, Any]]:
+async def numbered(items: Iterable[Any] | AsyncIterable[Any]) -> AsyncGenerator[tuple[int, Any]]:
+    """The items, each with its place from 0; blocking iterators are read off the loop."""
     numbers = itertools.count()
     if isinstance(items, AsyncIterable):
         async for item in items:
@@ -222,29 +251,12 @@ async def _numbered(items: Iterable[Any] | AsyncIterable[Any]) -> AsyncGenerator
         for item in cast("Iterable[Any]", items):
             yield next(numbers), item
     else:
-        iterator = iter(items)
-        # A generator may read a disk or decode a film: off the loop, and several at a time where it is quick.
-        more = True
-        while more:
-            pulled, more, error = await beside(_pull, iterator)
-            for item in pulled:
+        aside = Aside(items)
+        try:
+            async for item in aside:
                 yield next(numbers), item
-            if error is not None:
-                raise error
-
-
-def _pull(iterator: Iterator[Any]) -> tuple[list[Any], bool, Exception | None]:
-    """The next items, whether there may be more, and what the iterator raised after them."""
-    pulled: list[Any] = []
-    end = time.monotonic() + _PULLED_FOR
-    try:
-        for item in iterator:
-            pulled.append(item)
-            if len(pulled) == _PULLED_AT_ONCE or time.monotonic() > end:
-                return pulled, True, None
-    except Exception as exc:
-        return pulled, False, exc
-    return pulled, False, None
+        finally:
+            aside.close()
 
 
 def check_items(items: object) -> Iterable[Any] | AsyncIterable[Any]:

@@ -14,11 +14,13 @@ from .arguments import parser
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code.
 
-    0: done. 1: the call failed, with the reason on stderr. 2: wrong usage. 130: Ctrl-C.
+    0: done. 1: the call failed, with the reason on stderr. 2: wrong usage. 3: some items of a run failed. 130: Ctrl-C.
     """
     arguments = parser().parse_args(argv)
+    arguments.words = sys.argv[1:] if argv is None else argv
+    code = 0
     try:
-        arguments.run(arguments)
+        code = arguments.run(arguments) or 0
         sys.stdout.flush()
     except MoondreamError as exc:
         print(f"moondream-async: {exc}", file=sys.stderr)
@@ -28,4 +30,4 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         # The reader of a pipe (`| head`) has gone: not an error, and nothing more can be written.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return 0
+    return code

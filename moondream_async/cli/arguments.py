@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import argparse
+from typing import TypeAlias
 
 from .. import __version__
+from ..config import SKILLS
+from ..prices import Prices
 from . import commands
+
+_SubParsers: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"  # pyright: ignore[reportPrivateUsage] - it has no public name
 
 
 def parser() -> argparse.ArgumentParser:
@@ -29,6 +34,12 @@ def parser() -> argparse.ArgumentParser:
         _skill(sub, name, what).add_argument("object", help="what to look for")
     _skill(sub, "segment", "outline an object, as an SVG path", stream=True).add_argument("object")
 
+    _run(sub)
+    export = sub.add_parser("export", help="write the results of a run as a table")
+    export.add_argument("results", metavar="RESULTS", help="the file of JSON lines that a run wrote")
+    export.add_argument("table", metavar="TABLE", help="where to: .csv or .parquet")
+    export.set_defaults(run=commands.export)
+
     models = sub.add_parser("models", help="list the server's models (free; also checks the key)")
     _server(models)
     models.set_defaults(run=commands.models)
@@ -47,8 +58,52 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
+def _run(sub: _SubParsers) -> None:
+    run = sub.add_parser(
+        "run",
+        help="do many images, into a file, resumably",
+        description="Do many images: each a line of JSON in a file, which any stop leaves ready to go on with.",
+        epilog="Exit codes: 0 all done; 1 stopped by an error; 2 wrong usage, nothing was begun; 3 some items failed; "
+        "130 stopped by Ctrl-C, when what was in flight has been finished.",
+    )
+    run.add_argument(
+        "inputs",
+        nargs="+",
+        metavar="INPUT",
+        help="an image, a directory, a quoted pattern such as 'photos/**/*.jpg', a URL, a .jsonl file of lines such as "
+        '{"image": "a.jpg", "id": "a", "question": "..."}, or -: such lines, or paths, from stdin',
+    )
+    run.add_argument("--skill", action="append", required=True, choices=SKILLS, help="once or several times")
+    run.add_argument("--out", metavar="FILE", help="the file of results, JSON lines")
+    run.add_argument("--question", help="for query")
+    run.add_argument("--object", action="append", help="for detect, point, segment; several times for several labels")
+    run.add_argument("--length", choices=("short", "normal", "long"), help="for caption")
+    run.add_argument("--reasoning", action=argparse.BooleanOptionalAction, help="for query")
+    run.add_argument("--temperature", type=float)
+    run.add_argument("--top-p", type=float)
+    run.add_argument("--max-tokens", type=int)
+    run.add_argument("--max-objects", type=int)
+    run.add_argument("--concurrency", type=int, default=32, metavar="N", help="how many at once; default 32")
+    run.add_argument("--rate", type=float, metavar="R", help="requests per second; default as fast as the server lets")
+    run.add_argument("--max-failures", type=int, metavar="N", help="stop when more than so many items failed")
+    run.add_argument("--resume", action="store_true", help="go on with the file of results, if there is one")
+    run.add_argument("--retry-failed", action="store_true", help="resume, and do those again that failed")
+    run.add_argument("--dry-run", action="store_true", help="only say how much it would be: no key, no requests")
+    run.add_argument("--prices", type=_prices, metavar="IN,OUT", help="US dollars a million tokens, for the estimate")
+    _server(run)
+    run.set_defaults(run=commands.run)
+
+
+def _prices(text: str) -> Prices:
+    try:
+        first, second = text.split(",")
+        return Prices(float(first), float(second))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not two prices such as 0.30,2.50") from None
+
+
 def _skill(
-    sub: argparse._SubParsersAction[argparse.ArgumentParser],  # pyright: ignore[reportPrivateUsage] - it has no public name
+    sub: _SubParsers,
     name: str,
     what: str,
     *,

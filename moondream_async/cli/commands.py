@@ -10,11 +10,11 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any
 
-from ..errors import ConfigurationError
 from ..sync import Client
 from ..sync_streams import SegmentStream, TextStream
 from ..types import Result
 from . import output
+from .server import base_url_of
 
 Arguments = argparse.Namespace
 
@@ -56,6 +56,21 @@ def sandbox(arguments: Arguments) -> None:
         threading.Event().wait()
 
 
+def export(arguments: Arguments) -> None:
+    """Write a file of results as a table."""
+    from ..bulk.export import export
+
+    rows = export(arguments.results, arguments.table)
+    print(f"{rows:,} rows in {arguments.table}")
+
+
+def run(arguments: Arguments) -> int:
+    """Do a run; returns the exit code."""
+    from .run import run
+
+    return run(arguments)
+
+
 def demo(arguments: Arguments) -> None:
     """Show all skills at work."""
     from .demo import run
@@ -78,13 +93,5 @@ def _call(client: Client, image: Any, arguments: Arguments) -> Result | TextStre
 
 @contextmanager
 def _client(arguments: Arguments) -> Generator[Client]:
-    if not arguments.sandbox:
-        with Client(base_url=arguments.base_url, model=arguments.model) as client:
-            yield client
-        return
-    if arguments.base_url:
-        raise ConfigurationError("--sandbox and --base-url exclude each other.")
-    from ..sandbox import Sandbox
-
-    with Sandbox() as server, Client(base_url=server.base_url, model=arguments.model) as client:
+    with base_url_of(arguments) as base_url, Client(base_url=base_url, model=arguments.model) as client:
         yield client

@@ -20,6 +20,11 @@ _SIGNATURES = (
     *((b"P%d" % n, "PPM") for n in range(1, 7)),
 )
 
+SUFFIXES = frozenset(
+    ".avif .bmp .gif .heic .heif .ico .j2k .jp2 .jpe .jpeg .jpg .pbm .pgm .png .pnm .ppm .tif .tiff .webp".split()  # noqa: SIM905
+)
+"""How the names of image files end, where many files have to be told apart unread."""
+
 
 def kind_of(data: bytes) -> str | None:
     """The image format that these first bytes announce, under Pillow's name for it; None for anything else."""

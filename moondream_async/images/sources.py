@@ -92,13 +92,13 @@ def _from_text(text: str) -> bytes:
         return _from_data_uri(text)
     data = _read_path(text) if len(text) <= _LONGEST_PATH else None
     if data is None:
-        data = _from_base64(text)
+        data = from_base64(text)
     if data is None:
         raise ImageError(f"There is no file {_shown(text)!r}, and it is not the base64 of an image either.")
     return data
 
 
-def _from_base64(text: str) -> bytes | None:
+def from_base64(text: str) -> bytes | None:
     """The image that bare base64 holds; None if it is something else."""
     start = _decoded("".join(text[:_LONGEST_HEAD].split())[:64])
     if len(text) < _SHORTEST_BASE64 or start is None or kinds.kind_of(start) is None:

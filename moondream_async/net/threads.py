@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import os
 import threading
-from collections.abc import Callable
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from typing import Any, TypeVar
+from typing import Any, Generic, Self, TypeVar
 
 import anyio
 import anyio.to_thread
@@ -16,6 +19,8 @@ import anyio.to_thread
 T = TypeVar("T")
 R = TypeVar("R")
 
+_READ_AT_ONCE = 64  # items that are read of a blocking iterator in one go
+_READ_FOR = 0.005  # seconds after which those at hand have to do
 _THREADS = min(4, os.cpu_count() or 1)
 _lock = threading.Lock()
 _pool: ThreadPoolExecutor | None = None
@@ -57,6 +62,91 @@ async def offload(work: Callable[[object], T], value: object) -> T:
         return future.result()
     # Without the thread's frames, which hold the image.
     raise error.with_traceback(None)
+
+
+class Aside(Generic[T]):
+    """A user's own iterable, read in a thread of its own: it may read a disk, decode a film, wait for a pipe.
+
+    It is read when something is asked for: many at a time where it is quick, each handed on as soon as it is there.
+    A thread that waits for it is left behind, and ends when it can.
+    """
+
+    def __init__(self, items: Iterable[T]) -> None:
+        self._items = items
+        self._read: deque[T] = deque()
+        self._wanted = threading.Semaphore(0)
+        self._lock = threading.Lock()
+        self._reading = self._done = self._closed = False
+        self._error: BaseException | None = None
+        self._thread: threading.Thread | None = None
+        self._news: anyio.Event | None = None
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> T:
+        while not self._read:
+            if self._done:
+                if self._error is not None:
+                    raise self._error
+                raise StopAsyncIteration
+            news = self._ask()
+            if not self._read and not self._done:  # what came before we asked has told nobody
+                await news.wait()
+        return self._read.popleft()
+
+    def close(self) -> None:
+        """Read no more."""
+        self._closed = True
+        self._wanted.release()
+
+    def _ask(self) -> anyio.Event:
+        """Have it read on; the event tells of the next item, or of the end."""
+        if self._thread is None:
+            self._soon = _into_this_loop()
+            run = contextvars.copy_context().run
+            self._thread = threading.Thread(target=run, args=(self._serve,), name="moondream-async-items", daemon=True)
+            self._thread.start()
+        with self._lock:
+            news = self._news = anyio.Event()
+            if not self._reading:
+                self._reading = True
+                self._wanted.release()
+        return news
+
+    def _serve(self) -> None:
+        try:
+            iterator = iter(self._items)
+            while not self._done and self._wanted.acquire() and not self._closed:
+                self._read_while_wanted(iterator)
+        except BaseException as exc:
+            self._error, self._done = exc, True
+        self._tell()
+
+    def _read_while_wanted(self, iterator: Iterator[T]) -> None:
+        while not self._closed:
+            self._done = not self._read_some(iterator)
+            with self._lock:
+                if self._done or self._news is None:
+                    self._reading = False
+                    return
+
+    def _read_some(self, iterator: Iterator[T]) -> bool:
+        """Read those at hand; False at the end."""
+        end = time.monotonic() + _READ_FOR
+        for count, item in enumerate(iterator, 1):
+            self._read.append(item)
+            self._tell()
+            if count == _READ_AT_ONCE or time.monotonic() > end or self._closed:
+                return True
+        return False
+
+    def _tell(self) -> None:
+        with self._lock:
+            news, self._news = self._news, None
+        if news is not None:
+            with suppress(RuntimeError):  # the loop has ended, and nobody waits
+                self._soon(news.set)
 
 
 async def beside(work: Callable[[T], R], value: T) -> R:

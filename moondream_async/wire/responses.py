@@ -99,13 +99,14 @@ def models(data: Any) -> list[Model]:
 def box(data: Any) -> BoundingBox:
     """Read one box."""
     edges = _object(data)
-    return BoundingBox(*(_number(edges, name) for name in ("x_min", "y_min", "x_max", "y_max")))
+    x_min, y_min, x_max, y_max = (_number(edges, name) for name in ("x_min", "y_min", "x_max", "y_max"))
+    return BoundingBox(x_min, y_min, x_max, y_max, _optional_string(edges, "label"))
 
 
 def position(data: Any) -> Point:
     """Read one point."""
     at = _object(data)
-    return Point(_number(at, "x"), _number(at, "y"))
+    return Point(_number(at, "x"), _number(at, "y"), _optional_string(at, "label"))
 
 
 def reasoning(data: Any) -> Reasoning | None:

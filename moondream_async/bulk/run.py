@@ -1,0 +1,247 @@
+"""`run`: `map` into a file of results, which can be broken off at any point and gone on with."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import math
+import os
+import time
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Mapping, Sized
+from contextlib import aclosing
+from typing import Any, Protocol, cast
+
+import anyio
+import anyio.to_thread
+import attrs
+
+from ..errors import ConfigurationError, ImageError, MoondreamError
+from ..images.identity import content_id, name_of
+from ..net.threads import beside
+from ..prices import Prices, prices_of
+from . import records
+from .items import Item, read_item
+from .journal import Journal
+from .mapping import AsyncMap, check_items, is_pointless, numbered
+from .records import Finished
+from .work import HasSkills, SkillWork
+
+
+class HasServer(HasSkills, Protocol):
+    """An `AsyncClient`, as far as a run needs it."""
+
+    @property
+    def base_url(self) -> str:
+        """The server."""
+        ...
+
+    @property
+    def model(self) -> str | None:
+        """The model of every call."""
+        ...
+
+
+@attrs.frozen(kw_only=True)
+class RunSummary:
+    """How far a run has come; at its end, what became of it.
+
+    Attributes:
+        total: How many items there are; None if that is not known.
+        succeeded: Items done in this run.
+        failed: Items that failed in this run.
+        skipped: Items that the file had already.
+        failed_before: Those among them that had failed.
+        repeated: Items with the id and arguments of another one of this run; each is done once.
+        input_tokens: Of this run.
+        output_tokens: Of this run.
+        cost: US dollars for them, an estimate; None where prices are not known.
+        elapsed: Seconds.
+    """
+
+    total: int | None = None
+    succeeded: int = 0
+    failed: int = 0
+    skipped: int = 0
+    failed_before: int = 0
+    repeated: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cost: float | None = None
+    elapsed: float = 0.0
+
+    @property
+    def seen(self) -> int:
+        """Items that are dealt with."""
+        return self.succeeded + self.failed + self.skipped + self.repeated
+
+    @property
+    def rate(self) -> float:
+        """Items done or failed, per second."""
+        return (self.succeeded + self.failed) / self.elapsed if self.elapsed else 0.0
+
+    @property
+    def seconds_left(self) -> float | None:
+        """An estimate; None if it cannot be told."""
+        if self.total is None or not self.rate:
+            return None
+        return max(0, self.total - self.seen) / self.rate
+
+
+class Run:
+    """One run to a file; `await run.run()` does it, once.
+
+    Args:
+        client: An `AsyncClient`.
+        skill: As in `AsyncClient.map`.
+        items: As in `AsyncClient.map`.
+        out: The file of results, JSON lines.
+        concurrency: As in `AsyncClient.map`.
+        max_failures: As in `AsyncClient.map`.
+        stop_when_pointless: As in `AsyncClient.map`.
+        resume: Whether to go on with a file that holds results.
+        retry_failed: Whether to do those again that failed.
+        progress: Is given the summary so far, after each item; may be async.
+        prices: For the estimate of the cost; None takes Moondream Cloud's, on Moondream Cloud.
+        total: How many items there are; None takes their length, if they have one.
+        arguments: The skill's own.
+
+    Raises:
+        ConfigurationError: As in `AsyncClient.map`.
+    """
+
+    def __init__(
+        self,
+        client: HasServer,
+        skill: object,
+        items: Iterable[Any] | AsyncIterable[Any],
+        out: str | os.PathLike[str],
+        *,
+        concurrency: int = 32,
+        max_failures: int | None = None,
+        stop_when_pointless: bool = True,
+        resume: bool = True,
+        retry_failed: bool = False,
+        progress: Callable[[RunSummary], Any] | None = None,
+        prices: Prices | None = None,
+        total: int | None = None,
+        arguments: Mapping[str, Any] | None = None,
+    ) -> None:
+        self._work = SkillWork(client, skill, arguments or {})
+        self._items = check_items(items)
+        self._out = out
+        self._name = records.fingerprint([self._work.task, client.model])
+        self._resume, self._retry_failed = resume, retry_failed
+        self._stop_when_pointless = stop_when_pointless
+        self._progress = progress
+        self._prices = prices or prices_of(client.base_url, client.model)
+        self._summary = RunSummary(total=len(items) if total is None and isinstance(items, Sized) else total)
+        self._started = time.monotonic()
+        self._outcomes: AsyncMap[Any] = AsyncMap(
+            self._fresh(),
+            self._do,
+            concurrency=concurrency,
+            ordered=False,
+            max_failures=max_failures,
+            stop_when_pointless=stop_when_pointless,
+        )
+
+    @property
+    def summary(self) -> RunSummary:
+        """How far it has come."""
+        cost = None if self._prices is None else self._prices.cost(self._summary)
+        return attrs.evolve(self._summary, cost=cost, elapsed=time.monotonic() - self._started)
+
+    def finish(self) -> None:
+        """Take no more items; `run` returns when those that are begun are done and written."""
+        self._outcomes.finish()
+
+    async def run(self) -> RunSummary:
+        """Do it.
+
+        Raises:
+            ResultsFileError: The file cannot be used or written.
+            MoondreamError: What stopped the run, after all that was begun has been written.
+        """
+        self._started = time.monotonic()
+        self._journal = await self._open()
+        try:
+            async with self._outcomes:
+                async for _ in self._outcomes:
+                    await self._tell()
+        finally:
+            with anyio.CancelScope(shield=True):
+                await anyio.to_thread.run_sync(self._journal.close)
+        return self.summary
+
+    async def _open(self) -> Journal:
+        journal = functools.partial(Journal, resume=self._resume, retry_failed=self._retry_failed)
+        return await anyio.to_thread.run_sync(journal, self._out, self._name)
+
+    async def _fresh(self) -> AsyncGenerator[Any]:
+        """The items that are not in the file, with their ids."""
+        begun: set[bytes] = set()
+        async with aclosing(numbered(self._items)) as items:
+            async for index, raw in items:
+                item = await _named(read_item(index, raw), raw)
+                key = records.key_of(item.id, self._work.arguments_of(item))
+                if key in begun:
+                    self._count(repeated=1)
+                elif key in self._journal.finished:
+                    self._count(skipped=1, failed_before=int(key in self._journal.failed))
+                else:
+                    begun.add(key)
+                    yield item
+
+    async def _do(self, item: Item) -> tuple[Any, int, MoondreamError | None]:
+        started = time.monotonic()
+        result, attempts, error = await self._work(item)
+        # No wait from here on: what was answered is written, whatever ends the run in this moment.
+        if error is None or not (self._stop_when_pointless and is_pointless(error)):
+            arguments, elapsed = self._work.arguments_of(item), time.monotonic() - started
+            finished = Finished(item.id, arguments, result, error, attempts, elapsed)
+            self._journal.add(records.to_line(finished, several=self._work.several, run=self._name))
+        metrics = records.metrics_of(result)
+        self._count(
+            succeeded=int(error is None),
+            failed=int(error is not None),
+            input_tokens=sum(each.input_tokens or 0 for each in metrics),
+            output_tokens=sum(each.output_tokens or 0 for each in metrics),
+        )
+        return result, attempts, error
+
+    def _count(self, **more: int) -> None:
+        changes = {name: getattr(self._summary, name) + number for name, number in more.items()}
+        self._summary = attrs.evolve(self._summary, **changes)
+
+    async def _tell(self) -> None:
+        if self._progress is not None:
+            said = self._progress(self.summary)
+            if inspect.isawaitable(said):
+                await said
+
+
+async def _named(item: Item, raw: Any) -> Item:
+    """The item with an id that is the same in every run: as given, else path or URL, else by its content.
+
+    Raises:
+        ConfigurationError: The given id is neither text nor a number.
+    """
+    if isinstance(raw, tuple):
+        return attrs.evolve(item, id=_checked(item.id))
+    name = name_of(item.image)
+    if name is not None:
+        return attrs.evolve(item, id=name)
+    try:
+        by_content, image = await beside(content_id, item.image)
+    except ImageError:  # it will fail, and be written as failed
+        return attrs.evolve(item, id=f"#{item.index}")
+    return attrs.evolve(item, id=by_content, image=image)
+
+
+def _checked(id: Any) -> str | float:
+    if isinstance(id, os.PathLike):
+        return os.fsdecode(cast("os.PathLike[str]", id))
+    is_number = isinstance(id, (int, float)) and not isinstance(id, bool) and math.isfinite(id)
+    if isinstance(id, str) or is_number:
+        return cast("str | float", id)
+    raise ConfigurationError(f"The id of an item must be a text or a number, not {id!r}.")

@@ -1,0 +1,95 @@
+"""How far a run is: a bar on a terminal, else a plain line now and then."""
+
+from __future__ import annotations
+
+import sys
+import time
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Protocol
+
+from ..bulk.run import RunSummary
+
+_PLAIN_EVERY = 5.0  # seconds
+
+
+class Reporter(Protocol):
+    """Shows how far a run is, on stderr."""
+
+    def shown(self) -> AbstractContextManager[Any]:
+        """For as long as the run goes on."""
+        ...
+
+    def __call__(self, summary: RunSummary) -> None:
+        """The run has come so far."""
+        ...
+
+    def say(self, text: str) -> None:
+        """Tell something meanwhile."""
+        ...
+
+
+def reporter() -> Reporter:
+    """A bar, if stderr is a terminal and the extra `cli` is there; else lines."""
+    if sys.stderr.isatty():
+        try:
+            return _Bar()
+        except ImportError:
+            print("(a progress bar needs the extra 'cli': pip install 'moondream-async[cli]')", file=sys.stderr)
+    return _Lines()
+
+
+class _Lines:
+    def __init__(self) -> None:
+        self._next = time.monotonic() + _PLAIN_EVERY
+
+    def shown(self) -> AbstractContextManager[Any]:
+        return nullcontext()
+
+    def __call__(self, summary: RunSummary) -> None:
+        if time.monotonic() >= self._next:
+            self._next = time.monotonic() + _PLAIN_EVERY
+            of = f" of {summary.total:,}" if summary.total is not None else ""
+            self.say(f"{summary.seen:,}{of} items, {_details(summary)}")
+
+    def say(self, text: str) -> None:
+        print(text, file=sys.stderr, flush=True)
+
+
+class _Bar:
+    def __init__(self) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+        columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[details]}"))
+        self._progress = Progress(*columns, console=Console(stderr=True), refresh_per_second=8)
+        self._task = self._progress.add_task("run", total=None, details="")
+
+    def shown(self) -> AbstractContextManager[Any]:
+        return self._progress
+
+    def __call__(self, summary: RunSummary) -> None:
+        self._progress.update(self._task, completed=summary.seen, total=summary.total, details=_details(summary))
+
+    def say(self, text: str) -> None:
+        self._progress.console.print(text, markup=False, highlight=False)
+
+
+def _details(summary: RunSummary) -> str:
+    parts = [f"{summary.failed:,} failed"]
+    if summary.rate:
+        parts.append(f"{summary.rate:.1f}/s")
+    tokens = summary.input_tokens + summary.output_tokens
+    if tokens:
+        parts.append(f"{tokens:,} tokens")
+    if summary.seconds_left is not None and summary.seconds_left >= 1:
+        parts.append(f"{duration(summary.seconds_left)} left")
+    return ", ".join(parts)
+
+
+def duration(seconds: float) -> str:
+    """Seconds for people: `42 s`, `3:05 min`, `2:10 h`."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    minutes, rest = divmod(whole, 60)
+    return f"{minutes}:{rest:02} min" if minutes < 60 else f"{minutes // 60}:{minutes % 60:02} h"

@@ -1,0 +1,61 @@
+"""Which image it is: a name that stays the same from run to run; blocking, for a worker thread."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from typing import Any, cast
+
+from ..errors import ImageError
+from .encoded import EncodedImage
+from .prepare import MOST_PIXELS
+from .sources import from_base64, load
+
+_LONGEST_NAME = 4096  # characters of a path or URL; what is longer is data
+_DIGITS = 32
+
+
+def name_of(image: object) -> str | None:
+    """The path or URL that the image is given by, or was opened from; None if it is given by its content."""
+    if isinstance(image, os.PathLike):
+        return os.fsdecode(cast("os.PathLike[str]", image))
+    if isinstance(image, str):
+        return None if _is_data(image) else image
+    for attribute in ("filename", "name"):  # an opened Pillow image; an open file
+        name = getattr(image, attribute, None)
+        if isinstance(name, (str, os.PathLike)) and name and os.path.exists(cast("str", name)):  # noqa: PTH110
+            return os.fsdecode(cast("str", name))
+    return None
+
+
+def _is_data(text: str) -> bool:
+    if len(text) > _LONGEST_NAME or text[:5].lower() == "data:":
+        return True
+    return from_base64(text) is not None and not os.path.exists(text)  # noqa: PTH110 - no Path need be made
+
+
+def content_id(image: Any) -> tuple[str, Any]:
+    """`sha256:` and a digest of the image's bytes or pixels; and the image, still to be read.
+
+    Raises:
+        ImageError: It cannot be read.
+    """
+    if isinstance(image, EncodedImage):
+        return _digest(image.uri), image
+    loaded = load(image)
+    if isinstance(loaded, bytes):
+        can_be_read_again = not hasattr(image, "read") or image.seekable()
+        return _digest(loaded), image if can_be_read_again else loaded
+    if loaded.width * loaded.height > MOST_PIXELS:
+        raise ImageError(
+            f"The image has {loaded.width:,} x {loaded.height:,} pixels; at most {MOST_PIXELS:,} are read."
+        )
+    try:
+        return _digest(f"{loaded.mode} {loaded.size} ".encode() + loaded.tobytes()), image
+    except Exception as exc:
+        problem = str(exc) or type(exc).__name__
+    raise ImageError(f"The image cannot be decoded: {problem}.")
+
+
+def _digest(data: bytes) -> str:
+    return f"sha256:{hashlib.sha256(data).hexdigest()[:_DIGITS]}"

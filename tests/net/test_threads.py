@@ -1,0 +1,111 @@
+"""`Aside`: a user's blocking iterable, read in a thread: nothing lost, nobody kept waiting, never far ahead."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import threading
+import time
+from collections.abc import Iterator
+
+import anyio
+import pytest
+
+from moondream_async.net.threads import Aside
+from tests.support.loopback import until
+
+
+async def test_every_item_in_order_at_any_speed() -> None:
+    dice = random.Random(3)
+
+    def items() -> Iterator[int]:
+        for number in range(500):
+            if dice.random() < 0.05:
+                time.sleep(dice.random() * 0.002)
+            yield number
+
+    for _ in range(20):
+        found: list[int] = []
+        async for item in Aside(items()):
+            found.append(item)
+            if dice.random() < 0.05:
+                await asyncio.sleep(0)
+        assert found == list(range(500))
+
+
+async def test_an_item_does_not_wait_for_the_next() -> None:
+    go = threading.Event()
+
+    def items() -> Iterator[str]:
+        yield "first"
+        go.wait(10)
+        yield "second"
+
+    aside = Aside(items())
+    assert await anext(aside) == "first"
+    go.set()
+    assert [item async for item in aside] == ["second"]
+
+
+async def test_it_reads_when_asked_and_not_far_ahead() -> None:
+    read = 0
+
+    def items() -> Iterator[int]:
+        nonlocal read
+        for _ in range(10_000):
+            read += 1
+            yield read
+
+    aside = Aside(items())
+    assert read == 0
+    await anext(aside)
+    await asyncio.sleep(0.05)
+    assert read <= 65
+    aside.close()
+
+
+async def test_errors_come_after_the_items() -> None:
+    def items() -> Iterator[int]:
+        yield 1
+        raise OSError("the disk is gone")
+
+    aside = Aside(items())
+    assert await anext(aside) == 1
+    for _ in range(2):
+        with pytest.raises(OSError, match="the disk is gone"):
+            await anext(aside)
+
+
+async def test_who_waits_can_be_cancelled() -> None:
+    go = threading.Event()
+
+    def items() -> Iterator[int]:
+        go.wait(10)
+        yield 1
+
+    aside = Aside(items())
+    with anyio.move_on_after(0.02) as scope:
+        await anext(aside)
+    assert scope.cancelled_caught
+    go.set()
+    assert await anext(aside) == 1
+
+
+async def test_closing_ends_the_thread() -> None:
+    def items() -> Iterator[int]:
+        while True:
+            yield 1
+
+    aside = Aside(items())
+    await anext(aside)
+    aside.close()
+    thread = aside._thread
+    assert thread is not None
+    await until(lambda: not thread.is_alive())
+
+
+def test_on_trio() -> None:
+    async def main() -> list[int]:
+        return [item async for item in Aside(range(1000))]
+
+    assert anyio.run(main, backend="trio") == list(range(1000))
