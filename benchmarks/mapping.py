@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import tempfile
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 from moondream_async import AsyncClient, EncodedImage
 
@@ -33,9 +35,10 @@ def run(*, quick: bool) -> list[Figure]:
                 _round(name, url + "/delay-100", ITEMS[name] // scale, watch)
         figures = [watch.figure(name, RATE) for name, watch in watches.items()]
         for count in (1_000, 10_000) if quick else (1_000, 10_000, 100_000):
-            watch = Stopwatch()
-            asyncio.run(_mapped(url, 64, count, watch))
-            figures.append(watch.figure(f"map, 64: {count:,} items", MEMORY))
+            for name, work in (("map", _mapped), ("run", _written)):
+                watch = Stopwatch()
+                asyncio.run(work(url, 64, count, watch))
+                figures.append(watch.figure(f"{name}, 64: {count:,} items", MEMORY))
     return figures
 
 
@@ -46,11 +49,11 @@ def report(figures: list[Figure]) -> str:
 
 def budgets(figures: list[Figure]) -> dict[str, tuple[float, Callable[[float], bool], str]]:
     """What has to hold within this run."""
-    many = max((f for f in figures if f.case == MEMORY), key=lambda f: len(f.contestant))
+    many = [f for f in figures if f.case == MEMORY and f.contestant.endswith("100,000 items")]
     speed = value(figures, RATE, "map, 64", "per second") / value(figures, RATE, "official, 64 threads", "per second")
     return {
         "map, 64 at once: x official client in 64 threads": (speed, lambda r: r >= 0.9, ">= 0.9"),
-        f"{many.contestant}: MB taken": (many.values["peak MB"], lambda r: r <= 20, "<= 20"),
+        **{f"{f.contestant}: MB taken": (f.values["peak MB"], lambda r: r <= 20, "<= 20") for f in many},
     }
 
 
@@ -78,6 +81,20 @@ async def _mapped(url: str, at_once: int, items: int, watch: Stopwatch) -> None:
         with watch.round(items):
             async for outcome in client.map("caption", images(items), concurrency=at_once):
                 outcome.unwrap()
+
+
+async def _written(url: str, at_once: int, items: int, watch: Stopwatch) -> None:
+    """Into a file, each item with an id of its own, from a generator."""
+    with tempfile.TemporaryDirectory() as folder:
+        async with AsyncClient(KEY, base_url=url) as client:
+            await client.run("caption", _named(at_once), Path(folder, "warm"), concurrency=at_once)
+            with watch.round(items):
+                await client.run("caption", _named(items), Path(folder, "results"), concurrency=at_once)
+
+
+def _named(count: int) -> Iterator[tuple[str, EncodedImage]]:
+    for number in range(count):
+        yield f"photos/{number:07}.jpg", harness.image(2_000)
 
 
 async def _gathered(url: str, at_once: int, items: int, watch: Stopwatch) -> None:

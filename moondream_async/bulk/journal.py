@@ -39,8 +39,8 @@ class Journal:
         self.path = os.fspath(path)
         self.finished: set[bytes] = set()
         self.failed: set[bytes] = set()  # those of the finished that failed
-        self._target = Path(os.path.realpath(path))  # what a link points to is written, not the link
         self._run = run
+        self._target = self._real(path)
         self._file = self._open(self._target)
         try:
             self._begin(resume=resume, retry_failed=retry_failed)
@@ -79,13 +79,19 @@ class Journal:
             os.fsync(self._file.fileno())
         self._file.close()
 
+    def _real(self, path: str | os.PathLike[str]) -> Path:
+        """What a link points to: that is written, not the link."""
+        try:
+            return Path(os.path.realpath(path))
+        except (OSError, ValueError) as exc:  # links in a circle; a NUL in the name
+            problem = str(exc)
+        raise self._error(f"cannot be used: {problem}")
+
     def _open(self, path: Path) -> FileIO:
         try:
             file = path.open("a+b", buffering=0)
         except OSError as exc:
             problem = exc.strerror or str(exc)
-        except ValueError as exc:
-            problem = str(exc)
         else:
             if not path.is_file():
                 problem = "it is not a regular file"
@@ -125,6 +131,7 @@ class Journal:
             end += len(line)
             if not line.endswith(b"\n"):  # all of the line but its end was written
                 self._file.write(b"\n")
+                return
 
     def _forget_failed(self) -> None:
         """Write the file anew without the failed items; a kill meanwhile leaves the old one."""

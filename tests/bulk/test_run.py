@@ -1,0 +1,323 @@
+"""`run`: every item once in the file, whatever happens."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import uuid
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pytest
+from PIL import Image
+
+from moondream_async import (
+    AsyncClient,
+    AuthenticationError,
+    Client,
+    ConfigurationError,
+    EncodedImage,
+    ImageError,
+    Prices,
+    ResultsFileError,
+    RetryPolicy,
+    RunSummary,
+)
+from moondream_async.bulk import Run, read_records, read_results
+from tests.support.loopback import Exchange, serve, until
+from tests.support.pictures import file
+
+
+async def answer(exchange: Exchange) -> None:
+    await exchange.answer(
+        {
+            "caption": "x",
+            "answer": str(exchange.json.get("question")),
+            "objects": [{"x_min": 0.1, "y_min": 0.2, "x_max": 0.3, "y_max": 0.4}],
+            "metrics": {"input_tokens": 100, "output_tokens": 10},
+        }
+    )
+
+
+def client(server: Any, **options: Any) -> AsyncClient:
+    return AsyncClient("the-key", base_url=server.base_url, retry=RetryPolicy(attempts=2, backoff=0), **options)
+
+
+def ids(path: Path) -> list[Any]:
+    return [record["id"] for record in read_records(path)]
+
+
+async def test_a_run_and_the_same_again(tmp_path: Path, tiny: EncodedImage) -> None:
+    out, items = tmp_path / "r.jsonl", [(n, tiny) for n in range(50)]
+    async with serve(answer) as server, client(server) as c:
+        first = await c.run("caption", items, out)
+        written = out.read_bytes()
+        again = await c.run("caption", items, out)
+        more = await c.run("caption", [*items, ("new", tiny)], out)
+        assert server.requests == 51
+    assert attrs.evolve(first, elapsed=0) == RunSummary(
+        total=50, succeeded=50, input_tokens=5000, output_tokens=500, cost=None
+    )
+    assert first.elapsed > 0
+    assert (again.succeeded, again.skipped, again.seen) == (0, 50, 50)
+    assert (more.succeeded, more.skipped) == (1, 50)
+    assert out.read_bytes().startswith(written)
+    assert sorted(map(str, ids(out))) == sorted([*map(str, range(50)), "new"])
+
+
+async def test_a_line(tmp_path: Path, tiny: EncodedImage) -> None:
+    out = tmp_path / "r.jsonl"
+
+    async def handler(exchange: Exchange) -> None:
+        await exchange.answer({"request_id": "r1", "objects": [], "metrics": {"input_tokens": 100}, "new": "field"})
+
+    async with serve(handler) as server, client(server) as c:
+        await c.run("detect", [("a", tiny, {"settings": {"max_objects": 2}})], out, object="face")
+    line = json.loads(out.read_text())
+    assert line.pop("elapsed") >= 0
+    assert len(line.pop("run")) == 12
+    assert line == {
+        "id": "a",
+        "skill": "detect",
+        "arguments": {"object": "face", "settings": {"max_objects": 2}},
+        "ok": True,
+        "result": {"request_id": "r1", "metrics": {"input_tokens": 100}, "objects": [], "new": "field"},
+        "attempts": 1,
+    }
+    assert out.read_bytes().startswith(b'{"id": "a"')
+
+
+async def test_several_skills_and_what_failed(tmp_path: Path, tiny: EncodedImage) -> None:
+    async def handler(exchange: Exchange) -> None:
+        if "object" in exchange.json:
+            await exchange.answer({"error": {"message": "no", "code": "c"}, "request_id": "r1"}, status=422)
+        else:
+            await answer(exchange)
+
+    out = tmp_path / "r.jsonl"
+    async with serve(handler) as server, client(server) as c:
+        summary = await c.run({"caption": {"length": "short"}, "detect": {"object": "face"}}, [("a", tiny)], out)
+    assert (summary.succeeded, summary.failed, summary.input_tokens) == (0, 1, 100)
+    [line] = read_records(out)
+    assert line["skill"] == ["caption", "detect"]
+    assert line["arguments"] == {"caption": {"length": "short"}, "detect": {"object": "face"}}
+    assert line["result"]["caption"]["caption"] == "x"
+    assert line["error"]["type"] == "UnprocessableEntityError"
+    [outcome] = read_results(out)
+    assert outcome.result["caption"].caption == "x"
+    assert outcome.error is not None
+    assert (outcome.error.status, outcome.error.code, outcome.error.message) == (422, "c", "no")  # type: ignore[attr-defined]
+
+
+async def test_failed_ones_are_retried_if_asked(tmp_path: Path, tiny: EncodedImage) -> None:
+    bad = True
+
+    async def handler(exchange: Exchange) -> None:
+        if bad and exchange.json["question"] in ("3", "7"):
+            await exchange.answer({"error": "no"}, status=400)
+        else:
+            await answer(exchange)
+
+    out, items = tmp_path / "r.jsonl", [(n, tiny, {"question": str(n)}) for n in range(10)]
+    async with serve(handler) as server, client(server) as c:
+        assert (await c.run("query", items, out)).failed == 2
+        out.chmod(0o640)
+        skipped = await c.run("query", items, out)
+        assert (skipped.skipped, skipped.failed_before) == (10, 2)
+        assert server.requests == 10
+        bad = False
+        retried = await c.run("query", items, out, retry_failed=True)
+        assert (retried.skipped, retried.succeeded) == (8, 2)
+        assert server.requests == 12
+    assert sorted(ids(out)) == list(range(10))
+    assert all(outcome.ok for outcome in read_results(out))
+    assert out.stat().st_mode & 0o777 == 0o640
+    assert [each.name for each in tmp_path.iterdir()] == ["r.jsonl"]
+
+
+async def test_ids(tmp_path: Path) -> None:
+    png = file(Image.new("RGB", (9, 9), "red"), "PNG")
+    path = tmp_path / "a.png"
+    path.write_bytes(png)
+    opened = path.open("rb")
+    picture = Image.open(path)
+    items: list[Any] = [
+        path,
+        str(path),  # the same id: once
+        png,
+        memoryview(png),
+        opened,
+        picture,
+        Image.new("RGB", (9, 9), "blue"),
+        Image.new("RGB", (9, 9), "blue"),
+        str(tmp_path / "none.png"),
+        b"no image",
+        7,
+        (1, png),
+        ("1", png),
+        (1.5, png),
+        (path, png),
+    ]
+    out = tmp_path / "r.jsonl"
+    async with serve(answer) as server, client(server) as c:
+        summary = await c.run("caption", items, out)
+        again = await c.run("caption", items, out)
+    opened.close()
+    picture.close()
+    digests = [i for i in ids(out) if str(i).startswith("sha256:")]
+    assert sorted(str(i) for i in ids(out) if i not in digests) == sorted(
+        [str(path), str(tmp_path / "none.png"), "#10", "1", "1", "1.5"]
+    )
+    assert len(digests) == 3
+    assert summary.repeated == 6
+    assert (again.skipped, again.succeeded) == (15, 0)
+
+
+@pytest.mark.parametrize("id", [None, True, float("nan"), uuid.uuid4(), (1, 2), b"x"])
+async def test_bad_ids(id: Any, tmp_path: Path, tiny: EncodedImage) -> None:
+    async with serve(answer) as server, client(server) as c:
+        with pytest.raises(ConfigurationError, match="The id of an item"):
+            await c.run("caption", [("good", tiny), (id, tiny)], tmp_path / "r.jsonl")
+    assert ids(tmp_path / "r.jsonl") == ["good"]
+
+
+async def test_one_id_with_other_arguments_is_another_item(tmp_path: Path, tiny: EncodedImage) -> None:
+    items = [("a", tiny, {"question": "1"}), ("a", tiny, {"question": "2"}), ("a", tiny, {"question": "1"})]
+    async with serve(answer) as server, client(server) as c:
+        summary = await c.run("query", items, tmp_path / "r.jsonl")
+    assert (summary.succeeded, summary.repeated) == (2, 1)
+
+
+async def test_progress_and_cost(tmp_path: Path, tiny: EncodedImage) -> None:
+    told: list[RunSummary] = []
+
+    async def tell(summary: RunSummary) -> None:
+        told.append(summary)
+
+    async with serve(answer) as server, client(server) as c:
+        items = [(n, tiny) for n in range(5)]
+        summary = await c.run("caption", items, tmp_path / "a", progress=tell, prices=Prices(1, 10))
+        await c.run("caption", iter(items), tmp_path / "b", progress=told.append)
+    assert [s.seen for s in told[:5]] == sorted(s.seen for s in told[:5])
+    assert told[4].seen == 5
+    assert told[4].rate > 0
+    assert told[4].seconds_left == 0
+    assert summary.cost == pytest.approx(5 * (100 * 1 + 10 * 10) / 1e6)
+    assert told[5].total is None
+    assert told[5].seconds_left is None
+
+
+async def test_a_refused_key_is_not_written(tmp_path: Path, tiny: EncodedImage) -> None:
+    async def handler(exchange: Exchange) -> None:
+        await exchange.answer({"error": "Invalid API key"}, status=401)
+
+    out = tmp_path / "r.jsonl"
+    async with serve(handler) as server, client(server) as c:
+        with pytest.raises(AuthenticationError):
+            await c.run("caption", [(n, tiny) for n in range(100)], out, concurrency=2)
+        assert server.requests < 10
+        assert out.read_bytes() == b""
+        summary = await c.run("caption", [(n, tiny) for n in range(9)], out, stop_when_pointless=False)
+    assert (summary.failed, len(ids(out))) == (9, 9)
+
+
+async def test_too_many_failures_stop_it(tmp_path: Path, tiny: EncodedImage) -> None:
+    items = [(n, b"no image" if n % 2 else tiny) for n in range(100)]
+    async with serve(answer) as server, client(server) as c:
+        with pytest.raises(ImageError):
+            await c.run("caption", items, tmp_path / "r.jsonl", max_failures=3, concurrency=1)
+    assert sum(not outcome.ok for outcome in read_results(tmp_path / "r.jsonl")) == 4
+
+
+async def test_cancelled_in_the_middle_and_gone_on_with(tmp_path: Path, tiny: EncodedImage) -> None:
+    seen: list[str] = []
+
+    async def handler(exchange: Exchange) -> None:
+        seen.append(exchange.json["question"])
+        await asyncio.sleep(0.001)
+        await answer(exchange)
+
+    out = tmp_path / "r.jsonl"
+    items = [(n, tiny, {"question": str(n)}) for n in range(300)]
+    async with serve(handler) as server, client(server) as c:
+        for _ in range(5):
+            before = len(seen)
+            task = asyncio.create_task(c.run("query", items, out, concurrency=8))
+            await until(lambda at=before: len(seen) > at + 30)  # type: ignore[misc]
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+        await c.run("query", items, out)
+    assert sorted(ids(out)) == list(range(300))
+    assert len(seen) <= 300 + 5 * 8
+
+
+async def test_finish(tmp_path: Path, tiny: EncodedImage) -> None:
+    hold = asyncio.Event()
+
+    async def handler(exchange: Exchange) -> None:
+        await hold.wait()
+        await answer(exchange)
+
+    async def items() -> AsyncIterator[Any]:
+        for n in range(100):
+            yield n, tiny
+        await asyncio.Event().wait()
+
+    out = tmp_path / "r.jsonl"
+    async with serve(handler) as server, client(server) as c:
+        run = Run(c, "caption", items(), out, concurrency=4)
+        task = asyncio.create_task(run.run())
+        await until(lambda: server.requests == 4)
+        run.finish()
+        hold.set()
+        summary = await task
+        assert (summary.succeeded, server.requests) == (4, 4)
+        assert run.summary.succeeded == 4
+    assert sorted(ids(out)) == [0, 1, 2, 3]
+
+
+async def test_items_that_fail_to_come(tmp_path: Path, tiny: EncodedImage) -> None:
+    def items() -> Any:
+        yield 1, tiny
+        raise OSError("unplugged")
+
+    async with serve(answer) as server, client(server) as c:
+        with pytest.raises(OSError, match="unplugged"):
+            await c.run("caption", items(), tmp_path / "r.jsonl")
+    assert ids(tmp_path / "r.jsonl") == [1]
+
+
+def test_sync(tmp_path: Path, scene: bytes, moondream_sandbox: Any) -> None:
+    out = tmp_path / "r.jsonl"
+    with Client(base_url=moondream_sandbox.base_url) as c:
+        assert c.run("detect", [("a", scene)], out, object=["red", "blue"]).succeeded == 1
+        assert c.run("detect", [("a", scene)], out, object=["red", "blue"]).skipped == 1
+        with pytest.raises(ResultsFileError, match="another run"):
+            c.run("detect", [("a", scene)], out, object="red")
+    [outcome] = read_results(out)
+    assert [box.label for box in outcome.unwrap().objects] == ["red", "blue"]
+
+
+async def test_bounded_memory(tmp_path: Path) -> None:
+    """Images are made as they are needed, and let go."""
+    alive = most = 0
+
+    class Picture(bytes):
+        def __new__(cls, *args: Any) -> Picture:
+            nonlocal alive, most
+            alive += 1
+            most = max(most, alive)
+            return super().__new__(cls, *args)
+
+        def __del__(self) -> None:
+            nonlocal alive
+            alive -= 1
+
+    png = file(Image.new("RGB", (9, 9)), "PNG")
+    async with serve(answer) as server, client(server) as c:
+        items = ((n, Picture(png)) for n in range(1000))
+        assert (await c.run("caption", items, tmp_path / "r.jsonl", concurrency=4)).succeeded == 1000
+    assert most <= 64 + 2 * 4 + 8  # read ahead of a quick iterator, and under way

@@ -1,0 +1,344 @@
+"""`moondream-async run` and `export`: inputs, what is said, exit codes, signals."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import pty
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from moondream_async.bulk import read_records
+from moondream_async.cli import main
+from moondream_async.cli.inputs import Inputs
+from moondream_async.cli.progress import duration
+from moondream_async.errors import ConfigurationError
+
+Say = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def folder(tmp_path: Path, scene: bytes, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    for name in ("b.png", "a.PNG", "sub/c.jpeg", "sub/.hidden.png", ".dir/d.png", "sub/z[1].webp", "text.txt"):
+        path = tmp_path / "photos" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(scene)
+    return tmp_path
+
+
+@pytest.fixture
+def say(capsys: pytest.CaptureFixture[str], moondream_sandbox: Any, monkeypatch: pytest.MonkeyPatch) -> Say:
+    monkeypatch.setenv("MOONDREAM_BASE_URL", moondream_sandbox.base_url)
+
+    def command(*words: str) -> tuple[int, str, str]:
+        code = main(words)
+        said = capsys.readouterr()
+        return code, said.out, said.err
+
+    return command
+
+
+@pytest.mark.parametrize(
+    ("words", "names"),
+    [
+        (["photos"], ["photos/a.PNG", "photos/b.png", "photos/sub/c.jpeg", "photos/sub/z[1].webp"]),
+        (["photos/*.png"], ["photos/b.png"]),
+        (["photos/**/*.[jw]*"], ["photos/sub/c.jpeg", "photos/sub/z[1].webp"]),
+        (["photos/sub/z[1].webp", "photos/text.txt"], ["photos/sub/z[1].webp", "photos/text.txt"]),
+        (["https://example.com/a.jpg"], ["https://example.com/a.jpg"]),
+    ],
+)
+def test_inputs(words: list[str], names: list[str], folder: Path) -> None:
+    inputs = Inputs(words)
+    assert list(inputs) == names
+    assert list(inputs) == names
+    assert inputs.count() == len(names)
+
+
+def test_lines(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = [
+        '\ufeff{"image": "a.png"}',
+        '{"image_url": "b.png", "id": 7, "question": "?"}\r',
+        "",
+        '"c d.png"',
+        "e.png",
+        json.dumps({"image": "data:" + "x" * 5000}),
+    ]
+    (folder / "l.jsonl").write_text("\n".join(lines), newline="")
+    wanted = [("a.png", "a.png", {}), (7, "b.png", {"question": "?"}), "c d.png", "e.png"]
+    assert list(Inputs(["l.jsonl"]))[:4] == wanted
+    assert list(Inputs(["l.jsonl"]))[4][0] == "l.jsonl:6"
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO("\n".join(lines).encode())))
+    stdin = Inputs(["-"])
+    assert stdin.count() is None
+    assert list(stdin)[:4] == wanted
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("{", "l.jsonl:2 is not JSON"),
+        ("[1]", "must be a path"),
+        ('{"id": 1}', "no text 'image'"),
+        ('{"image": 1}', "no"),
+    ],
+)
+def test_bad_lines(line: str, says: str, folder: Path, say: Say) -> None:
+    (folder / "l.jsonl").write_text('"photos/b.png"\n' + line)
+    code, _, err = say("run", "l.jsonl", "--skill", "caption", "--out", "r.jsonl")
+    assert (code, says in err) == (2, True)
+    assert not (folder / "r.jsonl").exists()
+
+
+def test_a_run(folder: Path, say: Say) -> None:
+    (folder / "photos" / "bad.jpg").write_bytes(b"no image")
+    run = ["run", "photos", "--skill", "detect", "--object", "red", "--object", "blue", "--out", "r.jsonl"]
+    code, out, err = say(*run)
+    assert code == 3
+    assert "4 done, 1 failed" in out
+    assert "tokens" in out
+    assert err.splitlines()[-1] == f"To try the failed ones again: moondream-async {' '.join(run)} --retry-failed"
+    assert say(*run)[0] == 2  # not asked to resume
+    code, out, err = say(*run, "--resume")
+    assert (code, "5 in the file already (1 of them failed)" in out) == (3, True)
+    (folder / "photos" / "bad.jpg").unlink()
+    (folder / "photos" / "bad.jpg").write_bytes((folder / "photos" / "b.png").read_bytes())
+    code, out, err = say(*run, "--retry-failed", "--json")
+    assert (code, err) == (0, "")
+    assert json.loads(out)["succeeded"] == 1
+    assert [len(record["result"]["objects"]) for record in read_records("r.jsonl")] == [2] * 5
+    assert say("export", "r.jsonl", "r.csv") == (0, "10 rows in r.csv\n", "")
+
+
+def test_options_reach_the_server(folder: Path, say: Say) -> None:
+    code, _, _ = say(
+        *[
+            "run",
+            "photos/b.png",
+            "--skill",
+            "caption",
+            "--skill",
+            "query",
+            "--out",
+            "r.jsonl",
+            "--question",
+            "How many?",
+        ],
+        *["--length", "short", "--max-tokens", "2", "--temperature", "0.5", "--rate", "100", "--concurrency", "2"],
+    )
+    assert code == 0
+    [record] = read_records("r.jsonl")
+    settings = {"temperature": 0.5, "max_tokens": 2}
+    assert record["arguments"]["caption"] == {"length": "short", "settings": settings}
+    assert record["arguments"]["query"] == {"question": "How many?", "settings": settings}
+    assert record["result"]["caption"]["finish_reason"] == "length"
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["nowhere", "--skill", "caption", "--out", "r"], "no file, directory or match for 'nowhere'"),
+        (["photos/*.bmp", "--skill", "caption", "--out", "r"], "'photos/*.bmp'"),
+        (["photos", "--skill", "caption"], "--out"),
+        (["photos", "--skill", "detect", "--out", "r"], "detect needs --object"),
+        (["photos", "--skill", "query", "--out", "r"], "query needs --question"),
+        (["photos", "--skill", "caption", "--out", "r", "--question", "?"], "takes no question="),
+        (["photos", "--skill", "caption", "--out", "r", "--concurrency", "0"], "concurrency"),
+        (["photos", "--skill", "caption", "--out", "r", "--rate", "-1"], "rate"),
+        (["photos", "--skill", "caption", "--out", "photos/b.png", "--resume"], "no file of results"),
+        (["photos", "--skill", "caption", "--out", "no/where.jsonl"], "cannot be used"),
+        (["photos/.dir/..", "--skill", "caption", "--out", "photos"], "cannot be used"),
+        (["empty", "--skill", "caption", "--out", "r"], "no images in empty"),
+    ],
+)
+def test_wrong_usage(words: list[str], says: str, folder: Path, say: Say) -> None:
+    (folder / "empty").mkdir()
+    code, _, err = say("run", *words)
+    assert (code, says in err) == (2, True), err
+
+
+def test_the_parser_refuses(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for words in (
+        ["--skill", "draw"],
+        [],
+        ["--skill", "caption", "--prices", "1"],
+        ["--skill", "caption", "--rate", "x"],
+    ):
+        with pytest.raises(SystemExit) as stopped:
+            main(["run", "photos", "--out", "r", *words])
+        assert stopped.value.code == 2
+    assert capsys.readouterr().err
+
+
+def test_max_failures(folder: Path, say: Say) -> None:
+    for n in range(20):
+        (folder / f"{n}.jpg").write_bytes(b"no")
+    run = ["run", "*.jpg", "--skill", "caption", "--out", "r.jsonl", "--max-failures", "2", "--concurrency", "1"]
+    code, _, err = say(*run)
+    assert code == 1
+    assert "not an image" in err
+    assert "To go on: moondream-async run '*.jpg'" in err
+    assert len(list(read_records("r.jsonl"))) == 3
+
+
+def test_dry_run(folder: Path, say: Say, monkeypatch: pytest.MonkeyPatch, scene: bytes) -> None:
+    monkeypatch.delenv("MOONDREAM_BASE_URL")
+    (folder / "photos" / "bad.jpg").write_bytes(b"no image")
+    words = ["run", "photos", "https://example.com/a.jpg", "--skill", "caption", "--dry-run"]
+    code, out, _ = say(*words, "--rate", "2")
+    assert code == 0
+    assert re.search(r"items +6\n", out)
+    assert f"{4 * len(scene) / 1000:.1f} KB" in out
+    assert "unreadable   1 of those 5" in out
+    assert "4,380 input and 720 output" in out
+    assert "prices as of" in out
+    assert "at least 3 s" in out
+    code, out, _ = say(*words, "--prices", "1,10", "--json")
+    found = json.loads(out)
+    assert found["cost"] == pytest.approx((4380 * 1 + 720 * 10) / 1e6)
+    assert found["nbytes_sent"] > found["nbytes"]
+    assert not (folder / "r.jsonl").exists()
+    labels = ["--skill", "detect", "--object", "a", "--object", "b"]
+    assert json.loads(say("run", "photos/b.png", *labels, "--dry-run", "--json")[1])["output_tokens"] == 20
+    (folder / "r.jsonl").write_bytes(b"")
+    assert json.loads(say(*words, "--out", "r.jsonl", "--json")[1])["finished"] == 0
+    assert (folder / "r.jsonl").read_bytes() == b""
+
+
+class Slow:
+    """The command in a process of its own, on items that a slow sandbox answers."""
+
+    def __init__(
+        self,
+        folder: Path,
+        *words: str,
+        latency: float = 0.3,
+        stdin: int | None = None,
+        stderr: int = subprocess.PIPE,
+    ) -> None:
+        from moondream_async.sandbox import Sandbox
+
+        self.sandbox = Sandbox(latency=latency)
+        self.sandbox.__enter__()
+        lines = [json.dumps({"image": "photos/b.png", "id": n}) for n in range(200)]
+        (folder / "items.jsonl").write_text("\n".join(lines))
+        command = [sys.executable, "-m", "moondream_async", "run", *words]
+        command += ["--skill", "caption", "--out", "r.jsonl", "--concurrency", "4"]
+        environment = {**os.environ, "MOONDREAM_BASE_URL": self.sandbox.base_url}
+        self.process = subprocess.Popen(
+            command, env=environment, stdin=stdin, stdout=subprocess.PIPE, stderr=stderr, text=True
+        )
+        self.out = folder / "r.jsonl"
+
+    def until_lines(self, count: int) -> None:
+        end = time.monotonic() + 20
+        while not self.out.exists() or self.out.read_bytes().count(b"\n") < count:
+            assert time.monotonic() < end
+            time.sleep(0.02)
+
+    def __enter__(self) -> Slow:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.communicate()
+        self.sandbox.__exit__(None, None, None)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_finishes_what_is_in_flight(number: int, folder: Path) -> None:
+    with Slow(folder, "items.jsonl") as slow:
+        slow.until_lines(4)
+        slow.process.send_signal(number)
+        out, err = slow.process.communicate(timeout=20)
+    assert slow.process.returncode == 128 + number
+    assert "Finishing what is in flight" in err
+    assert "To go on: moondream-async run items.jsonl" in err
+    done = len(list(read_records(slow.out)))
+    assert f"{done} done, 0 failed" in out
+    assert done % 4 == 0  # of four at once, none was given up
+    assert done < 200
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals")
+def test_a_second_signal_stops_at_once(folder: Path) -> None:
+    with Slow(folder, "items.jsonl", latency=2.0) as slow:
+        slow.until_lines(4)
+        slow.process.send_signal(signal.SIGINT)
+        time.sleep(0.8)  # what comes sooner is taken for the same
+        slow.process.send_signal(signal.SIGINT)
+        slow.process.communicate(timeout=20)
+    assert slow.process.returncode == 130
+    assert len(list(read_records(slow.out))) == 4  # the next four were given up
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals")
+def test_stdin_is_worked_on_as_it_comes(folder: Path) -> None:
+    with Slow(folder, "-", stdin=subprocess.PIPE) as slow:
+        assert slow.process.stdin is not None
+        slow.process.stdin.write("photos/b.png\nphotos/a.PNG\n")
+        slow.process.stdin.flush()
+        slow.until_lines(2)  # the pipe is still open
+        slow.process.send_signal(signal.SIGINT)
+        assert slow.process.wait(20) == 130
+    assert sorted(record["id"] for record in read_records(slow.out)) == ["photos/a.PNG", "photos/b.png"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="pseudo-terminals")
+def test_a_bar_on_a_terminal(folder: Path) -> None:
+    ours, theirs = pty.openpty()
+    with Slow(folder, "photos", stderr=theirs) as slow:
+        out, _ = slow.process.communicate(timeout=20)
+        os.close(theirs)
+        shown = b""
+        try:
+            while piece := os.read(ours, 10_000):
+                shown += piece
+        except OSError:  # the other end is closed
+            pass
+    os.close(ours)
+    assert "4 done, 0 failed" in out
+    assert b"4/4" in shown
+    assert b"tokens" in shown
+
+
+def test_plain_lines_without_a_terminal(folder: Path, say: Say, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("moondream_async.cli.progress._PLAIN_EVERY", 0.0)
+    _, _, err = say("run", "photos", "--skill", "caption", "--out", "r.jsonl", "--concurrency", "1")
+    lines = err.splitlines()
+    assert len(lines) == 4
+    assert re.fullmatch(r"1 of 4 items, 0 failed, [\d.]+/s, [\d,]+ tokens(, \d+ s left)?", lines[0])
+    assert "\x1b" not in err
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(0.4, "0 s"), (59, "59 s"), (61, "1:01 min"), (7265, "2:01 h")])
+def test_durations(seconds: float, text: str) -> None:
+    assert duration(seconds) == text
+
+
+def test_names_that_are_no_utf8(folder: Path, say: Say, scene: bytes) -> None:
+    try:
+        Path(os.fsdecode(b"photos/\xff\n.png")).write_bytes(scene)
+    except OSError:
+        pytest.skip("this file system takes no such names")
+    assert say("run", "photos", "--skill", "caption", "--out", "r.jsonl")[0] == 0
+    assert os.fsdecode(b"photos/\xff\n.png") in [record["id"] for record in read_records("r.jsonl")]
+    code, out, _ = say("run", "photos", "--skill", "caption", "--out", "r.jsonl", "--resume")
+    assert (code, "0 done, 0 failed, 5 in the file" in out) == (0, True)
+
+
+def test_no_input_is_no_input() -> None:
+    with pytest.raises(ConfigurationError):
+        Inputs([""])
