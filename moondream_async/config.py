@@ -156,18 +156,24 @@ class Secret:
         self._value: object = value._value if isinstance(value, Secret) else value
 
     @classmethod
-    def resolve(cls, explicit: Secret) -> Secret | None:
+    def resolve(
+        cls, explicit: Secret, *, source: str = "api_key", variable: str = "MOONDREAM_API_KEY"
+    ) -> Secret | None:
         """The cleaned key: the explicit one, else the environment's, else None.
 
         Spaces and quotes around the key are dropped.
 
+        Args:
+            explicit: What the user gave; holds None if nothing.
+            source: The name under which it was given, for the error.
+            variable: The variable of the environment.
+
         Raises:
             ConfigurationError: The key cannot be a header value.
         """
-        source = "api_key"
         secret = explicit
         if explicit._value is None:
-            source, secret = "MOONDREAM_API_KEY", cls(os.getenv("MOONDREAM_API_KEY"))
+            source, secret = variable, cls(os.getenv(variable))
         if secret._value is None:
             return None
         if not isinstance(secret._value, str):

@@ -68,7 +68,13 @@ class ResultsFileError(MoondreamError):
 
 
 class APIConnectionError(MoondreamError):
-    """No answer came: the connection could not be made, or broke before the answer was complete."""
+    """No answer came: the connection could not be made, or broke before the answer was complete.
+
+    Attributes:
+        request_id: The queued request (fal.ai) that it was about, which goes on: its result can still be fetched.
+    """
+
+    request_id: str | None = None
 
 
 class APITimeoutError(APIConnectionError, TimeoutError):

@@ -8,12 +8,13 @@ import anyio
 import httpx
 
 from ..errors import ConfigurationError
+from .bodies import FileBody
 from .counters import Counters
 from .download import Downloads
 from .loops import LoopLocal
 from .pacer import Pacer
 from .proxies import is_proxied
-from .transport import PooledTransport, shared_ssl_context
+from .transport import NEW_CONNECTION, PooledTransport, shared_ssl_context
 
 HttpClient = httpx.AsyncClient | httpx.AsyncBaseTransport | Literal["aiohttp"]
 
@@ -81,9 +82,19 @@ class Session:
         return Slot(self._limiters.get(), self.counters)
 
     async def send(
-        self, method: str, url: httpx.URL, headers: httpx.Headers, body: bytes, timeout: httpx.Timeout
+        self,
+        method: str,
+        url: httpx.URL,
+        headers: httpx.Headers,
+        body: bytes | FileBody,
+        timeout: httpx.Timeout,
+        *,
+        once: bool = False,
     ) -> httpx.Response:
-        """Send one request; the answer's body is not read yet. Redirects are not followed."""
+        """Send one request; the answer's body is not read yet. Redirects are not followed.
+
+        With `once`, it goes out on a new connection: on one that was kept, it could have to be sent again.
+        """
         if self.closed:
             raise ConfigurationError("This client was closed while the call waited.")
         self.counters.requests += 1
@@ -92,6 +103,9 @@ class Session:
         if isinstance(http, httpx.AsyncClient):
             if http.is_closed:
                 raise ConfigurationError("The http_client is closed.")
+            if not isinstance(body, bytes):
+                headers = headers.copy()
+                headers["Content-Length"] = str(len(body))
             request = http.build_request(method, url, headers=headers, content=body, timeout=timeout)
             return await http.send(request, stream=True, follow_redirects=False)
         headers = headers.copy()
@@ -100,8 +114,8 @@ class Session:
             method,
             url,
             headers=headers,
-            stream=httpx.ByteStream(body),
-            extensions={"timeout": timeout.as_dict()},
+            stream=httpx.ByteStream(body) if isinstance(body, bytes) else body,
+            extensions={"timeout": timeout.as_dict(), NEW_CONNECTION: once},
         )
         return await http.handle_async_request(request)
 

@@ -22,6 +22,9 @@ from .addresses import PublicOnly
 from .asyncio_backend import AsyncioBackend
 from .loops import LoopLocal
 
+NEW_CONNECTION = "moondream_new_connection"
+"""The request extension that asks for a connection that was never used."""
+
 _KEEPALIVE = 60.0  # seconds a connection may idle; a server that closes it sooner is noticed on reuse
 _STALE = (httpcore.RemoteProtocolError, httpcore.ReadError, httpcore.WriteError)
 
@@ -60,7 +63,7 @@ class PooledTransport(httpx.AsyncBaseTransport):
             extensions=request.extensions,
         )
         while True:
-            line = await idle.take(origin)
+            line = None if request.extensions.get(NEW_CONNECTION) else await idle.take(origin)
             reused = line is not None
             if line is None:
                 line = _Line(core.url.origin, public_only=self._public_only)

@@ -93,7 +93,7 @@ def _error(status: int, meaning: int, message: str, data: Any, headers: Mapping[
     return kind(
         message,
         status=status,
-        type=_word(details, "type"),
+        type=_word(details, "type") or _word(details, "error_type"),
         code=_word(details, "code"),
         param=_word(details, "param"),
         request_id=_request_id(data, headers),
@@ -172,4 +172,6 @@ def _word(data: Mapping[str, Any], name: str) -> str | None:
 
 def _request_id(data: Any, headers: Mapping[str, str]) -> str | None:
     body = cast("dict[str, Any]", data) if isinstance(data, dict) else {}
-    return _word(body, "request_id") or _word(_envelope(data), "request_id") or headers.get("x-request-id")
+    return _word(body, "request_id") or _word(_envelope(data), "request_id") or next(
+        (headers[name] for name in ("x-request-id", "x-fal-request-id") if name in headers), None
+    )

@@ -1,0 +1,38 @@
+"""Request bodies that are read from disk as they are sent."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import anyio
+import httpx
+
+_CHUNK = 256 * 1024
+
+
+class FileBody(httpx.AsyncByteStream):
+    """A file, or a part of it; can be sent again.
+
+    Args:
+        path: The file.
+        start: Its first byte, from 0.
+        length: How many.
+    """
+
+    def __init__(self, path: Path, start: int, length: int) -> None:
+        self._path, self._start, self._length = path, start, length
+
+    def __len__(self) -> int:
+        return self._length
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        async with await anyio.open_file(self._path, "rb") as file:
+            await file.seek(self._start)
+            left = self._length
+            while left > 0:
+                chunk = await file.read(min(_CHUNK, left))
+                if not chunk:
+                    raise OSError(f"{self._path.name!r} became shorter while it was sent")
+                left -= len(chunk)
+                yield chunk
