@@ -17,17 +17,17 @@ _WORST_FIRST = ("error", "length", "stop")
 
 
 def several(object: object) -> list[str] | None:
-    """The labels of a list, each once, in their order; None if `object` is not a list of any kind.
+    """The labels of a list or tuple, each once, in their order; None if `object` is neither.
 
     Raises:
         ConfigurationError: The list is empty, or holds something that is not text.
     """
-    if isinstance(object, (str, bytes, dict)) or not isinstance(object, Iterable):
+    if not isinstance(object, (list, tuple)):
         return None
-    labels = list(dict.fromkeys(cast("Iterable[Any]", object)))
+    labels = cast("Sequence[Any]", object)
     if not labels or not all(isinstance(label, str) and label.strip() for label in labels):
         raise ConfigurationError("object must be what to look for, or a list of such texts, none of them empty.")
-    return labels
+    return list(dict.fromkeys(labels))
 
 
 async def detect(call: Callable[[str], Awaitable[DetectResult]], labels: Iterable[str]) -> DetectResult:

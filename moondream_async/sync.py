@@ -586,7 +586,7 @@ class Client(Facade):
 
     def __repr__(self) -> str:
         inner = getattr(self, "_async", None)
-        return repr(inner).replace("AsyncClient", type(self).__name__, 1) if inner else type(self).__name__
+        return repr(inner).replace(type(inner).__name__, type(self).__name__, 1) if inner else type(self).__name__
 
 
 def vl(

@@ -110,8 +110,11 @@ def frames(
             `ImageError`, when the video cannot be opened, or has no pictures.
     """
     _av()
+    if not isinstance(source, (str, os.PathLike)):
+        raise ConfigurationError(f"source must be a path or URL, not {type(source).__name__}.")
     for name, value, least in (("fps", fps, 1e-6), ("start", start, 0.0), ("end", end, 0.0)):
-        if value is not None and not (isinstance(value, (int, float)) and least <= value < math.inf):
+        is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        if value is not None and not (is_number and least <= value < math.inf):
             raise ConfigurationError(f"{name} must be a number of at least {least:g}, not {value!r}.")
     return Frames(os.fspath(source), fps, start, end, realtime=realtime)
 
@@ -119,7 +122,7 @@ def frames(
 class Latest(Generic[T]):
     """The newest of what a live source gives; what comes while the user is busy is dropped.
 
-    Made by `latest`. `async with` makes sure that the source is left when the block is.
+    Made by `latest`. `async with`, or in blocking code `with`, makes sure that the source is left when the block is.
 
     Attributes:
         dropped: How many were.
@@ -161,6 +164,12 @@ class Latest(Generic[T]):
         if self._background is not None:
             await self._background.stop()
 
+    def close(self) -> None:
+        """The same without waiting, from any thread."""
+        self._done = True
+        if self._background is not None:
+            self._background.cancel_soon()
+
     async def __aenter__(self) -> Self:
         return self
 
@@ -168,6 +177,14 @@ class Latest(Generic[T]):
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
         await self.aclose()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
 
     async def _read(self) -> None:
         is_async = isinstance(self._source, AsyncIterable)

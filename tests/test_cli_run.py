@@ -72,16 +72,18 @@ def test_lines(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         "",
         '"c d.png"',
         "e.png",
+        "[2020] f.png",
         json.dumps({"image": "data:" + "x" * 5000}),
     ]
     (folder / "l.jsonl").write_text("\n".join(lines), newline="")
-    wanted = [("a.png", "a.png", {}), (7, "b.png", {"question": "?"}), "c d.png", "e.png"]
-    assert list(Inputs(["l.jsonl"]))[:4] == wanted
-    assert list(Inputs(["l.jsonl"]))[4][0] == "l.jsonl:6"
+    wanted = [("a.png", "a.png", {}), (7, "b.png", {"question": "?"}), "c d.png", "e.png", "[2020] f.png"]
+    assert list(Inputs(["l.jsonl"]))[:5] == wanted
+    assert list(Inputs(["*.jsonl"]))[:5] == wanted
+    assert list(Inputs(["l.jsonl"]))[5][0] == "l.jsonl:7"
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO("\n".join(lines).encode())))
     stdin = Inputs(["-"])
     assert stdin.count() is None
-    assert list(stdin)[:4] == wanted
+    assert list(stdin)[:5] == wanted
 
 
 @pytest.mark.parametrize(
@@ -107,7 +109,10 @@ def test_a_run(folder: Path, say: Say) -> None:
     assert code == 3
     assert "4 done, 1 failed" in out
     assert "tokens" in out
-    assert err.splitlines()[-1] == f"To try the failed ones again: moondream-async {' '.join(run)} --retry-failed"
+    assert (
+        err.splitlines()[-1] == f"To try the failed ones again: moondream-async run --retry-failed {' '.join(run[1:])}"
+    )
+    assert "failed: photos/bad.jpg: The file is not an image" in err
     assert say(*run)[0] == 2  # not asked to resume
     code, out, err = say(*run, "--resume")
     assert (code, "5 in the file already (1 of them failed)" in out) == (3, True)
@@ -187,11 +192,11 @@ def test_max_failures(folder: Path, say: Say) -> None:
     code, _, err = say(*run)
     assert code == 1
     assert "not an image" in err
-    assert "To go on: moondream-async run '*.jpg'" in err
+    assert "To go on: moondream-async run --resume '*.jpg'" in err
     assert len(list(read_records("r.jsonl"))) == 3
 
 
-def test_dry_run(folder: Path, say: Say, monkeypatch: pytest.MonkeyPatch, scene: bytes) -> None:
+def test_dry_run(folder: Path, say: Say, monkeypatch: pytest.MonkeyPatch, scene: bytes, moondream_sandbox: Any) -> None:
     monkeypatch.delenv("MOONDREAM_BASE_URL")
     (folder / "photos" / "bad.jpg").write_bytes(b"no image")
     words = ["run", "photos", "https://example.com/a.jpg", "--skill", "caption", "--dry-run"]
@@ -210,6 +215,11 @@ def test_dry_run(folder: Path, say: Say, monkeypatch: pytest.MonkeyPatch, scene:
     assert not (folder / "r.jsonl").exists()
     labels = ["--skill", "detect", "--object", "a", "--object", "b"]
     assert json.loads(say("run", "photos/b.png", *labels, "--dry-run", "--json")[1])["output_tokens"] == 20
+    monkeypatch.setenv("MOONDREAM_BASE_URL", moondream_sandbox.base_url)
+    assert say("run", "photos/b.png", "photos/a.PNG", "--skill", "caption", "--out", "done.jsonl")[0] == 0
+    left = json.loads(say(*words, "--out", "done.jsonl", "--prices", "1,10", "--json")[1])
+    assert (left["items"], left["finished"], left["input_tokens"]) == (6, 2, 730 * 4)
+    assert say(*words, "--out", "photos/b.png")[0] == 2
     (folder / "r.jsonl").write_bytes(b"")
     assert json.loads(say(*words, "--out", "r.jsonl", "--json")[1])["finished"] == 0
     assert (folder / "r.jsonl").read_bytes() == b""
@@ -265,7 +275,7 @@ def test_a_signal_finishes_what_is_in_flight(number: int, folder: Path) -> None:
         out, err = slow.process.communicate(timeout=20)
     assert slow.process.returncode == 128 + number
     assert "Finishing what is in flight" in err
-    assert "To go on: moondream-async run items.jsonl" in err
+    assert "To go on: moondream-async run --resume items.jsonl" in err
     done = len(list(read_records(slow.out)))
     assert f"{done} done, 0 failed" in out
     assert done % 4 == 0  # of four at once, none was given up
@@ -337,6 +347,22 @@ def test_names_that_are_no_utf8(folder: Path, say: Say, scene: bytes) -> None:
     assert os.fsdecode(b"photos/\xff\n.png") in [record["id"] for record in read_records("r.jsonl")]
     code, out, _ = say("run", "photos", "--skill", "caption", "--out", "r.jsonl", "--resume")
     assert (code, "0 done, 0 failed, 5 in the file" in out) == (0, True)
+
+
+def test_a_pipe_is_no_file_of_lines(folder: Path) -> None:
+    os.mkfifo(folder / "in.jsonl")
+    with pytest.raises(ConfigurationError, match="goes to '-'"):
+        Inputs(["in.jsonl"])
+
+
+def test_output_that_nobody_reads(folder: Path) -> None:
+    with Slow(folder, "photos", latency=0.0) as slow:
+        assert slow.process.stderr is not None
+        slow.process.stderr.close()
+        out = slow.process.stdout.read() if slow.process.stdout else ""
+        assert slow.process.wait(20) == 0
+        slow.process.stderr = None
+    assert "4 done" in out
 
 
 def test_no_input_is_no_input() -> None:

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from moondream_async import AsyncClient, BadRequestError, Client, ConfigurationError, EncodedImage
+from moondream_async import AsyncClient, BadRequestError, BoundingBox, Client, ConfigurationError, EncodedImage, Point
 from tests.support.loopback import Exchange, serve
 
 
-@pytest.mark.parametrize("labels", [["red", "blue", "pink"], ("red", "blue", "pink"), iter(["red", "blue", "pink"])])
+@pytest.mark.parametrize("labels", [["red", "blue", "pink"], ("red", "blue", "pink")])
 async def test_merged_and_labelled(labels: Any, scene: bytes, moondream_sandbox: Any) -> None:
     async with AsyncClient(base_url=moondream_sandbox.base_url) as client:
         found = await client.detect(scene, labels)
@@ -69,7 +69,18 @@ async def test_one_label_that_fails_fails_the_call(tiny: EncodedImage) -> None:
             await client.detect(tiny, ["face", "bad", "hand"])
 
 
-@pytest.mark.parametrize("labels", [[], [""], ["a", " "], [1], {"a": 1}, {"a", 1}, None, b"a", 5])
+@pytest.mark.parametrize(
+    "labels", [[], [""], ["a", " "], [1], [["a"]], {"a": 1}, {"a", "b"}, iter(["a"]), None, b"a", 5]
+)
 def test_what_is_no_list_of_labels(labels: Any, tiny: EncodedImage) -> None:
     with Client("k" * 20) as client, pytest.raises(ConfigurationError, match="object"):
         client.detect(tiny, labels)
+
+
+async def test_labelled_boxes_and_points_may_be_referred_to(tiny: EncodedImage) -> None:
+    async def handler(exchange: Exchange) -> None:
+        await exchange.answer({"answer": str(exchange.json["spatial_refs"])})
+
+    refs = [BoundingBox(0.1, 0.2, 0.3, 0.4, "face"), Point(0.5, 0.6, "hand")]
+    async with serve(handler) as server, AsyncClient("k" * 20, base_url=server.base_url) as client:
+        assert (await client.query(tiny, "?", spatial_refs=refs)).answer == "[[0.1, 0.2, 0.3, 0.4], [0.5, 0.6]]"

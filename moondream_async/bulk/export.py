@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ConfigurationError, ResultsFileError
-from .journal import read_records
+from ..wire.responses import MALFORMED
+from .journal import aside_of, read_records
 from .table import COLUMNS, Row, columns, rows
 
 _ROWS_AT_ONCE = 10_000
@@ -33,18 +34,21 @@ def export(results: PathLike, out: PathLike) -> int:
         ConfigurationError: `out` has another ending, or the extra is missing.
         ResultsFileError: A file cannot be read or written, or `results` is no file of results.
     """
-    target = Path(out)
-    write = _WRITERS.get(target.suffix.lower())
+    target = Path(os.path.realpath(out))  # what a link points to is written, not the link
+    write = _WRITERS.get(Path(out).suffix.lower())
     if write is None:
         raise ConfigurationError(f"{os.fspath(out)!r} must end in {' or '.join(_WRITERS)}.")
-    unfinished = target.with_name(target.name + ".new")
-    used = columns(_rows(results))
+    if target.exists() and Path(results).exists() and target.samefile(results):
+        raise ConfigurationError(f"{os.fspath(out)!r} is the file of results itself.")
     try:
-        try:
-            count = write(unfinished, used, _rows(results))
+        size = Path(results).stat().st_size  # a run may be writing on
+    except OSError as exc:
+        raise ResultsFileError(f"{os.fspath(results)!r} cannot be read: {exc.strerror or exc}.") from None
+    used = columns(_rows(results, size))
+    try:
+        with aside_of(target) as unfinished:
+            count = write(unfinished, used, _rows(results, size))
             unfinished.replace(target)
-        finally:
-            unfinished.unlink(missing_ok=True)
     except OSError as exc:
         problem = exc.strerror or str(exc)
     else:
@@ -52,9 +56,19 @@ def export(results: PathLike, out: PathLike) -> int:
     raise ResultsFileError(f"{os.fspath(out)!r} cannot be written: {problem}.")
 
 
-def _rows(results: PathLike) -> Iterator[Row]:
-    for record in read_records(results):
-        yield from rows(record)
+def _rows(results: PathLike, size: int) -> Iterator[Row]:
+    for number, record in enumerate(read_records(results, size=size), 1):
+        try:
+            yield from [_typed(row) for row in rows(record)]
+        except MALFORMED as exc:
+            problem = str(exc)
+        else:
+            continue
+        raise ResultsFileError(f"{os.fspath(results)!r} is damaged in line {number}: {problem}.")
+
+
+def _typed(row: Row) -> Row:
+    return {name: COLUMNS[name](value) for name, value in row.items()}
 
 
 def _to_csv(path: Path, used: list[str], found: Iterator[Row]) -> int:

@@ -32,6 +32,7 @@ class Item:
     id: Any
     image: Any = attrs.field(repr=False)
     arguments: Mapping[str, Any]
+    problem: MoondreamError | None = None  # why nothing can be done with it
 
 
 @attrs.frozen(eq=False)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import os
+import secrets
 import shutil
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager, suppress
 from io import FileIO
 from pathlib import Path
 from typing import Any
@@ -39,6 +41,7 @@ class Journal:
         self.path = os.fspath(path)
         self.finished: set[bytes] = set()
         self.failed: set[bytes] = set()  # those of the finished that failed
+        self._retried: dict[bytes, bytes] = {}  # the lines of those that are to be done again
         self._run = run
         self._target = self._real(path)
         self._file = self._open(self._target)
@@ -47,37 +50,56 @@ class Journal:
         except OSError as exc:
             self._file.close()
             problem = exc.strerror or str(exc)
+        except NotARecord as exc:
+            self._file.close()
+            problem = f"it is no file of results: {exc}"
         except BaseException:
             self._file.close()
             raise
         else:
             return
-        raise self._error(f"cannot be read: {problem}")
+        raise self._error(f"cannot be used: {problem}")
 
-    def add(self, line: bytes) -> None:
-        """Write a line; it has reached the operating system when this returns.
+    def add(self, key: bytes, line: bytes) -> None:
+        """Write the line of an item; it has reached the operating system when this returns.
 
         Raises:
             ResultsFileError: It cannot be written; the file is as it was before.
         """
-        left = memoryview(line)
+        if not _is_still(self._file, self._target):
+            raise self._error("was removed or replaced while the run wrote it; what came since is lost")
         try:
-            while left:
-                left = left[self._file.write(left) :]
+            _write(self._file, line)
         except OSError as exc:
             with suppress(OSError):
                 os.ftruncate(self._file.fileno(), self._size)
             problem = exc.strerror or str(exc)
         else:
             self._size += len(line)
+            self._retried.pop(key, None)
             return
         raise self._error(f"cannot be written: {problem}")
 
+    def before(self, key: bytes) -> Record | None:
+        """What the file said of an item that failed, and is done again."""
+        line = self._retried.get(key)
+        return None if line is None else from_line(line)
+
     def close(self) -> None:
-        """Have all of it on the disk, and let others use the file."""
-        with suppress(OSError):
-            os.fsync(self._file.fileno())
-        self._file.close()
+        """Have all of it on the disk, and let others use the file.
+
+        Raises:
+            ResultsFileError: It was removed or replaced meanwhile.
+        """
+        try:
+            for key, line in list(self._retried.items()):  # those whose turn did not come have failed as before
+                self.add(key, line)
+            with suppress(OSError):
+                os.fsync(self._file.fileno())
+            if not _is_still(self._file, self._target):
+                raise self._error("was removed or replaced while the run wrote it")
+        finally:
+            self._file.close()
 
     def _real(self, path: str | os.PathLike[str]) -> Path:
         """What a link points to: that is written, not the link."""
@@ -116,7 +138,7 @@ class Journal:
         end = 0
         for number, line in enumerate(_lines(self._target), 1):
             try:
-                record = from_line(line)
+                record = from_line(line, is_first=number == 1)
             except TornLine:
                 os.ftruncate(self._file.fileno(), end)
                 return
@@ -135,23 +157,43 @@ class Journal:
 
     def _forget_failed(self) -> None:
         """Write the file anew without the failed items; a kill meanwhile leaves the old one."""
-        path = self._target.with_name(self._target.name + ".new")
-        path.unlink(missing_ok=True)
-        file = self._open(path)
-        shutil.copymode(self._target, path)
-        for line in _lines(self._target):
-            record = from_line(line)
-            if record["ok"]:
-                file.write(line)
+        with aside_of(self._target) as path:
+            file = self._open(path)
+            try:
+                shutil.copymode(self._target, path)
+                for line in _lines(self._target):
+                    record = from_line(line)
+                    if record["ok"]:
+                        _write(file, line)
+                    else:
+                        self._retried[key_of_record(record)] = line
+                os.fsync(file.fileno())
+                path.replace(self._target)
+            except BaseException:
+                file.close()
+                raise
         self.finished -= self.failed
         self.failed.clear()
-        os.fsync(file.fileno())
-        path.replace(self._target)
         self._file.close()
         self._file = file
 
     def _error(self, problem: str) -> ResultsFileError:
         return ResultsFileError(f"{self.path!r} {problem}.")
+
+
+@contextmanager
+def aside_of(path: Path) -> Generator[Path]:
+    """A new file beside another, to be put in its place; taken away if it is not.
+
+    Raises:
+        OSError: None can be made there.
+    """
+    aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    aside.touch(exist_ok=False)
+    try:
+        yield aside
+    finally:
+        aside.unlink(missing_ok=True)
 
 
 def read_results(path: str | os.PathLike[str]) -> Iterator[Outcome[Any]]:
@@ -177,16 +219,20 @@ def read_results(path: str | os.PathLike[str]) -> Iterator[Outcome[Any]]:
         raise ResultsFileError(f"{os.fspath(path)!r} {problem}.")
 
 
-def read_records(path: str | os.PathLike[str]) -> Iterator[Record]:
+def read_records(path: str | os.PathLike[str], *, size: int | None = None) -> Iterator[Record]:
     """The same as plain dicts, as they are written.
+
+    Args:
+        path: As in `read_results`.
+        size: Bytes to read, where a run may be writing on; None reads all.
 
     Raises:
         ResultsFileError: As in `read_results`.
     """
     number = 1
     try:
-        for line in _lines(Path(path)):
-            yield from_line(line)
+        for line in _lines(Path(path), size):
+            yield from_line(line, is_first=number == 1)
             number += 1
     except TornLine:
         return
@@ -199,15 +245,33 @@ def read_records(path: str | os.PathLike[str]) -> Iterator[Record]:
     raise ResultsFileError(f"{os.fspath(path)!r} {problem}.")
 
 
-def _lines(path: Path) -> Iterator[bytes]:
+def _lines(path: Path, size: int | None = None) -> Iterator[bytes]:
+    """The lines.
+
+    Raises:
+        NotARecord: One is longer than any of ours.
+    """
+    left = math.inf if size is None else size
     with path.open("rb") as file:
-        while line := file.readline(_LONGEST_LINE):
+        while left > 0 and (line := file.readline(int(min(_LONGEST_LINE, left)))):
+            if len(line) == _LONGEST_LINE and not line.endswith(b"\n"):
+                raise NotARecord("it is too long")
+            left -= len(line)
             yield line
+
+
+def _write(file: FileIO, line: bytes) -> None:
+    left = memoryview(line)
+    while left:
+        left = left[file.write(left) :]
 
 
 def _is_still(file: FileIO, path: Path) -> bool:
     """Whether the path leads to the file that is open; another run may have put a new one there."""
-    return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except OSError:
+        return False
 
 
 def _lock(file: FileIO) -> bool:

@@ -265,9 +265,8 @@ def check_items(items: object) -> Iterable[Any] | AsyncIterable[Any]:
     Raises:
         ConfigurationError: It is not.
     """
-    if isinstance(items, (str, bytes, bytearray, memoryview, Mapping)) or not (
-        isinstance(items, (Iterable, AsyncIterable)) or hasattr(items, "__getitem__")
-    ):
+    is_one = isinstance(items, (str, bytes, bytearray, memoryview, Mapping)) or hasattr(items, "read")
+    if is_one or not (isinstance(items, (Iterable, AsyncIterable)) or hasattr(items, "__getitem__")):
         kind = type(cast("object", items)).__name__
         raise ConfigurationError(
             f"items must be an iterable of images, not {kind}; for one image call the skill itself."

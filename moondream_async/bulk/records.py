@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias, cast
 
@@ -28,6 +29,7 @@ from .items import Outcome
 Record: TypeAlias = dict[str, Any]
 
 _START = b'{"id": '  # of every line
+_OURS = re.compile(rb'\{"id": (?:"(?:[^"\\]|\\.)*"|[-+.0-9eE]+), "skill": ')  # enough of a line to know it by
 _READERS = {name: getattr(responses, name) for name in SKILLS}
 _OF_ANSWER = ("status", "type", "code", "param", "request_id", "retry_after")
 
@@ -84,8 +86,12 @@ def to_line(finished: Finished, *, several: bool, run: str) -> bytes:
     return as_json(record) + b"\n"
 
 
-def from_line(line: bytes) -> Record:
+def from_line(line: bytes, *, is_first: bool = False) -> Record:
     """Read a line.
+
+    Args:
+        line: As it is in the file.
+        is_first: Whether nothing before it says that the file is one of ours.
 
     Raises:
         TornLine: Its end is missing.
@@ -94,7 +100,7 @@ def from_line(line: bytes) -> Record:
     try:
         record = json.loads(line)
     except (ValueError, RecursionError):
-        if not line.endswith(b"\n") and (line.startswith(_START) or _START.startswith(line) or not line.strip(b"\0")):
+        if _is_torn(line, is_first=is_first):
             raise TornLine("its end is missing") from None
         raise NotARecord("it is not JSON") from None
     if not isinstance(record, dict):
@@ -106,26 +112,48 @@ def from_line(line: bytes) -> Record:
     return fields
 
 
+def _is_torn(line: bytes, *, is_first: bool) -> bool:
+    if line.endswith(b"\n"):
+        return False
+    looks_like_one = line.startswith(_START) or _START.startswith(line) or not line.strip(b"\0")
+    return bool(_OURS.match(line)) or (looks_like_one and not is_first)
+
+
 def to_outcome(index: int, record: Record) -> Outcome[Any]:
     """The outcome that a line tells of.
 
     Raises:
         NotARecord: Its result is not one of its skill.
     """
-    attempts, elapsed = int(record.get("attempts", 1)), float(record.get("elapsed", 0.0))
-    meta = Meta(status=200, attempts=attempts, elapsed=elapsed)
     skill, found = record["skill"], record.get("result")
     try:
+        attempts, elapsed = int(record.get("attempts", 1)), float(record.get("elapsed", 0.0))
+        meta = Meta(status=200, attempts=attempts, elapsed=elapsed)
         if found is None:
             result = None
         elif isinstance(skill, str):
-            result = _READERS[skill](found, meta)
+            result = _read(skill, found, meta, record["arguments"])
         else:
-            result = {name: _READERS[name](each, meta) for name, each in found.items()}
+            result = {name: _read(name, each, meta, record["arguments"][name]) for name, each in found.items()}
         error = None if record["ok"] else _error(record["error"], attempts)
     except responses.MALFORMED as exc:
         raise NotARecord(f"its result is not one of {skill}: {exc}") from None
     return Outcome(index, record["id"], result, error, attempts, elapsed)
+
+
+def _read(skill: str, found: Any, meta: Meta, arguments: Record) -> Any:
+    result = _READERS[skill](found, meta)
+    labels = arguments.get("object")
+    if not isinstance(labels, list):
+        return result
+    # Of several labels' results, the file has what was found, and the sums.
+    name = "objects" if skill == "detect" else "points"
+    things: Sequence[Any] = getattr(result, name)
+    each = {
+        label: attrs.evolve(result, metrics=None, **{name: tuple(thing for thing in things if thing.label == label)})
+        for label in cast("list[str]", labels)
+    }
+    return attrs.evolve(result, by_label=each)
 
 
 def key_of(id: str | float, arguments: Mapping[str, Any]) -> bytes:

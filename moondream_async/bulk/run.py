@@ -5,8 +5,10 @@ from __future__ import annotations
 import functools
 import inspect
 import math
+import numbers
 import os
 import time
+import uuid
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Mapping, Sized
 from contextlib import aclosing
 from typing import Any, Protocol, cast
@@ -25,6 +27,9 @@ from .journal import Journal
 from .mapping import AsyncMap, check_items, is_pointless, numbered
 from .records import Finished
 from .work import HasSkills, SkillWork
+
+_FAILURES_KEPT = 10
+_TABLES = (".csv", ".parquet", ".xlsx")
 
 
 class HasServer(HasSkills, Protocol):
@@ -107,6 +112,9 @@ class Run:
 
     Raises:
         ConfigurationError: As in `AsyncClient.map`.
+
+    Attributes:
+        failures: The first ten, with their ids.
     """
 
     def __init__(
@@ -128,12 +136,14 @@ class Run:
     ) -> None:
         self._work = SkillWork(client, skill, arguments or {})
         self._items = check_items(items)
-        self._out = out
+        self._out = _checked_out(out)
         self._name = records.fingerprint([self._work.task, client.model])
         self._resume, self._retry_failed = resume, retry_failed
         self._stop_when_pointless = stop_when_pointless
         self._progress = progress
         self._prices = prices or prices_of(client.base_url, client.model)
+        self._told = 0
+        self.failures: list[tuple[Any, MoondreamError]] = []
         self._summary = RunSummary(total=len(items) if total is None and isinstance(items, Sized) else total)
         self._started = time.monotonic()
         self._outcomes: AsyncMap[Any] = AsyncMap(
@@ -168,6 +178,8 @@ class Run:
             async with self._outcomes:
                 async for _ in self._outcomes:
                     await self._tell()
+            if self._summary.seen != self._told:  # what was skipped
+                await self._tell()
         finally:
             with anyio.CancelScope(shield=True):
                 await anyio.to_thread.run_sync(self._journal.close)
@@ -182,7 +194,7 @@ class Run:
         begun: set[bytes] = set()
         async with aclosing(numbered(self._items)) as items:
             async for index, raw in items:
-                item = await _named(read_item(index, raw), raw)
+                item = await _named(index, raw)
                 key = records.key_of(item.id, self._work.arguments_of(item))
                 if key in begun:
                     self._count(repeated=1)
@@ -194,13 +206,17 @@ class Run:
 
     async def _do(self, item: Item) -> tuple[Any, int, MoondreamError | None]:
         started = time.monotonic()
-        result, attempts, error = await self._work(item)
+        arguments = self._work.arguments_of(item)
+        key = records.key_of(item.id, arguments)
+        done = self._done_before(key)
+        result, attempts, error = await self._work(item, done)
         # No wait from here on: what was answered is written, whatever ends the run in this moment.
         if error is None or not (self._stop_when_pointless and is_pointless(error)):
-            arguments, elapsed = self._work.arguments_of(item), time.monotonic() - started
-            finished = Finished(item.id, arguments, result, error, attempts, elapsed)
-            self._journal.add(records.to_line(finished, several=self._work.several, run=self._name))
-        metrics = records.metrics_of(result)
+            finished = Finished(item.id, arguments, result, error, attempts, time.monotonic() - started)
+            self._journal.add(key, records.to_line(finished, several=self._work.several, run=self._name))
+        if error is not None and len(self.failures) < _FAILURES_KEPT:
+            self.failures.append((item.id, error))
+        metrics = records.metrics_of(_without(result, done))
         self._count(
             succeeded=int(error is None),
             failed=int(error is not None),
@@ -209,39 +225,64 @@ class Run:
         )
         return result, attempts, error
 
+    def _done_before(self, key: bytes) -> dict[str, Any]:
+        """Of an item that is tried again, what its several skills have answered already."""
+        record = self._journal.before(key)
+        found = records.to_outcome(0, record).result if record is not None else None
+        return cast("dict[str, Any]", found) if isinstance(found, dict) else {}
+
     def _count(self, **more: int) -> None:
         changes = {name: getattr(self._summary, name) + number for name, number in more.items()}
         self._summary = attrs.evolve(self._summary, **changes)
 
     async def _tell(self) -> None:
+        self._told = self._summary.seen
         if self._progress is not None:
             said = self._progress(self.summary)
             if inspect.isawaitable(said):
                 await said
 
 
-async def _named(item: Item, raw: Any) -> Item:
-    """The item with an id that is the same in every run: as given, else path or URL, else by its content.
-
-    Raises:
-        ConfigurationError: The given id is neither text nor a number.
-    """
-    if isinstance(raw, tuple):
-        return attrs.evolve(item, id=_checked(item.id))
+async def _named(index: int, raw: Any) -> Item:
+    """The item with an id that is the same in every run: as given, else path or URL, else by its content."""
+    try:
+        item = read_item(index, raw)
+        if isinstance(raw, tuple) and item.id is not None:
+            return attrs.evolve(item, id=_checked(item.id))
+    except ConfigurationError as exc:  # it will fail, and be written as failed
+        return Item(index, f"#{index}", None, {}, exc)
     name = name_of(item.image)
     if name is not None:
         return attrs.evolve(item, id=name)
     try:
         by_content, image = await beside(content_id, item.image)
-    except ImageError:  # it will fail, and be written as failed
+    except ImageError:  # it will fail, too
         return attrs.evolve(item, id=f"#{item.index}")
     return attrs.evolve(item, id=by_content, image=image)
+
+
+def _without(result: Any, done: Mapping[str, Any]) -> Any:
+    """The result, without what had been paid for before."""
+    if not done or not isinstance(result, dict):
+        return result
+    return {name: each for name, each in cast("dict[str, Any]", result).items() if name not in done}
+
+
+def _checked_out(out: str | os.PathLike[str]) -> str | os.PathLike[str]:
+    if not isinstance(out, (str, os.PathLike)) or os.fspath(out) in ("", "-"):
+        raise ConfigurationError(f"out must be the path of a file, not {out!r}.")
+    if os.fspath(out).lower().endswith(_TABLES):
+        raise ConfigurationError(f"{os.fspath(out)!r}: a run writes JSON lines; `export` makes a table of them.")
+    return out
 
 
 def _checked(id: Any) -> str | float:
     if isinstance(id, os.PathLike):
         return os.fsdecode(cast("os.PathLike[str]", id))
-    is_number = isinstance(id, (int, float)) and not isinstance(id, bool) and math.isfinite(id)
-    if isinstance(id, str) or is_number:
-        return cast("str | float", id)
+    if isinstance(id, uuid.UUID):
+        return str(id)
+    if isinstance(id, str):
+        return id
+    if isinstance(id, numbers.Real) and not isinstance(id, bool) and math.isfinite(id):  # NumPy's, too
+        return int(id) if isinstance(id, numbers.Integral) else float(id)
     raise ConfigurationError(f"The id of an item must be a text or a number, not {id!r}.")

@@ -102,5 +102,5 @@ def _without_none(row: Row) -> Row:
     return {name: value for name, value in row.items() if value is not None and name in COLUMNS}
 
 
-def _text(value: Any) -> str | None:
-    return value if value is None or isinstance(value, str) else ", ".join(map(str, value))
+def _text(value: Any) -> str:
+    return ", ".join(map(str, cast("list[Any]", value))) if isinstance(value, list) else str(value)

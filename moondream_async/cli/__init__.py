@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 from ..errors import MoondreamError
 from .arguments import parser
+
+
+def _flush() -> None:
+    output: Any = sys.stdout
+    if output is not None:  # it can be closed
+        output.flush()
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -19,9 +27,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser().parse_args(argv)
     arguments.words = sys.argv[1:] if argv is None else argv
     code = 0
+    output: Any = sys.stdout
+    if isinstance(output, io.TextIOWrapper):  # file names need not be text
+        output.reconfigure(errors="backslashreplace")
     try:
         code = arguments.run(arguments) or 0
-        sys.stdout.flush()
+        _flush()
     except MoondreamError as exc:
         print(f"moondream-async: {exc}", file=sys.stderr)
         return 1
@@ -29,5 +40,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 128 + signal.SIGINT
     except BrokenPipeError:
         # The reader of a pipe (`| head`) has gone: not an error, and nothing more can be written.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        os.dup2(os.open(os.devnull, os.O_WRONLY), output.fileno())
+    except OSError as exc:  # what is printed cannot be written: the disk is full
+        print(f"moondream-async: {exc.strerror or exc}", file=sys.stderr)
+        return 1
     return code

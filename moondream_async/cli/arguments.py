@@ -64,7 +64,7 @@ def _run(sub: _SubParsers) -> None:
         help="do many images, into a file, resumably",
         description="Do many images: each a line of JSON in a file, which any stop leaves ready to go on with.",
         epilog="Exit codes: 0 all done; 1 stopped by an error; 2 wrong usage, nothing was begun; 3 some items failed; "
-        "130 stopped by Ctrl-C, when what was in flight has been finished.",
+        "130 stopped by Ctrl-C (143 by SIGTERM), when what was in flight has been finished.",
     )
     run.add_argument(
         "inputs",
@@ -83,7 +83,9 @@ def _run(sub: _SubParsers) -> None:
     run.add_argument("--top-p", type=float)
     run.add_argument("--max-tokens", type=int)
     run.add_argument("--max-objects", type=int)
-    run.add_argument("--concurrency", type=int, default=32, metavar="N", help="how many at once; default 32")
+    run.add_argument(
+        "--concurrency", type=int, metavar="N", help="how many at once; default 32, or 4 s' worth of --rate"
+    )
     run.add_argument("--rate", type=float, metavar="R", help="requests per second; default as fast as the server lets")
     run.add_argument("--max-failures", type=int, metavar="N", help="stop when more than so many items failed")
     run.add_argument("--resume", action="store_true", help="go on with the file of results, if there is one")

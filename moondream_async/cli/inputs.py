@@ -35,8 +35,12 @@ class Inputs:
     def __init__(self, words: Sequence[str]) -> None:
         self._words = words
         for word in words:
-            if word != STDIN and not _is_url(word) and not _exists(word) and next(_matches(word), None) is None:
+            if word == STDIN or _is_url(word):
+                continue
+            if not _exists(word) and next(_matches(word), None) is None:
                 raise ConfigurationError(f"There is no file, directory or match for {word!r}.")
+            if _exists(word) and not (Path(word).is_file() or Path(word).is_dir()):
+                raise ConfigurationError(f"{word!r} is no regular file; what comes through a pipe goes to '-'.")
 
     @property
     def may_bring_arguments(self) -> bool:
@@ -77,13 +81,14 @@ def _items(word: str) -> Iterator[MapItem]:
         yield word
     elif Path(word).is_dir():
         yield from _in_directory(word)
+    elif not _exists(word):
+        for name in _matches(word):
+            yield from _items(name)
     elif _is_lines(word):
         with Path(word).open("rb") as lines:
             yield from _of_lines(lines, word)
-    elif _exists(word):
-        yield word
     else:
-        yield from _matches(word)
+        yield word
 
 
 def _stdin() -> BinaryIO:
@@ -91,6 +96,8 @@ def _stdin() -> BinaryIO:
         # A file of its own: a thread that still waits for `sys.stdin` would hold up the end of the process.
         return open(sys.stdin.fileno(), "rb", closefd=False)
     except (OSError, ValueError, AttributeError):
+        if sys.stdin is None:  # pyright: ignore[reportUnnecessaryComparison] - it is, when it was closed
+            raise ConfigurationError("Standard input is closed.") from None
         return sys.stdin.buffer
 
 
@@ -121,6 +128,8 @@ def _of_line(line: str, where: str) -> MapItem:
     try:
         value: Any = json.loads(line)
     except (ValueError, RecursionError) as exc:
+        if line.lstrip()[0] != "{":
+            return line  # a path may begin with a bracket or a quote
         raise ConfigurationError(f"{where} is not JSON: {exc}.") from None
     if isinstance(value, str):
         return value

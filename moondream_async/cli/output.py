@@ -47,9 +47,11 @@ def text(value: Result) -> str:
     if isinstance(value, CaptionResult):
         return value.caption
     if isinstance(value, DetectResult):
-        return _table(["x_min", "y_min", "x_max", "y_max"], [list(b.values()) for b in value.objects])
+        return _table(
+            ["x_min", "y_min", "x_max", "y_max"], [[b.x_min, b.y_min, b.x_max, b.y_max] for b in value.objects]
+        )
     if isinstance(value, PointResult):
-        return _table(["x", "y"], [list(p.values()) for p in value.points])
+        return _table(["x", "y"], [[p.x, p.y] for p in value.points])
     if isinstance(value, SegmentResult):
         return f"{box(value.bbox) if value.bbox else 'not found'}\npath (0..1 of the box): {value.path}".rstrip()
     return repr(value)

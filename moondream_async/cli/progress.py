@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import Any, Protocol
 
 from ..bulk.run import RunSummary
@@ -30,7 +30,7 @@ class Reporter(Protocol):
 
 def reporter() -> Reporter:
     """A bar, if stderr is a terminal and the extra `cli` is there; else lines."""
-    if sys.stderr.isatty():
+    if sys.stderr is not None and sys.stderr.isatty():  # pyright: ignore[reportUnnecessaryComparison] - it can be closed
         try:
             return _Bar()
         except ImportError:
@@ -52,7 +52,8 @@ class _Lines:
             self.say(f"{summary.seen:,}{of} items, {_details(summary)}")
 
     def say(self, text: str) -> None:
-        print(text, file=sys.stderr, flush=True)
+        with suppress(OSError):  # whoever read it has gone; the run goes on
+            print(text, file=sys.stderr, flush=True)
 
 
 class _Bar:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import shlex
 import signal
@@ -21,13 +22,15 @@ from ..client import AsyncClient
 from ..config import DEFAULT_BASE_URL, normalise_base_url
 from ..errors import ConfigurationError, MoondreamError, ResultsFileError
 from ..prices import Prices, prices_of
-from .estimate import estimate
+from .estimate import Estimate, estimate
 from .inputs import Inputs
 from .progress import Reporter, duration, reporter
 from .server import base_url_of
 
 STOPPED, WRONG_USAGE, SOME_FAILED = 1, 2, 3
 _ASKS = {"query": "question", "detect": "object", "point": "object", "segment": "object"}
+_AT_ONCE, _WORTH = 32, 4  # items; seconds
+_FAILURES_SHOWN = 3
 _SAME_SIGNAL = 0.5  # seconds in which a shell may pass on the same Ctrl-C again
 _SETTINGS = ("temperature", "top_p", "max_tokens", "max_objects")
 
@@ -36,7 +39,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Do the run, or with `--dry-run` say what it would be; returns the exit code."""
     try:
         return _run(arguments)
-    except ConfigurationError as exc:
+    except (ConfigurationError, ResultsFileError) as exc:
         print(f"moondream-async: {exc}", file=sys.stderr)
         return WRONG_USAGE
 
@@ -67,7 +70,7 @@ async def _go(inputs: Inputs, given: dict[str, Any], arguments: argparse.Namespa
             arguments.skill[0] if len(arguments.skill) == 1 else arguments.skill,
             inputs,
             arguments.out,
-            concurrency=arguments.concurrency,
+            concurrency=_concurrency(arguments),
             max_failures=arguments.max_failures,
             resume=arguments.resume or arguments.retry_failed,
             retry_failed=arguments.retry_failed,
@@ -84,6 +87,7 @@ async def _go(inputs: Inputs, given: dict[str, Any], arguments: argparse.Namespa
         print(f"moondream-async: {error}", file=sys.stderr)
         return WRONG_USAGE if isinstance(error, (ConfigurationError, ResultsFileError)) else STOPPED
     _print_summary(summary, arguments)
+    _print_failures(work, summary)
     return _verdict(summary, error, stopped_by, arguments)
 
 
@@ -95,7 +99,7 @@ async def _until_done(work: Run, shows: Reporter) -> tuple[MoondreamError | None
     async def listen() -> None:
         if sys.platform == "win32":  # Ctrl-C stops at once
             return
-        with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as received:
+        with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as received:
             async for number in received:
                 now = time.monotonic()
                 if not signals:
@@ -133,9 +137,24 @@ def _verdict(
 
 
 def _say_how_to_go_on(arguments: argparse.Namespace, option: str) -> None:
-    words = [word for word in arguments.words if word not in ("--resume", "--retry-failed")]
+    command, *words = [word for word in arguments.words if word not in ("--resume", "--retry-failed")]
     what = "To try the failed ones again" if option == "--retry-failed" else "To go on"
-    print(f"{what}: {shlex.join(['moondream-async', *words, option])}", file=sys.stderr)
+    print(f"{what}: {shlex.join(['moondream-async', command, option, *words])}", file=sys.stderr)
+
+
+def _concurrency(arguments: argparse.Namespace) -> int:
+    """As asked for; else no more than some seconds' worth of `--rate`, so that Ctrl-C need not wait for their turns."""
+    if arguments.concurrency is not None:
+        return int(arguments.concurrency)
+    return _AT_ONCE if arguments.rate is None else min(_AT_ONCE, max(2, math.ceil(arguments.rate * _WORTH)))
+
+
+def _print_failures(work: Run, summary: RunSummary) -> None:
+    shown = work.failures[:_FAILURES_SHOWN]
+    for name, error in shown:
+        print(f"failed: {name}: {error}", file=sys.stderr)
+    if summary.failed > len(shown):
+        print(f"... and {summary.failed - len(shown):,} more", file=sys.stderr)
 
 
 def _print_summary(summary: RunSummary, arguments: argparse.Namespace) -> None:
@@ -157,8 +176,9 @@ def _dry_run(inputs: Inputs, given: dict[str, Any], arguments: argparse.Namespac
     base_url = arguments.base_url or os.getenv("MOONDREAM_BASE_URL") or os.getenv("MOONDREAM_ENDPOINT")
     server = normalise_base_url(base_url) if base_url else DEFAULT_BASE_URL
     prices: Prices | None = arguments.prices or (None if arguments.sandbox else prices_of(server, arguments.model))
+    finished = min(found.items, _finished(arguments))
+    found = _scaled(found, (found.items - finished) / max(1, found.items))
     cost = None if prices is None else prices.cost(found)
-    finished = _finished(arguments.out)
     if arguments.json:
         print(json.dumps({**attrs.asdict(found), "finished": finished, "cost": cost}))
         return 0
@@ -176,8 +196,18 @@ def _dry_run(inputs: Inputs, given: dict[str, Any], arguments: argparse.Namespac
     return 0
 
 
-def _finished(out: str | None) -> int:
-    return sum(1 for _ in read_records(out)) if out and os.path.exists(out) else 0  # noqa: PTH110
+def _finished(arguments: argparse.Namespace) -> int:
+    """How many items of these skills the file has."""
+    if not arguments.out or not os.path.exists(arguments.out):  # noqa: PTH110 - a name, not a Path
+        return 0
+    skill = arguments.skill[0] if len(arguments.skill) == 1 else arguments.skill
+    return sum(1 for record in read_records(arguments.out) if record["skill"] == skill)
+
+
+def _scaled(found: Estimate, part: float) -> Estimate:
+    """The estimate for a part of the items; the counts of what there is stay."""
+    names = ("nbytes_sent", "input_tokens", "output_tokens")
+    return attrs.evolve(found, **{name: math.ceil(getattr(found, name) * part) for name in names})
 
 
 def _size(nbytes: int) -> str:

@@ -16,15 +16,11 @@ _DIGITS = 32
 
 
 def name_of(image: object) -> str | None:
-    """The path or URL that the image is given by, or was opened from; None if it is given by its content."""
+    """The path or URL that the image is given by; None if it is given by its content."""
     if isinstance(image, os.PathLike):
         return os.fsdecode(cast("os.PathLike[str]", image))
     if isinstance(image, str):
         return None if _is_data(image) else image
-    for attribute in ("filename", "name"):  # an opened Pillow image; an open file
-        name = getattr(image, attribute, None)
-        if isinstance(name, (str, os.PathLike)) and name and os.path.exists(cast("str", name)):  # noqa: PTH110
-            return os.fsdecode(cast("str", name))
     return None
 
 

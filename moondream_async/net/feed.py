@@ -116,9 +116,7 @@ def _raw_bytes(response: httpx.Response) -> AsyncIterator[bytes]:
     return aiter(cast("httpx.AsyncByteStream", response.stream))
 
 
-async def _event_data(
-    response: httpx.Response, release: Callable[[], None], expiry: float
-) -> AsyncGenerator[str, None]:
+async def event_data(response: httpx.Response, release: Callable[[], None], expiry: float) -> AsyncGenerator[str, None]:
     """The data of each event; when it ends, in whatever way, the connection and the slot are free.
 
     Being an async generator, it is closed by its event loop when a user drops it half-way.
@@ -167,7 +165,7 @@ class Feed:
         self._without_key = without_key
         self.status = response.status_code
         self._headers = dict(response.headers.items())
-        self._source = _event_data(response, release, expiry)
+        self._source = event_data(response, release, expiry)
         self._started = started
         self._time_allowed = expiry - started
         self._explain = explain

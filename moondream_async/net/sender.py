@@ -210,7 +210,7 @@ class Sender:
     async def _transfer(self, request: _Request, attempt: int, sent: float) -> _Answer | Failed:
         try:
             response = await self._send(request, attempt)
-            body = await _read_all(response)
+            body = await read_all(response)
         except failures.TRANSPORT_ERRORS as exc:
             return self._broken(exc, sent)
         except AnswerTooLargeError as exc:
@@ -238,7 +238,7 @@ class Sender:
         try:
             response = await self._send(request, attempt)
             if not _is_stream(response):
-                return self._single_event(response, await _read_all(response), sent, started)
+                return self._single_event(response, await read_all(response), sent, started)
             feed = Feed(
                 response,
                 slot.release,
@@ -381,7 +381,12 @@ def _is_stream(response: httpx.Response) -> bool:
     return response.is_success and "text/event-stream" in content_type.lower()
 
 
-async def _read_all(response: httpx.Response) -> bytes:
+async def read_all(response: httpx.Response) -> bytes:
+    """The whole answer, up to 64 MiB; the connection is free after this, however it ends.
+
+    Raises:
+        AnswerTooLargeError: It is larger, or compressed more than once.
+    """
     if response.is_stream_consumed:  # by a hook of the user's own httpx client
         return response.content
     encoded = "content-encoding" in response.headers

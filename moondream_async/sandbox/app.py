@@ -73,6 +73,8 @@ class Skill(Protocol):
 
 def build(*, api_key: str | None, rate_limit: float | None, faults: Faults) -> Starlette:
     """The ASGI application of one sandbox."""
+    from .fal.routes import Fal  # which answers by the skills in here
+
     gate = _Gate(api_key, RateLimit(rate_limit), faults)
     routes = [
         Route(
@@ -80,11 +82,12 @@ def build(*, api_key: str | None, rate_limit: float | None, faults: Faults) -> S
             functools.partial(gate.admit, functools.partial(_serve, name, work)),
             methods=["POST"],
         )
-        for name, work in _SKILLS.items()
+        for name, work in SKILLS.items()
     ]
     # Public, but a wrong key is refused: a free way to check one.
     routes.append(Route("/v1/models", functools.partial(gate.admit, _models, public=True)))
     routes.append(Route("/health", _health))
+    routes += Fal(api_key, RateLimit(rate_limit), faults).routes()
     return Starlette(routes=routes, exception_handlers={HTTPException: _plain_error})
 
 
@@ -193,7 +196,7 @@ def _text(field: str, text: str, settings: Fields, more: Event | None = None) ->
     return Done(field, "".join(pieces), len(pieces), "length" if cut else "stop", more or {})
 
 
-_SKILLS: dict[str, Skill] = {
+SKILLS: dict[str, Skill] = {
     "query": _query,
     "caption": _caption,
     "detect": _detect,
@@ -202,22 +205,27 @@ _SKILLS: dict[str, Skill] = {
 }
 
 
-def _answer(name: str, data: Fields, done: Done, seconds: float) -> Event:
+def metrics(data: Fields, done: Done, seconds: float) -> Event:
+    """What an answer is counted as, and how long it took."""
     words = len(str(data.get("question") or data.get("object") or "").split())
     image = _IMAGE_TOKENS if data.get("image_url") else 0
+    return {
+        "input_tokens": image + words,
+        "output_tokens": done.tokens,
+        "prefill_time_ms": round(seconds * 1000, 3),
+        "decode_time_ms": round(seconds * 100, 3),
+        "ttft_ms": round(seconds * 1000, 3),
+    }
+
+
+def _answer(name: str, data: Fields, done: Done, seconds: float) -> Event:
     now = datetime.datetime.now(datetime.UTC)
     return {
         "request_id": f"{now:%Y-%m-%d}_{name}_{now:%Y-%m-%d-%H:%M:%S}-sandbox-{secrets.token_hex(3)}",
         "finish_reason": done.finish_reason,
         done.field: done.value,
         **done.more,
-        "metrics": {
-            "input_tokens": image + words,
-            "output_tokens": done.tokens,
-            "prefill_time_ms": round(seconds * 1000, 3),
-            "decode_time_ms": round(seconds * 100, 3),
-            "ttft_ms": round(seconds * 1000, 3),
-        },
+        "metrics": metrics(data, done, seconds),
     }
 
 

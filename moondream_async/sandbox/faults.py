@@ -53,6 +53,11 @@ class Faults:
         malformed: Which event of a stream to damage, counted from 0; below 0 none.
         error_event: Which event of a stream to replace by `{"error": ...}`; below 0 none.
         endless: Whether a stream's first event never ends (it does, after 64 MB).
+        queue: Seconds that a request of fal's queue waits at least.
+        work: Seconds that it is worked on.
+        drop: Whether the request is done, and the answer lost, where `status` would refuse it (fal).
+        on: To which of fal's requests `latency`, `status` and `drop` happen: `submit`, `status`, `stream`, `result`,
+            `cancel`, `run`, `token`, `upload`, `multipart`, `part`, `complete`, `initiate`, `presigned`; all if empty.
     """
 
     latency: float = attrs.field(default=0.0, validator=_number(0, 600))
@@ -66,6 +71,10 @@ class Faults:
     malformed: int = -1
     error_event: int = -1
     endless: bool = False
+    queue: float = attrs.field(default=0.02, validator=_number(0, 600))
+    work: float = attrs.field(default=0.05, validator=_number(0, 600))
+    drop: bool = False
+    on: str = ""
 
     def with_header(self, text: str | None) -> Faults:
         """These faults, changed by a request's header.
@@ -100,7 +109,7 @@ class Burst:
 
     def due(self, faults: Faults) -> bool:
         """Whether this request is to fail."""
-        if not faults.status:
+        if not faults.status and not faults.drop:
             return False
         self._sent[faults.id] += 1
         return faults.times == 0 or self._sent[faults.id] <= faults.times

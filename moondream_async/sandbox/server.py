@@ -39,6 +39,7 @@ class Sandbox:
         port: 0 takes a free one.
         api_key: The one key it accepts (401 for others); None accepts any, and none.
         rate_limit: Requests per second it allows, 429 beyond; the real tiers are 2 and 10.
+        certificate: Paths of a certificate and its key, to serve https.
         faults: Everything else that should go wrong; see `Faults`. Each can also be asked for by
             request, with the header `X-Sandbox-Fault`.
         **more: Fields of `Faults` by name, such as `latency=0.1, shape="docs", cut=3`.
@@ -54,6 +55,7 @@ class Sandbox:
         port: int = 0,
         api_key: str | None = None,
         rate_limit: float | None = None,
+        certificate: tuple[str, str] | None = None,
         faults: Faults | None = None,
         **more: float | str | bool,
     ) -> None:
@@ -67,6 +69,7 @@ class Sandbox:
             self._app = app.build(api_key=api_key, rate_limit=rate_limit, faults=chosen)
             self._host = host
             self._port = port
+            self._certificate = certificate
             self._server: uvicorn.Server | None = None
             self._thread: threading.Thread | None = None
             return
@@ -80,8 +83,17 @@ class Sandbox:
     @property
     def base_url(self) -> str:
         """What to pass as `base_url`."""
+        return f"{self._root}/v1"
+
+    @property
+    def fal_url(self) -> str:
+        """What to pass to `AsyncFalClient` as `base_url`."""
+        return f"{self._root}/fal"
+
+    @property
+    def _root(self) -> str:
         host = f"[{self._host}]" if ":" in self._host else self._host
-        return f"http://{host}:{self._port}/v1"
+        return f"{'http' if self._certificate is None else 'https'}://{host}:{self._port}"
 
     def start(self) -> Self:
         """Start serving; returns when requests are accepted."""
@@ -95,6 +107,8 @@ class Sandbox:
             log_level="critical",
             server_header=False,
             timeout_graceful_shutdown=1,
+            ssl_certfile=self._certificate[0] if self._certificate else None,
+            ssl_keyfile=self._certificate[1] if self._certificate else None,
         )
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(

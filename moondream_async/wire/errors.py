@@ -172,6 +172,8 @@ def _word(data: Mapping[str, Any], name: str) -> str | None:
 
 def _request_id(data: Any, headers: Mapping[str, str]) -> str | None:
     body = cast("dict[str, Any]", data) if isinstance(data, dict) else {}
-    return _word(body, "request_id") or _word(_envelope(data), "request_id") or next(
-        (headers[name] for name in ("x-request-id", "x-fal-request-id") if name in headers), None
+    return (
+        _word(body, "request_id")
+        or _word(_envelope(data), "request_id")
+        or next((headers[name] for name in ("x-request-id", "x-fal-request-id") if name in headers), None)
     )

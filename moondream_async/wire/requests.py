@@ -28,9 +28,9 @@ def query(
     """The body of `/query`; without an image it is a question about text alone."""
     if spatial_refs is not None and image is None:
         raise ConfigurationError("spatial_refs point into an image, and no image was given.")
-    fields: dict[str, Any] = {"question": _text("question", question), "stream": _flag("stream", stream)}
+    fields: dict[str, Any] = {"question": text("question", question), "stream": flag("stream", stream)}
     if reasoning is not None:
-        fields["reasoning"] = _flag("reasoning", reasoning)
+        fields["reasoning"] = flag("reasoning", reasoning)
     return _body(image, fields, settings=settings, spatial_refs=spatial_refs, model=model)
 
 
@@ -38,15 +38,13 @@ def caption(
     *, image: bytes, length: Length, stream: bool, settings: SamplingSettings | None, model: str | None
 ) -> bytes:
     """The body of `/caption`."""
-    if length not in get_args(Length):
-        raise ConfigurationError(f"length must be 'short', 'normal' or 'long', not {length!r}.")
-    fields = {"length": length, "stream": _flag("stream", stream)}
+    fields = {"length": length_of(length), "stream": flag("stream", stream)}
     return _body(image, fields, settings=settings, model=model)
 
 
 def detect(*, image: bytes, object: str, settings: SamplingSettings | None, model: str | None) -> bytes:
     """The body of `/detect`."""
-    return _body(image, {"object": _text("object", object)}, settings=settings, model=model)
+    return _body(image, {"object": text("object", object)}, settings=settings, model=model)
 
 
 def point(
@@ -58,7 +56,7 @@ def point(
     model: str | None,
 ) -> bytes:
     """The body of `/point`."""
-    fields = {"object": _text("object", object)}
+    fields = {"object": text("object", object)}
     return _body(image, fields, settings=settings, spatial_refs=spatial_refs, model=model)
 
 
@@ -72,7 +70,7 @@ def segment(
     model: str | None,
 ) -> bytes:
     """The body of `/segment`."""
-    fields = {"object": _text("object", object), "stream": _flag("stream", stream)}
+    fields = {"object": text("object", object), "stream": flag("stream", stream)}
     return _body(image, fields, settings=settings, spatial_refs=spatial_refs, model=model)
 
 
@@ -85,9 +83,9 @@ def _body(
     model: str | None = None,
 ) -> bytes:
     if settings is not None:
-        fields["settings"] = _settings(settings)
+        fields["settings"] = sampling(settings)
     if spatial_refs is not None:
-        fields["spatial_refs"] = _refs(spatial_refs)
+        fields["spatial_refs"] = refs(spatial_refs)
     if (name := check_model(model)) is not None:
         fields["model"] = name
     try:
@@ -100,7 +98,12 @@ def _body(
     return b"".join((b'{"image_url":"', image, b'",', small[1:]))
 
 
-def _text(name: str, value: object) -> str:
+def text(name: str, value: object) -> str:
+    """A text that is not empty.
+
+    Raises:
+        ConfigurationError: It is something else.
+    """
     if not isinstance(value, str):
         raise ConfigurationError(f"{name} must be a str, not {type(value).__name__}.")
     if not value.strip():
@@ -108,14 +111,35 @@ def _text(name: str, value: object) -> str:
     return value
 
 
-def _flag(name: str, value: object) -> bool:
+def length_of(value: object) -> str:
+    """A caption's length.
+
+    Raises:
+        ConfigurationError: It is none.
+    """
+    if value not in get_args(Length):
+        raise ConfigurationError(f"length must be 'short', 'normal' or 'long', not {value!r}.")
+    return cast("str", value)
+
+
+def flag(name: str, value: object) -> bool:
+    """True or False.
+
+    Raises:
+        ConfigurationError: It is something else.
+    """
     # Servers refuse 0/1 and take "false" for true: only real booleans are sent.
     if not isinstance(value, bool):
         raise ConfigurationError(f"{name} must be True or False, not {value!r}.")
     return value
 
 
-def _settings(settings: object) -> dict[str, Any]:
+def sampling(settings: object) -> dict[str, Any]:
+    """Checked `settings`; unknown ones pass.
+
+    Raises:
+        ConfigurationError: One cannot be.
+    """
     if not isinstance(settings, Mapping):
         raise ConfigurationError(f"settings must be a dict, not {type(settings).__name__}.")
     checked: dict[str, Any] = {}
@@ -160,7 +184,12 @@ def real(value: object) -> float | None:
     return number if math.isfinite(number) else None
 
 
-def _refs(refs: object) -> list[list[float]]:
+def refs(refs: object) -> list[list[float]]:
+    """Checked `spatial_refs`.
+
+    Raises:
+        ConfigurationError: One cannot be.
+    """
     if isinstance(refs, (str, bytes, Mapping, BoundingBox, Point)) or not isinstance(refs, Iterable):
         raise ConfigurationError("spatial_refs must be a list of points [x, y] and boxes [x1, y1, x2, y2].")
     try:
@@ -173,8 +202,10 @@ def _refs(refs: object) -> list[list[float]]:
 
 
 def _ref(index: int, ref: object) -> list[float]:
-    if isinstance(ref, (BoundingBox, Point)):
-        values: list[object] = list(ref.values())
+    if isinstance(ref, BoundingBox):
+        values: list[object] = [ref.x_min, ref.y_min, ref.x_max, ref.y_max]
+    elif isinstance(ref, Point):
+        values = [ref.x, ref.y]
     elif isinstance(ref, Iterable) and not isinstance(ref, (str, bytes, Mapping)):
         values = list(cast("Iterable[object]", ref))
     else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -89,6 +90,38 @@ def test_a_table_is_whole_or_not_there(tmp_path: Path, results: Path) -> None:
         export(results, table)
     assert table.read_text() == "before"
     assert not list(tmp_path.glob("*.new"))
+
+
+def test_not_over_the_results_themselves(results: Path) -> None:
+    content = results.read_bytes()
+    same = results.with_suffix(".csv")
+    same.symlink_to(results)
+    with pytest.raises(ConfigurationError, match="itself"):
+        export(results, same)
+    assert results.read_bytes() == content
+
+
+def test_a_link_stays_a_link(results: Path) -> None:
+    link, target = results.parent / "link.csv", results.parent / "t.csv"
+    link.symlink_to(target)
+    export(results, link)
+    assert link.is_symlink()
+    assert target.read_text().startswith("id,")
+
+
+@pytest.mark.parametrize("damage", [{"elapsed": "x"}, {"result": 5}, {"result": {"objects": [1]}}])
+def test_damaged_records(damage: dict[str, Any], results: Path) -> None:
+    record = {**json.loads(results.read_bytes().splitlines()[0]), **damage}
+    results.write_text(json.dumps(record) + "\n")
+    for table in ("t.csv", "t.parquet"):
+        with pytest.raises(ResultsFileError, match="damaged in line 1"):
+            export(results, results.parent / table)
+
+
+def test_questions_need_not_be_text(results: Path) -> None:
+    record = json.loads(results.read_bytes().splitlines()[0])
+    results.write_text(json.dumps({**record, "arguments": {"question": 7, "object": None}}) + "\n")
+    assert export(results, results.with_suffix(".csv")) == 2
 
 
 def test_where_to(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import attrs
+import numpy
 import pytest
 from PIL import Image
 
@@ -138,49 +139,42 @@ async def test_failed_ones_are_retried_if_asked(tmp_path: Path, tiny: EncodedIma
 
 
 async def test_ids(tmp_path: Path) -> None:
-    png = file(Image.new("RGB", (9, 9), "red"), "PNG")
-    path = tmp_path / "a.png"
+    red, blue = Image.new("RGB", (9, 9), "red"), Image.new("RGB", (9, 9), "blue")
+    png, path, tiff = file(red, "PNG"), tmp_path / "a.png", tmp_path / "pages.tiff"
     path.write_bytes(png)
-    opened = path.open("rb")
-    picture = Image.open(path)
-    items: list[Any] = [
-        path,
-        str(path),  # the same id: once
-        png,
-        memoryview(png),
-        opened,
-        picture,
-        Image.new("RGB", (9, 9), "blue"),
-        Image.new("RGB", (9, 9), "blue"),
-        str(tmp_path / "none.png"),
-        b"no image",
-        7,
-        (1, png),
-        ("1", png),
-        (1.5, png),
-        (path, png),
-    ]
-    out = tmp_path / "r.jsonl"
-    async with serve(answer) as server, client(server) as c:
-        summary = await c.run("caption", items, out)
-        again = await c.run("caption", items, out)
-    opened.close()
-    picture.close()
+    red.save(tiff, save_all=True, append_images=[blue])
+    uid = uuid.uuid4()
+
+    def pages() -> Any:
+        with Image.open(tiff) as book:
+            for page in range(2):
+                book.seek(page)
+                yield book.copy()
+
+    with path.open("rb") as opened, Image.open(path) as picture:
+        items: list[Any] = [
+            *[path, str(path)],  # one
+            *[png, memoryview(png), opened, picture],  # one: its bytes
+            *[blue, blue.copy()],  # one: its pixels
+            *pages(),  # red is another one: pixels; blue is that of before
+            str(tmp_path / "none.png"),
+            b"no image",
+            7,
+            *[(1, png), ("1", png), (1.5, png), (uid, png), (None, png), (numpy.int64(8), png)],
+            *[(True, png), ((1, 2), png), (png,), (1, png, 2, 3)],
+        ]
+        out = tmp_path / "r.jsonl"
+        async with serve(answer) as server, client(server) as c:
+            summary = await c.run("caption", items, out)
+            again = await c.run("caption", items, out)
     digests = [i for i in ids(out) if str(i).startswith("sha256:")]
+    places = [f"#{items.index(7)}", *(f"#{n}" for n in range(len(items) - 4, len(items)))]
     assert sorted(str(i) for i in ids(out) if i not in digests) == sorted(
-        [str(path), str(tmp_path / "none.png"), "#10", "1", "1", "1.5"]
+        [str(path), str(tmp_path / "none.png"), "1", "1", "1.5", str(uid), "8", *places]
     )
-    assert len(digests) == 3
-    assert summary.repeated == 6
-    assert (again.skipped, again.succeeded) == (15, 0)
-
-
-@pytest.mark.parametrize("id", [None, True, float("nan"), uuid.uuid4(), (1, 2), b"x"])
-async def test_bad_ids(id: Any, tmp_path: Path, tiny: EncodedImage) -> None:
-    async with serve(answer) as server, client(server) as c:
-        with pytest.raises(ConfigurationError, match="The id of an item"):
-            await c.run("caption", [("good", tiny), (id, tiny)], tmp_path / "r.jsonl")
-    assert ids(tmp_path / "r.jsonl") == ["good"]
+    assert len(digests) == 4
+    assert summary.failed == 3 + 4
+    assert summary.seen == again.skipped == len(items)
 
 
 async def test_one_id_with_other_arguments_is_another_item(tmp_path: Path, tiny: EncodedImage) -> None:
@@ -205,8 +199,8 @@ async def test_progress_and_cost(tmp_path: Path, tiny: EncodedImage) -> None:
     assert told[4].rate > 0
     assert told[4].seconds_left == 0
     assert summary.cost == pytest.approx(5 * (100 * 1 + 10 * 10) / 1e6)
-    assert told[5].total is None
-    assert told[5].seconds_left is None
+    assert told[-1].total is None
+    assert told[-1].seconds_left is None
 
 
 async def test_a_refused_key_is_not_written(tmp_path: Path, tiny: EncodedImage) -> None:
@@ -252,6 +246,92 @@ async def test_cancelled_in_the_middle_and_gone_on_with(tmp_path: Path, tiny: En
         await c.run("query", items, out)
     assert sorted(ids(out)) == list(range(300))
     assert len(seen) <= 300 + 5 * 8
+
+
+async def test_what_several_skills_were_paid_for_is_not_asked_again(tmp_path: Path, tiny: EncodedImage) -> None:
+    asked: list[str] = []
+    bad = True
+
+    async def handler(exchange: Exchange) -> None:
+        asked.append(exchange.head.split()[1])
+        if bad and "object" in exchange.json:
+            await exchange.answer({"error": "no"}, status=400)
+        else:
+            await answer(exchange)
+
+    out, skills = tmp_path / "r.jsonl", {"caption": {}, "detect": {"object": "face"}}
+    async with serve(handler) as server, client(server) as c:
+        assert (await c.run(skills, [("a", tiny)], out)).failed == 1
+        assert (await c.run(skills, [("a", tiny)], out, retry_failed=True)).input_tokens == 0
+        bad = False
+        summary = await c.run(skills, [("a", tiny)], out, retry_failed=True)
+    assert asked == ["/v1/caption", "/v1/detect", "/v1/detect", "/v1/detect"]
+    assert (summary.succeeded, summary.input_tokens) == (1, 100)
+    [outcome] = read_results(out)
+    assert outcome.ok
+    assert outcome.result["caption"].caption == "x"
+    assert len(outcome.result["detect"].objects) == 1
+
+
+@pytest.mark.parametrize(
+    ("skill", "arguments"),
+    [
+        ("caption", {"length": "huge"}),
+        ("caption", {"settings": {"temperature": -1}}),
+        ("query", {"question": ""}),
+        ("detect", {"object": ["a", ""]}),
+        ("segment", {"object": ["a", "b"]}),
+        ("detect", {"object": {"a", "b"}}),
+        (["caption", "detect"], {"object": 5}),
+    ],
+)
+async def test_what_no_item_can_be_done_with_is_refused_first(
+    skill: Any, arguments: Any, tmp_path: Path, tiny: EncodedImage
+) -> None:
+    async with serve(answer) as server, client(server) as c:
+        with pytest.raises(ConfigurationError):
+            await c.run(skill, [tiny], tmp_path / "r.jsonl", **arguments)
+        with pytest.raises(ConfigurationError):
+            c.map(skill, [tiny], **arguments)
+    assert not (tmp_path / "r.jsonl").exists()
+
+
+@pytest.mark.parametrize("out", ["results.csv", "results.PARQUET", "-", "", None, 5])
+async def test_what_is_no_place_for_results(out: Any, tiny: EncodedImage) -> None:
+    async with serve(answer) as server, client(server) as c:
+        with pytest.raises(ConfigurationError):
+            await c.run("caption", [tiny], out)
+
+
+async def test_an_open_file_is_no_list_of_images(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text("x")
+    with path.open("rb") as opened:
+        async with serve(answer) as server, client(server) as c:
+            with pytest.raises(ConfigurationError, match="one image"):
+                await c.run("caption", opened, tmp_path / "r")
+
+
+async def test_an_unexpected_error_is_one_items(tmp_path: Path, tiny: EncodedImage) -> None:
+    class Odd:
+        def __getattr__(self, name: str) -> Any:
+            raise RuntimeError("odd")
+
+    items = [("good", tiny), ("odd", tiny, {"object": [["x"]]}), ("odder", Odd()), ("fine", tiny)]
+    async with serve(answer) as server, client(server) as c:
+        summary = await c.run("detect", items, tmp_path / "r.jsonl", object="face")
+    assert (summary.succeeded, summary.failed) == (2, 2)
+
+
+async def test_labels_are_read_back(tmp_path: Path, scene: bytes, moondream_sandbox: Any) -> None:
+    async with AsyncClient(base_url=moondream_sandbox.base_url) as c:
+        labels = ["red", "pink", "blue"]
+        wanted = await c.detect(scene, labels)
+        await c.run("detect", [("a", scene)], tmp_path / "r.jsonl", object=labels)
+    [outcome] = read_results(tmp_path / "r.jsonl")
+    found = outcome.unwrap()
+    assert found.objects == wanted.objects
+    assert {label: len(result.objects) for label, result in found.by_label.items()} == {"red": 1, "pink": 0, "blue": 1}
 
 
 async def test_finish(tmp_path: Path, tiny: EncodedImage) -> None:

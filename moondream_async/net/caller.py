@@ -1,0 +1,202 @@
+"""Requests to any address, with retries: what `Sender` is for Moondream's skills, for other services."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import aclosing, asynccontextmanager
+from typing import Any
+
+import anyio
+import attrs
+import httpcore
+import httpx
+
+from .._version import __version__
+from ..config import RetryPolicy, Timeouts
+from ..errors import APIError, MoondreamError
+from ..wire.retry import Failure
+from . import failures
+from .attempts import Failed, delay_by_policy, persist
+from .bodies import FileBody
+from .feed import AnswerTooLargeError, OutOfTimeError, event_data
+from .sender import read_all
+from .session import Session
+
+_NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpcore.ConnectError, httpcore.ConnectTimeout)
+
+
+@attrs.frozen(eq=False)
+class Request:
+    """One request.
+
+    Attributes:
+        method: Of HTTP.
+        url: Absolute.
+        headers: With whatever proves who is asking.
+        body: Bytes, or (a part of) a file.
+        unrepeatable: Whether it must not be sent again once it may have been received.
+    """
+
+    method: str
+    url: str
+    headers: Mapping[str, str] = attrs.field(repr=False)
+    body: bytes | FileBody = attrs.field(default=b"", repr=False)
+    unrepeatable: bool = False
+
+
+@attrs.frozen(eq=False)
+class Answer:
+    """An answer with a status of 2xx; header names are in lower case."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    def json(self) -> Any:
+        """The body.
+
+        Raises:
+            APIError: It is not JSON.
+        """
+        try:
+            return json.loads(self.body)
+        except (ValueError, RecursionError):
+            pass
+        raise unusable(self.status, self.body[:4000].decode("utf-8", "replace"), "it is not JSON")
+
+
+Judge = Callable[[int, Mapping[str, str], bytes], tuple[APIError, Failure | None]]
+"""The error that an answer other than 2xx is, and how a retry sees it."""
+
+
+def unusable(status: int, body: Any, problem: str) -> APIError:
+    """The error for an answer that is not what was asked for."""
+    return APIError(f"The server's answer cannot be used: {problem}.", status=status, body=body)
+
+
+class Caller:
+    """Sends requests of one client.
+
+    Args:
+        session: Connections and slots.
+        timeouts: Bounds of each attempt.
+        retry: When to try again.
+    """
+
+    def __init__(self, session: Session, timeouts: Timeouts, retry: RetryPolicy) -> None:
+        self.session = session
+        self._timeouts = timeouts
+        self._retry = retry
+        self._wire_timeouts = httpx.Timeout(
+            connect=timeouts.connect, read=timeouts.idle, write=timeouts.idle, pool=None
+        )
+
+    async def send(self, request: Request, judge: Judge) -> Answer:
+        """Send, and read the whole answer.
+
+        Raises:
+            APIError: The answer was not 2xx.
+            APIConnectionError: There was none.
+        """
+        started = time.monotonic()
+        self.session.counters.calls += 1
+
+        def delay_after(failed: Failed, attempt: int) -> float | None:
+            delay = delay_by_policy(self._retry, failed, attempt, time.monotonic() - started)
+            if delay is not None:
+                self.session.counters.retries += 1
+            return delay
+
+        return (await persist(lambda _: self._attempt(request, judge), self._retry, delay_after))[0]
+
+    @asynccontextmanager
+    async def events(self, request: Request, judge: Judge) -> AsyncGenerator[AsyncGenerator[str]]:
+        """Send once, and give the data of each server-sent event.
+
+        Raises:
+            APIError: The answer was not 2xx, or no stream of events.
+            APIConnectionError: There was none, or it broke.
+        """
+        slot = self.session.slot()
+        await slot.acquire()
+        try:
+            response = await self._open(request)
+            if not response.is_success or "text/event-stream" not in response.headers.get("content-type", ""):
+                body = await read_all(response)
+                if not response.is_success:
+                    raise judge(response.status_code, _lower(response), body)[0]
+                raise unusable(
+                    response.status_code, body[:4000].decode("utf-8", "replace"), "it is no stream of events"
+                )
+            expiry = time.monotonic() + self._timeouts.total
+            async with aclosing(event_data(response, slot.release, expiry)) as data:
+                yield data
+            return
+        except failures.TRANSPORT_ERRORS as exc:
+            error = self._explain(request, exc)[0]
+        except (AnswerTooLargeError, OutOfTimeError) as exc:
+            error = unusable(200, None, str(exc) or "the stream lasts too long")
+        else:
+            return
+        finally:
+            slot.release()
+        raise error
+
+    def _no_stream(self, response: httpx.Response, body: bytes, judge: Judge) -> MoondreamError:
+        if response.is_success:
+            return unusable(response.status_code, body[:4000].decode("utf-8", "replace"), "it is no stream of events")
+        return judge(response.status_code, _lower(response), body)[0]
+
+    async def _attempt(self, request: Request, judge: Judge) -> Answer | Failed:
+        slot = self.session.slot()
+        await slot.acquire()
+        outcome: Answer | Failed | None = None
+        try:
+            with anyio.move_on_after(self._timeouts.total):
+                outcome = await self._exchange(request, judge)
+        finally:
+            slot.release()
+        if outcome is not None:
+            return outcome
+        again = None if request.unrepeatable else Failure("timeout")
+        return Failed(failures.total_timeout(self._timeouts.total, "Timeouts.total"), again)
+
+    async def _exchange(self, request: Request, judge: Judge) -> Answer | Failed:
+        try:
+            response = await self._open(request)
+            body = await read_all(response)
+        except failures.TRANSPORT_ERRORS as exc:
+            error, failure = self._explain(request, exc)
+            was_sent = not isinstance(exc, _NOT_SENT)
+            return Failed(error, None if request.unrepeatable and was_sent else failure)
+        except AnswerTooLargeError as exc:
+            return Failed(unusable(200, None, str(exc)), None)
+        if response.is_success:
+            return Answer(response.status_code, _lower(response), body)
+        if response.status_code == 429:
+            self.session.counters.rate_limited += 1
+        return Failed(*judge(response.status_code, _lower(response), body))
+
+    async def _open(self, request: Request) -> httpx.Response:
+        url = httpx.URL(request.url)
+        headers = httpx.Headers(
+            {
+                "Host": url.netloc.decode("ascii"),
+                "User-Agent": f"moondream-async/{__version__}",
+                "Accept-Encoding": "identity",
+                **request.headers,
+            }
+        )
+        return await self.session.send(
+            request.method, url, headers, request.body, self._wire_timeouts, once=request.unrepeatable
+        )
+
+    def _explain(self, request: Request, exc: BaseException) -> tuple[MoondreamError, Failure | None]:
+        origin = request.url.partition("?")[0]  # what comes after can be a signature
+        return failures.explain(exc, base_url=origin, timeouts=self._timeouts)
+
+
+def _lower(response: httpx.Response) -> dict[str, str]:
+    return dict(response.headers.items())
