@@ -286,7 +286,7 @@ def check_headers(headers: Mapping[str, str] | None) -> dict[str, str]:
             raise ConfigurationError(f"The header {name!r} is set by the client and cannot be given.")
         if not isinstance(value, str) or not re.fullmatch(r"[\x20-\x7e\t]*", value):
             raise ConfigurationError(f"The value of the header {name!r} must be printable ASCII.")
-        checked[name.lower()] = value
+        checked[name.lower()] = value.strip()
     return checked
 
 

@@ -17,7 +17,8 @@ SNIPPETS = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), 
 
 
 def run(code: list[str], folder: Path, base_url: str) -> str:
-    environment = {"MOONDREAM_BASE_URL": base_url, "PATH": "", "PYTHONWARNINGS": "error"}
+    environment = {"MOONDREAM_BASE_URL": base_url, "FAL_BASE_URL": base_url.removesuffix("/v1") + "/fal"}
+    environment |= {"PATH": "", "PYTHONWARNINGS": "error"}
     done = subprocess.run(
         [sys.executable, *code], cwd=folder, env=environment, capture_output=True, text=True, check=False
     )

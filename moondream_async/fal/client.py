@@ -55,7 +55,7 @@ class AsyncFalClient:
     Args:
         key: fal's key, `id:secret`. Default: `FAL_KEY`, else `FAL_KEY_ID` and `FAL_KEY_SECRET`.
         base_url: A server that speaks fal's wire under one address, such as the sandbox's `fal_url`; needs no key.
-            Default: fal.ai's own hosts.
+            Default: `FAL_BASE_URL`, else fal.ai's own hosts.
         timeout: `Timeouts`, or seconds, of each HTTP request; those of jobs are `job_timeout`.
         retry: `RetryPolicy`, or a number of attempts. A submit is sent again only when it cannot have been accepted.
         job_timeout: Seconds to wait for a result, in skills and `subscribe`; None waits for ever. Default 600.
@@ -87,6 +87,7 @@ class AsyncFalClient:
         http_client: HttpClient | None = None,
     ) -> None:
         secret, key = _key(Secret(key)), None  # from here on no local holds the key in the open
+        base_url = base_url if base_url is not None else os.getenv("FAL_BASE_URL") or None
         if secret is None and base_url is None:
             raise ConfigurationError("No key for fal.ai: set FAL_KEY, or pass key=... (https://fal.ai/dashboard/keys).")
         hosts = Hosts() if base_url is None else Hosts.at(base_url)
@@ -421,12 +422,12 @@ class AsyncFalClient:
         Raises:
             MoondreamError: As in `query`.
         """
+        waited = self._job_timeout if timeout is None else _seconds("timeout", timeout)
         handle = await self.submit(
             endpoint, arguments, path=path, priority=priority, hint=hint, start_timeout=start_timeout, headers=headers
         )
         if on_enqueue is not None:
             await _told(on_enqueue, handle.request_id)
-        waited = self._job_timeout if timeout is None else _seconds("timeout", timeout)
         cancels = self._cancel_jobs if cancel_job is None else cancel_job
         return await _waited_for(handle, waited, cancels, on_queue_update, logs=logs)
 
@@ -510,7 +511,9 @@ class AsyncFalClient:
         handle, answer = await self._completed(f"{wire.PREVIEW}/{skill}", {"image_url": placed, **arguments})
         field = field or {"query": "answer"}.get(skill, skill)
         meta = Meta(status=200, elapsed=time.monotonic() - started)
-        return _read(lambda: read(wire.skill_answer(field, answer, handle.request_id), meta), answer)
+        result = _read(lambda: read(wire.skill_answer(field, answer, handle.request_id), meta), answer)
+        self._session.counters.add_tokens(getattr(result, "metrics", None))
+        return result
 
     async def _completed(self, endpoint: str, arguments: Mapping[str, Any]) -> tuple[AsyncRequestHandle, Any]:
         handle = await self.submit(endpoint, arguments)

@@ -30,7 +30,7 @@ class FalClient(Facade):
     Args:
         key: fal's key, `id:secret`. Default: `FAL_KEY`, else `FAL_KEY_ID` and `FAL_KEY_SECRET`.
         base_url: A server that speaks fal's wire under one address, such as the sandbox's `fal_url`; needs no key.
-            Default: fal.ai's own hosts.
+            Default: `FAL_BASE_URL`, else fal.ai's own hosts.
         timeout: `Timeouts`, or seconds, of each HTTP request; those of jobs are `job_timeout`.
         retry: `RetryPolicy`, or a number of attempts. A submit is sent again only when it cannot have been accepted.
         job_timeout: Seconds to wait for a result, in skills and `subscribe`; None waits for ever. Default 600.

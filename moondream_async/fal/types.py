@@ -111,7 +111,20 @@ class AclRule:
     decision: Literal["allow", "forbid", "hide"]
 
 
+_DECISIONS = ("allow", "forbid", "hide")
 _PERIODS = {"immediate": 60, "1h": 3600, "1d": 86_400, "7d": 604_800, "30d": 2_592_000, "1y": 31_536_000}
+
+
+def _expiry(_: Any, __: Any, value: Any) -> None:
+    is_seconds = isinstance(value, int) and not isinstance(value, bool) and value > 0
+    if value is not None and not is_seconds and value not in (*_PERIODS, "never"):
+        known = ", ".join(_PERIODS)
+        raise ConfigurationError(f"expires_in must be seconds, 'never' or one of {known}, not {value!r}.")
+
+
+def _optional_decision(_: Any, __: Any, value: Any) -> None:
+    if value is not None and value not in _DECISIONS:
+        raise ConfigurationError(f"A decision must be one of {', '.join(_DECISIONS)}, not {value!r}.")
 
 
 @attrs.frozen(kw_only=True)
@@ -127,17 +140,9 @@ class Lifecycle:
         ConfigurationError: A value is none of these.
     """
 
-    expires_in: int | str | None = None
-    default: Literal["allow", "forbid", "hide"] | None = None
+    expires_in: int | str | None = attrs.field(default=None, validator=_expiry)
+    default: Literal["allow", "forbid", "hide"] | None = attrs.field(default=None, validator=_optional_decision)
     rules: tuple[AclRule, ...] = attrs.field(default=(), converter=tuple)
-
-    @expires_in.validator  # pyright: ignore[reportAttributeAccessIssue, reportUntypedFunctionDecorator, reportUnknownMemberType]
-    def _check_expiry(self, _: Any, value: Any) -> None:
-        is_seconds = isinstance(value, int) and not isinstance(value, bool) and value > 0
-        if value is not None and not is_seconds and value not in (*_PERIODS, "never"):
-            raise ConfigurationError(
-                f"expires_in must be seconds, 'never' or one of {', '.join(_PERIODS)}, not {value!r}."
-            )
 
     def to_wire(self) -> dict[str, Any]:
         """The header's JSON; empty if nothing is set."""

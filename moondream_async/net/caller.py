@@ -160,8 +160,8 @@ class Caller:
             slot.release()
         if outcome is not None:
             return outcome
-        again = None if request.unrepeatable else Failure("timeout")
-        return Failed(failures.total_timeout(self._timeouts.total, "Timeouts.total"), again)
+        error = failures.total_timeout(self._timeouts.total, "Timeouts.total")
+        return _doubtful(error) if request.unrepeatable else Failed(error, Failure("timeout"))
 
     async def _exchange(self, request: Request, judge: Judge) -> Answer | Failed:
         try:
@@ -169,8 +169,9 @@ class Caller:
             body = await read_all(response)
         except failures.TRANSPORT_ERRORS as exc:
             error, failure = self._explain(request, exc)
-            was_sent = not isinstance(exc, _NOT_SENT)
-            return Failed(error, None if request.unrepeatable and was_sent else failure)
+            if request.unrepeatable and not isinstance(exc, _NOT_SENT):
+                return _doubtful(error)
+            return Failed(error, failure)
         except AnswerTooLargeError as exc:
             return Failed(unusable(200, None, str(exc)), None)
         if response.is_success:
@@ -186,9 +187,10 @@ class Caller:
                 "Host": url.netloc.decode("ascii"),
                 "User-Agent": f"moondream-async/{__version__}",
                 "Accept-Encoding": "identity",
-                **request.headers,
             }
         )
+        for name, value in request.headers.items():
+            headers[name] = value  # in whatever case it was given, once
         return await self.session.send(
             request.method, url, headers, request.body, self._wire_timeouts, once=request.unrepeatable
         )
@@ -196,6 +198,11 @@ class Caller:
     def _explain(self, request: Request, exc: BaseException) -> tuple[MoondreamError, Failure | None]:
         origin = request.url.partition("?")[0]  # what comes after can be a signature
         return failures.explain(exc, base_url=origin, timeouts=self._timeouts)
+
+
+def _doubtful(error: MoondreamError) -> Failed:
+    error.message += " (The request may have been accepted all the same, and is not sent again.)"
+    return Failed(error, None)
 
 
 def _lower(response: httpx.Response) -> dict[str, str]:

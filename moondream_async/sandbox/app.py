@@ -87,8 +87,11 @@ def build(*, api_key: str | None, rate_limit: float | None, faults: Faults) -> S
     # Public, but a wrong key is refused: a free way to check one.
     routes.append(Route("/v1/models", functools.partial(gate.admit, _models, public=True)))
     routes.append(Route("/health", _health))
-    routes += Fal(api_key, RateLimit(rate_limit), faults).routes()
-    return Starlette(routes=routes, exception_handlers={HTTPException: _plain_error})
+    fal = Fal(api_key, RateLimit(rate_limit), faults)
+    routes += fal.routes()
+    application = Starlette(routes=routes, exception_handlers={HTTPException: _plain_error})
+    application.state.fal = fal
+    return application
 
 
 @attrs.define

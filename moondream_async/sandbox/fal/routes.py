@@ -228,8 +228,8 @@ async def _part(fal: Fal, request: Request, faults: Faults) -> Response:
     digest = await fal.storage.write(path, request.stream())
     if not path.stat().st_size or not 1 <= number <= 10_000:
         return JSONResponse({"detail": "A part must not be empty, nor beyond the 10,000th"}, 400)
-    file.parts[number] = path
-    return Response(headers={"ETag": f'"{digest}"'})
+    file.parts[number], file.etags[number] = path, f'"{digest}"'
+    return Response(headers={"ETag": file.etags[number]})
 
 
 async def _complete(fal: Fal, request: Request, faults: Faults) -> Response:
@@ -237,10 +237,11 @@ async def _complete(fal: Fal, request: Request, faults: Faults) -> Response:
     fields: Any = await _body(request)
     if file is None or not isinstance(fields, dict):
         return _NOT_FOUND
-    numbers = [part["partNumber"] for part in cast("dict[str, Any]", fields).get("parts", [])]
-    if numbers != list(range(1, len(file.parts) + 1)) or set(numbers) != set(file.parts):
-        return JSONResponse({"detail": "The parts must all be there, in order"}, 400)
-    await asyncio.to_thread(fal.storage.join, file, numbers)
+    # The official client names them in the order in which they were done.
+    listed: list[dict[str, Any]] = cast("dict[str, Any]", fields).get("parts", [])
+    if {part["partNumber"]: part["etag"] for part in listed} != file.etags or not listed:
+        return JSONResponse({"detail": "The parts must all be there, each with its etag"}, 400)
+    await asyncio.to_thread(fal.storage.join, file)
     return JSONResponse({"access_url": _address(request, request.path_params["key"], file)})
 
 

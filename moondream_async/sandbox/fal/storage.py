@@ -26,6 +26,7 @@ class Stored:
     path: Path
     lifecycle: str | None = None
     parts: dict[int, Path] = attrs.field(factory=dict[int, Path])
+    etags: dict[int, str] = attrs.field(factory=dict[int, str])
     complete: bool = False
 
 
@@ -71,10 +72,12 @@ class Storage:
         """A place for a part."""
         return file.path.with_name(f"{file.path.name}.{number}")
 
-    def join(self, file: Stored, numbers: list[int]) -> None:
-        """Make one file of its parts."""
+    def join(self, file: Stored) -> None:
+        """Make one file of its parts; asked again, because the answer was lost, it is one already."""
+        if file.complete:
+            return
         with file.path.open("wb") as out:
-            for number in numbers:
+            for number in sorted(file.parts):
                 part = file.parts[number]
                 with part.open("rb") as source:
                     while chunk := source.read(1024 * 1024):

@@ -1,0 +1,37 @@
+"""Receive fal.ai's webhooks with FastAPI: only what fal signed, each result once.
+
+    pip install 'moondream-async[fal]' fastapi uvicorn
+    uvicorn fal_webhook:app
+
+Submit with `await client.submit("fal-ai/moondream/batched", {...}, webhook_url="https://your.host/fal")`.
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI, HTTPException, Request
+
+from moondream_async.fal import AsyncFalClient, WebhookVerificationError
+
+results: dict[str, object] = {}  # by request id; a database in real life
+
+
+@asynccontextmanager
+async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+    async with AsyncFalClient() as app.state.fal:  # FAL_KEY; or FAL_BASE_URL, to try it with a sandbox
+        yield
+
+
+app = FastAPI(lifespan=lifespan)
+
+
+@app.post("/fal")
+async def receive(request: Request) -> dict[str, str]:
+    body = await request.body()  # as it came: the signature is over these bytes
+    try:
+        event = await app.state.fal.verify_webhook(request.headers, body)
+    except WebhookVerificationError as exc:
+        raise HTTPException(403, str(exc)) from None
+    if event.request_id not in results:  # fal delivers at least once
+        results[event.request_id] = event.payload if event.ok else {"error": event.error}
+    return {"status": "ok"}

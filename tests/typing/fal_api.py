@@ -1,0 +1,31 @@
+"""What a user's type checker makes of the fal.ai clients; checked by mypy and pyright, never run."""
+
+from typing import Any, assert_type
+
+import moondream_async as md
+from moondream_async.fal import AsyncFalClient, AsyncRequestHandle, BatchedResult, FalClient, RequestHandle, Status
+
+
+async def asynchronous(client: AsyncFalClient) -> None:
+    assert_type(await client.query("a.jpg", "?"), md.QueryResult)
+    assert_type(await client.caption("a.jpg"), md.CaptionResult)
+    assert_type(await client.detect("a.jpg", ["a"]), md.DetectResult)
+    assert_type(await client.point("a.jpg", "a"), md.PointResult)
+    assert_type(await client.segment("a.jpg", "a"), md.SegmentResult)
+    assert_type(await client.batched(["a.jpg", ("b.jpg", "?")]), BatchedResult)
+    handle = await client.submit("a/b", {"x": b""})
+    assert_type(handle, AsyncRequestHandle)
+    async for status in handle.events(logs=True):
+        assert_type(status, Status)
+    assert_type(await handle.cancel(), bool)
+    assert_type(await client.upload(b""), str)
+
+
+def synchronous(client: FalClient) -> None:
+    assert_type(client.query("a.jpg", "?"), md.QueryResult)
+    assert_type(client.batched(["a.jpg"]), BatchedResult)
+    assert_type(client.submit("a/b", {}), RequestHandle)
+    assert_type(client.handle("a/b", "id"), RequestHandle)
+    for status in client.handle("a/b", "id").events():
+        assert_type(status, Status)
+    assert_type(client.subscribe("a/b", {}), Any)
