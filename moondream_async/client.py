@@ -8,7 +8,7 @@ import os
 import threading
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Mapping, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Self, cast, overload
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, cast, overload
 
 import attrs
 
@@ -18,7 +18,7 @@ from .errors import ConfigurationError
 from .images.encoded import EncodedImage
 from .images.options import ImageOptions
 from .streams import AsyncSegmentStream, AsyncTextStream
-from .types import CaptionResult, DetectResult, Model, PointResult, QueryResult, SegmentResult
+from .types import CaptionResult, DetectResult, Meta, Model, PointResult, QueryResult, Result, SegmentResult
 from .wire import requests, responses
 from .wire.events import SegmentReducer, TextReducer
 from .wire.requests import AnyRef
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from .net.sender import Body, Sender
     from .net.session import HttpClient, Session
     from .prices import Prices
+
+R = TypeVar("R", bound=Result)
 
 
 class AsyncClient:
@@ -180,11 +182,11 @@ class AsyncClient:
             spatial_refs=spatial_refs,
             model=self.model,
         )
-        body = build(image=None) if image is None else self._body(image, build)
+        body = _Body(build(image=None), None) if image is None else self._body(image, build)
         if stream:
             reducer = TextReducer("answer", responses.query)
-            return AsyncTextStream(await self._net.open_stream("query", body), reducer)
-        return await self._net.fetch("query", body, responses.query)
+            return AsyncTextStream(await self._net.open_stream("query", body.content), reducer)
+        return await self._fetch("query", body, responses.query)
 
     @overload
     async def caption(
@@ -239,8 +241,8 @@ class AsyncClient:
         body = self._body(image, build)
         if stream:
             reducer = TextReducer("caption", responses.caption)
-            return AsyncTextStream(await self._net.open_stream("caption", body), reducer)
-        return await self._net.fetch("caption", body, responses.caption)
+            return AsyncTextStream(await self._net.open_stream("caption", body.content), reducer)
+        return await self._fetch("caption", body, responses.caption)
 
     async def detect(
         self, image: ImageInput, object: str | Sequence[str], settings: SamplingSettings | None = None
@@ -265,7 +267,7 @@ class AsyncClient:
                 functools.partial(self.detect, await self.encode_image(image), settings=settings), wanted
             )
         build = functools.partial(requests.detect, object=cast("str", object), settings=settings, model=self.model)
-        return await self._net.fetch("detect", self._body(image, build), responses.detect)
+        return await self._fetch("detect", self._body(image, build), responses.detect)
 
     async def point(
         self,
@@ -299,7 +301,7 @@ class AsyncClient:
         build = functools.partial(
             requests.point, object=cast("str", object), settings=settings, spatial_refs=spatial_refs, model=self.model
         )
-        return await self._net.fetch("point", self._body(image, build), responses.point)
+        return await self._fetch("point", self._body(image, build), responses.point)
 
     @overload
     async def segment(
@@ -366,8 +368,9 @@ class AsyncClient:
         )
         body = self._body(image, build, full_resolution=True)
         if stream:
-            return AsyncSegmentStream(await self._net.open_stream("segment", body), SegmentReducer())
-        return await self._net.fetch("segment", body, responses.segment)
+            feed = await self._net.open_stream("segment", body.content)
+            return AsyncSegmentStream(feed, SegmentReducer(body.image_size))
+        return await self._fetch("segment", body, responses.segment)
 
     @overload
     def map(
@@ -633,15 +636,23 @@ class AsyncClient:
         model = f", model={server.model!r}" if server.model else ""
         return f"{type(self).__name__}(base_url={server.base_url!r}{model})"
 
-    def _body(self, image: ImageInput, build: Callable[..., bytes], *, full_resolution: bool = False) -> Body:
-        """The body of a call; if the image is not ready yet, what makes it when the call has its slot."""
+    def _body(self, image: ImageInput, build: Callable[..., bytes], *, full_resolution: bool = False) -> _Body:
+        """The body of a call, made when the call has its slot if the image is not ready yet."""
         if isinstance(image, EncodedImage):
-            return build(image=image.uri)
+            return _Body(build(image=image.uri), image.original_size)
+        body = _Body(b"", None)
 
         async def make() -> bytes:
-            return build(image=(await self._encode(image, self._image_options, full_resolution=full_resolution)).uri)
+            encoded = await self._encode(image, self._image_options, full_resolution=full_resolution)
+            body.image_size = encoded.original_size
+            return build(image=encoded.uri)
 
-        return make
+        body.content = make
+        return body
+
+    async def _fetch(self, skill: str, body: _Body, read: Callable[[Any, Meta], R]) -> R:
+        result = await self._net.fetch(skill, body.content, read)
+        return attrs.evolve(result, image_size=body.image_size)
 
     async def _encode(self, image: ImageInput, options: ImageOptions, *, full_resolution: bool = False) -> EncodedImage:
         if isinstance(image, EncodedImage):
@@ -670,6 +681,12 @@ def _checked(hooks: HooksInput | None) -> tuple[Hooks, ...]:
     from .hooks import check_hooks
 
     return check_hooks(hooks)
+
+
+@attrs.define(eq=False)
+class _Body:
+    content: Body
+    image_size: tuple[int, int] | None
 
 
 class _SharedSession:

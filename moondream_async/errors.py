@@ -15,6 +15,7 @@ __all__ = [
     "ImageError",
     "MoondreamError",
     "NotFoundError",
+    "PathError",
     "PayloadTooLargeError",
     "PermissionDeniedError",
     "RateLimitError",
@@ -65,6 +66,10 @@ class ImageError(MoondreamError, ValueError):
 
 class ResultsFileError(MoondreamError):
     """A file of results cannot be used: it is something else, of another run, in use, or cannot be written."""
+
+
+class PathError(MoondreamError, ValueError):
+    """The path of a segmentation cannot be read, or there is no box that it is relative to."""
 
 
 class APIConnectionError(MoondreamError):

@@ -69,6 +69,7 @@ def _of_all(results: Sequence[Result]) -> dict[str, Any]:
     reasons = [result.finish_reason for result in results]
     return {
         "finish_reason": next((reason for reason in _WORST_FIRST if reason in reasons), reasons[0]),
+        "image_size": results[0].image_size,
         "metrics": _sum([result.metrics for result in results if result.metrics is not None]),
         "meta": Meta(
             status=results[0].meta.status,

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import attrs
+
+from .errors import ConfigurationError
 
 
 class Fields(Mapping[str, Any]):
@@ -46,7 +49,7 @@ class Fields(Mapping[str, Any]):
         names = _FIELD_NAMES.get(cls)
         if names is None:
             fields: tuple[attrs.Attribute[Any], ...] = attrs.fields(cls)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType, reportUnknownVariableType]
-            names = tuple(f.name for f in fields if f.name not in ("extra", "meta", "by_label"))
+            names = tuple(f.name for f in fields if f.name not in _NOT_ON_THE_WIRE)
             _FIELD_NAMES[cls] = names
         return names
 
@@ -54,6 +57,7 @@ class Fields(Mapping[str, Any]):
         return getattr(self, "extra", None) or {}
 
 
+_NOT_ON_THE_WIRE = ("extra", "meta", "by_label", "image_size")
 _FIELD_NAMES: dict[type, tuple[str, ...]] = {}
 
 
@@ -76,6 +80,10 @@ class Point(Fields):
     y: float
     label: str | None = None
 
+    def to_pixels(self, width: int, height: int) -> tuple[int, int]:
+        """The pixel it lies in, as `(x, y)`, in an image of this size; inside the image."""
+        return _pixel(self.x, width), _pixel(self.y, height)
+
 
 @attrs.frozen
 class BoundingBox(Fields):
@@ -89,6 +97,78 @@ class BoundingBox(Fields):
     x_max: float
     y_max: float
     label: str | None = None
+
+    @property
+    def width(self) -> float:
+        """0..1 of the image's width."""
+        return self.x_max - self.x_min
+
+    @property
+    def height(self) -> float:
+        """0..1 of the image's height."""
+        return self.y_max - self.y_min
+
+    @property
+    def area(self) -> float:
+        """0..1 of the image's area."""
+        return max(0.0, self.width) * max(0.0, self.height)
+
+    @property
+    def center(self) -> Point:
+        """The middle, with the same label."""
+        return Point((self.x_min + self.x_max) / 2, (self.y_min + self.y_max) / 2, self.label)
+
+    def intersection(self, other: BoundingBox) -> float:
+        """The area that both cover, 0..1 of the image's."""
+        across = min(self.x_max, other.x_max) - max(self.x_min, other.x_min)
+        down = min(self.y_max, other.y_max) - max(self.y_min, other.y_min)
+        return max(0.0, across) * max(0.0, down)
+
+    def iou(self, other: BoundingBox) -> float:
+        """Intersection over union, 0..1; 0 for two boxes with no area."""
+        both = self.intersection(other)
+        union = self.area + other.area - both
+        return both / union if union else 0.0
+
+    def contains(self, other: Point | BoundingBox) -> bool:
+        """Whether a point, or a whole box, lies in it, its edges included."""
+        if isinstance(other, Point):
+            return self.x_min <= other.x <= self.x_max and self.y_min <= other.y <= self.y_max
+        return self.contains(Point(other.x_min, other.y_min)) and self.contains(Point(other.x_max, other.y_max))
+
+    def to_pixels(self, width: int, height: int) -> tuple[int, int, int, int]:
+        """`(left, top, right, bottom)` in an image of this size, as Pillow's `crop` takes it; inside the image."""
+        return (
+            _edge(self.x_min, width),
+            _edge(self.y_min, height),
+            _edge(self.x_max, width),
+            _edge(self.y_max, height),
+        )
+
+    def crop(self, image: Any, *, margin: float = 0.0) -> Any:
+        """The part of the image that is in the box, as a Pillow image.
+
+        Args:
+            image: Anything that the skills take but a URL; turned upright first, as the box is of the upright image.
+            margin: Of the box's size, to add on each side. Default 0.
+
+        Raises:
+            ImageError: The image cannot be used, or the box is empty.
+        """
+        return _vision("crops").crop(image, self, margin=margin)
+
+
+def _pixel(part: float, pixels: int) -> int:
+    return min(max(0, int(part * pixels)), pixels - 1)
+
+
+def _edge(part: float, pixels: int) -> int:
+    return min(max(0, round(part * pixels)), pixels)
+
+
+def _vision(room: str) -> Any:
+    # What makes pictures of results is a room above this one, which loads when it is used.
+    return importlib.import_module(f".vision.{room}", __package__)
 
 
 @attrs.frozen
@@ -153,6 +233,8 @@ class Result(Fields):
         finish_reason: `"stop"`, `"length"` (cut off at the token budget) or `"error"`; None if not sent.
         metrics: Token counts and timings; None if not sent.
         meta: Status, attempts and elapsed time; takes no part in comparison.
+        image_size: `(width, height)` of the upright original, in pixels; None if there was no image. Takes no part in
+            comparison.
         extra: Every field of the answer that has no attribute here, as it came.
     """
 
@@ -160,7 +242,19 @@ class Result(Fields):
     finish_reason: str | None = None
     metrics: Metrics | None = None
     meta: Meta = attrs.field(default=Meta(status=200), eq=False)
+    image_size: tuple[int, int] | None = attrs.field(default=None, eq=False, repr=False)
     extra: Mapping[str, Any] = attrs.field(factory=dict[str, Any], hash=False)
+
+    def _size(self, width: int | None, height: int | None) -> tuple[int, int]:
+        if width is not None and height is not None:
+            size = width, height
+        elif width is None and height is None and self.image_size is not None:
+            size = self.image_size
+        else:
+            raise ConfigurationError("Give both width and height, in pixels; this result does not know its image's.")
+        if not all(isinstance(side, int) and not isinstance(side, bool) and side > 0 for side in size):
+            raise ConfigurationError(f"width and height must be whole numbers above 0, not {size}.")
+        return size
 
 
 @attrs.frozen(kw_only=True)
@@ -189,6 +283,33 @@ class DetectResult(Result):
     objects: tuple[BoundingBox, ...]
     by_label: Mapping[str, DetectResult] | None = attrs.field(default=None, eq=False, repr=False)
 
+    def to_pixels(self, width: int | None = None, height: int | None = None) -> list[tuple[int, int, int, int]]:
+        """Each box as `(left, top, right, bottom)` in pixels.
+
+        Args:
+            width: Of the image; None takes that of the one sent, as it was before it was prepared.
+            height: Likewise.
+
+        Raises:
+            ConfigurationError: The size is not known.
+        """
+        size = self._size(width, height)
+        return [box.to_pixels(*size) for box in self.objects]
+
+    def without_repeats(self, iou: float = 0.5) -> DetectResult:
+        """Without the boxes that cover much the same as an earlier one of the same label (non-maximum suppression).
+
+        Moondream gives no confidences, so the order of the answer decides.
+
+        Args:
+            iou: Intersection over union, from which two boxes are the same. Default 0.5.
+        """
+        kept: list[BoundingBox] = []
+        for box in self.objects:
+            if not any(box.label == other.label and box.iou(other) >= iou for other in kept):
+                kept.append(box)
+        return attrs.evolve(self, objects=tuple(kept))
+
 
 @attrs.frozen(kw_only=True)
 class PointResult(Result):
@@ -200,6 +321,11 @@ class PointResult(Result):
     points: tuple[Point, ...]
     count: int | None = None
     by_label: Mapping[str, PointResult] | None = attrs.field(default=None, eq=False, repr=False)
+
+    def to_pixels(self, width: int | None = None, height: int | None = None) -> list[tuple[int, int]]:
+        """Each point as `(x, y)` in pixels, as `DetectResult.to_pixels` does."""
+        size = self._size(width, height)
+        return [point.to_pixels(*size) for point in self.points]
 
 
 @attrs.frozen(kw_only=True)
@@ -216,6 +342,73 @@ class SegmentResult(Result):
     path: str
     bbox: BoundingBox | None = None
     parse_error: str | None = None
+
+    def to_svg(
+        self, width: int | None = None, height: int | None = None, *, fill: str = "#ff00ff", opacity: float = 0.5
+    ) -> str:
+        """A whole SVG of the outline, in the image's pixels: to lay over the image, or to open in a browser.
+
+        Args:
+            width: Of the image, in pixels; None takes that of the one sent.
+            height: Likewise.
+            fill: A colour, as SVG has it.
+            opacity: 0..1 of the fill.
+
+        Raises:
+            PathError: The path cannot be read, or there is no box.
+            ConfigurationError: The size is not known, or the extra `vision` is missing.
+        """
+        return str(_vision("outlines").to_svg(self, self._size(width, height), fill=fill, opacity=opacity))
+
+    def polygons(
+        self, width: int | None = None, height: int | None = None, *, tolerance: float = 0.25
+    ) -> list[list[tuple[float, float]]]:
+        """The outline's loops as `(x, y)` in the image's pixels; curves and arcs as straight pieces.
+
+        What an even number of loops cover is outside: holes are loops in loops.
+
+        Args:
+            width: As in `to_svg`.
+            height: As in `to_svg`.
+            tolerance: Pixels by which a piece may miss its curve. Default 0.25.
+
+        Raises:
+            PathError, ConfigurationError: As in `to_svg`.
+        """
+        loops: list[list[tuple[float, float]]] = _vision("outlines").polygons(
+            self, self._size(width, height), tolerance=tolerance
+        )
+        return loops
+
+    def mask(self, width: int | None = None, height: int | None = None, *, antialias: bool = False) -> Any:
+        """The inside as a Pillow image of mode `L`: 255 inside, 0 outside.
+
+        Args:
+            width: As in `to_svg`.
+            height: As in `to_svg`.
+            antialias: Whether pixels on the edge get what of them is inside. Default False: those half inside are.
+
+        Raises:
+            PathError, ConfigurationError: As in `to_svg`.
+        """
+        return _vision("masks").mask(self, self._size(width, height), antialias=antialias)
+
+    def mask_array(self, width: int | None = None, height: int | None = None) -> Any:
+        """The same as a NumPy array of bool, `(height, width)`.
+
+        Raises:
+            PathError, ConfigurationError: As in `to_svg`.
+        """
+        return _vision("masks").mask_array(self, self._size(width, height))
+
+    def rle(self, width: int | None = None, height: int | None = None) -> dict[str, Any]:
+        """The same as COCO's compressed run lengths: `{"size": [height, width], "counts": text}`.
+
+        Raises:
+            PathError, ConfigurationError: As in `to_svg`.
+        """
+        runs: dict[str, Any] = _vision("masks").rle(self, self._size(width, height))
+        return runs
 
 
 @attrs.frozen(kw_only=True)

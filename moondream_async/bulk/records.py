@@ -80,6 +80,9 @@ def to_line(finished: Finished, *, several: bool, run: str) -> bytes:
     }
     if finished.result is not None:
         record["result"] = finished.result
+        size = _image_size(finished.result)
+        if size is not None:
+            record["image_size"] = size
     if finished.error is not None:
         record["error"] = _error_fields(finished.error)
     record |= {"attempts": finished.attempts, "elapsed": round(finished.elapsed, 3), "run": run}
@@ -132,17 +135,18 @@ def to_outcome(index: int, record: Record) -> Outcome[Any]:
         if found is None:
             result = None
         elif isinstance(skill, str):
-            result = _read(skill, found, meta, record["arguments"])
+            result = _read(skill, found, meta, record, record["arguments"])
         else:
-            result = {name: _read(name, each, meta, record["arguments"][name]) for name, each in found.items()}
+            result = {name: _read(name, each, meta, record, record["arguments"][name]) for name, each in found.items()}
         error = None if record["ok"] else _error(record["error"], attempts)
     except responses.MALFORMED as exc:
         raise NotARecord(f"its result is not one of {skill}: {exc}") from None
     return Outcome(index, record["id"], result, error, attempts, elapsed)
 
 
-def _read(skill: str, found: Any, meta: Meta, arguments: Record) -> Any:
-    result = _READERS[skill](found, meta)
+def _read(skill: str, found: Any, meta: Meta, record: Record, arguments: Record) -> Any:
+    size = record.get("image_size")
+    result = attrs.evolve(_READERS[skill](found, meta), image_size=None if size is None else (size[0], size[1]))
     labels = arguments.get("object")
     if not isinstance(labels, list):
         return result
@@ -213,5 +217,12 @@ def _error(fields: Record, attempts: int) -> MoondreamError:
 
 def metrics_of(result: Any) -> list[Any]:
     """The metrics of a result, or of the results of several skills."""
-    results: list[Any] = [result] if isinstance(result, Result) else list(cast("dict[str, Any]", result or {}).values())
-    return [each.metrics for each in results if each.metrics is not None]
+    return [each.metrics for each in _results(result) if each.metrics is not None]
+
+
+def _image_size(result: Any) -> tuple[int, int] | None:
+    return next((each.image_size for each in _results(result) if each.image_size is not None), None)
+
+
+def _results(result: Any) -> list[Result]:
+    return [result] if isinstance(result, Result) else list(cast("dict[str, Any]", result or {}).values())

@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, cast
 
 import anyio
+import attrs
 
 from .. import config, labels
 from ..config import Length, RetryPolicy, SamplingSettings, Secret, Timeouts
@@ -22,7 +23,7 @@ from ..images.encoded import EncodedImage
 from ..images.options import ImageOptions
 from ..net.caller import Caller, unusable
 from ..net.session import HttpClient, Session
-from ..types import CaptionResult, DetectResult, Meta, PointResult, QueryResult, SegmentResult
+from ..types import CaptionResult, DetectResult, Meta, PointResult, QueryResult, Result, SegmentResult
 from ..wire import responses
 from ..wire.requests import AnyRef
 from . import inputs as arguments_of
@@ -36,15 +37,16 @@ if TYPE_CHECKING:
     from ..hooks import Stats
     from ..images.prepare import ImageInput
 
-R = TypeVar("R")
+T = TypeVar("T")
+R = TypeVar("R", bound=Result)
 
 _KEYS_KEPT = 24 * 3600.0  # seconds
 
 
 class _Placed(str):
-    """The image as it is sent: prepared, and uploaded if it is large."""
+    """The image as it is sent: prepared, and uploaded if it is large; with the original's size, if it is known."""
 
-    __slots__ = ()
+    image_size: tuple[int, int] | None = None
 
 
 class AsyncFalClient:
@@ -512,8 +514,8 @@ class AsyncFalClient:
         field = field or {"query": "answer"}.get(skill, skill)
         meta = Meta(status=200, elapsed=time.monotonic() - started)
         result = _read(lambda: read(wire.skill_answer(field, answer, handle.request_id), meta), answer)
-        self._session.counters.add_tokens(getattr(result, "metrics", None))
-        return result
+        self._session.counters.add_tokens(result.metrics)
+        return attrs.evolve(result, image_size=placed.image_size)
 
     async def _completed(self, endpoint: str, arguments: Mapping[str, Any]) -> tuple[AsyncRequestHandle, Any]:
         handle = await self.submit(endpoint, arguments)
@@ -526,7 +528,9 @@ class AsyncFalClient:
         if isinstance(image, str) and self._access.hosts.is_cdn(image):
             return _Placed(image)
         encoded = await self._encode(image, self._image_options, full_resolution=full_resolution)
-        return _Placed(await self._uploads.place(encoded))
+        placed = _Placed(await self._uploads.place(encoded))
+        placed.image_size = encoded.original_size
+        return placed
 
     async def _encode(self, image: Any, options: ImageOptions, *, full_resolution: bool = False) -> EncodedImage:
         if isinstance(image, EncodedImage):
@@ -589,7 +593,7 @@ async def _told(callback: Callable[[Any], Any], value: Any) -> None:
         await said
 
 
-def _read(read: Callable[[], R], answer: Any) -> R:
+def _read(read: Callable[[], T], answer: Any) -> T:
     try:
         return read()
     except responses.MALFORMED as exc:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar, cast
 
+import attrs
+
 from ..types import Meta, SegmentResult, SegmentUpdate
 from . import responses
 from .responses import Unusable
@@ -91,9 +93,14 @@ class TextReducer(Generic[R]):
 
 
 class SegmentReducer:
-    """Collects the events of a segment stream: box, pieces of the coarse path, refined path."""
+    """Collects the events of a segment stream: box, pieces of the coarse path, refined path.
 
-    def __init__(self) -> None:
+    Args:
+        image_size: Of the upright original, for the result to remember.
+    """
+
+    def __init__(self, image_size: tuple[int, int] | None = None) -> None:
+        self._image_size = image_size
         self._pieces: list[str] = []
         self._fields: Object = {}
         self.completed = False
@@ -131,4 +138,5 @@ class SegmentReducer:
 
     def result(self, meta: Meta) -> SegmentResult:
         """The typed result: the refined path and box, or what has come so far."""
-        return responses.segment({**self._fields, "path": self.text}, meta)
+        result = responses.segment({**self._fields, "path": self.text}, meta)
+        return attrs.evolve(result, image_size=self._image_size)

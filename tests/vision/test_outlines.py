@@ -1,0 +1,190 @@
+"""Segment paths as SVG, polygons and masks: the same area as resvg paints, and as COCO's own tools read."""
+
+from __future__ import annotations
+
+import io
+import itertools
+import math
+import sys
+from typing import Any
+from xml.etree import ElementTree
+
+import numpy
+import pytest
+import resvg_py
+from PIL import Image, ImageChops, ImageDraw
+from pycocotools import mask as coco
+
+from moondream_async import BoundingBox, Client, ConfigurationError, PathError, SegmentResult
+from tests.support.paths import HARD
+
+BOX = BoundingBox(0.2, 0.1, 0.7, 0.85)
+SIZE = (640, 480)
+
+
+def result(path: str, box: BoundingBox | None = BOX) -> SegmentResult:
+    return SegmentResult(path=path, bbox=box)
+
+
+def painted(found: SegmentResult, size: tuple[int, int]) -> Any:
+    """The opaque area that resvg paints, 0..1; finely, where that is not too large."""
+    finer = 4 if size[0] * size[1] < 1_000_000 else 1
+    svg = found.to_svg(size[0] * finer, size[1] * finer, opacity=1)
+    with Image.open(io.BytesIO(resvg_py.svg_to_bytes(svg_string=svg))) as image:
+        alpha = numpy.asarray(image.convert("RGBA"))[:, :, 3] / 255
+    return alpha.reshape(size[1], finer, size[0], finer).mean(axis=(1, 3))
+
+
+def iou(first: Any, second: Any) -> float:
+    union = numpy.logical_or(first, second).sum()
+    return float(numpy.logical_and(first, second).sum() / union) if union else 1.0
+
+
+@pytest.mark.parametrize("size", [SIZE, (400, 900), (4000, 3000)])
+@pytest.mark.parametrize("name", HARD)
+def test_the_mask_is_what_resvg_paints(name: str, size: tuple[int, int]) -> None:
+    found = result(HARD[name])
+    theirs = painted(found, size)
+    ours = numpy.asarray(found.mask(*size, antialias=True)) / 255
+    # Soft edges: what both cover, over what either does.
+    union = numpy.maximum(ours, theirs).sum()
+    assert numpy.minimum(ours, theirs).sum() / union >= 0.99
+    # Of a sliver two pixels high, most pixels are on the edge.
+    assert iou(found.mask_array(*size), theirs > 0.5) >= (0.99 if name != "sliver" else 0.98)
+
+
+@pytest.mark.parametrize("name", HARD)
+def test_polygons_cover_the_same(name: str) -> None:
+    found = result(HARD[name])
+    area = Image.new("1", (SIZE[0] * 4, SIZE[1] * 4))
+    for loop in found.polygons(*SIZE):
+        part = Image.new("1", area.size)
+        ImageDraw.Draw(part).polygon([(x * 4 - 0.5, y * 4 - 0.5) for x, y in loop], fill=1)
+        area = ImageChops.logical_xor(area, part)
+    theirs = numpy.asarray(found.mask(SIZE[0] * 4, SIZE[1] * 4)) > 0
+    assert iou(numpy.asarray(area), theirs) >= (0.97 if name not in ("sliver", "scribble") else 0.8)
+
+
+def test_curves_keep_within_the_tolerance() -> None:
+    circle = result("M 1 .5 A .5 .5 0 1 1 0 .5 A .5 .5 0 1 1 1 .5 Z", BoundingBox(0, 0, 1, 1))
+    counts = []
+    for tolerance in (4.0, 0.25, 0.01):
+        [loop] = circle.polygons(1000, 1000, tolerance=tolerance)
+        worst = max(abs(500 - math.hypot(x - 500, y - 500)) for x, y in loop)
+        middle = max(
+            500 - math.hypot((a[0] + b[0]) / 2 - 500, (a[1] + b[1]) / 2 - 500) for a, b in itertools.pairwise(loop)
+        )
+        assert worst < 0.2  # an arc is drawn as cubic curves
+        assert middle <= tolerance + 0.2
+        counts.append(len(loop))
+    assert counts == sorted(counts)
+    assert counts[-1] < 2000
+
+
+@pytest.mark.parametrize("name", HARD)
+def test_run_lengths_as_coco_reads_them(name: str) -> None:
+    found = result(HARD[name])
+    rle: Any = found.rle(*SIZE)
+    mask = found.mask_array(*SIZE)
+    assert (coco.decode(rle) == mask).all()
+    theirs = coco.encode(numpy.asfortranarray(mask.astype(numpy.uint8)))
+    assert rle == {"size": theirs["size"], "counts": theirs["counts"].decode()}
+    assert coco.area(rle) == mask.sum()
+
+
+def test_all_inside_and_all_outside() -> None:
+    everything = result("M 0 0 H 1 V 1 H 0 Z", BoundingBox(-0.1, -0.1, 1.1, 1.1))
+    assert everything.mask_array(7, 5).all()
+    assert (coco.decode(everything.rle(7, 5)) == 1).all()  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    nothing = result("", None)
+    assert not nothing.mask_array(7, 5).any()
+    assert nothing.polygons(7, 5) == []
+    assert coco.area(nothing.rle(7, 5)) == 0  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    assert "path" not in nothing.to_svg(7, 5)
+    away = result("M 0 0 H 1 V 1 H 0 Z", BoundingBox(1.5, 1.5, 1.8, 1.8))
+    assert not away.mask_array(7, 5).any()
+
+
+def test_the_path_is_relative_to_its_box() -> None:
+    mask = result("M 0 0 H 1 V 1 H 0 Z", BoundingBox(0.25, 0.5, 0.75, 1.0)).mask(100, 100)
+    assert mask.mode == "L"
+    assert mask.getbbox() == (25, 50, 75, 100)
+    assert set(mask.tobytes()) == {0, 255}
+    assert result("M 0 0 H 1 V 1 H 0 Z", BoundingBox(0.25, 0.5, 0.75, 1.0)).polygons(100, 100) == [
+        [(25, 50), (75, 50), (75, 100), (25, 100), (25, 50)]
+    ]
+
+
+def test_antialiasing() -> None:
+    soft = result("M 0 0 H 1 V 1 H 0 Z", BoundingBox(0.255, 0, 1, 1)).mask(100, 100, antialias=True)
+    assert soft.getpixel((25, 50)) == pytest.approx(128, abs=2)
+
+
+def test_the_svg_is_one() -> None:
+    found = result(HARD["ring"])
+    root = ElementTree.fromstring(found.to_svg(*SIZE, fill='"><script>', opacity=0.25))
+    assert root.tag == "{http://www.w3.org/2000/svg}svg"
+    assert (root.get("width"), root.get("viewBox")) == ("640", "0 0 640 480")
+    [path] = root
+    assert (path.get("fill"), path.get("fill-rule"), path.get("fill-opacity")) == ('"><script>', "evenodd", "0.25")
+    assert path.get("d") == HARD["ring"]
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "M 0 0 L 1",
+        "hello",
+        "L 1 1 0 1 Z",
+        "M 0 0 L nan nan",
+        "M 0 0 L 1e300 1e300 0 1 Z",
+        "M 0 0 L 99 0 0 99 Z",
+        '"/><script>alert(1)</script>',
+        "M 0 0 X 1 1",
+        "M 0 0 A 1 1 0 5 5 1 1",
+        "Z" * 10,
+    ],
+)
+def test_what_is_no_path(path: str) -> None:
+    for call in ("to_svg", "polygons", "mask", "mask_array", "rle"):
+        with pytest.raises(PathError):
+            getattr(result(path), call)(*SIZE)
+
+
+def test_no_box_and_odd_boxes() -> None:
+    for box in (None, BoundingBox(float("nan"), 0, 1, 1), BoundingBox(0, 0, 1e9, 1)):
+        for call in ("to_svg", "polygons", "mask"):
+            with pytest.raises(PathError, match="box"):
+                getattr(result(HARD["square"], box), call)(*SIZE)
+    flat = result(HARD["square"], BoundingBox(0.5, 0.2, 0.5, 0.8))
+    assert not flat.mask_array(*SIZE).any()
+
+
+@pytest.mark.parametrize(("width", "height"), [(0, 5), (5, None), (None, None), (-1, 5), (1.5, 5), (True, 5)])
+def test_sizes(width: Any, height: Any) -> None:
+    with pytest.raises(ConfigurationError, match="width and height"):
+        result(HARD["square"]).mask(width, height)
+
+
+def test_too_many_points() -> None:
+    path = "M0 0" + "".join(f"L{n / 40000:.6f} {n % 7 / 7:.3f}" for n in range(40_000)) + "Z"
+    with pytest.raises(PathError, match="points"):
+        result(path).mask(*SIZE)
+    assert len(result(path).polygons(*SIZE)[0]) > 40_000
+
+
+def test_the_size_is_remembered(scene: bytes, moondream_sandbox: Any) -> None:
+    with Client(base_url=moondream_sandbox.base_url) as client:
+        found = client.segment(scene, "red")
+    assert found.image_size == (640, 480)
+    assert found.mask().size == (640, 480)
+    with Image.open(io.BytesIO(scene)) as image:
+        pixels = numpy.asarray(image.convert("RGB")).astype(int)
+    red = (pixels[:, :, 0] > 150) & (pixels[:, :, 1] < 100) & (pixels[:, :, 2] < 100)
+    assert iou(found.mask_array(), red) > 0.95
+
+
+def test_without_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "fontTools.svgLib.path", None)
+    with pytest.raises(ConfigurationError, match=r"moondream-async\[vision\]"):
+        result(HARD["square"]).polygons(*SIZE)
