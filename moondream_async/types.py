@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import io
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -272,8 +273,41 @@ class CaptionResult(Result):
     caption: str
 
 
+class Drawable:
+    """What can be drawn on its image."""
+
+    __slots__ = ()
+
+    def annotate(self, image: Any, *, label: str | None = None, font: str | None = None) -> Any:
+        """Draw it on a copy of the image, as a Pillow image of mode RGB; `vision.annotate` draws several.
+
+        Args:
+            image: The image that was asked about: anything that the skills take but a URL.
+            label: For what has no label of its own.
+            font: The path of a TrueType font, for labels beyond Latin letters.
+
+        Raises:
+            ImageError: The image cannot be used.
+            PathError, ConfigurationError: As in `SegmentResult.mask`.
+        """
+        return _vision("drawing").annotate(image, self, label=label, font=font)
+
+    def show(self, image: Any, *, label: str | None = None) -> None:
+        """Draw it on the image, and open that in the system's viewer; arguments as in `annotate`."""
+        self.annotate(image, label=label).show()
+
+    def _repr_png_(self) -> bytes | None:
+        """In a notebook: where things are, on an empty canvas; `annotate(image)` shows them on the image."""
+        file = io.BytesIO()
+        picture = _vision("drawing").on_blank(self)
+        if picture is None:
+            return None
+        picture.save(file, "PNG")
+        return file.getvalue()
+
+
 @attrs.frozen(kw_only=True)
-class DetectResult(Result):
+class DetectResult(Drawable, Result):
     """The boxes found (wire field `objects`); empty when there are none. No confidences.
 
     Of a list of labels: `.objects` has the boxes of all, each with its `.label`; `.by_label` the result of each; tokens
@@ -312,7 +346,7 @@ class DetectResult(Result):
 
 
 @attrs.frozen(kw_only=True)
-class PointResult(Result):
+class PointResult(Drawable, Result):
     """The points found (wire field `points`); empty when there are none. `count` is Station's own.
 
     A list of labels is merged as in `DetectResult`.
@@ -329,7 +363,7 @@ class PointResult(Result):
 
 
 @attrs.frozen(kw_only=True)
-class SegmentResult(Result):
+class SegmentResult(Drawable, Result):
     """The outline of one object.
 
     Attributes:

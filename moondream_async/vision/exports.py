@@ -1,0 +1,290 @@
+"""Results in the formats of other tools. None of them gets a confidence: Moondream gives none.
+
+`label` is for what has no label of its own; `size`, `(width, height)` in pixels, for a result that does not know its
+image's.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Sequence
+from pathlib import PurePath
+from typing import Any
+from xml.etree import ElementTree
+
+from ..errors import ConfigurationError
+from ..types import BoundingBox, Point, Result, SegmentResult
+from .outlines import needed
+from .things import Size, Thing, size_of, things
+
+Object = dict[str, Any]
+
+LABEL = "object"
+"""What things are called if nobody says."""
+
+
+def to_coco(
+    images: Iterable[tuple[str, Result | Sequence[Result]]],
+    *,
+    categories: Sequence[str] = (),
+    label: str = LABEL,
+    sizes: dict[str, Size] | None = None,
+) -> Object:
+    """COCO's instances: ready for `json.dump`, `pycocotools.coco.COCO` and whatever reads them.
+
+    Outlines are polygons, or, with holes or several parts, run lengths; points are left out.
+
+    Args:
+        images: File names, each with one result or several.
+        categories: Labels that get the ids 1, 2, ...; further ones get the next.
+        label: See above.
+        sizes: By file name, for results that do not know theirs.
+
+    Raises:
+        ConfigurationError: A size is not known, or a result has no places.
+        PathError: A segment's path cannot be read.
+    """
+    ids = {name: number for number, name in enumerate(dict.fromkeys(categories), 1)}
+    listed: list[Object] = []
+    annotations: list[Object] = []
+    for image_id, (name, found) in enumerate(images, 1):
+        results = [found] if isinstance(found, Result) else list(found)
+        size = (sizes or {}).get(name) or next((r.image_size for r in results if r.image_size), None)
+        if size is None:
+            raise ConfigurationError(f"The size of {name!r} is not known; give it in sizes.")
+        listed.append({"id": image_id, "file_name": name, "width": size[0], "height": size[1]})
+        for thing in (thing for result in results for thing in things(result, label)):
+            if thing.box is not None:
+                category = ids.setdefault(thing.label, len(ids) + 1)
+                where = {"id": len(annotations) + 1, "image_id": image_id, "category_id": category, "iscrowd": 0}
+                annotations.append(where | _coco_place(thing, thing.box, size))
+    return {
+        "images": listed,
+        "annotations": annotations,
+        "categories": [{"id": number, "name": name} for name, number in ids.items()],
+    }
+
+
+def to_yolo(result: Result, labels: Sequence[str], *, label: str = LABEL) -> str:
+    """A YOLO label file: a line for each thing, `class x_center y_center width height`, or `class x1 y1 x2 y2 ...`.
+
+    All 0..1 of the image. An outline has a line for each of its loops that is in no other (YOLO knows no holes).
+
+    Args:
+        result: Of `detect` or `segment`; points have no place in it.
+        labels: Its classes, in order.
+        label: See above.
+
+    Raises:
+        ConfigurationError: A label is not among `labels`, or the result is one of points.
+    """
+    lines: list[str] = []
+    for thing in things(result, label):
+        if thing.label not in labels:
+            raise ConfigurationError(f"The label {thing.label!r} is not among labels.")
+        number = list(labels).index(thing.label)
+        lines += [f"{number} {' '.join(f'{value:.6f}' for value in row)}" for row in _yolo_rows(thing)]
+    return "".join(f"{line}\n" for line in lines)
+
+
+def to_labelme(result: Result, image_path: str, *, label: str = LABEL, size: Size | None = None) -> Object:
+    """A LabelMe file: rectangles, points, and polygons (a shape for each loop, of one group), in pixels."""
+    width, height = size_of(result, size)
+    shapes: list[Object] = []
+    for number, thing in enumerate(things(result, label)):
+        for kind, points in _labelme_shapes(thing, (width, height)):
+            group = number if isinstance(thing.place, SegmentResult) else None
+            shapes.append({"label": thing.label, "points": points, "group_id": group, "shape_type": kind, "flags": {}})
+    return {
+        "version": "5.5.0",
+        "flags": {},
+        "shapes": shapes,
+        "imagePath": image_path,
+        "imageData": None,
+        "imageHeight": height,
+        "imageWidth": width,
+    }
+
+
+def to_voc(result: Result, image_path: str, *, label: str = LABEL, size: Size | None = None) -> str:
+    """A Pascal VOC file: boxes in pixels, from 1; points are left out."""
+    width, height = size_of(result, size)
+    root = ElementTree.Element("annotation")
+    _sub(root, "folder", PurePath(image_path).parent.name)
+    _sub(root, "filename", PurePath(image_path).name)
+    shape = ElementTree.SubElement(root, "size")
+    for name, value in (("width", width), ("height", height), ("depth", 3)):
+        _sub(shape, name, value)
+    _sub(root, "segmented", 0)
+    for thing in things(result, label):
+        if thing.box is None:
+            continue
+        item = ElementTree.SubElement(root, "object")
+        for name, text in (("name", thing.label), ("pose", "Unspecified"), ("truncated", "0"), ("difficult", "0")):
+            _sub(item, name, text)
+        left, top, right, bottom = thing.box.to_pixels(width, height)
+        frame = ElementTree.SubElement(item, "bndbox")
+        for name, value in (
+            ("xmin", left + 1),
+            ("ymin", top + 1),
+            ("xmax", max(right, left + 1)),
+            ("ymax", max(bottom, top + 1)),
+        ):
+            _sub(frame, name, value)
+    ElementTree.indent(root)
+    return ElementTree.tostring(root, encoding="unicode") + "\n"
+
+
+def to_supervision(result: Result, *, labels: Sequence[str] = (), label: str = LABEL, size: Size | None = None) -> Any:
+    """`supervision.Detections`: boxes in pixels, masks of outlines, class ids and names, no confidence.
+
+    Args:
+        result: Of `detect` or `segment`.
+        labels: Classes that get the ids 0, 1, ...; further ones get the next.
+        label: See above.
+        size: See above.
+
+    Raises:
+        ConfigurationError: supervision is not installed, or the size is not known.
+    """
+    numpy = needed("numpy")
+    try:
+        import supervision  # type: ignore[import-not-found, import-untyped, unused-ignore]  # pyright: ignore
+    except ImportError:
+        raise ConfigurationError("This needs supervision: pip install supervision.") from None
+    width, height = size_of(result, size)
+    found = [thing for thing in things(result, label) if thing.box is not None]
+    ids = {name: number for number, name in enumerate(dict.fromkeys(labels))}
+    numbers = [ids.setdefault(thing.label, len(ids)) for thing in found]
+    boxes = [_corners(thing.box, (width, height)) for thing in found if thing.box is not None]
+    outlines = [thing.place for thing in found if isinstance(thing.place, SegmentResult)]
+    masks = [outline.mask_array(width, height) for outline in outlines]
+    detections: Any = supervision.Detections(  # pyright: ignore
+        xyxy=numpy.asarray(boxes, dtype=numpy.float32).reshape(-1, 4),
+        mask=numpy.stack(masks) if masks else None,
+        class_id=numpy.asarray(numbers, dtype=int),
+        data={"class_name": numpy.asarray([thing.label for thing in found], dtype=str)},
+    )
+    return detections
+
+
+def to_vlm_dict(result: Result) -> Object:
+    """The dict that `supervision.Detections.from_vlm(VLM.MOONDREAM, ...)` takes: `{"objects": [{"x_min": ...}]}`."""
+    boxes = [thing.box for thing in things(result, LABEL) if thing.box is not None]
+    return {"objects": [{n: getattr(box, n) for n in ("x_min", "y_min", "x_max", "y_max")} for box in boxes]}
+
+
+def to_fiftyone(result: Result, *, label: str = LABEL) -> list[Object]:
+    """What `fiftyone.Detection` and `Keypoint` take: a label, and `bounding_box` `[x, y, w, h]` or `points`, 0..1."""
+    found: list[Object] = []
+    for thing in things(result, label):
+        if isinstance(thing.place, Point):
+            found.append({"label": thing.label, "points": [[thing.place.x, thing.place.y]]})
+        elif thing.box is not None:
+            box = thing.box
+            found.append({"label": thing.label, "bounding_box": [box.x_min, box.y_min, box.width, box.height]})
+    return found
+
+
+def to_geojson(result: Result, *, label: str = LABEL, size: Size | None = None) -> Object:
+    """A GeoJSON-like feature collection in pixels, y downwards: polygons and points, `label` a property."""
+    shape = size_of(result, size)
+    features = [
+        {"type": "Feature", "properties": {"label": thing.label}, "geometry": _geometry(thing, shape)}
+        for thing in things(result, label)
+    ]
+    return {"type": "FeatureCollection", "features": features}
+
+
+def to_csv(result: Result, *, label: str = LABEL, size: Size | None = None) -> str:
+    """A table with a heading: label, box or point, 0..1 and, where the size is known, in pixels."""
+    shape = size or result.image_size
+    pixels = ["left", "top", "right", "bottom"] if shape else []
+    file = io.StringIO()
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(["label", "x_min", "y_min", "x_max", "y_max", *pixels])
+    for thing in things(result, label):
+        box = thing.box
+        if isinstance(thing.place, Point):
+            box = BoundingBox(thing.place.x, thing.place.y, thing.place.x, thing.place.y)
+        if box is not None:
+            writer.writerow(
+                [thing.label, box.x_min, box.y_min, box.x_max, box.y_max, *(box.to_pixels(*shape) if shape else [])]
+            )
+    return file.getvalue()
+
+
+def _coco_place(thing: Thing, box: BoundingBox, size: Size) -> Object:
+    left, top, right, bottom = _corners(box, size)
+    place: Object = {"bbox": [left, top, right - left, bottom - top], "area": (right - left) * (bottom - top)}
+    if not isinstance(thing.place, SegmentResult):
+        return {**place, "segmentation": [[left, top, right, top, right, bottom, left, bottom]]}
+    loops = thing.place.polygons(*size)
+    area = float(thing.place.mask_array(*size).sum())
+    if len(loops) == 1:
+        return {**place, "segmentation": [[value for point in loops[0] for value in point]], "area": area}
+    return {**place, "segmentation": thing.place.rle(*size), "area": area}
+
+
+def _yolo_rows(thing: Thing) -> list[list[float]]:
+    if isinstance(thing.place, Point):
+        raise ConfigurationError("YOLO's files have no points.")
+    if isinstance(thing.place, SegmentResult):
+        scale = 10_000  # of polygons in 0..1, whose tolerance is in pixels
+        loops = thing.place.polygons(scale, scale, tolerance=5.0)
+        outer = [loop for loop in loops if not any(_is_in(loop, other) for other in loops if other is not loop)]
+        return [[_part(value / scale) for point in loop for value in point] for loop in outer]
+    box = thing.place
+    x_min, y_min, x_max, y_max = (_part(edge) for edge in (box.x_min, box.y_min, box.x_max, box.y_max))
+    return [[(x_min + x_max) / 2, (y_min + y_max) / 2, x_max - x_min, y_max - y_min]]
+
+
+def _labelme_shapes(thing: Thing, size: Size) -> list[tuple[str, list[list[float]]]]:
+    if isinstance(thing.place, Point):
+        return [("point", [[thing.place.x * size[0], thing.place.y * size[1]]])]
+    if isinstance(thing.place, SegmentResult):
+        return [("polygon", [list(point) for point in loop]) for loop in thing.place.polygons(*size)]
+    left, top, right, bottom = _corners(thing.place, size)
+    return [("rectangle", [[left, top], [right, bottom]])]
+
+
+def _geometry(thing: Thing, size: Size) -> Object:
+    if isinstance(thing.place, Point):
+        return {"type": "Point", "coordinates": [thing.place.x * size[0], thing.place.y * size[1]]}
+    if isinstance(thing.place, SegmentResult):
+        loops = [[list(point) for point in _closed(loop)] for loop in thing.place.polygons(*size)]
+        outer = [loop for loop in loops if not any(_is_in(loop, other) for other in loops if other is not loop)]
+        holes = [loop for loop in loops if loop not in outer]
+        parts = [[ring, *(hole for hole in holes if _is_in(hole, ring))] for ring in outer]
+        return {"type": "MultiPolygon", "coordinates": parts}
+    left, top, right, bottom = _corners(thing.place, size)
+    ring = [[left, top], [right, top], [right, bottom], [left, bottom], [left, top]]
+    return {"type": "Polygon", "coordinates": [ring]}
+
+
+def _corners(box: BoundingBox, size: Size) -> list[float]:
+    x_min, y_min, x_max, y_max = (_part(edge) for edge in (box.x_min, box.y_min, box.x_max, box.y_max))
+    return [x_min * size[0], y_min * size[1], x_max * size[0], y_max * size[1]]
+
+
+def _part(value: float) -> float:
+    return min(max(0.0, value), 1.0)
+
+
+def _closed(loop: Sequence[Any]) -> list[Any]:
+    return list(loop) if tuple(loop[0]) == tuple(loop[-1]) else [*loop, loop[0]]
+
+
+def _is_in(loop: Sequence[Any], other: Sequence[Any]) -> bool:
+    """Whether a loop lies in another; by its first point, as loops of an outline do not cross."""
+    x, y = loop[0]
+    inside = False
+    for (ax, ay), (bx, by) in zip(other, [*other[1:], other[0]], strict=True):
+        if (ay > y) != (by > y) and x < (bx - ax) * (y - ay) / (by - ay) + ax:
+            inside = not inside
+    return inside
+
+
+def _sub(parent: ElementTree.Element, name: str, value: object) -> None:
+    ElementTree.SubElement(parent, name).text = str(value)
