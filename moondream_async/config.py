@@ -16,6 +16,9 @@ DEFAULT_BASE_URL = "https://api.moondream.ai/v1"
 SKILLS = ("query", "caption", "detect", "point", "segment")
 RETRY_STATUSES = frozenset({408, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524})
 
+SHORTEST_SECRET = 8
+"""Characters of a key, from which it is kept out of what errors show: "test" is a word, and no secret."""
+
 _FOREVER = 1e9  # seconds; clocks overflow not far beyond
 _ROUTES = frozenset({*SKILLS, "models", "batch", "chat", "completions", "tuning"})
 _LEGAL_HEADER_VALUE = re.compile(r"[\x21-\x7e]+")
@@ -191,6 +194,10 @@ class Secret:
     def reveal(self) -> str:
         """The key itself, for the one place that writes the header."""
         return str(self._value)
+
+    def parts(self) -> list[str]:
+        """The key, and of `id:secret` the secret, as far as they are too long to be words: to be kept out of errors."""
+        return [part for part in {self.reveal(), self.reveal().partition(":")[2]} if len(part) >= SHORTEST_SECRET]
 
     def __repr__(self) -> str:
         return "Secret('***')"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
@@ -125,3 +126,44 @@ def test_the_sandbox_serves_until_ctrl_c() -> None:
         assert "not a model" in first
         process.send_signal(signal.SIGINT)
         assert process.wait(timeout=30) == 130
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["detect", "{}", "red", "blue"], "1   0.094   0.167   0.406   0.583  red"),
+        (["detect", "{}", "red", "blue", "--format", "yolo"], "0 0.250000 0.375000 0.312500 0.416667\n1 "),
+        (["detect", "{}", "red", "--format", "csv"], "red,0.09375,"),
+        (["detect", "{}", "red", "--format", "coco"], '"categories": [{"id": 1, "name": "red"}]'),
+        (["point", "{}", "red", "--format", "csv"], "red,0.25,"),
+        (["segment", "{}", "red", "--format", "svg"], '<svg xmlns="http://www.w3.org/2000/svg" width="640"'),
+        (["caption", "{}", "--format", "jsonl"], '"caption": "An image'),
+        (["segment", "{}", "red", "--stream", "--format", "jsonl"], '"completed": true'),
+    ],
+    ids=" ".join,
+)
+def test_formats(words: list[str], says: str, picture: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([word.replace("{}", picture) for word in words] + ["--sandbox"]) == 0
+    assert says in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("skill", ["detect", "point", "segment"])
+@pytest.mark.parametrize("source", ["path", "stdin"])
+def test_pictures(
+    skill: str, source: str, picture: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scene: bytes
+) -> None:
+    out = tmp_path / "out.png"
+    shown: list[Any] = []
+    monkeypatch.setattr(Image.Image, "show", lambda image: shown.append(image))
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(scene)))
+    image = picture if source == "path" else "-"
+    assert main([skill, image, "red", "--save", str(out), "--open", "--sandbox"]) == 0
+    with Image.open(out) as drawn, Image.open(picture) as before:
+        assert drawn.size == before.size
+        assert drawn.convert("RGB").tobytes() != before.convert("RGB").tobytes()
+    assert len(shown) == 1
+
+
+def test_a_picture_that_cannot_be_written(picture: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["detect", picture, "red", "--save", "/no/where.png", "--sandbox"]) == 1
+    assert "cannot be written" in capsys.readouterr().err

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from typing import TypeAlias
 
 from .. import __version__
@@ -31,8 +32,14 @@ def parser() -> argparse.ArgumentParser:
     caption.add_argument("--length", choices=("short", "normal", "long"), default="normal")
 
     for name, what in (("detect", "find objects, as boxes"), ("point", "find objects, as points")):
-        _skill(sub, name, what).add_argument("object", help="what to look for")
-    _skill(sub, "segment", "outline an object, as an SVG path", stream=True).add_argument("object")
+        found = _skill(sub, name, what, formats=("csv", "coco", "yolo"))
+        found.add_argument("object", nargs="+", help="what to look for; several are looked for side by side")
+        _picture(found)
+    outline = _skill(
+        sub, "segment", "outline an object, as an SVG path", stream=True, formats=("csv", "coco", "yolo", "svg")
+    )
+    outline.add_argument("object")
+    _picture(outline)
 
     _run(sub)
     export = sub.add_parser("export", help="write the results of a run as a table")
@@ -110,14 +117,22 @@ def _skill(
     what: str,
     *,
     stream: bool = False,
+    formats: Sequence[str] = (),
 ) -> argparse.ArgumentParser:
     parser = sub.add_parser(name, help=what, description=f"{what[0].upper()}{what[1:]}.")
-    parser.add_argument("image", metavar="IMAGE", help="a path, a data: URI, or - for stdin")
+    parser.add_argument("image", metavar="IMAGE", help="a path, a URL, a data: URI, or - for stdin")
     _server(parser)
+    every = ("table", "json", "jsonl", *formats)
+    parser.add_argument("--format", choices=every, help="how to print it; default table, for people")
     if stream:
         parser.add_argument("--stream", action="store_true", help="print as it is written")
     parser.set_defaults(run=commands.skill, skill=name)
     return parser
+
+
+def _picture(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--save", metavar="FILE", help="draw what was found on the image, and write that")
+    parser.add_argument("--open", action="store_true", help="draw it, and open that in the system's viewer")
 
 
 def _server(parser: argparse.ArgumentParser) -> None:

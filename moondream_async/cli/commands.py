@@ -10,10 +10,11 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any
 
+from ..images.sources import is_url
 from ..sync import Client
 from ..sync_streams import SegmentStream, TextStream
 from ..types import Result
-from . import output
+from . import output, pictures
 from .server import base_url_of
 
 Arguments = argparse.Namespace
@@ -21,14 +22,21 @@ Arguments = argparse.Namespace
 
 def skill(arguments: Arguments) -> None:
     """Run one skill on one image and print what it says."""
-    image: Any = sys.stdin.buffer if arguments.image == "-" else arguments.image
+    image: Any = sys.stdin.buffer.read() if arguments.image == "-" else arguments.image
+    form = arguments.format or ("json" if arguments.json else "table")
     with _client(arguments) as client:
+        draws = getattr(arguments, "save", None) or getattr(arguments, "open", False)
+        if draws and is_url(image):
+            image = client.encode_image(image)
         answer = _call(client, image, arguments)
         if isinstance(answer, (TextStream, SegmentStream)):
             with answer:
-                output.stream(answer, as_json=arguments.json)
+                output.stream(answer, form)
+                answer = answer.result()
         else:
-            output.result(answer, as_json=arguments.json)
+            output.result(answer, form, arguments.image, _labels(arguments))
+    if draws:
+        pictures.draw(image, answer, _labels(arguments), save=arguments.save, show=arguments.open)
 
 
 def models(arguments: Arguments) -> None:
@@ -84,11 +92,17 @@ def _call(client: Client, image: Any, arguments: Arguments) -> Result | TextStre
         return client.query(image, arguments.question, stream=stream, reasoning=arguments.reasoning)
     if arguments.skill == "caption":
         return client.caption(image, arguments.length, stream=stream)
-    if arguments.skill == "detect":
-        return client.detect(image, arguments.object)
-    if arguments.skill == "point":
-        return client.point(image, arguments.object)
+    if arguments.skill in ("detect", "point"):
+        labels: list[str] = arguments.object
+        find = client.detect if arguments.skill == "detect" else client.point
+        return find(image, labels[0] if len(labels) == 1 else labels)
     return client.segment(image, arguments.object, stream=stream)
+
+
+def _labels(arguments: Arguments) -> list[str]:
+    """What was looked for."""
+    wanted: str | list[str] = getattr(arguments, "object", None) or []
+    return [wanted] if isinstance(wanted, str) else wanted
 
 
 @contextmanager

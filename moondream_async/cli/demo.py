@@ -9,6 +9,7 @@ from pathlib import Path
 from ..client import AsyncClient
 from ..errors import ConfigurationError
 from ..sandbox import Sandbox
+from ..vision import annotate
 from . import output, picture
 
 
@@ -47,9 +48,8 @@ async def _demo(out: Path) -> None:
         result = await stream.result()
         tokens = result.metrics.output_tokens if result.metrics else None
         print(f"\n          {tokens} tokens, finish reason {result.finish_reason}, request {result.request_id}\n")
-    picture.annotate(image, boxes.objects, points.points, outline)
     try:
-        image.save(out)
+        annotate(image, outline, boxes, points).save(out)
     except (OSError, ValueError) as exc:
         problem = str(exc)
     else:

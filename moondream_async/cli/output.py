@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 from ..sync_streams import SegmentStream, TextStream
@@ -16,15 +17,24 @@ from ..types import (
     Result,
     SegmentResult,
 )
+from ..vision import exports
 
 
-def result(value: Result, *, as_json: bool) -> None:
-    """Print a whole result."""
-    print(json.dumps(value.to_dict(), indent=2) if as_json else text(value))
+def result(value: Result, form: str, image: str, labels: Sequence[str]) -> None:
+    """Print a whole result.
+
+    Args:
+        value: The result.
+        form: `table`, `json`, `jsonl`, `csv`, `coco`, `yolo` or `svg`.
+        image: The image's name.
+        labels: What was looked for.
+    """
+    print(_formatted(value, form, image, labels).rstrip("\n"))
 
 
-def stream(pieces: TextStream[Any] | SegmentStream, *, as_json: bool) -> None:
-    """Print a stream as it comes."""
+def stream(pieces: TextStream[Any] | SegmentStream, form: str) -> None:
+    """Print a stream as it comes: text, or JSON lines."""
+    as_json = form in ("json", "jsonl")
     if isinstance(pieces, SegmentStream):
         for update in pieces:
             if as_json:
@@ -39,6 +49,21 @@ def stream(pieces: TextStream[Any] | SegmentStream, *, as_json: bool) -> None:
     print(json.dumps(pieces.result().to_dict()) if as_json else "")
 
 
+def _formatted(value: Result, form: str, image: str, labels: Sequence[str]) -> str:
+    if form in ("json", "jsonl"):
+        return json.dumps(value.to_dict(), indent=2 if form == "json" else None)
+    label = labels[0] if len(labels) == 1 else "object"
+    if form == "csv":
+        return exports.to_csv(value, label=label)
+    if form == "yolo":
+        return exports.to_yolo(value, labels, label=label)
+    if form == "coco":
+        return json.dumps(exports.to_coco([(image, value)], categories=labels, label=label))
+    if form == "svg" and isinstance(value, SegmentResult):
+        return value.to_svg()
+    return text(value)
+
+
 def text(value: Result) -> str:
     """A result as a person would like to read it."""
     if isinstance(value, QueryResult):
@@ -47,11 +72,10 @@ def text(value: Result) -> str:
     if isinstance(value, CaptionResult):
         return value.caption
     if isinstance(value, DetectResult):
-        return _table(
-            ["x_min", "y_min", "x_max", "y_max"], [[b.x_min, b.y_min, b.x_max, b.y_max] for b in value.objects]
-        )
+        rows = [([b.x_min, b.y_min, b.x_max, b.y_max], b.label) for b in value.objects]
+        return _table(["x_min", "y_min", "x_max", "y_max"], rows)
     if isinstance(value, PointResult):
-        return _table(["x", "y"], [[p.x, p.y] for p in value.points])
+        return _table(["x", "y"], [([p.x, p.y], p.label) for p in value.points])
     if isinstance(value, SegmentResult):
         return f"{box(value.bbox) if value.bbox else 'not found'}\npath (0..1 of the box): {value.path}".rstrip()
     return repr(value)
@@ -67,9 +91,11 @@ def point(value: Point) -> str:
     return f"{value.x:.3f} {value.y:.3f}"
 
 
-def _table(names: list[str], rows: list[list[float]]) -> str:
+def _table(names: list[str], rows: list[tuple[list[float], str | None]]) -> str:
     if not rows:
         return "nothing found"
-    lines = ["".join(f"{name:>8}" for name in ["#", *names])]
-    lines += [f"{number:>8}" + "".join(f"{value:8.3f}" for value in row) for number, row in enumerate(rows, 1)]
+    labelled = any(label for _, label in rows)
+    lines = ["".join(f"{name:>8}" for name in ["#", *names]) + ("  label" if labelled else "")]
+    for number, (row, label) in enumerate(rows, 1):
+        lines.append(f"{number:>8}" + "".join(f"{value:8.3f}" for value in row) + (f"  {label}" if label else ""))
     return "\n".join(lines)

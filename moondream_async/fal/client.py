@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
-import inspect
 import json
 import os
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import aclosing
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, cast
 
-import anyio
 import attrs
 
 from .. import config, labels
@@ -22,14 +20,17 @@ from ..errors import APIConnectionError, APIError, ConfigurationError
 from ..images.encoded import EncodedImage
 from ..images.options import ImageOptions
 from ..net.caller import Caller, unusable
+from ..net.once import Once
 from ..net.session import HttpClient, Session
 from ..types import CaptionResult, DetectResult, Meta, PointResult, QueryResult, Result, SegmentResult
 from ..wire import responses
 from ..wire.requests import AnyRef
 from . import inputs as arguments_of
 from . import webhooks, wire
-from .handle import Access, AsyncRequestHandle
-from .types import BatchedResult, Completed, Lifecycle, Status, WebhookEvent, WebhookVerificationError
+from .access import Access, SecretHeaders
+from .handle import AsyncRequestHandle
+from .job import Job
+from .types import BatchedResult, Lifecycle, Status, WebhookEvent, WebhookVerificationError
 from .uploads import Uploads
 from .wire import Endpoint, Hosts
 
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 R = TypeVar("R", bound=Result)
 
-_KEYS_KEPT = 24 * 3600.0  # seconds
+_KEYS_KEPT, _KEYS_AGAIN = 24 * 3600.0, 60.0  # seconds
 
 
 class _Placed(str):
@@ -95,7 +96,7 @@ class AsyncFalClient:
         hosts = Hosts() if base_url is None else Hosts.at(base_url)
         self._timeouts, self._retry = Timeouts.of(timeout), RetryPolicy.of(retry)
         self._image_options = ImageOptions.of(image_options)
-        self._job_timeout = _seconds("job_timeout", job_timeout)
+        self._job_timeout = wire.seconds("job_timeout", job_timeout)
         self._cancel_jobs = cancel_jobs
         self._session = Session(
             base_url=hosts.queue,
@@ -103,13 +104,20 @@ class AsyncFalClient:
             rate_limit=None,
             http_client=http_client,
         )
-        auth = {} if secret is None else {"Authorization": f"Key {secret.reveal()}"}
         caller = Caller(self._session, self._timeouts, self._retry)
-        self._access = Access(caller, hosts, {**config.check_headers(headers), **auth})
+        auth = SecretHeaders(config.check_headers(headers))
+        if secret is not None:
+            auth["Authorization"] = f"Key {secret.reveal()}"
+            caller.secrets.update(
+                part for part in (secret.reveal(), secret.reveal().partition(":")[2]) if len(part) > 7
+            )
+        self._access = Access(caller, hosts, auth)
         self._uploads = Uploads(
             self._access, self.encode_image, config.check_whole("inline_limit", inline_limit, least=0)
         )
         self._webhook_keys: tuple[float, list[bytes]] = (0.0, [])
+        self._keys_asked_for = 0.0
+        self._once: Once[list[bytes]] = Once()
 
     @property
     def stats(self) -> Stats:
@@ -424,14 +432,22 @@ class AsyncFalClient:
         Raises:
             MoondreamError: As in `query`.
         """
-        waited = self._job_timeout if timeout is None else _seconds("timeout", timeout)
-        handle = await self.submit(
-            endpoint, arguments, path=path, priority=priority, hint=hint, start_timeout=start_timeout, headers=headers
+        submit = functools.partial(
+            self.submit,
+            endpoint,
+            arguments,
+            path=path,
+            priority=priority,
+            hint=hint,
+            start_timeout=start_timeout,
+            headers=headers,
         )
-        if on_enqueue is not None:
-            await _told(on_enqueue, handle.request_id)
-        cancels = self._cancel_jobs if cancel_job is None else cancel_job
-        return await _waited_for(handle, waited, cancels, on_queue_update, logs=logs)
+        job = Job(
+            submit,
+            seconds=self._job_timeout if timeout is None else wire.seconds("timeout", timeout),
+            cancels=self._cancel_jobs if cancel_job is None else cancel_job,
+        )
+        return (await job.run(on_enqueue, on_queue_update, logs=logs))[1]
 
     async def upload(
         self,
@@ -472,16 +488,18 @@ class AsyncFalClient:
             MoondreamError: The keys cannot be fetched.
         """
         fetched, keys = self._webhook_keys
-        fresh = time.time() - fetched > _KEYS_KEPT
-        if fresh:
-            keys = await self._fetch_webhook_keys()
+        if time.time() - fetched > _KEYS_KEPT:
+            keys = await self._once.do("keys", self._fetch_webhook_keys)
         try:
             return webhooks.verify_webhook(headers, body, keys)
         except WebhookVerificationError as exc:
-            if fresh or time.time() - fetched < 60 or "signature" not in exc.message:
+            if "signature" not in exc.message or time.time() - self._keys_asked_for < _KEYS_AGAIN:
                 raise
-        # The keys may have changed since.
-        return webhooks.verify_webhook(headers, body, await self._fetch_webhook_keys())
+            refused = exc
+        # The keys may have changed since; whoever forges cannot have them fetched again and again.
+        with contextlib.suppress(APIError, APIConnectionError):
+            return webhooks.verify_webhook(headers, body, await self._once.do("keys", self._fetch_webhook_keys))
+        raise refused
 
     async def aclose(self) -> None:
         """Close the connections; calls after this raise `ConfigurationError`. Safe to call again."""
@@ -518,8 +536,8 @@ class AsyncFalClient:
         return attrs.evolve(result, image_size=placed.image_size)
 
     async def _completed(self, endpoint: str, arguments: Mapping[str, Any]) -> tuple[AsyncRequestHandle, Any]:
-        handle = await self.submit(endpoint, arguments)
-        return handle, await _waited_for(handle, self._job_timeout, self._cancel_jobs, None)
+        submit = functools.partial(self.submit, endpoint, arguments)
+        return await Job(submit, seconds=self._job_timeout, cancels=self._cancel_jobs).run(None, None, logs=False)
 
     async def _placed(self, image: Any, *, full_resolution: bool = False) -> _Placed:
         """A text that fal takes for the image: its URL at fal, or a data URI."""
@@ -544,53 +562,13 @@ class AsyncFalClient:
         return await encode_once(image, options, full_resolution=full_resolution, fetch=fetch, fetcher=self)
 
     async def _fetch_webhook_keys(self) -> list[bytes]:
+        self._keys_asked_for = time.time()
         answer = await self._access.send("GET", f"{self._access.hosts.rest}/.well-known/jwks.json")
         keys = webhooks.keys_of(answer.json())
         if not keys:
             raise unusable(answer.status, None, "it has no ED25519 keys")
         self._webhook_keys = (time.time(), keys)
         return keys
-
-
-async def _waited_for(
-    handle: AsyncRequestHandle,
-    seconds: float | None,
-    cancels: bool,
-    on_update: Callable[[Status], Any] | None,
-    *,
-    logs: bool = False,
-) -> Any:
-    try:
-        return await _result_within(handle, seconds, on_update, logs=logs)
-    except APIError as exc:  # the request is over
-        exc.request_id = exc.request_id or handle.request_id
-        raise
-    except BaseException as exc:
-        if isinstance(exc, APIConnectionError):
-            exc.request_id = handle.request_id
-        if cancels:
-            await handle.cancel_while_leaving()
-        raise
-
-
-async def _result_within(
-    handle: AsyncRequestHandle, seconds: float | None, on_update: Callable[[Status], Any] | None, *, logs: bool
-) -> Any:
-    if on_update is None:
-        return await handle.result(timeout=seconds)
-    with anyio.move_on_after(seconds):
-        async with aclosing(handle.events(logs=logs)) as statuses:
-            async for status in statuses:
-                await _told(on_update, status)
-                if isinstance(status, Completed):
-                    return await handle.fetch(status)
-    raise handle.out_of_time(seconds or 0)
-
-
-async def _told(callback: Callable[[Any], Any], value: Any) -> None:
-    said = callback(value)
-    if inspect.isawaitable(said):
-        await said
 
 
 def _read(read: Callable[[], T], answer: Any) -> T:
@@ -620,19 +598,11 @@ def _queue_headers(priority: str | None, hint: str | None, start_timeout: float 
     if hint is not None:
         headers |= config.check_headers({"X-Fal-Runner-Hint": hint})
     if start_timeout is not None:
-        seconds = _seconds("start_timeout", start_timeout)
+        seconds = wire.seconds("start_timeout", start_timeout)
         if seconds is None or seconds <= 1:
             raise ConfigurationError(f"start_timeout must be above 1 second, not {start_timeout!r}.")
         headers["X-Fal-Request-Timeout"] = str(float(seconds))
     return headers
-
-
-def _seconds(name: str, value: float | None) -> float | None:
-    if value is None:
-        return None
-    if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 < value < 1e9:
-        raise ConfigurationError(f"{name} must be a number of seconds above 0, not {value!r}.")
-    return float(value)
 
 
 def _key(explicit: Secret) -> Secret | None:

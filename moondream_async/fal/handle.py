@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import random
-import time
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from typing import Any
@@ -12,42 +11,30 @@ from typing import Any
 import anyio
 import attrs
 
-from ..errors import APIConnectionError, APIError, APITimeoutError, BadRequestError, MoondreamError
-from ..net.caller import Answer, Caller, Request, unusable
+from ..errors import (
+    APIConnectionError,
+    APIError,
+    APITimeoutError,
+    AuthenticationError,
+    BadRequestError,
+    MoondreamError,
+    NotFoundError,
+    PermissionDeniedError,
+)
+from ..net.caller import Answer, BusyError, Request, unusable
+from ..net.feed import OutOfTimeError
 from ..wire.responses import MALFORMED
 from . import wire
+from .access import Access, SecretHeaders, judge
 from .types import Completed, Queued, Status
-from .wire import Endpoint, Hosts, NewLogs
+from .wire import Endpoint, NewLogs
 
 _FIRST_POLL, _SLOWEST_POLL, _SLOWER = 0.1, 5.0, 1.5  # seconds, seconds, times
-_STREAM_AGAIN = 0.3  # seconds; just submitted, a request may not have its stream yet
+_STREAMS_TRIED, _STREAM_AGAIN = 2, 0.3  # times; seconds
+_STREAM_FOR = 10.0  # seconds after which a request is asked about all the same
+_NOT_USABLE = (0.2, 0.5, 1.0, 2.0)  # seconds to wait after answers to a poll that are none
+_NOT_THERE_YET = (0.1, 0.3, 1.0)  # seconds, when a completed request has no result yet
 _CANCEL_WITHIN = 5.0  # seconds, when a caller is leaving
-
-
-@attrs.frozen(eq=False)
-class Access:
-    """What a handle needs of its client."""
-
-    caller: Caller
-    hosts: Hosts
-    auth: Mapping[str, str] = attrs.field(repr=False)
-
-    async def send(self, method: str, url: str, *, unrepeatable: bool = False, **more: Any) -> Answer:
-        """Send a request to one of fal's own hosts, with the key."""
-        assert self.hosts.may_have_key(url)
-        headers = {"Accept": "application/json", **self.auth, **more.pop("headers", {})}
-        request = Request(method, url, headers, unrepeatable=unrepeatable, **more)
-        return await self.caller.send(request, judge(unrepeatable=unrepeatable))
-
-
-def judge(*, unrepeatable: bool = False) -> Any:
-    """Reads fal's errors for the caller."""
-
-    def read(status: int, headers: Mapping[str, str], body: bytes) -> Any:
-        error = wire.error_of(status, headers, body, now=time.time())
-        return error, wire.failure_of(error, headers, unrepeatable=unrepeatable)
-
-    return read
 
 
 class AsyncRequestHandle:
@@ -82,7 +69,7 @@ class AsyncRequestHandle:
             NotFoundError: There is no such request (any more).
             MoondreamError: As any call.
         """
-        answer = await self._get(_with_logs(self._urls["status_url"], logs))
+        answer = await self._get(wire.below(self._urls["status_url"], "", "logs=1" if logs else ""))
         return self._read(answer.json())
 
     async def events(self, *, logs: bool = False) -> AsyncGenerator[Status]:
@@ -116,12 +103,10 @@ class AsyncRequestHandle:
             APIError: It failed; its subclasses and `.type` say how.
             APITimeoutError: The timeout ran out; `.request_id` is there to ask again.
         """
-        with anyio.move_on_after(timeout):
-            async with aclosing(self._all_events(logs=False)) as statuses:
-                async for status in statuses:
-                    if isinstance(status, Completed):
-                        return await self.fetch(status)
-        raise self.out_of_time(timeout or 0)
+        waited = wire.seconds("timeout", timeout)
+        with anyio.move_on_after(waited):
+            return await self.fetch(await self.completed())
+        raise self.out_of_time(waited or 0)
 
     async def cancel(self) -> bool:
         """Have it taken out of the queue, or its runner told to stop (it may still finish, and be billed).
@@ -149,12 +134,32 @@ class AsyncRequestHandle:
             except MoondreamError:
                 return
 
+    async def completed(self) -> Completed:
+        """Wait until it is; its stream, if it had one, is closed after that."""
+        async with aclosing(self._all_events(logs=False)) as statuses:
+            async for status in statuses:
+                if isinstance(status, Completed):
+                    return status
+        raise AssertionError("the events of a request end when it is completed")
+
     async def fetch(self, status: Completed) -> Any:
         """What the endpoint answered to the completed request."""
-        answer = (await self._get(self._urls["response_url"])).json()
-        if status.error is not None:
-            raise wire.failed(status)
-        return answer
+        for pause in (*_NOT_THERE_YET, None):
+            try:
+                answer = (await self._get(self._urls["response_url"], last_word=True)).json()
+            except BadRequestError as exc:
+                if pause is None or "still in progress" not in exc.message:
+                    raise
+                await anyio.sleep(pause)
+            except NotFoundError:
+                if status.error is not None:
+                    break
+                raise
+            else:
+                if status.error is not None:
+                    break
+                return answer
+        raise wire.failed(status)
 
     def out_of_time(self, seconds: float) -> APITimeoutError:
         """The error for a request that takes longer than its caller waits."""
@@ -166,27 +171,36 @@ class AsyncRequestHandle:
         return f"{type(self).__name__}({self.endpoint!r}, {self.request_id!r})"
 
     async def _all_events(self, *, logs: bool) -> AsyncGenerator[Status]:
-        for attempt in range(2):
-            if attempt:
-                await anyio.sleep(_STREAM_AGAIN)
+        failures = 0
+        while failures < _STREAMS_TRIED:
             try:
                 async with aclosing(self._pushed(logs=logs)) as statuses:
                     async for status in statuses:
                         yield status
                         if isinstance(status, Completed):
                             return
-            except APIError as exc:
-                if exc.status in (401, 403):
-                    raise
-            except MoondreamError:
+            except OutOfTimeError:  # a stream can be silent though the request is over
+                status = await self._asked(logs=logs)
+                yield status
+                if isinstance(status, Completed):
+                    return
+                continue
+            except BusyError:
                 break
-        async for status in self._polled(logs=logs):
-            yield status
+            except (AuthenticationError, PermissionDeniedError):
+                raise
+            except MoondreamError:
+                pass
+            failures += 1  # just submitted, a request may not have its stream yet
+            await anyio.sleep(_STREAM_AGAIN)
+        async with aclosing(self._polled(logs=logs)) as statuses:
+            async for status in statuses:
+                yield status
 
     async def _pushed(self, *, logs: bool) -> AsyncGenerator[Status]:
-        url = _with_logs(self._urls["status_url"] + "/stream", logs)
-        request = Request("GET", url, {"Accept": "text/event-stream", **self._access.auth})
-        async with self._access.caller.events(request, judge()) as events:
+        url = wire.below(self._urls["status_url"], "/stream", "logs=1" if logs else "")
+        request = Request("GET", url, SecretHeaders({"Accept": "text/event-stream", **self._access.auth}))
+        async with self._access.caller.events(request, judge(), seconds=_STREAM_FOR) as events:
             async for data in events:
                 try:
                     parsed: Any = json.loads(data)
@@ -197,16 +211,27 @@ class AsyncRequestHandle:
     async def _polled(self, *, logs: bool) -> AsyncGenerator[Status]:
         pause = _FIRST_POLL
         while True:
-            status = await self.status(logs=logs)
+            status = await self._asked(logs=logs)
             yield status
             if isinstance(status, Completed):
                 return
             await anyio.sleep(pause * random.uniform(0.8, 1.2))  # noqa: S311 - so that many do not ask at once
             pause = min(_SLOWEST_POLL, pause * _SLOWER)
 
-    async def _get(self, url: str) -> Answer:
+    async def _asked(self, *, logs: bool) -> Status:
+        """Where it is; an answer that cannot be used now and then ends nothing."""
+        for pause in _NOT_USABLE:
+            try:
+                return await self.status(logs=logs)
+            except (AuthenticationError, PermissionDeniedError, NotFoundError):
+                raise
+            except APIError:
+                await anyio.sleep(pause)
+        return await self.status(logs=logs)
+
+    async def _get(self, url: str, *, last_word: bool = False) -> Answer:
         try:
-            return await self._access.send("GET", url)
+            return await self._access.send("GET", url, last_word=last_word)
         except (APIError, APIConnectionError) as exc:
             exc.request_id = exc.request_id or self.request_id
             raise
@@ -217,7 +242,3 @@ class AsyncRequestHandle:
         except MALFORMED as exc:
             problem = str(exc)
         raise unusable(200, data, problem)
-
-
-def _with_logs(url: str, logs: bool) -> str:
-    return f"{url}{'&' if '?' in url else '?'}logs=1" if logs else url

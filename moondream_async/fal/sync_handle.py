@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from ..errors import ConfigurationError
 from .handle import AsyncRequestHandle
 from .types import Status
 
@@ -41,7 +43,8 @@ class RequestHandle:
             while (status := self._portal.call(following)) is not None:
                 yield status
         finally:
-            self._portal.call(events.aclose)
+            with suppress(ConfigurationError, RuntimeError):  # the client was closed meanwhile
+                self._portal.call(events.aclose)
 
     def result(self, *, timeout: float | None = None) -> Any:
         """Wait until it is completed, and fetch what the endpoint answered, as `AsyncRequestHandle.result` does."""

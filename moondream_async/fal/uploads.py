@@ -8,6 +8,7 @@ import json
 import math
 import mimetypes
 import os
+import re
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
@@ -16,7 +17,15 @@ from typing import Any, cast
 import anyio
 import attrs
 
-from ..errors import APIConnectionError, APIError, ConfigurationError, ImageError, ServerError
+from ..config import check_headers
+from ..errors import (
+    APIConnectionError,
+    AuthenticationError,
+    ConfigurationError,
+    ImageError,
+    MoondreamError,
+    ServerError,
+)
 from ..images.encoded import EncodedImage
 from ..images.kinds import kind_of
 from ..images.sources import load
@@ -24,7 +33,7 @@ from ..net.bodies import FileBody
 from ..net.caller import Answer, Request, unusable
 from ..net.once import Once
 from ..net.threads import beside
-from .handle import Access, judge
+from .access import Access, SecretHeaders, judge
 from .types import Lifecycle
 
 PART = 10 * 1024 * 1024
@@ -107,13 +116,18 @@ class Uploads:
         """Upload; returns the URL."""
         if _is_picture(value):
             value = await self._encode(value)
-        blob = await beside(lambda _: blob_of(value, media_type, name), None)
-        headers = _lifecycle_headers(lifecycle)
+        _check_header("content_type", media_type)
+        blob = await beside(lambda _: blob_of(value, media_type, _name_of(name)), None)
+        return await self._uploaded(blob, _lifecycle_headers(lifecycle))
+
+    async def _uploaded(self, blob: Blob, headers: dict[str, str]) -> str:
         if blob.size > _MULTIPART_ABOVE:
             return await self._in_parts(blob, headers)
         try:
             return await self._whole(blob, headers)
-        except (ServerError, APIConnectionError):  # the store is out of order: fal has another
+        except (ServerError, APIConnectionError):
+            if headers:  # the other store knows no lifecycles: what is private must not become public
+                raise
             return await self._presigned(blob)
 
     async def resolve(self, value: Any, where: str = "arguments") -> Any:
@@ -122,6 +136,8 @@ class Uploads:
         Raises:
             ConfigurationError: One can neither be sent nor uploaded.
         """
+        if not isinstance(value, dict):
+            raise ConfigurationError(f"{where} must be a dict, not {type(value).__name__}.")
         return await self._resolved(value, where, {}, depth=0)
 
     async def place(self, image: EncodedImage) -> str:
@@ -130,7 +146,9 @@ class Uploads:
             return image.image_url
         return await self.upload(image, media_type=None, name=None, lifecycle=None)
 
-    async def _resolved(self, value: Any, where: str, done: dict[int, str], *, depth: int) -> Any:
+    async def _resolved(self, value: Any, where: str, done: dict[int, tuple[Any, str]], *, depth: int) -> Any:
+        if getattr(value, "shape", None) == () and hasattr(value, "item"):  # a number of NumPy's
+            value = value.item()
         if value is None or isinstance(value, (str, int, float, bool)):
             return value
         if depth > 100:
@@ -145,8 +163,8 @@ class Uploads:
             items = cast("list[Any]", value)
             return [await self._resolved(each, f"{where}[{n}]", done, depth=depth + 1) for n, each in enumerate(items)]
         if id(value) not in done:  # the same value twice is uploaded once
-            done[id(value)] = await self._placed(value, where)
-        return done[id(value)]
+            done[id(value)] = value, await self._placed(value, where)  # the value is kept: its id is not used again
+        return done[id(value)][1]
 
     async def _placed(self, value: Any, where: str) -> str:
         if _is_picture(value):
@@ -155,9 +173,7 @@ class Uploads:
             blob = await beside(blob_of, value)
         except ConfigurationError as exc:
             raise ConfigurationError(f"{where} is a {type(value).__name__}: {exc.message}") from None
-        if blob.size <= self._inline_limit:
-            return await blob.data_uri()
-        return await self.upload(value, media_type=None, name=None, lifecycle=None)
+        return await blob.data_uri() if blob.size <= self._inline_limit else await self._uploaded(blob, {})
 
     async def _whole(self, blob: Blob, headers: dict[str, str]) -> str:
         answer = await self._to_store("POST", "/files/upload", blob, headers, blob.part(0, blob.size))
@@ -175,11 +191,11 @@ class Uploads:
 
         async def send(number: int) -> None:
             start = (number - 1) * size
-            part = blob.part(start, min(size, blob.size - start))
             async with limit:
+                part = blob.part(start, min(size, blob.size - start))
                 try:
                     etags[number] = await self._send_part(f"{url}/multipart/{upload}/{number}", blob, part)
-                except (APIError, APIConnectionError, OSError) as exc:
+                except (MoondreamError, OSError) as exc:
                     failed.append(exc)
                     tasks.cancel_scope.cancel()
 
@@ -190,13 +206,11 @@ class Uploads:
             raise failed[0]
         parts = [{"partNumber": number, "etag": etags[number]} for number in sorted(etags)]
         body = json.dumps({"parts": parts}).encode()
-        headers = {"Content-Type": "application/json", **await self._token_header()}
-        await self._call(Request("POST", f"{url}/multipart/{upload}/complete", headers, body))
+        await self._with_token("POST", f"{url}/multipart/{upload}/complete", {"Content-Type": "application/json"}, body)
         return url
 
     async def _send_part(self, url: str, blob: Blob, part: bytes | FileBody) -> str:
-        headers = {"Content-Type": blob.media_type, **await self._token_header()}
-        answer = await self._call(Request("PUT", url, headers, part))
+        answer = await self._with_token("PUT", url, {"Content-Type": blob.media_type}, part)
         etag = answer.headers.get("etag")
         if not etag:
             raise unusable(answer.status, None, "it has no ETag")
@@ -216,17 +230,30 @@ class Uploads:
     ) -> Answer:
         named = {} if blob.name is None else {"X-Fal-File-Name": blob.name}
         sent = {"Accept": "application/json", "Content-Type": blob.media_type, **named, **headers}
-        sent |= await self._token_header()
-        return await self._call(Request(method, self._access.hosts.cdn + path, sent, body))
+        return await self._with_token(method, self._access.hosts.cdn + path, sent, body)
+
+    async def _with_token(self, method: str, url: str, headers: dict[str, str], body: bytes | FileBody) -> Answer:
+        """Send with the store's token; with a new one, if that is refused."""
+        token = await self._token_for_now()
+        sent = SecretHeaders({**headers, "Authorization": token.header})
+        try:
+            return await self._call(Request(method, url, sent, body))
+        except AuthenticationError:
+            if self._token is token:
+                self._token = None
+        sent = SecretHeaders({**headers, "Authorization": (await self._token_for_now()).header})
+        return await self._call(Request(method, url, sent, body))
 
     async def _call(self, request: Request) -> Answer:
         return await self._access.caller.send(request, judge())
 
-    async def _token_header(self) -> dict[str, str]:
+    async def _token_for_now(self) -> _Token:
         """The store's own short-lived token, fetched once for all that want it."""
-        if self._token is None or self._token.expires - time.time() < _TOKEN_LEFT:
-            self._token = await self._once.do("token", self._fetch_token)
-        return {"Authorization": self._token.header}
+        token = self._token
+        if token is None or token.expires - time.time() < _TOKEN_LEFT:
+            token = self._token = await self._once.do("token", self._fetch_token)
+            self._access.caller.secrets.add(token.header.partition(" ")[2])
+        return token
 
     async def _fetch_token(self) -> _Token:
         url = f"{self._access.hosts.rest}/storage/auth/token?storage_type=fal-cdn-v3"
@@ -235,7 +262,8 @@ class Uploads:
         try:
             expires = datetime.datetime.fromisoformat(fields["expires_at"])
             header = f"{fields.get('token_type', 'Bearer')} {fields['token']}"
-        except (TypeError, KeyError, ValueError, AttributeError):
+            _check_header("token", header)
+        except (TypeError, KeyError, ValueError, AttributeError):  # of which one is ours
             pass
         else:
             if expires.tzinfo is None:
@@ -260,10 +288,10 @@ def _is_picture(value: Any) -> bool:
 
 def _of_path(path: Path, media_type: str | None, name: str | None) -> Blob:
     try:
-        size = path.stat().st_size
-        is_file = path.is_file()
-        with path.open("rb") as file:
-            head = file.read(64)
+        size, is_file, head = path.stat().st_size, path.is_file(), b""
+        if is_file:  # to open a pipe would wait for whoever writes it
+            with path.open("rb") as file:
+                head = file.read(64)
     except (OSError, ValueError) as exc:
         raise ConfigurationError(f"{str(path)!r} cannot be read: {getattr(exc, 'strerror', None) or exc}.") from None
     if not is_file or not size:
@@ -282,7 +310,16 @@ def _name_of(name: Any) -> str | None:
     """A file's name as a header can hold it."""
     if not isinstance(name, str):
         return None
-    return Path(name).name.encode("ascii", "replace").decode().replace("?", "_") or None
+    plain = Path(name).name.encode("ascii", "replace").decode()
+    return re.sub(r"[^\x20-\x7e]|\?", "_", plain) or None
+
+
+def _check_header(name: str, value: str | None) -> None:
+    if value is not None:
+        try:
+            check_headers({"X-Value": value})
+        except ConfigurationError:
+            raise ConfigurationError(f"{name} must be one line of printable ASCII, not {value!r}.") from None
 
 
 def _lifecycle_headers(lifecycle: Lifecycle | None) -> dict[str, str]:

@@ -44,7 +44,7 @@ def verify_webhook(
         raise WebhookVerificationError("The request lacks fal's webhook headers.")
     request_id, user_id, timestamp, signature = values
     _check_age(timestamp, time.time() if now is None else now)
-    message = "\n".join([request_id, user_id, timestamp, hashlib.sha256(body).hexdigest()]).encode()
+    message = "\n".join([request_id, user_id, timestamp, hashlib.sha256(body).hexdigest()]).encode("utf-8", "replace")
     if not _is_signed(message, signature, keys):
         raise WebhookVerificationError("No key of fal's made the signature.")
     try:
@@ -59,7 +59,10 @@ def keys_of(jwks: Any) -> list[bytes]:
     listed: Any = cast("dict[str, Any]", jwks).get("keys") if isinstance(jwks, dict) else None
     keys: list[bytes] = []
     for entry in cast("list[Any]", listed) if isinstance(listed, list) else []:
-        text: Any = cast("dict[str, Any]", entry).get("x") if isinstance(entry, dict) else None
+        fields = cast("dict[str, Any]", entry) if isinstance(entry, dict) else {}
+        if fields.get("kty", "OKP") != "OKP" or fields.get("crv", "Ed25519") != "Ed25519":
+            continue
+        text: Any = fields.get("x")
         try:
             key = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
         except (TypeError, ValueError, binascii.Error):

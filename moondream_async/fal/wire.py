@@ -7,11 +7,11 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
-from urllib.parse import quote, urlsplit
+from urllib.parse import SplitResult, quote, urlsplit, urlunsplit
 
 import attrs
 
-from ..errors import APIError, ConfigurationError, MoondreamError, PermissionDeniedError
+from ..errors import APIError, ConfigurationError, MoondreamError, PermissionDeniedError, ServerError
 from ..wire import errors, responses
 from ..wire.retry import Failure
 from .types import BatchedResult, Completed, InProgress, Log, Queued, Status, WebhookEvent
@@ -23,7 +23,7 @@ BATCHED = "fal-ai/moondream/batched"
 
 _NAMESPACES = ("workflows", "comfy")
 _PART = re.compile(r"[A-Za-z0-9._~-]+")
-_REQUEST_ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
+_REQUEST_ID = re.compile(r"[^\s/?#%\\\x00-\x1f]{1,256}")
 _BACKUPS = ("falrun.com", "queue.falrun.com", "v3b.fal.media")
 _INGRESS = (502, 503, 504)
 _ANY_TIME = (408, 409, 425, 429)
@@ -41,15 +41,23 @@ class Hosts:
     @classmethod
     def at(cls, base_url: str) -> Hosts:
         """All of them under one address, as the sandbox has it."""
-        parts = urlsplit(base_url)
-        if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.username:
+        parts = _split(base_url)
+        if (
+            parts is None
+            or parts.scheme not in ("http", "https")
+            or not parts.hostname
+            or parts.query
+            or parts.username
+        ):
             raise ConfigurationError(f"base_url must be an http(s) URL with no query, not {base_url!r}.")
         base = base_url.rstrip("/")
         return cls(f"{base}/queue", f"{base}/run", f"{base}/rest", f"{base}/cdn")
 
     def may_have_key(self, url: str) -> bool:
         """Whether the URL is one of fal's own: no other host is ever sent the key."""
-        parts = urlsplit(url)
+        parts = _split(url)
+        if parts is None:
+            return False
         ours = [urlsplit(base) for base in (self.queue, self.run, self.rest)]
         if any((parts.scheme, parts.netloc) == (own.scheme, own.netloc) for own in ours):
             return True
@@ -57,10 +65,13 @@ class Hosts:
 
     def is_cdn(self, url: str) -> bool:
         """Whether the URL is of fal's file store: no other host is ever sent its token."""
-        parts, own = urlsplit(url), urlsplit(self.cdn)
+        parts, own = _split(url), urlsplit(self.cdn)
+        if parts is None:
+            return False
         if (parts.scheme, parts.netloc) == (own.scheme, own.netloc):
             return True
-        return self.cdn == Hosts().cdn and parts.scheme == "https" and parts.netloc.endswith(".fal.media")
+        is_stores = re.fullmatch(r"[a-z0-9-]+\.fal\.media", parts.netloc) is not None
+        return self.cdn == Hosts().cdn and parts.scheme == "https" and is_stores
 
 
 @attrs.frozen
@@ -84,7 +95,7 @@ class Endpoint:
         """
         parts = text.strip("/").split("/") if isinstance(text, str) else []
         if len(parts) == 1 and re.fullmatch(r"[0-9]+-[A-Za-z0-9-]+", parts[0]):  # the old form of one word
-            parts = parts[0].split("-", 1)
+            return cls(parts[0], parts[0].replace("-", "/", 1))
         at_least = 3 if parts and parts[0] in _NAMESPACES else 2
         if len(parts) < at_least or not all(_PART.fullmatch(part) and part not in (".", "..") for part in parts):
             raise ConfigurationError(f"An endpoint is named like 'fal-ai/moondream/batched', not {text!r}.")
@@ -102,9 +113,23 @@ class Endpoint:
         Raises:
             ConfigurationError: The id cannot be one.
         """
-        if not isinstance(request_id, str) or not _REQUEST_ID.fullmatch(request_id):
+        if not isinstance(request_id, str) or not _REQUEST_ID.fullmatch(request_id) or request_id in (".", ".."):
             raise ConfigurationError(f"{request_id!r} is no request id.")
-        return f"{hosts.queue}/{self.app}/requests/{request_id}"
+        return f"{hosts.queue}/{self.app}/requests/{quote(request_id, safe='')}"
+
+
+def below(url: str, path: str, query: str = "") -> str:
+    """An address below another one, whose query stays."""
+    parts = urlsplit(url)
+    asked = "&".join(part for part in (parts.query, query) if part)
+    return urlunsplit((parts.scheme, parts.netloc, parts.path.rstrip("/") + path, asked, ""))
+
+
+def _split(url: str) -> SplitResult | None:
+    try:
+        return urlsplit(url)
+    except ValueError:  # odd brackets; letters that become slashes
+        return None
 
 
 def status_of(data: Any, request_id: str) -> Status:
@@ -127,8 +152,8 @@ def status_of(data: Any, request_id: str) -> Status:
             request_id=request_id,
             logs=logs,
             metrics=fields.get("metrics") or {},
-            error=_text(fields.get("error")),
-            error_type=_text(fields.get("error_type")),
+            error=_text(fields.get("error") or None),
+            error_type=_text(fields.get("error_type") or None),
         )
     raise responses.Unusable(f"{word!r} is no state of a request")
 
@@ -170,16 +195,17 @@ def error_of(status: int, headers: Mapping[str, str], body: bytes, *, now: float
     return error
 
 
-def failure_of(error: APIError, headers: Mapping[str, str], *, unrepeatable: bool) -> Failure | None:
+def failure_of(error: APIError, headers: Mapping[str, str], *, last_word: bool, unrepeatable: bool) -> Failure | None:
     """How a retry sees an error; None: never again.
-
-    An answer with `x-fal-request-id` is the model's or the platform's last word: fal's queue has tried ten times.
 
     Args:
         error: The answer's.
         headers: The answer's, names in lower case.
+        last_word: Whether an answer with `x-fal-request-id` is the endpoint's own: fal's queue has tried ten times.
         unrepeatable: Whether sending it twice could be billed twice.
     """
+    if not last_word and not unrepeatable:
+        return Failure("status", error.status, error.retry_after)
     if error.status in (408, 409) and unrepeatable:
         return None
     if error.status in _ANY_TIME:
@@ -193,7 +219,7 @@ def failure_of(error: APIError, headers: Mapping[str, str], *, unrepeatable: boo
 
 def failed(status: Completed) -> MoondreamError:
     """The error of a completed request whose own answer does not tell one."""
-    error = APIError(status.error or "The request failed.", status=500, type=status.error_type)
+    error = ServerError(status.error or "The request failed.", status=500, type=status.error_type)
     error.request_id = status.request_id
     return error
 
@@ -251,6 +277,19 @@ def webhook_event(body: bytes) -> WebhookEvent:
         error=_text(fields.get("error")),
         payload_error=_text(fields.get("payload_error")),
     )
+
+
+def seconds(name: str, value: float | None) -> float | None:
+    """Check a time.
+
+    Raises:
+        ConfigurationError: It is not a number of seconds above 0, nor None.
+    """
+    if value is None:
+        return None
+    if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 < value < 1e9:
+        raise ConfigurationError(f"{name} must be a number of seconds above 0, not {value!r}.")
+    return float(value)
 
 
 def _log(entry: Object) -> Log:

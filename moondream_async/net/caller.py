@@ -20,11 +20,17 @@ from ..wire.retry import Failure
 from . import failures
 from .attempts import Failed, delay_by_policy, persist
 from .bodies import FileBody
-from .feed import AnswerTooLargeError, OutOfTimeError, event_data
+from .feed import AnswerTooLargeError, event_data
+from .loops import LoopLocal
 from .sender import read_all
 from .session import Session
 
+_MOST_STREAMS = 256  # in each event loop
 _NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpcore.ConnectError, httpcore.ConnectTimeout)
+
+
+class BusyError(Exception):
+    """As many streams as there may be are open."""
 
 
 @attrs.frozen(eq=False)
@@ -83,10 +89,15 @@ class Caller:
         session: Connections and slots.
         timeouts: Bounds of each attempt.
         retry: When to try again.
+
+    Attributes:
+        secrets: Texts to be kept out of errors, should a server repeat them.
     """
 
     def __init__(self, session: Session, timeouts: Timeouts, retry: RetryPolicy) -> None:
         self.session = session
+        self.secrets: set[str] = set()
+        self._streams = LoopLocal(lambda: anyio.CapacityLimiter(_MOST_STREAMS))
         self._timeouts = timeouts
         self._retry = retry
         self._wire_timeouts = httpx.Timeout(
@@ -112,42 +123,42 @@ class Caller:
         return (await persist(lambda _: self._attempt(request, judge), self._retry, delay_after))[0]
 
     @asynccontextmanager
-    async def events(self, request: Request, judge: Judge) -> AsyncGenerator[AsyncGenerator[str]]:
-        """Send once, and give the data of each server-sent event.
+    async def events(self, request: Request, judge: Judge, *, seconds: float) -> AsyncGenerator[AsyncGenerator[str]]:
+        """Send once, and give the data of each server-sent event, for so long.
+
+        Streams take no slots from requests: who waits on one may well have to send another.
 
         Raises:
+            BusyError: Too many are open.
+            OutOfTimeError: The time is over.
             APIError: The answer was not 2xx, or no stream of events.
             APIConnectionError: There was none, or it broke.
         """
-        slot = self.session.slot()
-        await slot.acquire()
+        places, borrower = self._streams.get(), object()
+        try:
+            places.acquire_on_behalf_of_nowait(borrower)
+        except anyio.WouldBlock:
+            raise BusyError from None
         try:
             response = await self._open(request)
             if not response.is_success or "text/event-stream" not in response.headers.get("content-type", ""):
-                body = await read_all(response)
-                if not response.is_success:
-                    raise judge(response.status_code, _lower(response), body)[0]
-                raise unusable(
-                    response.status_code, body[:4000].decode("utf-8", "replace"), "it is no stream of events"
-                )
-            expiry = time.monotonic() + self._timeouts.total
-            async with aclosing(event_data(response, slot.release, expiry)) as data:
+                raise self._no_stream(response, await read_all(response), judge)
+            async with aclosing(event_data(response, _nothing, time.monotonic() + seconds)) as data:
                 yield data
-            return
         except failures.TRANSPORT_ERRORS as exc:
             error = self._explain(request, exc)[0]
-        except (AnswerTooLargeError, OutOfTimeError) as exc:
-            error = unusable(200, None, str(exc) or "the stream lasts too long")
+        except AnswerTooLargeError as exc:
+            error = unusable(200, None, str(exc))
         else:
             return
         finally:
-            slot.release()
+            places.release_on_behalf_of(borrower)
         raise error
 
     def _no_stream(self, response: httpx.Response, body: bytes, judge: Judge) -> MoondreamError:
         if response.is_success:
             return unusable(response.status_code, body[:4000].decode("utf-8", "replace"), "it is no stream of events")
-        return judge(response.status_code, _lower(response), body)[0]
+        return judge(response.status_code, self._without_secrets(_lower(response)), self._scrubbed(body))[0]
 
     async def _attempt(self, request: Request, judge: Judge) -> Answer | Failed:
         slot = self.session.slot()
@@ -178,7 +189,7 @@ class Caller:
             return Answer(response.status_code, _lower(response), body)
         if response.status_code == 429:
             self.session.counters.rate_limited += 1
-        return Failed(*judge(response.status_code, _lower(response), body))
+        return Failed(*judge(response.status_code, self._without_secrets(_lower(response)), self._scrubbed(body)))
 
     async def _open(self, request: Request) -> httpx.Response:
         url = httpx.URL(request.url)
@@ -195,9 +206,21 @@ class Caller:
             request.method, url, headers, request.body, self._wire_timeouts, once=request.unrepeatable
         )
 
+    def _scrubbed(self, body: bytes) -> bytes:
+        for secret in self.secrets:
+            body = body.replace(secret.encode(), b"***")
+        return body
+
+    def _without_secrets(self, headers: Mapping[str, str]) -> Mapping[str, str]:
+        return {name: self._scrubbed(value.encode()).decode() for name, value in headers.items()}
+
     def _explain(self, request: Request, exc: BaseException) -> tuple[MoondreamError, Failure | None]:
         origin = request.url.partition("?")[0]  # what comes after can be a signature
         return failures.explain(exc, base_url=origin, timeouts=self._timeouts)
+
+
+def _nothing() -> None:
+    """What a stream gives back that has taken nothing."""
 
 
 def _doubtful(error: MoondreamError) -> Failed:

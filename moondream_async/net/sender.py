@@ -13,7 +13,7 @@ import attrs
 import httpx
 
 from .._version import __version__
-from ..config import RetryPolicy, Server, Timeouts, check_headers
+from ..config import SHORTEST_SECRET, RetryPolicy, Server, Timeouts, check_headers
 from ..errors import APIError, ConfigurationError, MoondreamError
 from ..types import Meta, Result
 from ..wire import errors, responses
@@ -32,7 +32,6 @@ T = TypeVar("T")
 R = TypeVar("R")
 A = TypeVar("A", "_Answer", Feed)
 
-_SHORTEST_SECRET = 8  # characters of a key, from which it is kept out of what errors show
 _LARGEST_ANSWER = 64 * 1024 * 1024  # bytes; no answer of a skill comes near
 
 
@@ -344,7 +343,7 @@ class Sender:
     def _key_to_hide(self) -> str | None:
         """The key, if a server's error could hold it by no accident: "test" is a word, and no secret."""
         key = self._server.key.reveal() if self._server.key is not None else ""
-        return key if len(key) >= _SHORTEST_SECRET else None
+        return key if len(key) >= SHORTEST_SECRET else None
 
 
 @asynccontextmanager

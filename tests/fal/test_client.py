@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import pickle
+import traceback
 from contextlib import aclosing
 from pathlib import Path
 from typing import Any
@@ -441,3 +442,187 @@ def test_sync(fal_sandbox: Sandbox, scene: bytes, tmp_path: Path) -> None:
 
 def test_handles_are_what_they_say() -> None:
     assert inspect.isasyncgenfunction(AsyncRequestHandle.events)
+
+
+@pytest.mark.parametrize("most", [1, 4])
+async def test_more_at_once_than_connections(most: int, fal_sandbox: Sandbox, scene: bytes) -> None:
+    """Who waits for a result must not keep others, or itself, from asking for theirs."""
+    async with AsyncFalClient(KEY, base_url=fal_sandbox.fal_url, max_connections=most, job_timeout=20) as client:
+        image = await client.encode_image(scene)
+        results = await asyncio.gather(*(client.caption(image) for _ in range(20)))
+        assert len({result.request_id for result in results}) == 20
+        handle = await client.submit(ECHO, {})
+        async with aclosing(handle.events()) as events:
+            async for _ in events:
+                assert isinstance(await handle.cancel(), bool)  # with the stream still open
+
+
+@pytest.mark.parametrize("how", ["silence", "pings"])
+async def test_a_stream_that_says_nothing_hides_nothing(how: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("moondream_async.fal.handle._STREAM_FOR", 0.3)
+
+    async def handler(exchange: Exchange) -> None:
+        path = exchange.head.split()[1]
+        if path.endswith("/stream"):
+            await exchange.start_stream()
+            await exchange.event({"status": "IN_PROGRESS"})
+            while True:
+                await asyncio.sleep(0.05)
+                if how == "pings":
+                    await exchange.chunk(b": ping\n\n")
+        elif path.endswith("/status"):
+            await exchange.answer({"status": "COMPLETED"})
+        else:
+            await exchange.answer({"request_id": "r1", "fine": True})
+
+    async with serve(handler) as server:
+        async with AsyncFalClient(base_url=server.base_url.removesuffix("/v1")) as client:
+            assert (await client.subscribe(ECHO, {}, timeout=10))["fine"]
+
+
+class Fake:
+    """A server of one job: each kind of request is answered by the next of its list, the last again and again."""
+
+    def __init__(self, **answers: list[Any]) -> None:
+        self.answers = {
+            "submit": [{"request_id": "r1"}],
+            "status": [{"status": "COMPLETED"}],
+            "result": [{"fine": True}],
+            **answers,
+        }
+        self.asked: list[str] = []
+
+    async def __call__(self, exchange: Exchange) -> None:
+        method, path = exchange.head.split()[:2]
+        kind = {"POST": "submit", "PUT": "cancel"}.get(method, path.rpartition("/")[2])
+        kind = kind if kind in ("submit", "cancel", "status", "stream") else "result"
+        self.asked.append(kind)
+        left = self.answers.get(kind, [{}])
+        answer = left.pop(0) if len(left) > 1 else left[0]
+        if callable(answer):
+            answer = await answer()
+        status, body, headers = answer if isinstance(answer, tuple) else (200, answer, "")
+        await exchange.answer(body, status=404 if kind == "stream" else status, headers=headers)
+
+
+LAST = "x-fal-request-id: r1\r\n"
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        (500, {}, LAST),
+        (503, {}, LAST),
+        (200, b"<html>", ""),
+        {"status": "FAILED"},
+        {"status": "IN_PROGRESS", "logs": 5},
+        [],
+        (429, {}, "Retry-After: 0\r\n"),
+    ],
+    ids=str,
+)
+async def test_one_odd_status_ends_nothing(odd: Any) -> None:
+    fake = Fake(status=[odd, {"status": "COMPLETED"}])
+    async with serve(fake) as server:
+        async with AsyncFalClient(base_url=server.base_url.removesuffix("/v1"), retry=1) as client:
+            assert await client.subscribe(ECHO, {}) == {"fine": True}
+
+
+async def test_a_result_that_is_not_there_yet() -> None:
+    fake = Fake(result=[(400, {"detail": "Request is still in progress"}, ""), {"fine": True}])
+    async with serve(fake) as server:
+        async with AsyncFalClient(base_url=server.base_url.removesuffix("/v1")) as client:
+            assert await client.subscribe(ECHO, {}) == {"fine": True}
+
+
+@pytest.mark.parametrize("error", ["", False, None])
+async def test_an_empty_error_is_none(error: Any) -> None:
+    async with serve(Fake(status=[{"status": "COMPLETED", "error": error}])) as server:
+        async with AsyncFalClient(base_url=server.base_url.removesuffix("/v1")) as client:
+            assert await client.subscribe(ECHO, {}) == {"fine": True}
+
+
+@pytest.mark.parametrize("result", [{"fine": True}, (404, {}, "")])
+async def test_the_statuss_error_where_the_result_tells_none(result: Any) -> None:
+    fake = Fake(status=[{"status": "COMPLETED", "error": "boom", "error_type": "x"}], result=[result])
+    async with serve(fake) as server:
+        async with AsyncFalClient(base_url=server.base_url.removesuffix("/v1")) as client:
+            with pytest.raises(ServerError, match="boom") as failed:
+                await client.subscribe(ECHO, {})
+    assert (failed.value.type, failed.value.request_id) == ("x", "r1")
+
+
+@pytest.mark.parametrize("when", ["submit", "on_enqueue", "polling fails", "callback fails"])
+async def test_leaving_at_any_time_can_cancel_the_job(when: str) -> None:
+    begun = asyncio.Event()
+
+    async def slowly() -> Any:
+        begun.set()
+        await asyncio.sleep(0.1)
+        return {"request_id": "r1"}
+
+    async def enqueued(_: str) -> None:
+        begun.set()
+        await asyncio.sleep(10)
+
+    def fails(_: Status) -> None:
+        raise RuntimeError("odd")
+
+    fake = Fake(status=[{"status": "IN_PROGRESS"}])
+    if when == "submit":
+        fake.answers["submit"] = [slowly]
+    if when == "polling fails":
+        fake.answers["status"] = [(403, {}, "")]
+    async with serve(fake) as server:
+        async with AsyncFalClient(base_url=server.base_url.removesuffix("/v1"), cancel_jobs=True) as client:
+            more: Any = {"on_enqueue": enqueued} if when == "on_enqueue" else {}
+            more |= {"on_queue_update": fails} if when == "callback fails" else {}
+            task = asyncio.create_task(client.subscribe(ECHO, {}, **more))
+            if when in ("submit", "on_enqueue"):
+                await begun.wait()
+                task.cancel()
+            with pytest.raises((asyncio.CancelledError, md.PermissionDeniedError, RuntimeError)):
+                await task
+            await until(lambda: "cancel" in fake.asked)
+    assert fake.asked.count("submit") == 1
+
+
+async def test_a_timeout_bounds_the_submit_too() -> None:
+    async def never() -> Any:
+        await asyncio.sleep(30)
+
+    async with serve(Fake(submit=[never])) as server:
+        async with AsyncFalClient(base_url=server.base_url.removesuffix("/v1")) as client:
+            with pytest.raises(APITimeoutError, match="not accepted within"):
+                await client.subscribe(ECHO, {}, timeout=0.2)
+
+
+@pytest.mark.parametrize("timeout", ["x", float("nan"), True, 0, -1])
+async def test_timeouts_are_checked(timeout: Any, fal: AsyncFalClient) -> None:
+    with pytest.raises(ConfigurationError, match="timeout"):
+        await fal.handle(ECHO, "r1").result(timeout=timeout)
+
+
+@pytest.mark.parametrize("url", ["https://[::1", "https://queue\u2100.fal.run/x", 5, ""])
+async def test_odd_addresses_are_passed_over(url: Any) -> None:
+    fake = Fake(submit=[{"request_id": "req.123:4", "status_url": url, "response_url": url}])
+    async with serve(fake) as server:
+        async with AsyncFalClient(base_url=server.base_url.removesuffix("/v1")) as client:
+            handle = await client.submit(ECHO, {})
+            assert await handle.result() == {"fine": True}
+            with pytest.raises(ImageError):
+                await client.caption("https://[bad/x.jpg")
+
+
+async def test_a_server_that_repeats_the_key() -> None:
+    async def handler(exchange: Exchange) -> None:
+        line = next(line for line in exchange.head.split("\r\n") if line.lower().startswith("authorization"))
+        await exchange.answer({"detail": f"who is {line}?"}, status=400, headers=f"x-echo: {line}\r\n")
+
+    async with serve(handler) as server:
+        async with AsyncFalClient(KEY, base_url=server.base_url.removesuffix("/v1")) as client:
+            with pytest.raises(md.BadRequestError) as failed:
+                await client.submit(ECHO, {})
+    shown = "".join(traceback.TracebackException.from_exception(failed.value, capture_locals=True).format())
+    for text in (str(failed.value), str(failed.value.body), repr(client._access), shown):
+        assert "the-secret" not in text.replace(repr(KEY), "")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
+import os
 import tracemalloc
 from pathlib import Path
 from typing import Any
@@ -219,3 +221,77 @@ async def test_a_file_that_shrinks_meanwhile(
     async with AsyncFalClient(KEY, base_url=fal_sandbox.fal_url, retry=1) as client:
         with pytest.raises(APIConnectionError, match="became shorter"):
             await client.upload(path)
+
+
+async def test_a_lifecycle_is_not_lost_on_the_way_to_another_store(scene: bytes) -> None:
+    with Sandbox(api_key=KEY, on="upload", status=503, times=0) as sandbox:
+        async with AsyncFalClient(KEY, base_url=sandbox.fal_url, retry=QUICK) as client:
+            with pytest.raises(ServerError):
+                await client.upload(scene, lifecycle=Lifecycle(default="hide"))
+
+
+@pytest.mark.parametrize("large", [False, True])
+async def test_a_token_that_is_refused_is_renewed(large: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if large:
+        monkeypatch.setattr(room, "_MULTIPART_ABOVE", 10)
+    with Sandbox(api_key=KEY) as sandbox:
+        async with AsyncFalClient(KEY, base_url=sandbox.fal_url, retry=QUICK) as client:
+            await client.upload(b"x")
+            sandbox._app.state.fal.storage.tokens.clear()
+            await client.upload(b"x" * 100)
+
+
+@pytest.mark.parametrize("status", [500, 503, 401])
+async def test_parts_are_tried_again(status: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(room, "_MULTIPART_ABOVE", 10)
+    with Sandbox(api_key=KEY, on="part", status=status, times=1) as sandbox:
+        async with AsyncFalClient(KEY, base_url=sandbox.fal_url, retry=QUICK) as client:
+            url = await client.upload(b"x" * 100)
+            assert stored(sandbox, url).path.stat().st_size == 100
+
+
+async def test_closed_in_the_middle(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(room, "_MULTIPART_ABOVE", 10)
+    monkeypatch.setattr(room, "PART", 10)
+    with Sandbox(api_key=KEY, on="part", latency=0.2) as sandbox:
+        client = AsyncFalClient(KEY, base_url=sandbox.fal_url, retry=1)
+        task = asyncio.create_task(client.upload(b"x" * 1000))
+        await asyncio.sleep(0.1)
+        await client.aclose()
+        with pytest.raises((ConfigurationError, APIConnectionError)):
+            await task
+
+
+async def test_values_that_are_made_when_they_are_looked_at(fal: AsyncFalClient) -> None:
+    class Lazy(dict[str, Any]):
+        def items(self) -> Any:
+            return ((name, {"value": f"{name}".encode() * 50}) for name in self)
+
+    arguments = {"outer": Lazy.fromkeys("abcdef")}
+    found = (await fal.subscribe(ECHO, arguments))["arguments"]["outer"]
+    assert len({value["value"] for value in found.values()}) == 6
+
+
+async def test_a_file_that_can_be_read_once(fal_sandbox: Sandbox) -> None:
+    reader, writer = os.pipe()
+    with os.fdopen(writer, "wb") as out:
+        out.write(b"x" * 5000)
+    async with AsyncFalClient(KEY, base_url=fal_sandbox.fal_url, inline_limit=10) as client:
+        with os.fdopen(reader, "rb") as file:
+            url = (await client.subscribe(ECHO, {"f": file}))["arguments"]["f"]
+    assert stored(fal_sandbox, url).path.stat().st_size == 5000
+
+
+async def test_numbers_of_numpys(fal: AsyncFalClient) -> None:
+    arguments = {"a": numpy.float32(0.5), "b": numpy.int64(3), "c": numpy.bool_(True)}
+    assert (await fal.subscribe(ECHO, arguments))["arguments"] == {"a": 0.5, "b": 3, "c": True}
+
+
+async def test_names_and_types_are_checked(fal: AsyncFalClient, fal_sandbox: Sandbox, tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="content_type"):
+        await fal.upload(b"x", content_type="im\r\nage")
+    file = stored(fal_sandbox, await fal.upload(b"x", file_name="a\r\nX-Evil: 1 #?.txt"))
+    assert "\n" not in file.name
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(ConfigurationError, match="regular"):
+        await fal.upload(tmp_path / "pipe")

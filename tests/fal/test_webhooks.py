@@ -97,7 +97,16 @@ def test_a_body_that_was_parsed(signer: Webhooks) -> None:
         verify_webhook({}, BODY.decode(), [])  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
 
-@pytest.mark.parametrize("jwks", [None, [], {}, {"keys": 5}, {"keys": [5, {}, {"x": 5}, {"x": "AAAA"}, {"x": "é"}]}])
+@pytest.mark.parametrize(
+    "jwks",
+    [
+        None,
+        [],
+        {},
+        {"keys": 5},
+        {"keys": [5, {}, {"x": 5}, {"x": "AAAA"}, {"x": "é"}, {"kty": "EC", "crv": "P-256", "x": "A" * 43}]},
+    ],
+)
 def test_odd_key_sets(jwks: Any) -> None:
     assert keys_of(jwks) == []
 
@@ -181,3 +190,24 @@ async def test_the_example(fal_sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
     finally:
         server.should_exit = True
         await task
+
+
+async def test_many_at_once_fetch_the_keys_once(fal_sandbox: Sandbox) -> None:
+    signer: Webhooks = fal_sandbox._app.state.fal.webhooks
+    async with AsyncFalClient(KEY, base_url=fal_sandbox.fal_url) as client:
+        headers = signer.signed_headers("r1", BODY, now=int(time.time()))
+        await asyncio.gather(*(client.verify_webhook(headers, BODY) for _ in range(20)))
+        assert client.stats.requests == 1
+
+
+async def test_forged_ones_while_the_keys_cannot_be_fetched() -> None:
+    with Sandbox(on="keys", status=500, times=0) as sandbox:
+        async with AsyncFalClient(base_url=sandbox.fal_url, retry=1) as client:
+            client._webhook_keys = (time.time() - 3600, keys_of(Webhooks().jwks()))
+            headers = Webhooks().signed_headers("r1", BODY, now=int(time.time()))
+            for _ in range(5):
+                with pytest.raises(WebhookVerificationError):
+                    await client.verify_webhook(headers, BODY)
+            with pytest.raises(WebhookVerificationError):
+                await client.verify_webhook({**headers, "X-Fal-Webhook-User-Id": "\udcff"}, BODY)
+            assert client.stats.requests == 1

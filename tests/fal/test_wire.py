@@ -10,7 +10,7 @@ import pytest
 from moondream_async import APIError, ConfigurationError, PermissionDeniedError, RateLimitError, ServerError
 from moondream_async.fal import Completed, InProgress, Lifecycle, Log, Queued
 from moondream_async.fal.types import AclRule
-from moondream_async.fal.wire import Endpoint, Hosts, NewLogs, error_of, failure_of, skill_answer, status_of
+from moondream_async.fal.wire import Endpoint, Hosts, NewLogs, below, error_of, failure_of, skill_answer, status_of
 from moondream_async.wire.responses import Unusable
 
 
@@ -21,7 +21,7 @@ from moondream_async.wire.responses import Unusable
         ("fal-ai/moondream2", "fal-ai/moondream2", "fal-ai/moondream2"),
         ("/fal-ai/moondream3-preview/query/", "fal-ai/moondream3-preview/query", "fal-ai/moondream3-preview"),
         ("workflows/me/mine/step", "workflows/me/mine/step", "workflows/me/mine"),
-        ("1234-name", "1234/name", "1234/name"),
+        ("1234-name", "1234-name", "1234/name"),
     ],
 )
 def test_endpoints(text: str, id: str, app: str) -> None:
@@ -48,7 +48,7 @@ def test_bad_endpoints(bad: Any) -> None:
         Endpoint.of(bad)
 
 
-@pytest.mark.parametrize("bad", ["", "../x", "a/b", "a?b", None, "x" * 129])
+@pytest.mark.parametrize("bad", ["", "../x", "..", "a/b", "a?b", "a b", "a%2fb", None, "x" * 257])
 def test_bad_request_ids(bad: Any) -> None:
     with pytest.raises(ConfigurationError, match="request id"):
         Endpoint.of("a/b").request_url(Hosts(), bad)
@@ -67,6 +67,8 @@ def test_bad_request_ids(bad: Any) -> None:
         ("https://queue.fal.run:8443/x", False),
         ("https://v3.fal.media/x", False),
         ("https://evil.example/queue.fal.run", False),
+        ("https://[::1", False),
+        ("https://queue\u2100.fal.run/x", False),
         ("", False),
     ],
 )
@@ -78,6 +80,8 @@ def test_the_store() -> None:
     assert Hosts().is_cdn("https://v3b.fal.media/files/b/x")
     assert not Hosts().is_cdn("https://fal.media.evil.example/x")
     assert not Hosts().is_cdn("http://v3.fal.media/x")
+    assert not Hosts().is_cdn("https://[bad")
+    assert not Hosts().is_cdn("https://a@evil.example/.fal.media")
     assert Hosts.at("http://127.0.0.1:1/fal/").is_cdn("http://127.0.0.1:1/fal/cdn/files/b/x")
     assert not Hosts.at("http://127.0.0.1:1/fal").is_cdn("https://v3.fal.media/x")
     with pytest.raises(ConfigurationError, match="base_url"):
@@ -168,6 +172,7 @@ def test_errors() -> None:
         (408, {}, True, False),
         (409, {}, True, False),
         (500, {}, False, False),
+        (499, {}, False, False),
         (502, {}, True, False),
         (503, {}, True, True),
         (504, {}, True, False),
@@ -178,8 +183,10 @@ def test_errors() -> None:
 )
 def test_what_is_sent_again(status: int, headers: dict[str, str], repeatable: bool, unrepeatable: bool) -> None:
     found = error_of(status, headers, b"<html>nginx", now=0)
-    assert (failure_of(found, headers, unrepeatable=False) is not None) is repeatable
-    assert (failure_of(found, headers, unrepeatable=True) is not None) is unrepeatable
+    assert (failure_of(found, headers, last_word=True, unrepeatable=False) is not None) is repeatable
+    assert (failure_of(found, headers, last_word=True, unrepeatable=True) is not None) is unrepeatable
+    # A status is nobody's last word: the policy alone decides.
+    assert failure_of(found, headers, last_word=False, unrepeatable=False) is not None
 
 
 def test_answers_in_moondreams_words() -> None:
@@ -216,3 +223,9 @@ def test_lifecycles(given: Lifecycle, wire: Any) -> None:
 def test_bad_lifecycles(bad: Any) -> None:
     with pytest.raises(ConfigurationError):
         Lifecycle(**bad)
+
+
+def test_below() -> None:
+    assert below("https://x/a/status", "/stream", "logs=1") == "https://x/a/status/stream?logs=1"
+    assert below("https://x/a/status?region=eu#f", "/stream", "") == "https://x/a/status/stream?region=eu"
+    assert below("https://x/a/status?region=eu", "", "logs=1") == "https://x/a/status?region=eu&logs=1"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime
+import logging
 import uuid
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -12,11 +13,14 @@ import attrs
 
 from .models import Reply
 
+logger = logging.getLogger("moondream_async.sandbox")
+
 _RUNNERS = 2  # requests that are worked on at once, as in a new account
 _LINES = ("Runner assigned", "Loading the image", "Running the model")
 _LOG_KEPT = 50  # lines; older ones fall out of the window
 
 CANCELLED = Reply(499, {"detail": "Request was cancelled", "error_type": "client_cancelled"})
+BROKEN = Reply(500, {"detail": [{"loc": ["body"], "msg": "Internal server error", "type": "internal_server_error"}]})
 NOT_STARTED = Reply(504, {"detail": "Request timed out", "error_type": "request_timeout"})
 
 
@@ -106,6 +110,9 @@ class Queue:
                 reply = await self._working(job, work)
         except asyncio.CancelledError:
             reply = CANCELLED
+        except Exception:
+            logger.exception("a request of fal's queue failed unexpectedly")
+            reply = BROKEN
         if job in self._waiting:
             self._waiting.remove(job)
         job.state, job.reply = "COMPLETED", reply
@@ -130,6 +137,7 @@ class Queue:
             return await asyncio.to_thread(self._work, job)
         finally:
             self._runners += 1
+            self._changed(job)
 
     def _changed(self, job: Job) -> None:
         job.version += 1

@@ -66,7 +66,10 @@ def _work(endpoint: str, arguments: Any, load: Load) -> Any:
     if endpoint == ECHO:
         return {"arguments": fields}
     if endpoint == FAIL:
-        raise _Fault(int(fields.get("status", 422)), fields.get("type", "value_error"), ["prompt"], "told to fail")
+        status = fields.get("status", 422)
+        if not isinstance(status, int) or not 400 <= status <= 599:
+            raise _Fault(422, "less_than_equal", ["status"], "Input should be from 400 to 599")
+        raise _Fault(status, fields.get("type", "value_error"), ["prompt"], "told to fail")
     if endpoint.startswith(_PREVIEW):
         return _skill(endpoint.removeprefix(_PREVIEW), fields, load)
     return _batched(fields, load)
@@ -94,7 +97,10 @@ def _batched(fields: Fields, load: Load) -> Any:
 
 
 def _skill(name: str, fields: Fields, load: Load) -> Any:
-    asked: Fields = {"image_url": _image(fields, load), "settings": dict(fields.get("settings") or {})}
+    settings: Any = fields.get("settings") or {}
+    if not isinstance(settings, dict):
+        raise _Fault(422, "dict_type", ["settings"], "Input should be a valid dictionary")
+    asked: Fields = {"image_url": _image(fields, load), "settings": dict(cast("Fields", settings))}
     asked["settings"] |= {key: fields[key] for key in ("temperature", "top_p") if key in fields}
     if name == "caption":
         asked["length"] = fields.get("length", "normal")
@@ -103,7 +109,8 @@ def _skill(name: str, fields: Fields, load: Load) -> Any:
     else:
         asked["object"] = _prompt(fields, "object" if name == "segment" else "prompt")
     if "spatial_references" in fields:
-        asked["spatial_refs"] = [_reference(each) for each in fields["spatial_references"]]
+        given: Any = fields["spatial_references"]
+        asked["spatial_refs"] = list(map(_reference, cast("list[Any]", given))) if isinstance(given, list) else given
     done = _done(name, asked)
     usage = app.metrics(asked, done, 0.01)
     found = {"finish_reason": done.finish_reason, "usage_info": usage, **done.more}

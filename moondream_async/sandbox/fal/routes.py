@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import functools
 import json
+import math
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, cast
+from urllib.parse import quote
 
 import anyio
 import attrs
@@ -112,7 +114,7 @@ class Fal:
         if name == "presigned":  # no secret has any business there
             return not given
         if name in ("upload", "multipart", "part", "complete"):
-            return given.removeprefix("Bearer ") in self.storage.tokens
+            return given.startswith("Bearer ") and given.removeprefix("Bearer ") in self.storage.tokens
         return self.api_key is None or given == f"Key {self.api_key}"
 
     def _work(self, job: Job) -> Reply:
@@ -133,15 +135,15 @@ async def _submit(fal: Fal, request: Request, faults: Faults) -> Response:
     endpoint = request.path_params["endpoint"]
     if not models.knows(endpoint):
         return JSONResponse({"detail": f"Path /{endpoint} not found"}, 404)
-    limit = request.query_params.get("fal_max_queue_length")
-    if limit is not None and len(fal.queue) > int(limit):
+    limit = _number(request.query_params.get("fal_max_queue_length"))
+    if limit is not None and len(fal.queue) > limit:
         return JSONResponse({"detail": "The queue is too long"}, 429)
     arguments = await _body(request)
     if arguments is None:
         return JSONResponse({"detail": "Invalid JSON"}, 422)
     job = Job(endpoint, arguments, request.query_params.get("fal_webhook"))
-    within = request.headers.get("x-fal-request-timeout")
-    fal.queue.add(job, queue=faults.queue, work=faults.work, start_within=None if within is None else float(within))
+    within = _number(request.headers.get("x-fal-request-timeout"))
+    fal.queue.add(job, queue=faults.queue, work=faults.work, start_within=within)
     return _of_job(job, {"status": "IN_QUEUE", "queue_position": fal.queue.position(job), **_urls(request, job)})
 
 
@@ -235,18 +237,24 @@ async def _part(fal: Fal, request: Request, faults: Faults) -> Response:
 async def _complete(fal: Fal, request: Request, faults: Faults) -> Response:
     file = fal.storage.files.get(request.path_params["key"])
     fields: Any = await _body(request)
-    if file is None or not isinstance(fields, dict):
+    is_its = request.path_params["upload"] == f"upload-{request.path_params['key']}"
+    if file is None or not isinstance(fields, dict) or not is_its:
         return _NOT_FOUND
     # The official client names them in the order in which they were done.
     listed: list[dict[str, Any]] = cast("dict[str, Any]", fields).get("parts", [])
-    if {part["partNumber"]: part["etag"] for part in listed} != file.etags or not listed:
+    try:
+        named = {part["partNumber"]: part["etag"] for part in listed}
+    except (TypeError, KeyError):
+        named = {}
+    if named != file.etags or not listed:
         return JSONResponse({"detail": "The parts must all be there, each with its etag"}, 400)
     await asyncio.to_thread(fal.storage.join, file)
     return JSONResponse({"access_url": _address(request, request.path_params["key"], file)})
 
 
 async def _initiate(fal: Fal, request: Request, faults: Faults) -> Response:
-    fields: Any = await _body(request) or {}
+    given: Any = await _body(request)
+    fields: dict[str, Any] = cast("dict[str, Any]", given) if isinstance(given, dict) else {}
     key, file = fal.storage.new_file(fields.get("file_name"), fields.get("content_type", _ANYTHING), None)
     upload_url = f"{_base(request)}/presigned/{key}"
     return JSONResponse({"upload_url": upload_url, "file_url": _address(request, key, file)})
@@ -271,7 +279,7 @@ async def _file(fal: Fal, request: Request, faults: Faults) -> Response:
 def _job(fal: Fal, request: Request) -> Job | None:
     job = fal.queue.jobs.get(request.path_params["id"])
     app = f"{request.path_params['owner']}/{request.path_params['alias']}"
-    return job if job is not None and job.endpoint.startswith(app) else None
+    return job if job is not None and job.endpoint.split("/")[:2] == app.split("/") else None
 
 
 def _told(fal: Fal, request: Request, job: Job) -> dict[str, Any]:
@@ -297,7 +305,7 @@ def _base(request: Request) -> str:
 
 
 def _address(request: Request, key: str, file: Stored) -> str:
-    return f"{_base(request)}/cdn/files/b/{key}/{file.name}"
+    return f"{_base(request)}/cdn/files/b/{key}/{quote(file.name, safe='')}"
 
 
 def _new_file(fal: Fal, request: Request) -> tuple[str, Stored]:
@@ -336,6 +344,15 @@ def _lost() -> Response:
         raise CutError
 
     return StreamingResponse(nothing(), headers={"Content-Length": "1000"}, media_type="application/json")
+
+
+def _number(text: str | None) -> float | None:
+    """A number above 0; None if it is something else."""
+    try:
+        value = float(text) if text is not None else 0.0
+    except ValueError:
+        return None
+    return value if 0 < value < math.inf else None
 
 
 async def _body(request: Request) -> Any:
