@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from .client import AsyncClient
     from .config import RetryPolicy, SamplingSettings, Timeouts
     from .errors import (
+        AnswerError,
         APIConnectionError,
         APIError,
         APITimeoutError,
@@ -77,6 +78,7 @@ _HOMES = {
         "APIConnectionError",
         "APIError",
         "APITimeoutError",
+        "AnswerError",
         "AuthenticationError",
         "BadRequestError",
         "ConfigurationError",
@@ -115,6 +117,7 @@ __all__ = [
     "APIConnectionError",
     "APIError",
     "APITimeoutError",
+    "AnswerError",
     "AsyncClient",
     "AsyncMap",
     "AsyncSegmentStream",

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, cast, overload
 
 import attrs
 
-from . import config, labels
+from . import answers, config, labels
 from .config import Length, RetryPolicy, SamplingSettings, Secret, Server, Timeouts
 from .errors import ConfigurationError
 from .images.encoded import EncodedImage
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from .net.session import HttpClient, Session
     from .prices import Prices
 
+T = TypeVar("T")
 R = TypeVar("R", bound=Result)
 
 
@@ -187,6 +188,105 @@ class AsyncClient:
             reducer = TextReducer("answer", responses.query)
             return AsyncTextStream(await self._net.open_stream("query", body.content), reducer)
         return await self._fetch("query", body, responses.query)
+
+    async def ask_yes_no(
+        self,
+        image: ImageInput | None,
+        question: str,
+        *,
+        settings: SamplingSettings | None = None,
+        reasoning: bool | None = None,
+        repair: bool = True,
+    ) -> bool:
+        """Ask a question that is answered by yes or no.
+
+        Args:
+            image: As in `query`; None asks about nothing but the text.
+            question: What to ask.
+            settings: As in `query`.
+            reasoning: As in `query`.
+            repair: Whether to ask once more, saying why, if the answer cannot be used. Default True.
+
+        Raises:
+            AnswerError: The answer is of another kind, and so was the second; `.answers` keeps them.
+            MoondreamError: As in `query`.
+        """
+        return await self._asked(answers.YES_NO, image, question, settings, reasoning, repair)
+
+    async def ask_number(
+        self,
+        image: ImageInput | None,
+        question: str,
+        *,
+        settings: SamplingSettings | None = None,
+        reasoning: bool | None = None,
+        repair: bool = True,
+    ) -> float:
+        """Ask for a number, such as how many there are.
+
+        Args:
+            image: As in `query`; None asks about nothing but the text.
+            question: What to ask.
+            settings: As in `query`.
+            reasoning: As in `query`.
+            repair: Whether to ask once more, saying why, if the answer cannot be used. Default True.
+
+        Raises:
+            AnswerError: The answer is of another kind, and so was the second; `.answers` keeps them.
+            MoondreamError: As in `query`.
+        """
+        return await self._asked(answers.NUMBER, image, question, settings, reasoning, repair)
+
+    async def ask_list(
+        self,
+        image: ImageInput | None,
+        question: str,
+        *,
+        settings: SamplingSettings | None = None,
+        reasoning: bool | None = None,
+        repair: bool = True,
+    ) -> list[str]:
+        """Ask for a list; empty if the answer is none.
+
+        Args:
+            image: As in `query`; None asks about nothing but the text.
+            question: What to ask.
+            settings: As in `query`.
+            reasoning: As in `query`.
+            repair: Whether to ask once more, saying why, if the answer cannot be used. Default True.
+
+        Raises:
+            AnswerError: The answer is of another kind, and so was the second; `.answers` keeps them.
+            MoondreamError: As in `query`.
+        """
+        return await self._asked(answers.LIST, image, question, settings, reasoning, repair)
+
+    async def ask_json(
+        self,
+        image: ImageInput | None,
+        question: str,
+        schema: type[Any] | Mapping[str, Any],
+        *,
+        settings: SamplingSettings | None = None,
+        reasoning: bool | None = None,
+        repair: bool = True,
+    ) -> Any:
+        """Ask for JSON of a certain shape (extra `structured`, but for pydantic).
+
+        Args:
+            image: As in `query`; None asks about nothing but the text.
+            question: What to ask.
+            schema: An attrs class or a pydantic model class, of which the answer is made an instance; or a JSON schema
+                as a dict, by which it is checked.
+            settings: As in `query`.
+            reasoning: As in `query`.
+            repair: Whether to ask once more, saying why, if the answer cannot be used. Default True.
+
+        Raises:
+            AnswerError: The answer is of another kind, and so was the second; `.answers` keeps them.
+            MoondreamError: As in `query`.
+        """
+        return await self._asked(answers.structured(schema), image, question, settings, reasoning, repair)
 
     @overload
     async def caption(
@@ -635,6 +735,22 @@ class AsyncClient:
             return f"{type(self).__name__}()"
         model = f", model={server.model!r}" if server.model else ""
         return f"{type(self).__name__}(base_url={server.base_url!r}{model})"
+
+    async def _asked(
+        self,
+        kind: answers.Kind[T],
+        image: ImageInput | None,
+        question: str,
+        settings: SamplingSettings | None,
+        reasoning: bool | None,
+        repair: bool,
+    ) -> T:
+        encoded = None if image is None else await self.encode_image(image)
+
+        async def query(text: str) -> QueryResult:
+            return await self.query(encoded, text, settings=settings, reasoning=reasoning)
+
+        return await answers.ask(query, question, kind, repair=repair)
 
     def _body(self, image: ImageInput, build: Callable[..., bytes], *, full_resolution: bool = False) -> _Body:
         """The body of a call, made when the call has its slot if the image is not ready yet."""

@@ -8,6 +8,7 @@ __all__ = [
     "APIConnectionError",
     "APIError",
     "APITimeoutError",
+    "AnswerError",
     "AuthenticationError",
     "BadRequestError",
     "ConfigurationError",
@@ -66,6 +67,18 @@ class ImageError(MoondreamError, ValueError):
 
 class ResultsFileError(MoondreamError):
     """A file of results cannot be used: it is something else, of another run, in use, or cannot be written."""
+
+
+class AnswerError(MoondreamError, ValueError):
+    """The model's answer is not of the kind that was asked for.
+
+    Attributes:
+        answers: What it answered, each time, word for word.
+    """
+
+    def __init__(self, message: str, *, answers: list[str] | None = None) -> None:
+        super().__init__(message)
+        self.answers = list(answers or [])
 
 
 class PathError(MoondreamError, ValueError):

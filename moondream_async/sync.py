@@ -176,6 +176,129 @@ class Client(Facade):
             )
         )
 
+    def ask_yes_no(
+        self,
+        image: ImageInput | None,
+        question: str,
+        *,
+        settings: SamplingSettings | None = None,
+        reasoning: bool | None = None,
+        repair: bool = True,
+    ) -> bool:
+        """Ask a question that is answered by yes or no.
+
+        Args:
+            image: As in `query`; None asks about nothing but the text.
+            question: What to ask.
+            settings: As in `query`.
+            reasoning: As in `query`.
+            repair: Whether to ask once more, saying why, if the answer cannot be used. Default True.
+
+        Raises:
+            AnswerError: The answer is of another kind, and so was the second; `.answers` keeps them.
+            MoondreamError: As in `query`.
+        """
+        return self._run(
+            self._async.ask_yes_no,
+            image=image,
+            question=question,
+            settings=settings,
+            reasoning=reasoning,
+            repair=repair,
+        )
+
+    def ask_number(
+        self,
+        image: ImageInput | None,
+        question: str,
+        *,
+        settings: SamplingSettings | None = None,
+        reasoning: bool | None = None,
+        repair: bool = True,
+    ) -> float:
+        """Ask for a number, such as how many there are.
+
+        Args:
+            image: As in `query`; None asks about nothing but the text.
+            question: What to ask.
+            settings: As in `query`.
+            reasoning: As in `query`.
+            repair: Whether to ask once more, saying why, if the answer cannot be used. Default True.
+
+        Raises:
+            AnswerError: The answer is of another kind, and so was the second; `.answers` keeps them.
+            MoondreamError: As in `query`.
+        """
+        return self._run(
+            self._async.ask_number,
+            image=image,
+            question=question,
+            settings=settings,
+            reasoning=reasoning,
+            repair=repair,
+        )
+
+    def ask_list(
+        self,
+        image: ImageInput | None,
+        question: str,
+        *,
+        settings: SamplingSettings | None = None,
+        reasoning: bool | None = None,
+        repair: bool = True,
+    ) -> list[str]:
+        """Ask for a list; empty if the answer is none.
+
+        Args:
+            image: As in `query`; None asks about nothing but the text.
+            question: What to ask.
+            settings: As in `query`.
+            reasoning: As in `query`.
+            repair: Whether to ask once more, saying why, if the answer cannot be used. Default True.
+
+        Raises:
+            AnswerError: The answer is of another kind, and so was the second; `.answers` keeps them.
+            MoondreamError: As in `query`.
+        """
+        return self._run(
+            self._async.ask_list, image=image, question=question, settings=settings, reasoning=reasoning, repair=repair
+        )
+
+    def ask_json(
+        self,
+        image: ImageInput | None,
+        question: str,
+        schema: type[Any] | Mapping[str, Any],
+        *,
+        settings: SamplingSettings | None = None,
+        reasoning: bool | None = None,
+        repair: bool = True,
+    ) -> Any:
+        """Ask for JSON of a certain shape (extra `structured`, but for pydantic).
+
+        Args:
+            image: As in `query`; None asks about nothing but the text.
+            question: What to ask.
+            schema: An attrs class or a pydantic model class, of which the answer is made an instance; or a JSON schema
+                as a dict, by which it is checked.
+            settings: As in `query`.
+            reasoning: As in `query`.
+            repair: Whether to ask once more, saying why, if the answer cannot be used. Default True.
+
+        Raises:
+            AnswerError: The answer is of another kind, and so was the second; `.answers` keeps them.
+            MoondreamError: As in `query`.
+        """
+        return self._run(
+            self._async.ask_json,
+            image=image,
+            question=question,
+            schema=schema,
+            settings=settings,
+            reasoning=reasoning,
+            repair=repair,
+        )
+
     @overload
     def caption(
         self,

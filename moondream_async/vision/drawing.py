@@ -58,12 +58,12 @@ def annotate(image: Any, *results: Result, label: str | None = None, font: str |
     """
     picture = upright(image).copy()
     canvas = _Canvas.on(picture, font)
-    for result in results:
+    for number, result in enumerate(results):
         if isinstance(result, SegmentResult):
-            canvas.area(result, label)
-    for result in results:
+            canvas.area(result, label, number)
+    for number, result in enumerate(results):
         if isinstance(result, (DetectResult, PointResult)):
-            canvas.things(result, label)
+            canvas.things(result, label, number)
         elif not isinstance(result, SegmentResult):
             raise ConfigurationError(f"A {type(result).__name__} has nothing to draw.")
     canvas.write_captions()
@@ -88,7 +88,7 @@ class _Canvas:
     font: FreeTypeFont | Any
     line: int
     dot: int
-    colors: dict[str | None, Color] = attrs.field(factory=dict[Any, Color])
+    colors: dict[str | int, Color] = attrs.field(factory=dict[Any, Color])
     captions: list[tuple[tuple[int, int], str, Color]] = attrs.field(factory=list[Any])
 
     @classmethod
@@ -106,16 +106,16 @@ class _Canvas:
             return cls(picture, ImageDraw.Draw(picture), face, line, dot)
         raise ConfigurationError(f"The font {font!r} cannot be read: {problem}.")
 
-    def color_of(self, label: str | None) -> Color:
-        """The same for the same label."""
-        return self.colors.setdefault(label, PALETTE[len(self.colors) % len(PALETTE)])
+    def color_of(self, label: str | None, number: int) -> Color:
+        """The same for the same label; of what has none, for the same result."""
+        return self.colors.setdefault(label or number, PALETTE[len(self.colors) % len(PALETTE)])
 
-    def things(self, result: DetectResult | PointResult, label: str | None) -> None:
+    def things(self, result: DetectResult | PointResult, label: str | None, number: int) -> None:
         """Boxes or points."""
         found = result.objects if isinstance(result, DetectResult) else result.points
         for thing in found:
             name = thing.label or label
-            color = self.color_of(name)
+            color = self.color_of(name, number)
             at = self.box(thing, color) if isinstance(thing, BoundingBox) else self.point(thing, color)
             if name:
                 self.captions.append((at, name, color))
@@ -140,11 +140,11 @@ class _Canvas:
             self.draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=fill)
         return x + self.dot, y - self.dot
 
-    def area(self, result: SegmentResult, label: str | None) -> None:
+    def area(self, result: SegmentResult, label: str | None, number: int) -> None:
         """The inside, tinted, and its edge."""
         from PIL import Image, ImageChops, ImageFilter, ImageOps
 
-        color = self.color_of(label)
+        color = self.color_of(label, number)
         inside = mask(result, self.picture.size, antialias=True)
         reach = inside.getbbox()
         if reach is None:

@@ -1,0 +1,223 @@
+"""Answers of a certain kind: what is read, what is asked again, what is kept."""
+
+from __future__ import annotations
+
+import pickle
+import sys
+from typing import Any, Literal
+
+import attrs
+import pydantic
+import pytest
+
+from moondream_async import AnswerError, AsyncClient, Client, ConfigurationError, EncodedImage
+from moondream_async.answers import describe, items, number, yes_or_no
+from tests.support.loopback import Exchange, serve
+
+
+@pytest.mark.parametrize(
+    ("raw", "value"),
+    [
+        ("Yes", True),
+        ("No.", False),
+        ("yes, there is a cat", True),
+        ("**No**, it is a dog", False),
+        ("TRUE", True),
+        ("The answer is no.", False),
+        ("I think yes", True),
+    ],
+)
+def test_yes_or_no(raw: str, value: bool) -> None:
+    assert yes_or_no(raw) is value
+
+
+@pytest.mark.parametrize("raw", ["", "maybe", "There is a cat", "It could be yes or no", "notable"])
+def test_neither(raw: str) -> None:
+    with pytest.raises(ValueError, match=r"neither|empty"):
+        yes_or_no(raw)
+
+
+@pytest.mark.parametrize(
+    ("raw", "value"),
+    [
+        ("3", 3),
+        ("There are 3 people.", 3),
+        ("three", 3),
+        ("Twelve eggs", 12),
+        ("a dozen", 12),
+        ("None", 0),
+        ("1,234.5 m", 1234.5),
+        ("-7", -7),
+        ("3 and again 3", 3),
+        ("75%", 75),
+        ("about 2.50", 2.5),
+    ],
+)
+def test_numbers(raw: str, value: float) -> None:
+    assert number(raw) == value
+
+
+@pytest.mark.parametrize("raw", ["", "many", "3 or 4", "B2B", "someone"])
+def test_no_numbers(raw: str) -> None:
+    with pytest.raises(ValueError, match="number"):
+        number(raw)
+
+
+@pytest.mark.parametrize(
+    ("raw", "value"),
+    [
+        ("cat, dog, bird", ["cat", "dog", "bird"]),
+        ("cat; dog", ["cat", "dog"]),
+        ("a cat and a dog.", ["a cat", "a dog"]),
+        ("- cat\n- dog", ["cat", "dog"]),
+        ("Here they are:\n1. cat\n2) dog", ["cat", "dog"]),
+        ("cat\ndog", ["cat", "dog"]),
+        ('["cat", "dog"]', ["cat", "dog"]),
+        ('```json\n["cat"]\n```', ["cat"]),
+        ("cat, cat", ["cat"]),
+        ("None.", []),
+        ("nothing", []),
+        ("Sandra, Andy", ["Sandra", "Andy"]),
+    ],
+)
+def test_lists(raw: str, value: list[str]) -> None:
+    assert items(raw) == value
+
+
+@attrs.frozen
+class Car:
+    """What to tell of a car."""
+
+    color: str
+    doors: int
+    kind: Literal["van", "bus"] = "van"
+    owners: list[str] = attrs.Factory(list)
+
+
+class Pet(pydantic.BaseModel):
+    """What to tell of a pet."""
+
+    name: str
+    age: int
+
+
+SCHEMA = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
+
+
+class Answers:
+    """A server that gives these answers, one after the other."""
+
+    def __init__(self, *answers: str) -> None:
+        self.left = list(answers)
+        self.questions: list[str] = []
+
+    async def __call__(self, exchange: Exchange) -> None:
+        self.questions.append(exchange.json["question"])
+        await exchange.answer({"answer": self.left.pop(0)})
+
+
+@pytest.mark.parametrize(
+    ("method", "more", "answer", "value"),
+    [
+        ("ask_yes_no", [], "Yes.", True),
+        ("ask_number", [], "3 cats", 3),
+        ("ask_list", [], "a, b", ["a", "b"]),
+        ("ask_json", [SCHEMA], 'Sure: {"n": 3}', {"n": 3}),
+        ("ask_json", [Car], '```json\n{"color": "red", "doors": 3, "owners": ["x"]}\n```', Car("red", 3, "van", ["x"])),
+        ("ask_json", [Pet], '{"name": "Rex", "age": 4}', Pet(name="Rex", age=4)),
+    ],
+)
+async def test_asked(method: str, more: list[Any], answer: str, value: Any, tiny: EncodedImage) -> None:
+    server_answers = Answers(answer)
+    async with serve(server_answers) as server, AsyncClient("k" * 20, base_url=server.base_url) as client:
+        assert await getattr(client, method)(tiny, "What is it?", *more) == value
+    assert server_answers.questions[0].startswith("What is it? Answer with ")
+
+
+@pytest.mark.parametrize(
+    ("method", "more", "bad", "says", "good", "value"),
+    [
+        ("ask_yes_no", [], "Perhaps", "neither yes nor no", "no", False),
+        ("ask_number", [], "3 or 4", "several numbers", "4", 4),
+        ("ask_list", [], " ", "empty", "a", ["a"]),
+        ("ask_json", [SCHEMA], '{"n": "x"}', "'x' is not of type 'integer'", '{"n": 1}', {"n": 1}),
+        ("ask_json", [SCHEMA], '{"n": 1', "no JSON", '{"n": 1}', {"n": 1}),
+        ("ask_json", [Car], '{"color": "red"}', "doors", '{"color": "red", "doors": 2}', Car("red", 2)),
+        ("ask_json", [Pet], '{"name": "Rex"}', "age", '{"name": "Rex", "age": 1}', Pet(name="Rex", age=1)),
+    ],
+)
+async def test_asked_again_once(
+    method: str, more: list[Any], bad: str, says: str, good: str, value: Any, tiny: EncodedImage
+) -> None:
+    answers = Answers(bad, good)
+    async with serve(answers) as server, AsyncClient("k" * 20, base_url=server.base_url) as client:
+        assert await getattr(client, method)(tiny, "What?", *more) == value
+    assert "cannot be used" in answers.questions[1]
+    assert says in answers.questions[1]
+    answers = Answers(bad, bad, good)
+    async with serve(answers) as server, AsyncClient("k" * 20, base_url=server.base_url) as client:
+        with pytest.raises(AnswerError, match="cannot be used") as failed:
+            await getattr(client, method)(tiny, "What?", *more)
+        assert failed.value.answers == [bad, bad]
+        assert pickle.loads(pickle.dumps(failed.value)).answers == [bad, bad]
+        answers.left = [bad, good]
+        with pytest.raises(AnswerError):
+            await getattr(client, method)(tiny, "What?", *more, repair=False)
+    assert len(answers.questions) == 3
+
+
+@pytest.mark.parametrize("schema", [None, 5, "text", int, {"type": "no such type"}, ["n"]])
+def test_bad_schemas(schema: Any, tiny: EncodedImage) -> None:
+    with Client("k" * 20) as client, pytest.raises(ConfigurationError, match="schema"):
+        client.ask_json(tiny, "?", schema)
+
+
+@pytest.mark.parametrize("question", ["", " ", None, 5])
+def test_bad_questions(question: Any, tiny: EncodedImage) -> None:
+    with Client("k" * 20) as client, pytest.raises(ConfigurationError, match="question"):
+        client.ask_yes_no(tiny, question)
+
+
+def test_schemas_of_attrs_classes() -> None:
+    @attrs.define
+    class Garage:
+        cars: list[Car]
+        note: str | None = None
+        sizes: dict[str, float] = attrs.Factory(dict)
+        anything: Any = None
+
+    car = {
+        "type": "object",
+        "properties": {
+            "color": {"type": "string"},
+            "doors": {"type": "integer"},
+            "kind": {"enum": ["van", "bus"]},
+            "owners": {"type": "array", "items": {"type": "string"}},
+        },
+        "required": ["color", "doors"],
+    }
+    Garage.__annotations__ = {"cars": list[Car], "note": str | None, "sizes": dict[str, float], "anything": Any}
+    assert describe(Garage) == {
+        "type": "object",
+        "properties": {
+            "cars": {"type": "array", "items": car},
+            "note": {"anyOf": [{"type": "string"}, {"type": "null"}]},
+            "sizes": {"type": "object"},
+            "anything": {},
+        },
+        "required": ["cars"],
+    }
+
+
+def test_without_the_extra(tiny: EncodedImage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "jsonschema", None)
+    monkeypatch.setitem(sys.modules, "cattrs", None)
+    with Client("k" * 20) as client:
+        for schema in (SCHEMA, Car):
+            with pytest.raises(ConfigurationError, match=r"moondream-async\[structured\]"):
+                client.ask_json(tiny, "?", schema)
+
+
+def test_sync(scene: bytes, moondream_sandbox: Any) -> None:
+    with Client(base_url=moondream_sandbox.base_url) as client:
+        assert client.ask_number(scene, "How many red shapes are there?") == 1

@@ -1,0 +1,53 @@
+"""Make the pictures of the documentation: a drawn scene, what the sandbox finds in it, drawn on it; to be looked at.
+
+python tools/gallery.py [FOLDER]     default docs/pictures
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from PIL import Image
+
+from moondream_async import BoundingBox, Client, DetectResult
+from moondream_async.cli.picture import sample
+from moondream_async.sandbox import Sandbox
+from moondream_async.vision import annotate
+
+LABELS = ("red", "blue", "yellow", "brown")
+
+
+def main(folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    scene = sample()
+    with Sandbox() as sandbox, Client(base_url=sandbox.base_url) as client:
+        boxes = client.detect(scene, LABELS)
+        points = client.point(scene, ["black"])
+        tree = client.segment(scene, "green")
+    small = scene.resize((200, 133), Image.Resampling.LANCZOS)
+    pictures = {
+        "before": scene,
+        "after": annotate(scene, boxes, points, tree, label="tree"),
+        "mask": tree.mask(),
+        "crop": boxes.objects[0].crop(scene, margin=0.2),
+        "small": annotate(small, boxes),
+        "large": annotate(scene.resize((4800, 3200)), boxes, tree, label="tree").resize((960, 640)),
+        "edges": annotate(scene, DetectResult(objects=tuple(corners()))),
+    }
+    for name, picture in pictures.items():
+        picture.save(folder / f"{name}.png", optimize=True)
+    (folder / "outline.svg").write_text(tree.to_svg())
+
+
+def corners() -> list[BoundingBox]:
+    """Boxes in all corners, whose labels have to find their way inside."""
+    return [
+        BoundingBox(x, y, x + 0.12, y + 0.12, f"a long label at {x:g}, {y:g}")
+        for x in (0, 0.44, 0.88)
+        for y in (0, 0.44, 0.88)
+    ]
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1] if len(sys.argv) > 1 else "docs/pictures"))
