@@ -42,12 +42,14 @@ if TYPE_CHECKING:
     from .images.encoded import EncodedImage
     from .images.options import ImageOptions
     from .prices import Prices
-    from .streams import AsyncSegmentStream, AsyncTextStream
+    from .streams import AsyncChatStream, AsyncSegmentStream, AsyncTextStream
     from .sync import Client, vl
-    from .sync_streams import Map, SegmentStream, TextStream
+    from .sync_streams import ChatStream, Map, SegmentStream, TextStream
     from .types import (
         BoundingBox,
         CaptionResult,
+        ChatDelta,
+        ChatResult,
         DetectResult,
         Grounding,
         Meta,
@@ -64,11 +66,11 @@ if TYPE_CHECKING:
 _HOMES = {
     "client": ["AsyncClient"],
     "sync": ["Client", "vl"],
-    "sync_streams": ["Map", "SegmentStream", "TextStream"],
+    "sync_streams": ["ChatStream", "Map", "SegmentStream", "TextStream"],
     "bulk.items": ["Outcome"],
     "bulk.mapping": ["AsyncMap"],
     "bulk.run": ["RunSummary"],
-    "streams": ["AsyncSegmentStream", "AsyncTextStream"],
+    "streams": ["AsyncChatStream", "AsyncSegmentStream", "AsyncTextStream"],
     "config": ["RetryPolicy", "SamplingSettings", "Timeouts"],
     "hooks": ["CallInfo", "EndInfo", "EventInfo", "Hooks", "RequestInfo", "ResponseInfo", "RetryInfo", "Stats"],
     "images.encoded": ["EncodedImage"],
@@ -98,6 +100,8 @@ _HOMES = {
     "types": [
         "BoundingBox",
         "CaptionResult",
+        "ChatDelta",
+        "ChatResult",
         "DetectResult",
         "Grounding",
         "Meta",
@@ -118,6 +122,7 @@ __all__ = [
     "APIError",
     "APITimeoutError",
     "AnswerError",
+    "AsyncChatStream",
     "AsyncClient",
     "AsyncMap",
     "AsyncSegmentStream",
@@ -127,6 +132,9 @@ __all__ = [
     "BoundingBox",
     "CallInfo",
     "CaptionResult",
+    "ChatDelta",
+    "ChatResult",
+    "ChatStream",
     "Client",
     "ConfigurationError",
     "ConflictError",

@@ -17,9 +17,9 @@ from .config import Length, RetryPolicy, SamplingSettings, Secret, Server, Timeo
 from .errors import ConfigurationError
 from .images.encoded import EncodedImage
 from .images.options import ImageOptions
-from .streams import AsyncSegmentStream, AsyncTextStream
-from .types import CaptionResult, DetectResult, Meta, Model, PointResult, QueryResult, Result, SegmentResult
-from .wire import requests, responses
+from .streams import AsyncChatStream, AsyncSegmentStream, AsyncTextStream
+from .types import CaptionResult, ChatResult, DetectResult, Meta, Model, PointResult, QueryResult, Result, SegmentResult
+from .wire import chat, requests, responses
 from .wire.events import SegmentReducer, TextReducer
 from .wire.requests import AnyRef
 
@@ -183,11 +183,78 @@ class AsyncClient:
             spatial_refs=spatial_refs,
             model=self.model,
         )
-        body = _Body(build(image=None), None) if image is None else self._body(image, build)
+        body = _Body(build(image=None), []) if image is None else self._body(image, build)
         if stream:
             reducer = TextReducer("answer", responses.query)
             return AsyncTextStream(await self._net.open_stream("query", body.content), reducer)
         return await self._fetch("query", body, responses.query)
+
+    @overload
+    async def chat(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        stream: Literal[False] = False,
+        settings: SamplingSettings | None = None,
+        reasoning: bool | None = None,
+    ) -> ChatResult: ...
+
+    @overload
+    async def chat(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        *,
+        stream: Literal[True],
+        settings: SamplingSettings | None = None,
+        reasoning: bool | None = None,
+    ) -> AsyncChatStream: ...
+
+    @overload
+    async def chat(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        stream: bool = False,
+        settings: SamplingSettings | None = None,
+        reasoning: bool | None = None,
+    ) -> ChatResult | AsyncChatStream: ...
+
+    async def chat(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        stream: bool = False,
+        settings: SamplingSettings | None = None,
+        reasoning: bool | None = None,
+    ) -> ChatResult | AsyncChatStream:
+        """Talk, over several turns and with several images, by the OpenAI-compatible endpoint `/chat/completions`.
+
+        Args:
+            messages: Dicts of `role` (`"system"`, `"user"`, `"assistant"`) and `content`: a text, or a list of texts,
+                images (anything the skills take; a path as `pathlib.Path`, as a `str` is a text) and OpenAI's parts
+                (`{"type": "image_url", "image_url": {"url": image}}`). Images are prepared as for the skills.
+            stream: True returns the answer as it is written, as an `AsyncChatStream`.
+            settings: `temperature`, `top_p`, `max_tokens` (wire field `max_completion_tokens`; at most 4096, reasoning
+                included).
+            reasoning: True or False is sent as it is; None leaves it to the server, whose default is True.
+
+        Returns:
+            `.content`, `.reasoning`, `.finish_reason`, `.metrics` (tokens).
+
+        Raises:
+            MoondreamError: As in `query`.
+        """
+
+        async def encode(image: Any) -> str:
+            return (await self.encode_image(image)).image_url
+
+        build = functools.partial(chat.body, stream=stream, settings=settings, reasoning=reasoning, model=self.model)
+        build([])  # refuses what can be refused before an image is touched
+
+        async def make() -> bytes:
+            return build(await chat.prepared(messages, encode))
+
+        if stream:
+            feed = await self._net.open_stream("chat/completions", make, bearer=True)
+            return AsyncChatStream(feed, chat.ChatReducer())
+        return await self._net.fetch("chat/completions", make, chat.result, bearer=True)
 
     async def ask_yes_no(
         self,
@@ -755,16 +822,15 @@ class AsyncClient:
     def _body(self, image: ImageInput, build: Callable[..., bytes], *, full_resolution: bool = False) -> _Body:
         """The body of a call, made when the call has its slot if the image is not ready yet."""
         if isinstance(image, EncodedImage):
-            return _Body(build(image=image.uri), image.original_size)
-        body = _Body(b"", None)
+            return _Body(build(image=image.uri), [image.original_size])
+        sizes: list[tuple[int, int]] = []  # what makes the body knows this, not the body: a circle would keep the image
 
         async def make() -> bytes:
             encoded = await self._encode(image, self._image_options, full_resolution=full_resolution)
-            body.image_size = encoded.original_size
+            sizes.append(encoded.original_size)
             return build(image=encoded.uri)
 
-        body.content = make
-        return body
+        return _Body(make, sizes)
 
     async def _fetch(self, skill: str, body: _Body, read: Callable[[Any, Meta], R]) -> R:
         result = await self._net.fetch(skill, body.content, read)
@@ -799,10 +865,15 @@ def _checked(hooks: HooksInput | None) -> tuple[Hooks, ...]:
     return check_hooks(hooks)
 
 
-@attrs.define(eq=False)
+@attrs.frozen(eq=False)
 class _Body:
     content: Body
-    image_size: tuple[int, int] | None
+    sizes: list[tuple[int, int]]
+
+    @property
+    def image_size(self) -> tuple[int, int] | None:
+        """Of the upright original, once the body is made."""
+        return self.sizes[-1] if self.sizes else None
 
 
 class _SharedSession:

@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Generic, Protocol, Self, TypeVar
 
 from .errors import APITimeoutError, ConfigurationError, MoondreamError, StreamInterruptedError
-from .types import Meta, SegmentResult, SegmentUpdate
+from .types import ChatDelta, ChatResult, Meta, Result, SegmentResult, SegmentUpdate
 from .wire.responses import MALFORMED
 
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ class AsyncStream(Generic[Piece, R]):
         elif not self._ended:
             self._ended = True
             await self._feed.aclose()
-            await self._feed.end(None)
+            await self._feed.end(None, self._summary())
 
     async def __aenter__(self) -> Self:
         return self
@@ -131,20 +131,24 @@ class AsyncStream(Generic[Piece, R]):
         await self._feed.aclose()
         if isinstance(failure, (APITimeoutError, ConfigurationError)):
             self._error = _without_context(failure)
-            await self._feed.end(self._error)
+            await self._feed.end(self._error, self._summary())
             raise self._error
         cause = _without_context(failure) if isinstance(failure, MoondreamError) else None
         reason = cause.message if cause else failure or "the connection was closed before the final event"
         self._error = StreamInterruptedError(f"The stream was interrupted: {reason}", partial=self._reducer.partial)
         self._error.attempts = self._feed.attempts
-        await self._feed.end(self._error)
+        await self._feed.end(self._error, self._summary())
         raise self._error from cause
+
+    def _summary(self) -> Result | None:
+        """What the events have said of the call, if it is not the last that says it."""
+        return getattr(self._reducer, "summary", None)
 
     async def _finish(self) -> None:
         if not self._ended:
             self._ended = True
             await self._feed.finish()
-            await self._feed.end(None)
+            await self._feed.end(None, self._summary())
 
     def __del__(self) -> None:
         if not getattr(self, "_ended", True) and not self._reducer.completed:
@@ -190,6 +194,18 @@ class AsyncTextStream(ReadsAsItself, AsyncStream[str, R]):
 
     `s["answer"]`, `s["caption"]`, `s["chunk"]`, `s.answer` and `s.caption` are the stream itself,
     so that code written for the official client's dicts of generators runs unchanged.
+    """
+
+
+class AsyncChatStream(AsyncStream[ChatDelta, ChatResult]):
+    """An answer in a conversation as it is written: pieces of `.reasoning`, then of `.content`.
+
+    ```python
+    async with await client.chat(messages, stream=True) as stream:
+        async for delta in stream:
+            print(delta.content or "", end="", flush=True)
+    result = await stream.result()  # ChatResult
+    ```
     """
 
 

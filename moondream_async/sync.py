@@ -13,8 +13,8 @@ from .config import Length, RetryPolicy, SamplingSettings, Secret, Timeouts
 from .errors import ConfigurationError
 from .images.encoded import EncodedImage
 from .images.options import ImageOptions
-from .sync_streams import Facade, Map, SegmentStream, TextStream
-from .types import CaptionResult, DetectResult, Model, PointResult, QueryResult, SegmentResult
+from .sync_streams import ChatStream, Facade, Map, SegmentStream, TextStream
+from .types import CaptionResult, ChatResult, DetectResult, Model, PointResult, QueryResult, SegmentResult
 from .wire.requests import AnyRef
 
 if TYPE_CHECKING:
@@ -174,6 +174,62 @@ class Client(Facade):
                 reasoning=reasoning,
                 spatial_refs=spatial_refs,
             )
+        )
+
+    @overload
+    def chat(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        stream: Literal[False] = False,
+        settings: SamplingSettings | None = None,
+        reasoning: bool | None = None,
+    ) -> ChatResult: ...
+
+    @overload
+    def chat(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        *,
+        stream: Literal[True],
+        settings: SamplingSettings | None = None,
+        reasoning: bool | None = None,
+    ) -> ChatStream: ...
+
+    @overload
+    def chat(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        stream: bool = False,
+        settings: SamplingSettings | None = None,
+        reasoning: bool | None = None,
+    ) -> ChatResult | ChatStream: ...
+
+    def chat(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        stream: bool = False,
+        settings: SamplingSettings | None = None,
+        reasoning: bool | None = None,
+    ) -> ChatResult | ChatStream:
+        """Talk, over several turns and with several images, by the OpenAI-compatible endpoint `/chat/completions`.
+
+        Args:
+            messages: Dicts of `role` (`"system"`, `"user"`, `"assistant"`) and `content`: a text, or a list of texts,
+                images (anything the skills take; a path as `pathlib.Path`, as a `str` is a text) and OpenAI's parts
+                (`{"type": "image_url", "image_url": {"url": image}}`). Images are prepared as for the skills.
+            stream: True returns the answer as it is written, as an `ChatStream`.
+            settings: `temperature`, `top_p`, `max_tokens` (wire field `max_completion_tokens`; at most 4096, reasoning
+                included).
+            reasoning: True or False is sent as it is; None leaves it to the server, whose default is True.
+
+        Returns:
+            `.content`, `.reasoning`, `.finish_reason`, `.metrics` (tokens).
+
+        Raises:
+            MoondreamError: As in `query`.
+        """
+        return self._talk(
+            self._run(self._async.chat, messages=messages, stream=stream, settings=settings, reasoning=reasoning)
         )
 
     def ask_yes_no(

@@ -11,8 +11,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Self, TypeVar, cast
 
 from .errors import ConfigurationError, MoondreamError, StreamInterruptedError
-from .streams import AsyncSegmentStream, AsyncStream, AsyncTextStream, ReadsAsItself
-from .types import SegmentResult, SegmentUpdate
+from .streams import AsyncChatStream, AsyncSegmentStream, AsyncStream, AsyncTextStream, ReadsAsItself
+from .types import ChatDelta, ChatResult, SegmentResult, SegmentUpdate
 
 if TYPE_CHECKING:
     from .bulk.items import Outcome
@@ -213,6 +213,16 @@ class SegmentStream(SyncStream[SegmentUpdate, SegmentResult]):
         return SegmentResult(path=SegmentStream._join(pieces), bbox=boxes[-1] if boxes else None)
 
 
+class ChatStream(SyncStream[ChatDelta, ChatResult]):
+    """An answer in a conversation as it is written: pieces of `.reasoning`, then of `.content`."""
+
+    @staticmethod
+    def _join(pieces: list[ChatDelta]) -> str:
+        return "".join(delta.content or "" for delta in pieces)
+
+    _partial = _join
+
+
 class Map(Generic[R]):
     """The outcomes of a run, as they come: `for outcome in client.map("caption", paths)`.
 
@@ -277,6 +287,9 @@ class Facade:
         if isinstance(answer, AsyncTextStream):
             return TextStream(self._portal, cast("AsyncTextStream[T]", answer))
         return answer
+
+    def _talk(self, answer: ChatResult | AsyncChatStream) -> ChatResult | ChatStream:
+        return ChatStream(self._portal, answer) if isinstance(answer, AsyncChatStream) else answer
 
     def _mapped(self, run: AsyncMap[T]) -> Map[T]:
         return Map(self._portal, run)

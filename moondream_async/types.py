@@ -446,6 +446,29 @@ class SegmentResult(Drawable, Result):
 
 
 @attrs.frozen(kw_only=True)
+class ChatResult(Result):
+    """The answer to a conversation; it also reads like OpenAI's: `r["choices"][0]["message"]["content"]`.
+
+    Attributes:
+        content: What it says (wire field `choices[0].message.content`).
+        role: Who says it: `assistant`.
+        reasoning: How it came to that, if the model tells.
+    """
+
+    content: str
+    role: str = "assistant"
+    reasoning: Reasoning | None = None
+
+
+@attrs.frozen(kw_only=True)
+class ChatDelta(Fields):
+    """What one chunk of a chat stream adds: content, or reasoning before it; the other is None."""
+
+    content: str | None = None
+    reasoning: str | None = None
+
+
+@attrs.frozen(kw_only=True)
 class SegmentUpdate(Fields):
     """One step of a segment stream; fields that the step does not carry are absent (None).
 

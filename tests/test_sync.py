@@ -36,7 +36,7 @@ def surface(kind: type) -> dict[str, Any]:
 
 
 def words(text: str | None) -> str:
-    text = re.sub(r"(?<!\.)\bAsync(Client|TextStream|SegmentStream)\b", r"\1", text or "")
+    text = re.sub(r"(?<!\.)\bAsync(Client|TextStream|SegmentStream|ChatStream)\b", r"\1", text or "")
     text = re.sub(r"\basync (with|for)\b", r"\1", text).replace("await ", "").replace("An async client", "A client")
     return " ".join(text.replace("aclose", "close").split())
 

@@ -28,8 +28,8 @@ from .config import Length, RetryPolicy, SamplingSettings, Secret, Timeouts
 from .errors import ConfigurationError
 from .images.encoded import EncodedImage
 from .images.options import ImageOptions
-from .sync_streams import Facade, Map, SegmentStream, TextStream
-from .types import CaptionResult, DetectResult, Model, PointResult, QueryResult, SegmentResult
+from .sync_streams import ChatStream, Facade, Map, SegmentStream, TextStream
+from .types import CaptionResult, ChatResult, DetectResult, Model, PointResult, QueryResult, SegmentResult
 from .wire.requests import AnyRef
 
 if TYPE_CHECKING:
@@ -106,6 +106,7 @@ FACADES = (
     Facade("Client", "client.py", "sync.py", HEADER, FOOTER, "api_key"),
     Facade("FalClient", "fal/client.py", "fal/sync.py", FAL_HEADER, "", "key"),
 )
+RENAMED = ("Client", "FalClient", "RequestHandle", "TextStream", "SegmentStream", "ChatStream", "Map")
 NAMES = {
     "aclose": "close",
     "__aenter__": "__enter__",
@@ -134,7 +135,9 @@ SPECIAL_BODIES = {
 
 def to_sync(text: str) -> str:
     """Rename the async words of a type or docstring."""
-    text = re.sub(r"(?<!\.)\bAsync(Client|FalClient|RequestHandle|TextStream|SegmentStream|Map)\b", r"\1", text)
+    text = re.sub(
+        r"(?<!\.)\bAsync(Client|FalClient|RequestHandle|TextStream|SegmentStream|ChatStream|Map)\b", r"\1", text
+    )
     text = re.sub(r"\basync (with|for)\b", r"\1", text)
     return text.replace("An async client", "A client").replace("await ", "")
 
@@ -160,7 +163,8 @@ def body_of(function: ast.FunctionDef | ast.AsyncFunctionDef, facade: Facade) ->
     call = f"self._run(self._async.{name}, {handed_on})".replace(", )", ")")
     if facade.name != "Client" or not any(a.arg == "stream" for a in function.args.args):
         return [f"return {call}"]
-    return [f"return self._outline({call})" if name == "segment" else f"return self._text({call})"]
+    wrap = {"segment": "_outline", "chat": "_talk"}.get(name, "_text")
+    return [f"return self.{wrap}({call})"]
 
 
 def is_overload(function: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:

@@ -49,7 +49,12 @@ async def _demo(out: Path) -> None:
         tokens = result.metrics.output_tokens if result.metrics else None
         print(f"\n          {tokens} tokens, finish reason {result.finish_reason}, request {result.request_id}\n")
     try:
-        annotate(image, outline, boxes, points).save(out)
+        annotated = annotate(image, outline, boxes, points)
+    except ConfigurationError as exc:  # without the extra `vision`
+        print(f"(no outline in the picture: {exc})")
+        annotated = annotate(image, boxes, points)
+    try:
+        annotated.save(out)
     except (OSError, ValueError) as exc:
         problem = str(exc)
     else:

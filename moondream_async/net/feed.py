@@ -15,7 +15,7 @@ import httpx
 from httpx_sse import EventSource
 
 from ..errors import APIError, ConfigurationError, MoondreamError
-from ..types import Meta
+from ..types import Meta, Result
 from ..wire import errors, events, responses
 from ..wire.responses import MALFORMED
 from ..wire.retry import Failure
@@ -225,9 +225,14 @@ class Feed:
         await self.aclose()
         raise error
 
-    async def end(self, error: Exception | None) -> None:
-        """Nothing more will be read: count its tokens, and tell who looks on."""
-        summary = responses.summary(self._latest)
+    async def end(self, error: Exception | None, summary: Result | None = None) -> None:
+        """Nothing more will be read: count its tokens, and tell who looks on.
+
+        Args:
+            error: What went wrong.
+            summary: What the events have said of the call; None takes the last event's word.
+        """
+        summary = summary or responses.summary(self._latest)
         if self.counters is not None:
             self.counters.add_tokens(summary.metrics)
             self.counters = None

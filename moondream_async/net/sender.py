@@ -94,18 +94,21 @@ class Sender:
         self._skill_headers = self._headers(headers, "x-moondream-auth", "{key}", accept="application/json")
         self._stream_headers = self._headers(headers, "x-moondream-auth", "{key}", accept="text/event-stream")
         self._listing_headers = self._headers(headers, "authorization", "Bearer {key}", accept="application/json")
+        self._chat_headers = self._headers(headers, "authorization", "Bearer {key}", accept="text/event-stream")
 
-    async def fetch(self, path: str, body: Body, read: Callable[[Any, Meta], R]) -> R:
-        """POST a body and read the JSON answer into a result."""
-        return await self._fetch(self._request("POST", path, self._skill_headers, body), path, read)
+    async def fetch(self, path: str, body: Body, read: Callable[[Any, Meta], R], *, bearer: bool = False) -> R:
+        """POST a body and read the JSON answer into a result; with `bearer`, as OpenAI's clients show the key."""
+        # No local holds the headers, which hold the key: a traceback may show locals.
+        request = self._request("POST", path, self._listing_headers if bearer else self._skill_headers, body)
+        return await self._fetch(request, path, read)
 
     async def get(self, path: str, read: Callable[[Any, Meta], R]) -> R:
         """GET a path, with the key as a bearer token, and read the JSON answer into a result."""
         return await self._fetch(self._request("GET", path, self._listing_headers, b""), path, read)
 
-    async def open_stream(self, path: str, body: Body) -> Feed:
+    async def open_stream(self, path: str, body: Body, *, bearer: bool = False) -> Feed:
         """POST a body and open the answer's stream of events, its first event read already."""
-        request = self._request("POST", path, self._stream_headers, body)
+        request = self._request("POST", path, self._chat_headers if bearer else self._stream_headers, body)
         request.watch = self._watch(path, stream=True)
         async with _ending_in_failure(request.watch):
             started = time.monotonic()

@@ -20,7 +20,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from . import events, reading, skills
+from . import chat, events, reading, skills
 from .events import Event
 from .faults import Burst, Faults, RateLimit, from_headers
 from .reading import Fields, Refusal
@@ -84,6 +84,7 @@ def build(*, api_key: str | None, rate_limit: float | None, faults: Faults) -> S
         )
         for name, work in SKILLS.items()
     ]
+    routes.append(Route("/v1/chat/completions", functools.partial(gate.admit, _chat), methods=["POST"]))
     # Public, but a wrong key is refused: a free way to check one.
     routes.append(Route("/v1/models", functools.partial(gate.admit, _models, public=True)))
     routes.append(Route("/health", _health))
@@ -146,6 +147,16 @@ async def _serve(name: str, work: Skill, request: Request, faults: Faults) -> Re
         written = events.text_events(faults.shape, done.field, done.value, answer)
     headers = {**_HEADERS, "Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
     return StreamingResponse(events.body(written, faults), media_type="text/event-stream", headers=headers)
+
+
+async def _chat(request: Request, faults: Faults) -> Response:
+    data = reading.fields(await request.body())
+    streams = reading.flag(data, "stream")
+    whole = await anyio.to_thread.run_sync(chat.answer, data, _query, metrics)
+    if not streams:
+        return JSONResponse(whole, headers=_HEADERS)
+    headers = {**_HEADERS, "Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+    return StreamingResponse(chat.stream(whole, data, faults), media_type="text/event-stream", headers=headers)
 
 
 def _query(data: Fields) -> Done:

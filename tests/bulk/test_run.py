@@ -84,6 +84,7 @@ async def test_a_line(tmp_path: Path, tiny: EncodedImage) -> None:
         "skill": "detect",
         "arguments": {"object": "face", "settings": {"max_objects": 2}},
         "ok": True,
+        "image_size": [1, 1],
         "result": {"request_id": "r1", "metrics": {"input_tokens": 100}, "objects": [], "new": "field"},
         "attempts": 1,
     }

@@ -1,0 +1,220 @@
+"""Chat: messages with images of any kind, whole and streamed; and OpenAI's own client against the sandbox."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+from pathlib import Path
+from typing import Any
+
+import openai
+import pytest
+
+from moondream_async import (
+    AsyncClient,
+    AuthenticationError,
+    BadRequestError,
+    ChatDelta,
+    ChatResult,
+    Client,
+    ConfigurationError,
+    EncodedImage,
+    ImageError,
+    StreamInterruptedError,
+)
+from moondream_async.sandbox import Sandbox
+from tests.support.loopback import Exchange, serve
+
+ASK = "How many red shapes are there?"
+
+
+def about(image: Any, question: str = ASK) -> list[dict[str, Any]]:
+    return [{"role": "user", "content": [question, image]}]
+
+
+@pytest.mark.parametrize("kind", ["path", "bytes", "encoded", "openai", "openai with a path", "named", "text part"])
+async def test_images_of_any_kind(kind: str, scene: bytes, tmp_path: Path, moondream_sandbox: Any) -> None:
+    path = tmp_path / "a.png"
+    path.write_bytes(scene)
+    uri = "data:image/png;base64," + base64.b64encode(scene).decode()
+    part: Any = {
+        "path": path,
+        "bytes": scene,
+        "encoded": EncodedImage.of(scene, media_type="image/png", size=(640, 480), original=(640, 480)),
+        "openai": {"type": "image_url", "image_url": {"url": uri}},
+        "openai with a path": {"type": "image_url", "image_url": {"url": str(path)}},
+        "named": {"type": "image", "image": scene},
+        "text part": scene,
+    }[kind]
+    question: Any = {"type": "text", "text": ASK} if kind == "text part" else ASK
+    async with AsyncClient(base_url=moondream_sandbox.base_url) as client:
+        answer = await client.chat([{"role": "user", "content": [question, part]}], reasoning=False)
+    assert answer.content == "One red region."
+    assert answer.role == "assistant"
+    assert answer.reasoning is None
+    assert answer.finish_reason == "stop"
+    assert answer.metrics is not None
+    assert (answer.metrics.input_tokens or 0) > 700
+    assert answer.request_id is not None
+    assert answer["choices"][0]["message"]["content"] == answer["content"] == answer.content
+
+
+async def test_turns_images_and_reasoning(scene: bytes, moondream_sandbox: Any) -> None:
+    messages = [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": ["What is this?", scene, scene]},
+        {"role": "assistant", "content": "Shapes."},
+        {"role": "user", "content": ASK},
+    ]
+    async with AsyncClient(base_url=moondream_sandbox.base_url, model="moondream3-preview") as client:
+        answer = await client.chat(messages)
+    assert answer.content == "One red region.\nOne red region."  # the images of before
+    assert answer.reasoning is not None
+    assert "I see a red square" in answer.reasoning.text
+    assert answer.reasoning.grounding
+    assert answer.extra["model"] == "moondream3-preview"
+    assert messages[1]["content"][1] is scene  # what was given is left alone
+
+
+async def test_streamed(scene: bytes, moondream_sandbox: Any) -> None:
+    async with AsyncClient(base_url=moondream_sandbox.base_url) as client:
+        whole = await client.chat(about(scene))
+        async with await client.chat(about(scene), stream=True) as stream:
+            deltas = [delta async for delta in stream]
+        result = await stream.result()
+        assert client.stats.output_tokens == 2 * (whole.metrics.output_tokens or 0 if whole.metrics else 0)
+    assert all(isinstance(delta, ChatDelta) for delta in deltas)
+    assert "".join(delta.content or "" for delta in deltas) == whole.content == result.content == stream.text
+    assert whole.reasoning is not None
+    assert result.reasoning is not None
+    assert "".join(delta.reasoning or "" for delta in deltas) == whole.reasoning.text == result.reasoning.text
+    kinds = ["reasoning" if delta.reasoning else "content" for delta in deltas]
+    assert kinds == sorted(kinds, reverse=True)
+    assert (result.finish_reason, result.metrics) == (whole.finish_reason, whole.metrics)
+    assert result.request_id
+
+
+async def test_what_is_sent(tiny: EncodedImage) -> None:
+    sent: list[Exchange] = []
+
+    async def handler(exchange: Exchange) -> None:
+        sent.append(exchange)
+        await exchange.answer({"choices": [{"message": {"content": None}}], "usage": {"prompt_tokens": 1}})
+
+    async with serve(handler) as server, AsyncClient("the-key-" * 3, base_url=server.base_url) as client:
+        answer = await client.chat(about(tiny), settings={"max_tokens": 5, "temperature": 0.5}, reasoning=False)
+    assert answer.content == ""
+    assert sent[0].head.startswith("POST /v1/chat/completions ")
+    assert "authorization: bearer the-key-" in sent[0].head.lower()
+    assert "x-moondream-auth" not in sent[0].head.lower()
+    body = sent[0].json
+    assert body["model"] == "moondream3.1-9B-A2B"
+    assert (body["max_completion_tokens"], body["temperature"], body["reasoning"]) == (5, 0.5, False)
+    assert "max_tokens" not in body
+    assert body["messages"][0]["content"][1]["image_url"]["url"] == tiny.image_url
+
+
+@pytest.mark.parametrize(
+    "messages",
+    [
+        None,
+        [],
+        "Hello",
+        {"role": "user", "content": "x"},
+        ["Hello"],
+        [{"role": "robot", "content": "x"}],
+        [{"content": "x"}],
+        [{"role": "user"}],
+        [{"role": "user", "content": 5}],
+        [{"role": "user", "content": [{"type": "audio"}]}],
+        [{"role": "user", "content": [{"type": "image_url"}]}],
+        [{"role": "user", "content": [{"type": "text"}]}],
+        [{"role": "user", "content": "x", "more": object()}],
+    ],
+)
+async def test_bad_messages(messages: Any) -> None:
+    async with AsyncClient("k" * 20, base_url="http://127.0.0.1:9/v1") as client:
+        with pytest.raises(ConfigurationError, match="message"):
+            await client.chat(messages)
+        assert client.stats.requests == 0
+
+
+async def test_bad_images_and_settings() -> None:
+    async with AsyncClient("k" * 20, base_url="http://127.0.0.1:9/v1") as client:
+        with pytest.raises(ImageError):
+            await client.chat(about(b"no image"))
+        with pytest.raises(ConfigurationError, match="temperature"):
+            await client.chat(about(b"no image"), settings={"temperature": -1})
+        assert client.stats.requests == 0
+
+
+async def test_errors(scene: bytes, moondream_sandbox: Any) -> None:
+    with Sandbox(api_key="right-key") as sandbox:
+        async with AsyncClient("wrong-key", base_url=sandbox.base_url) as client:
+            with pytest.raises(AuthenticationError):
+                await client.chat(about(scene))
+    async with AsyncClient(base_url=moondream_sandbox.base_url) as client:
+        with pytest.raises(BadRequestError, match="no question"):
+            await client.chat([{"role": "system", "content": "x"}])
+
+
+async def test_a_stream_that_is_cut_off(scene: bytes, moondream_sandbox: Any) -> None:
+    headers = {"X-Sandbox-Fault": "cut=20"}
+    async with AsyncClient(base_url=moondream_sandbox.base_url, headers=headers, retry=1) as client:
+        stream = await client.chat(about(scene, "Describe it."), stream=True, reasoning=False)
+        with pytest.raises(StreamInterruptedError) as broken:
+            await stream.result()
+    assert broken.value.partial
+    assert broken.value.partial == stream.text
+
+
+async def test_a_server_that_does_not_stream(tiny: EncodedImage) -> None:
+    async def handler(exchange: Exchange) -> None:
+        await exchange.answer({"choices": [{"message": {"content": "all at once"}, "finish_reason": "stop"}]})
+
+    async with serve(handler) as server, AsyncClient("k" * 20, base_url=server.base_url) as client:
+        stream = await client.chat(about(tiny), stream=True)
+        assert [delta.content async for delta in stream] == ["all at once"]
+        assert (await stream.result()).finish_reason == "stop"
+
+
+def test_sync(scene: bytes, moondream_sandbox: Any) -> None:
+    with Client(base_url=moondream_sandbox.base_url) as client:
+        answer = client.chat(about(scene), reasoning=False)
+        assert isinstance(answer, ChatResult)
+        with client.chat(about(scene), stream=True, reasoning=False) as stream:
+            assert "".join(delta.content or "" for delta in stream) == answer.content
+        assert stream.result().content == answer.content
+
+
+def openai_messages(scene: bytes) -> Any:
+    url = "data:image/png;base64," + base64.b64encode(scene).decode()
+    parts = [{"type": "text", "text": ASK}, {"type": "image_url", "image_url": {"url": url}}]
+    return [{"role": "user", "content": parts}]
+
+
+async def test_openais_own_client(scene: bytes) -> None:
+    with Sandbox(api_key="the-key") as sandbox:
+        async with openai.AsyncOpenAI(api_key="the-key", base_url=sandbox.base_url) as client:
+            messages = openai_messages(scene)
+            whole = await client.chat.completions.create(model="moondream3-preview", messages=messages)
+            assert whole.choices[0].message.content == "One red region."
+            assert whole.usage is not None
+            assert whole.usage.total_tokens == whole.usage.prompt_tokens + whole.usage.completion_tokens
+            stream = await client.chat.completions.create(
+                model="moondream3-preview", messages=messages, stream=True, stream_options={"include_usage": True}
+            )
+            chunks = [chunk async for chunk in stream]
+            assert "".join(c.choices[0].delta.content or "" for c in chunks if c.choices) == "One red region."
+            assert chunks[-1].usage == whole.usage
+            assert [model.id async for model in client.models.list()]
+            with pytest.raises(openai.BadRequestError, match="Remote image"):
+                messages[0]["content"][1]["image_url"]["url"] = "https://example.com/a.jpg"
+                await client.chat.completions.create(model="moondream3-preview", messages=messages)
+            with pytest.raises(openai.BadRequestError, match="response_format"):
+                await client.chat.completions.create(
+                    model="m", messages=openai_messages(scene), response_format={"type": "json_object"}
+                )
+        with openai.OpenAI(api_key="wrong", base_url=sandbox.base_url, max_retries=0) as wrong:
+            with pytest.raises(openai.AuthenticationError):
+                await asyncio.to_thread(wrong.chat.completions.create, model="m", messages=openai_messages(scene))
