@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import enum
 import importlib
 import json
 import re
-from collections.abc import Awaitable, Callable, Mapping
+import types
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from typing import Any, Generic, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 import attrs
@@ -17,20 +19,26 @@ T = TypeVar("T")
 
 _YES = frozenset(("yes", "yeah", "yep", "true", "y", "correct"))
 _NO = frozenset(("no", "nope", "false", "n", "incorrect"))
-_NOTHING = frozenset(("none", "nothing", "n/a", "empty", "no", "[]"))
+_BOTH = re.compile(r"\b(?:yes|no)\s*(?:and|or|/|,)\s*(?:yes|no)\b")
+_ANSWER_IS = re.compile(r"\b(?:answer|it) is:? (yes|no)\b")
+_NOTHING = frozenset(("none", "nothing", "n/a", "empty", "no", "[]", "there is none", "there are none"))
 _WORDS = (
     *("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"),
     *("thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen", "twenty"),
 )
-_NUMBERS: dict[str, float] = {
-    **{word: float(n) for n, word in enumerate(_WORDS)},
-    "none": 0.0,
-    "no": 0.0,
-    "dozen": 12.0,
-}
-_NUMBER = re.compile(r"(?<![\w.])[-+]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?![\w])")
+_NUMBERS: dict[str, float] = {**{word: float(n) for n, word in enumerate(_WORDS)}, "dozen": 12.0}
+_BEYOND = re.compile(
+    r"\b(?:hundred|thousand|[mb]illion|trillion|minus|negative|thirty|forty|fifty|\w+ty-)\w*", re.IGNORECASE
+)
+_ZERO = re.compile(r"\W*(?:no|none|nothing|zero)(?:\s+[\w-]+){0,3}\W*", re.IGNORECASE)
+_NUMBER = re.compile(
+    r"(?<![\w.,])[-+\u2212]?(?:(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?|\.\d+)(?:[eE][-+]?\d+)?(?!\d|[.,]\d)"
+)
+_LONGEST_NUMBER = 40  # characters
 _BULLET = re.compile(r"^\s*(?:[-*•]|\d+[.)])\s+")
 _SHOWN = 300  # characters of an answer that are told of it
+_LISTS = (list, tuple, set, frozenset, Sequence)
+_DICTS = (dict, Mapping)
 _JSON_NAMES: dict[Any, str] = {str: "string", int: "integer", float: "number", bool: "boolean", type(None): "null"}
 
 
@@ -70,41 +78,51 @@ async def ask(query: Callable[[str], Awaitable[QueryResult]], question: object, 
 
 
 def yes_or_no(raw: str) -> bool:
-    """Read yes or no: the first word, or the only one of them there is."""
-    words = re.findall(r"[a-z]+", raw.lower())
-    for candidates in (words[:1], words):
-        said = {word in _YES for word in candidates if word in _YES or word in _NO}
-        if len(said) == 1:
-            return said.pop()
-    raise ValueError("it says neither yes nor no" if words else "it is empty")
+    """Read yes or no: the first word, the last, or what the answer is said to be."""
+    text = " ".join(raw.lower().split())
+    words = re.findall(r"[a-z']+", text)
+    if not words:
+        raise ValueError("it is empty")
+    told = _ANSWER_IS.search(text)
+    candidates = [words[0], words[-1] if words[-1] in ("yes", "no") else "", told[1] if told else ""]
+    said = {word in _YES for word in candidates if word in _YES or word in _NO}
+    if len(said) != 1 or _BOTH.search(text):
+        raise ValueError("it says neither yes nor no")
+    return said.pop()
 
 
 def number(raw: str) -> float:
-    """Read the only number there is, in digits or, up to twenty, in words."""
-    found = {float(text.replace(",", "")) for text in _NUMBER.findall(raw)}
-    if not found:
+    """Read the only number there is: in digits or, up to twenty, in words."""
+    if _BEYOND.search(raw):
+        raise ValueError("it has a number in words")
+    found = {_value(text) for text in _NUMBER.findall(raw)}
+    if not found and not re.search(r"\d", raw):
         found = {_NUMBERS[word] for word in re.findall(r"[a-z]+", raw.lower()) if word in _NUMBERS}
+        found |= {0.0} if _ZERO.fullmatch(raw) else set()
     if len(found) == 1:
         return found.pop()
     raise ValueError("it has several numbers" if found else "it has no number")
 
 
+def _value(text: str) -> float:
+    if len(text) > _LONGEST_NUMBER:
+        raise ValueError("its number is too long")
+    return float(text.replace(",", "").replace("\u2212", "-"))
+
+
 def items(raw: str) -> list[str]:
     """Read a list: JSON, lines, or between commas; each item once."""
-    text = raw.strip()
-    if text.strip(".").lower() in _NOTHING:
+    text = _bare(raw)
+    if text.strip(" .()\"'*").lower() in _NOTHING or re.fullmatch(r"\[\s*\]", text):
         return []
-    try:
-        parsed: Any = _json_in(text) if text.startswith(("[", "`")) else None
-    except ValueError:
-        parsed = None
-    if isinstance(parsed, list):
-        parts = [str(part) for part in cast("list[Any]", parsed)]
+    listed: list[list[Any]] = [each for each in _json_in(text) if isinstance(each, list)]
+    if listed:
+        parts = [str(part) for part in listed[0]]
     else:
         lines = [line for line in text.splitlines() if line.strip()]
         bullets = [line for line in lines if _BULLET.match(line)]
-        parts = bullets or (lines if len(lines) > 1 else re.split(r"[,;]|\band\b", text))
-    found = [_BULLET.sub("", part).strip(" \t.\"'") for part in parts]
+        parts = bullets or (lines if len(lines) > 1 else re.split(r"[,;]|\band\b", text.strip("[]")))
+    found = [_BULLET.sub("", part).strip(" \t\"'*").rstrip(".").strip() for part in parts]
     found = list(dict.fromkeys(part for part in found if part))
     if not found:
         raise ValueError("it is empty")
@@ -125,57 +143,135 @@ def structured(schema: Any) -> Kind[Any]:
     Raises:
         ConfigurationError: It is something else, or the extra `structured` is missing.
     """
-    if isinstance(schema, type) and hasattr(schema, "model_validate"):
+    if isinstance(schema, type) and hasattr(schema, "model_validate_json"):
         model: Any = schema
-        return _json_kind(model.model_json_schema(), model.model_validate)
+        return _json_kind(model.model_json_schema(), lambda data: model.model_validate_json(json.dumps(data)))
     if isinstance(schema, type) and attrs.has(schema):
-        cattrs: Any = _needed("cattrs")
-        return _json_kind(describe(schema), lambda data: _reported(lambda: cattrs.structure(data, schema)))
+        wanted, structure = describe(schema), _structuring(schema)
+        jsonschema: Any = _needed("jsonschema")
+        return _json_kind(wanted, lambda data: structure(_checked(jsonschema, data, wanted)))
     if isinstance(schema, Mapping):
         wanted = dict(cast("Mapping[str, Any]", schema))
-        jsonschema: Any = _needed("jsonschema")
+        jsonschema = _needed("jsonschema")
         _check_schema(jsonschema, wanted)
         return _json_kind(wanted, lambda data: _checked(jsonschema, data, wanted))
     raise ConfigurationError(f"schema must be an attrs or pydantic class, or a JSON schema, not {schema!r}.")
 
 
-def describe(kind: Any) -> dict[str, Any]:
-    """A JSON schema of an attrs class, or of the type of one of its fields."""
+def describe(kind: Any, within: tuple[Any, ...] = ()) -> dict[str, Any]:
+    """A JSON schema of an attrs class, or of the type of one of its fields.
+
+    Args:
+        kind: The class or type.
+        within: The classes it is a field of.
+
+    Raises:
+        ConfigurationError: It is of a kind that no JSON is made into.
+    """
     if isinstance(kind, type) and attrs.has(kind):
-        hints = get_type_hints(kind)
-        fields = {field.alias or field.name: field for field in attrs.fields(kind)}
-        return {
-            "type": "object",
-            "properties": {name: describe(hints.get(field.name, Any)) for name, field in fields.items()},
-            "required": [name for name, field in fields.items() if field.default is attrs.NOTHING],
-        }
-    origin, arguments = get_origin(kind), get_args(kind)
+        return _describe_class(kind, within)
+    if isinstance(kind, type) and issubclass(kind, enum.Enum):
+        return {"enum": [member.value for member in kind]}
+    origin: Any = get_origin(kind) or kind
+    arguments = get_args(kind)
     if origin is Literal:
         return {"enum": list(arguments)}
-    if origin in (list, tuple, set, frozenset):
-        return {"type": "array", "items": describe(next((each for each in arguments if each is not ...), Any))}
-    if origin is dict:
-        return {"type": "object"}
-    if origin is Union or type(kind).__name__ == "UnionType":
-        return {"anyOf": [describe(each) for each in arguments]}
-    return {"type": _JSON_NAMES[kind]} if kind in _JSON_NAMES else {}
-
-
-def _json_kind(schema: Mapping[str, Any], read: Callable[[Any], Any]) -> Kind[Any]:
-    text = json.dumps(schema, separators=(",", ":"))
-    return Kind(
-        f"Answer with JSON only, by this JSON schema: {text}", lambda raw: _reported(lambda: read(_json_in(raw)))
+    if origin in (Union, types.UnionType):
+        return {"anyOf": [describe(each, within) for each in arguments]}
+    if origin is tuple and arguments and ... not in arguments:
+        return {
+            "type": "array",
+            "prefixItems": [describe(each, within) for each in arguments],
+            "minItems": len(arguments),
+        }
+    if origin in _LISTS:
+        return {"type": "array", "items": describe(arguments[0] if arguments else Any, within)}
+    if origin in _DICTS:
+        return {"type": "object", "additionalProperties": describe(arguments[1] if arguments else Any, within)}
+    if kind in (Any, object):
+        return {}
+    if kind in _JSON_NAMES:
+        return {"type": _JSON_NAMES[kind]}
+    raise ConfigurationError(
+        f"schema: {kind!r} cannot be made of JSON; give a JSON schema or a pydantic class instead."
     )
 
 
-def _json_in(raw: str) -> Any:
-    """The first JSON object or array in a text, whatever is around it."""
-    for match in re.finditer(r"[{\[]", raw):
+def _describe_class(kind: type[Any], within: tuple[Any, ...]) -> dict[str, Any]:
+    if kind in within:
+        raise ConfigurationError(f"schema: {kind.__name__} is a field of itself; give a JSON schema instead.")
+    try:
+        hints = get_type_hints(kind)
+    except (NameError, TypeError) as exc:
+        problem = str(exc)
+    else:
+        fields = {field.alias or field.name: field for field in attrs.fields(kind) if field.init}
+        return {
+            "type": "object",
+            "properties": {
+                name: describe(hints.get(field.name, Any), (*within, kind)) for name, field in fields.items()
+            },
+            "required": [name for name, field in fields.items() if field.default is attrs.NOTHING],
+        }
+    raise ConfigurationError(f"schema: the types of {kind.__name__} cannot be read: {problem}.")
+
+
+def _structuring(schema: type[Any]) -> Callable[[Any], Any]:
+    """Makes instances of an attrs class, by the names that its schema has."""
+    cattrs: Any = _needed("cattrs")
+    converter = cattrs.Converter(use_alias=True)
+    _needed("cattrs.strategies").configure_union_passthrough(str | int | float | bool | None, converter)
+    return lambda data: _reported(lambda: converter.structure(data, schema))
+
+
+def _json_kind(schema: Mapping[str, Any], read: Callable[[Any], Any]) -> Kind[Any]:
+    try:
+        text = json.dumps(schema, separators=(",", ":"))
+    except (TypeError, ValueError, RecursionError) as exc:
+        raise ConfigurationError(f"schema must be plain JSON: {exc}.") from None
+    return Kind(f"Answer with JSON only, by this JSON schema: {text}", lambda raw: _first_that_fits(raw, read))
+
+
+def _first_that_fits(raw: str, read: Callable[[Any], T]) -> T:
+    """The first JSON in a text that can be read; the reason why not is that of the first."""
+    problem = ""
+    for data in _json_in(_bare(raw)):
         try:
-            return json.JSONDecoder().raw_decode(raw, match.start())[0]
+            return _reported(lambda data=data: read(data))  # type: ignore[misc]
+        except ValueError as exc:
+            problem = problem or str(exc)
+    raise ValueError(problem or "there is no JSON in it, or it is broken off")
+
+
+def _bare(raw: str) -> str:
+    """A text without what a model thought before it, and without the fence around it."""
+    text = re.sub(r"<think>.*?</think>", "", raw, flags=re.DOTALL).strip()
+    fenced = re.search(r"```(?:\w+)?\s*\n(.*?)```", text, re.DOTALL)
+    return fenced[1].strip() if fenced else text
+
+
+def _json_in(text: str) -> Iterator[Any]:
+    """The whole text as JSON, if it is; else the objects and arrays in it, one after the other."""
+    decoder = json.JSONDecoder(parse_constant=_no_number)
+    try:
+        yield decoder.decode(text)
+    except (ValueError, RecursionError):
+        pass
+    else:
+        return
+    end = 0
+    for match in re.finditer(r"[{\[]", text):
+        if match.start() < end:  # within what was read
+            continue
+        try:
+            data, end = decoder.raw_decode(text, match.start())
         except (ValueError, RecursionError):
             continue
-    raise ValueError("there is no JSON in it, or it is broken off")
+        yield data
+
+
+def _no_number(name: str) -> Any:
+    raise ValueError(f"{name} is no JSON")
 
 
 def _reported(read: Callable[[], T]) -> T:

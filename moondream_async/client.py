@@ -185,8 +185,8 @@ class AsyncClient:
         )
         body = _Body(build(image=None), []) if image is None else self._body(image, build)
         if stream:
-            reducer = TextReducer("answer", responses.query)
-            return AsyncTextStream(await self._net.open_stream("query", body.content), reducer)
+            feed = await self._net.open_stream("query", body.content)
+            return AsyncTextStream(feed, TextReducer("answer", responses.query, body.image_size))
         return await self._fetch("query", body, responses.query)
 
     @overload
@@ -407,8 +407,8 @@ class AsyncClient:
         build = functools.partial(requests.caption, length=length, stream=stream, settings=settings, model=self.model)
         body = self._body(image, build)
         if stream:
-            reducer = TextReducer("caption", responses.caption)
-            return AsyncTextStream(await self._net.open_stream("caption", body.content), reducer)
+            feed = await self._net.open_stream("caption", body.content)
+            return AsyncTextStream(feed, TextReducer("caption", responses.caption, body.image_size))
         return await self._fetch("caption", body, responses.caption)
 
     async def detect(

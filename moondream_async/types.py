@@ -9,7 +9,7 @@ from typing import Any
 
 import attrs
 
-from .errors import ConfigurationError
+from .errors import ConfigurationError, MoondreamError
 
 
 class Fields(Mapping[str, Any]):
@@ -160,11 +160,16 @@ class BoundingBox(Fields):
 
 
 def _pixel(part: float, pixels: int) -> int:
-    return min(max(0, int(part * pixels)), pixels - 1)
+    return min(max(0, int(_inside(part) * pixels)), max(0, pixels - 1))
 
 
 def _edge(part: float, pixels: int) -> int:
-    return min(max(0, round(part * pixels)), pixels)
+    return round(_inside(part) * pixels)
+
+
+def _inside(part: float) -> float:
+    """0..1; a number that is none is an edge, too."""
+    return min(max(0.0, part), 1.0) if part == part else 0.0
 
 
 def _vision(room: str) -> Any:
@@ -292,14 +297,17 @@ class Drawable:
         """
         return _vision("drawing").annotate(image, self, label=label, font=font)
 
-    def show(self, image: Any, *, label: str | None = None) -> None:
+    def show(self, image: Any, *, label: str | None = None, font: str | None = None) -> None:
         """Draw it on the image, and open that in the system's viewer; arguments as in `annotate`."""
-        self.annotate(image, label=label).show()
+        self.annotate(image, label=label, font=font).show()
 
     def _repr_png_(self) -> bytes | None:
         """In a notebook: where things are, on an empty canvas; `annotate(image)` shows them on the image."""
         file = io.BytesIO()
-        picture = _vision("drawing").on_blank(self)
+        try:
+            picture = _vision("drawing").on_blank(self)
+        except MoondreamError:  # the notebook shows its text instead
+            return None
         if picture is None:
             return None
         picture.save(file, "PNG")
@@ -342,7 +350,8 @@ class DetectResult(Drawable, Result):
         for box in self.objects:
             if not any(box.label == other.label and box.iou(other) >= iou for other in kept):
                 kept.append(box)
-        return attrs.evolve(self, objects=tuple(kept))
+        each = self.by_label and {label: result.without_repeats(iou) for label, result in self.by_label.items()}
+        return attrs.evolve(self, objects=tuple(kept), by_label=each)
 
 
 @attrs.frozen(kw_only=True)

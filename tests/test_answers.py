@@ -25,13 +25,28 @@ from tests.support.loopback import Exchange, serve
         ("TRUE", True),
         ("The answer is no.", False),
         ("I think yes", True),
+        ("Yes, there is no doubt", True),
     ],
 )
 def test_yes_or_no(raw: str, value: bool) -> None:
     assert yes_or_no(raw) is value
 
 
-@pytest.mark.parametrize("raw", ["", "maybe", "There is a cat", "It could be yes or no", "notable"])
+@pytest.mark.parametrize(
+    "raw",
+    [
+        "",
+        "maybe",
+        "There is a cat",
+        "It could be yes or no",
+        "notable",
+        "That is not true.",
+        "Not yes, not quite",
+        "yes and no",
+        "There is no doubt that there is a cat",
+        "It is a Y shape",
+    ],
+)
 def test_neither(raw: str) -> None:
     with pytest.raises(ValueError, match=r"neither|empty"):
         yes_or_no(raw)
@@ -51,13 +66,37 @@ def test_neither(raw: str) -> None:
         ("3 and again 3", 3),
         ("75%", 75),
         ("about 2.50", 2.5),
+        ("12.5kg", 12.5),
+        ("1,234kg", 1234),
+        ("1.5e3", 1500),
+        (".5", 0.5),
+        ("5px", 5),
+        ("\u22125", -5),
+        ("no cats at all", 0),
     ],
 )
 def test_numbers(raw: str, value: float) -> None:
     assert number(raw) == value
 
 
-@pytest.mark.parametrize("raw", ["", "many", "3 or 4", "B2B", "someone"])
+@pytest.mark.parametrize(
+    "raw",
+    [
+        "",
+        "many",
+        "3 or 4",
+        "B2B",
+        "someone",
+        "one hundred",
+        "5 million",
+        "minus 5",
+        "twenty-one",
+        "1.234.567",
+        "No, I cannot determine the number.",
+        "There is no way to tell.",
+        "1" * 400,
+    ],
+)
 def test_no_numbers(raw: str) -> None:
     with pytest.raises(ValueError, match="number"):
         number(raw)
@@ -78,6 +117,12 @@ def test_no_numbers(raw: str) -> None:
         ("None.", []),
         ("nothing", []),
         ("Sandra, Andy", ["Sandra", "Andy"]),
+        ("```json\n[]\n```", []),
+        ("[ ]", []),
+        ("There are none.", []),
+        ('Here: ["a", "b"]', ["a", "b"]),
+        ("[a, b]", ["a", "b"]),
+        ("**red**, blue", ["red", "blue"]),
     ],
 )
 def test_lists(raw: str, value: list[str]) -> None:
@@ -99,6 +144,15 @@ class Pet(pydantic.BaseModel):
 
     name: str
     age: int
+
+
+@attrs.frozen
+class Hidden:
+    """Private names, aliases, unions."""
+
+    _x: int
+    y: int = attrs.field(alias="why")
+    z: int | str = 0
 
 
 SCHEMA = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
@@ -125,6 +179,10 @@ class Answers:
         ("ask_json", [SCHEMA], 'Sure: {"n": 3}', {"n": 3}),
         ("ask_json", [Car], '```json\n{"color": "red", "doors": 3, "owners": ["x"]}\n```', Car("red", 3, "van", ["x"])),
         ("ask_json", [Pet], '{"name": "Rex", "age": 4}', Pet(name="Rex", age=4)),
+        ("ask_json", [SCHEMA], 'In image [1] there is {"n": 3}', {"n": 3}),
+        ("ask_json", [SCHEMA], '<think>maybe {"n": 1}?</think> {"n": 2}', {"n": 2}),
+        ("ask_json", [{"type": "integer"}], "5", 5),
+        ("ask_json", [Hidden], '{"x": 1, "why": 2, "z": "s"}', Hidden(x=1, why=2, z="s")),
     ],
 )
 async def test_asked(method: str, more: list[Any], answer: str, value: Any, tiny: EncodedImage) -> None:
@@ -143,6 +201,23 @@ async def test_asked(method: str, more: list[Any], answer: str, value: Any, tiny
         ("ask_json", [SCHEMA], '{"n": "x"}', "'x' is not of type 'integer'", '{"n": 1}', {"n": 1}),
         ("ask_json", [SCHEMA], '{"n": 1', "no JSON", '{"n": 1}', {"n": 1}),
         ("ask_json", [Car], '{"color": "red"}', "doors", '{"color": "red", "doors": 2}', Car("red", 2)),
+        (
+            "ask_json",
+            [Car],
+            '{"color": null, "doors": 2}',
+            "not of type",
+            '{"color": "red", "doors": 2}',
+            Car("red", 2),
+        ),
+        (
+            "ask_json",
+            [Car],
+            '{"color": "red", "doors": 2.7}',
+            "not of type",
+            '{"color": "red", "doors": 2}',
+            Car("red", 2),
+        ),
+        ("ask_json", [SCHEMA], '{"n": NaN}', "no JSON", '{"n": 1}', {"n": 1}),
         ("ask_json", [Pet], '{"name": "Rex"}', "age", '{"name": "Rex", "age": 1}', Pet(name="Rex", age=1)),
     ],
 )
@@ -166,7 +241,21 @@ async def test_asked_again_once(
     assert len(answers.questions) == 3
 
 
-@pytest.mark.parametrize("schema", [None, 5, "text", int, {"type": "no such type"}, ["n"]])
+@attrs.define
+class Tree:
+    """A field of itself."""
+
+    children: list[Tree]
+
+
+@attrs.define
+class Odd:
+    """Nothing of JSON's."""
+
+    thing: bytes
+
+
+@pytest.mark.parametrize("schema", [None, 5, "text", int, {"type": "no such type"}, ["n"], {"default": {1}}, Tree, Odd])
 def test_bad_schemas(schema: Any, tiny: EncodedImage) -> None:
     with Client("k" * 20) as client, pytest.raises(ConfigurationError, match="schema"):
         client.ask_json(tiny, "?", schema)
@@ -202,7 +291,7 @@ def test_schemas_of_attrs_classes() -> None:
         "properties": {
             "cars": {"type": "array", "items": car},
             "note": {"anyOf": [{"type": "string"}, {"type": "null"}]},
-            "sizes": {"type": "object"},
+            "sizes": {"type": "object", "additionalProperties": {"type": "number"}},
             "anything": {},
         },
         "required": ["cars"],

@@ -165,5 +165,7 @@ def test_pictures(
 
 
 def test_a_picture_that_cannot_be_written(picture: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["detect", picture, "red", "--save", "/no/where.png", "--sandbox"]) == 1
+    for name in ("/no/where.png", "a.bogus"):
+        assert main(["detect", picture, "red", "--save", name, "--sandbox"]) == 1
+    assert main(["segment", picture, "red", "--format", "svg", "--stream", "--sandbox"]) == 1
     assert "cannot be written" in capsys.readouterr().err

@@ -31,8 +31,12 @@ def parser() -> argparse.ArgumentParser:
     caption = _skill(sub, "caption", "describe an image", stream=True)
     caption.add_argument("--length", choices=("short", "normal", "long"), default="normal")
 
-    for name, what in (("detect", "find objects, as boxes"), ("point", "find objects, as points")):
-        found = _skill(sub, name, what, formats=("csv", "coco", "yolo"))
+    kinds = (
+        ("detect", "find objects, as boxes", ("csv", "coco", "yolo")),
+        ("point", "find objects, as points", ("csv",)),
+    )
+    for name, what, formats in kinds:
+        found = _skill(sub, name, what, formats=formats)
         found.add_argument("object", nargs="+", help="what to look for; several are looked for side by side")
         _picture(found)
     outline = _skill(

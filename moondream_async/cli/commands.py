@@ -10,6 +10,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any
 
+from ..errors import ConfigurationError
 from ..images.sources import is_url
 from ..sync import Client
 from ..sync_streams import SegmentStream, TextStream
@@ -28,13 +29,19 @@ def skill(arguments: Arguments) -> None:
         draws = getattr(arguments, "save", None) or getattr(arguments, "open", False)
         if draws and is_url(image):
             image = client.encode_image(image)
+        if form not in ("table", "json", "jsonl") and getattr(arguments, "stream", False):
+            raise ConfigurationError(f"--format {form} is for whole answers; leave out --stream.")
+        if draws and arguments.save:
+            pictures.check_name(arguments.save)
         answer = _call(client, image, arguments)
         if isinstance(answer, (TextStream, SegmentStream)):
             with answer:
                 output.stream(answer, form)
                 answer = answer.result()
         else:
-            output.result(answer, form, arguments.image, _labels(arguments))
+            output.result(
+                answer, form, "image" if arguments.image[:5].lower() == "data:" else arguments.image, _labels(arguments)
+            )
     if draws:
         pictures.draw(image, answer, _labels(arguments), save=arguments.save, show=arguments.open)
 

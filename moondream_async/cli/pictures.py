@@ -3,11 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from ..errors import ConfigurationError
 from ..types import Result
 from ..vision import annotate
+
+
+def check_name(name: str) -> None:
+    """Before anything is paid for: whether a picture can be written there.
+
+    Raises:
+        ConfigurationError: It cannot.
+    """
+    from PIL import Image
+
+    path = Path(name)
+    if path.suffix.lower() not in Image.registered_extensions() or not path.parent.is_dir():
+        raise ConfigurationError(
+            f"The picture cannot be written to {name}: no such kind of picture, or no such folder."
+        )
 
 
 def draw(image: Any, result: Result, labels: Sequence[str], *, save: str | None, show: bool) -> None:

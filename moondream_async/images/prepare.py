@@ -103,6 +103,43 @@ def encode(image: object, options: ImageOptions = DEFAULT, *, full_resolution: b
     raise ImageError(f"The image cannot be decoded: {problem}.")
 
 
+def upright(image: object) -> Image.Image:
+    """Decode an image as its coordinates mean it: upright, on white, 8-bit sRGB, at its own size.
+
+    Args:
+        image: Anything `ImageInput` names, but a URL.
+
+    Raises:
+        ImageError: It cannot be read, is not an image, is damaged, or is too large.
+    """
+    given = image.data if isinstance(image, EncodedImage) else image
+    try:
+        with _stripes[(id(given) >> 4) % len(_stripes)]:
+            loaded = sources.load(given)
+            if not isinstance(loaded, bytes):
+                return _upright(loaded, orientation.of_image(loaded))
+        kind = kinds.kind_of(loaded)
+        guards.check(loaded, kind)
+        with _open(loaded, kind) as picture:
+            return _upright(picture, orientation.of_file(picture))
+    except ImageError:
+        raise
+    except MemoryError:
+        problem = "there is not enough memory to decode it"
+    except Exception as exc:
+        problem = str(exc) or type(exc).__name__
+    raise ImageError(f"The image cannot be decoded: {problem}.")
+
+
+def _upright(picture: Image.Image, exif: int) -> Image.Image:
+    _check_size(picture.size)
+    with _one_at_a_time(picture.size):
+        picture.load()  # which turns a TIFF upright by itself
+        exif = 1 if picture.format == "TIFF" else exif
+        rendered = pixels.render(picture, picture.size, _background(DEFAULT), finely=True)
+        return orientation.turn(rendered, exif)
+
+
 class _Plan:
     """Which size to send, and whether one that is near is as good."""
 

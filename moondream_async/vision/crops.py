@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
-from ..errors import ImageError
+from ..errors import ConfigurationError, ImageError
 from ..types import BoundingBox
 from .pictures import upright
 
@@ -23,6 +24,8 @@ def crop(image: Any, box: BoundingBox, *, margin: float = 0.0) -> Image:
     Raises:
         ImageError: The image cannot be used, or the box is empty.
     """
+    if not isinstance(margin, (int, float)) or not math.isfinite(margin):
+        raise ConfigurationError(f"margin must be a number, not {margin!r}.")
     picture = upright(image)
     across, down = margin * box.width, margin * box.height
     wider = BoundingBox(box.x_min - across, box.y_min - down, box.x_max + across, box.y_max + down)

@@ -36,6 +36,7 @@ PALETTE: tuple[Color, ...] = (
 _TINT = 0.45  # of a mask's colour
 _LINE, _TEXT, _DOT = 0.0035, 0.026, 0.009  # of the image's mean side
 _THINNEST, _SMALLEST_TEXT, _SMALLEST_DOT = 2, 12, 4  # pixels
+_LONGEST_TEXT = 500  # characters of a label that are looked at
 _BRIGHT = 0.5  # luminance, from which text on it is black
 
 
@@ -56,7 +57,9 @@ def annotate(image: Any, *results: Result, label: str | None = None, font: str |
         PathError: A segment's path cannot be read.
         ConfigurationError: A result has nothing to draw, or the font cannot be read.
     """
-    picture = upright(image).copy()
+    if label is not None and not isinstance(label, str):
+        raise ConfigurationError(f"label must be a text, not {label!r}.")
+    picture = upright(image)
     canvas = _Canvas.on(picture, font)
     for number, result in enumerate(results):
         if isinstance(result, SegmentResult):
@@ -99,7 +102,7 @@ class _Canvas:
         size = max(_SMALLEST_TEXT, round(side * _TEXT))
         try:
             face: Any = ImageFont.load_default(size) if font is None else ImageFont.truetype(font, size)
-        except (OSError, ValueError) as exc:
+        except (OSError, ValueError, TypeError, AttributeError) as exc:
             problem = str(exc)
         else:
             line, dot = max(_THINNEST, round(side * _LINE)), max(_SMALLEST_DOT, round(side * _DOT))
@@ -161,12 +164,12 @@ class _Canvas:
 
     def caption(self, at: tuple[int, int], text: str, color: Color) -> None:
         """A label on its colour, above the place or, where there is no room, below it; inside the image."""
-        text = self._fitting(" ".join(text.split()))
+        text = self._fitting(" ".join(text[:_LONGEST_TEXT].split()))
         pad = max(1, self.line)
         left, top, right, bottom = self.draw.textbbox((0, 0), text, font=self.font)
         width, height = right - left + 2 * pad, bottom - top + 2 * pad
         x = max(0, min(at[0], self.picture.width - width))
-        y = at[1] - height if at[1] >= height else min(at[1], max(0, self.picture.height - height))
+        y = at[1] - height if at[1] >= height else max(0, min(at[1], self.picture.height - height))
         self.draw.rectangle((x, y, x + width, y + height), fill=color)
         ink = (0, 0, 0) if _luminance(color) > _BRIGHT else (255, 255, 255)
         self.draw.text((x + pad - left, y + pad - top), text, fill=ink, font=self.font)

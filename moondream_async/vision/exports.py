@@ -45,6 +45,8 @@ def to_coco(
         ConfigurationError: A size is not known, or a result has no places.
         PathError: A segment's path cannot be read.
     """
+    if isinstance(categories, str) or isinstance(images, (str, bytes, tuple)):
+        raise ConfigurationError("categories must be a list of labels, images an iterable of (file name, result).")
     ids = {name: number for number, name in enumerate(dict.fromkeys(categories), 1)}
     listed: list[Object] = []
     annotations: list[Object] = []
@@ -53,6 +55,7 @@ def to_coco(
         size = (sizes or {}).get(name) or next((r.image_size for r in results if r.image_size), None)
         if size is None:
             raise ConfigurationError(f"The size of {name!r} is not known; give it in sizes.")
+        size = size_of(results[0] if results else Result(), size)
         listed.append({"id": image_id, "file_name": name, "width": size[0], "height": size[1]})
         for thing in (thing for result in results for thing in things(result, label)):
             if thing.box is not None:
@@ -80,10 +83,11 @@ def to_yolo(result: Result, labels: Sequence[str], *, label: str = LABEL) -> str
         ConfigurationError: A label is not among `labels`, or the result is one of points.
     """
     lines: list[str] = []
+    labels = [labels] if isinstance(labels, str) else list(labels)
     for thing in things(result, label):
         if thing.label not in labels:
             raise ConfigurationError(f"The label {thing.label!r} is not among labels.")
-        number = list(labels).index(thing.label)
+        number = labels.index(thing.label)
         lines += [f"{number} {' '.join(f'{value:.6f}' for value in row)}" for row in _yolo_rows(thing)]
     return "".join(f"{line}\n" for line in lines)
 
@@ -182,8 +186,8 @@ def to_fiftyone(result: Result, *, label: str = LABEL) -> list[Object]:
         if isinstance(thing.place, Point):
             found.append({"label": thing.label, "points": [[thing.place.x, thing.place.y]]})
         elif thing.box is not None:
-            box = thing.box
-            found.append({"label": thing.label, "bounding_box": [box.x_min, box.y_min, box.width, box.height]})
+            x_min, y_min, x_max, y_max = _edges(thing.box)
+            found.append({"label": thing.label, "bounding_box": [x_min, y_min, x_max - x_min, y_max - y_min]})
     return found
 
 
@@ -199,7 +203,7 @@ def to_geojson(result: Result, *, label: str = LABEL, size: Size | None = None) 
 
 def to_csv(result: Result, *, label: str = LABEL, size: Size | None = None) -> str:
     """A table with a heading: label, box or point, 0..1 and, where the size is known, in pixels."""
-    shape = size or result.image_size
+    shape = size_of(result, size) if size or result.image_size else None
     pixels = ["left", "top", "right", "bottom"] if shape else []
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
@@ -232,11 +236,9 @@ def _yolo_rows(thing: Thing) -> list[list[float]]:
         raise ConfigurationError("YOLO's files have no points.")
     if isinstance(thing.place, SegmentResult):
         scale = 10_000  # of polygons in 0..1, whose tolerance is in pixels
-        loops = thing.place.polygons(scale, scale, tolerance=5.0)
-        outer = [loop for loop in loops if not any(_is_in(loop, other) for other in loops if other is not loop)]
-        return [[_part(value / scale) for point in loop for value in point] for loop in outer]
-    box = thing.place
-    x_min, y_min, x_max, y_max = (_part(edge) for edge in (box.x_min, box.y_min, box.x_max, box.y_max))
+        parts = _parts(thing.place.polygons(scale, scale, tolerance=5.0))
+        return [[_part(value / scale) for point in part[0] for value in point] for part in parts]
+    x_min, y_min, x_max, y_max = _edges(thing.place)
     return [[(x_min + x_max) / 2, (y_min + y_max) / 2, x_max - x_min, y_max - y_min]]
 
 
@@ -253,38 +255,73 @@ def _geometry(thing: Thing, size: Size) -> Object:
     if isinstance(thing.place, Point):
         return {"type": "Point", "coordinates": [thing.place.x * size[0], thing.place.y * size[1]]}
     if isinstance(thing.place, SegmentResult):
-        loops = [[list(point) for point in _closed(loop)] for loop in thing.place.polygons(*size)]
-        outer = [loop for loop in loops if not any(_is_in(loop, other) for other in loops if other is not loop)]
-        holes = [loop for loop in loops if loop not in outer]
-        parts = [[ring, *(hole for hole in holes if _is_in(hole, ring))] for ring in outer]
-        return {"type": "MultiPolygon", "coordinates": parts}
+        parts = _parts(thing.place.polygons(*size))
+        rings = [[[list(point) for point in _closed(loop)] for loop in part] for part in parts]
+        return {"type": "MultiPolygon", "coordinates": rings}
     left, top, right, bottom = _corners(thing.place, size)
     ring = [[left, top], [right, top], [right, bottom], [left, bottom], [left, top]]
     return {"type": "Polygon", "coordinates": [ring]}
 
 
 def _corners(box: BoundingBox, size: Size) -> list[float]:
-    x_min, y_min, x_max, y_max = (_part(edge) for edge in (box.x_min, box.y_min, box.x_max, box.y_max))
+    x_min, y_min, x_max, y_max = _edges(box)
     return [x_min * size[0], y_min * size[1], x_max * size[0], y_max * size[1]]
 
 
+def _edges(box: BoundingBox) -> tuple[float, float, float, float]:
+    """Its edges inside the image; of an inverted box, the right way round."""
+    (x_min, x_max), (y_min, y_max) = sorted((box.x_min, box.x_max)), sorted((box.y_min, box.y_max))
+    return _part(x_min), _part(y_min), _part(x_max), _part(y_max)
+
+
 def _part(value: float) -> float:
-    return min(max(0.0, value), 1.0)
+    return min(max(0.0, value), 1.0) if value == value else 0.0
 
 
 def _closed(loop: Sequence[Any]) -> list[Any]:
     return list(loop) if tuple(loop[0]) == tuple(loop[-1]) else [*loop, loop[0]]
 
 
+def _parts(loops: Sequence[Any]) -> list[list[Any]]:
+    """Each outer loop with its holes: what an odd number of others is around is a hole, of the innermost of them."""
+    around = [
+        [n for n, other in enumerate(loops) if n != number and _is_in(loop, other)] for number, loop in enumerate(loops)
+    ]
+    parts = {number: [loop] for number, loop in enumerate(loops) if len(around[number]) % 2 == 0}
+    for number, loop in enumerate(loops):
+        owners = [n for n in around[number] if n in parts and len(around[n]) == len(around[number]) - 1]
+        if number not in parts and owners:
+            parts[owners[0]].append(loop)
+    return list(parts.values())
+
+
 def _is_in(loop: Sequence[Any], other: Sequence[Any]) -> bool:
-    """Whether a loop lies in another; by its first point, as loops of an outline do not cross."""
-    x, y = loop[0]
+    """Whether a loop lies in another, larger one: a point within it does."""
+    return abs(_area(loop)) < abs(_area(other)) and _contains(other, *_inner_point(loop))
+
+
+def _inner_point(loop: Sequence[Any]) -> tuple[float, float]:
+    """A point that is in a loop, and not on its edge: the middle of three corners, where that is inside."""
+    for first, second, third in zip(loop, [*loop[1:], loop[0]], [*loop[2:], *loop[:2]], strict=True):
+        x, y = (first[0] + second[0] + third[0]) / 3, (first[1] + second[1] + third[1]) / 3
+        if _contains(loop, x, y):
+            return x, y
+    return loop[0][0], loop[0][1]
+
+
+def _contains(loop: Sequence[Any], x: float, y: float) -> bool:
     inside = False
-    for (ax, ay), (bx, by) in zip(other, [*other[1:], other[0]], strict=True):
+    for (ax, ay), (bx, by) in zip(loop, [*loop[1:], loop[0]], strict=True):
         if (ay > y) != (by > y) and x < (bx - ax) * (y - ay) / (by - ay) + ax:
             inside = not inside
     return inside
 
 
+def _area(loop: Sequence[Any]) -> float:
+    sides = zip(loop, [*loop[1:], loop[0]], strict=True)
+    return float(sum(ax * by - bx * ay for (ax, ay), (bx, by) in sides)) / 2
+
+
 def _sub(parent: ElementTree.Element, name: str, value: object) -> None:
-    ElementTree.SubElement(parent, name).text = str(value)
+    text = "".join(character if character.isprintable() else " " for character in str(value))  # XML takes no others
+    ElementTree.SubElement(parent, name).text = text

@@ -6,7 +6,8 @@ import itertools
 import math
 from typing import TYPE_CHECKING, Any
 
-from ..errors import PathError
+from ..errors import ConfigurationError, PathError
+from ..images.prepare import MOST_PIXELS
 from ..types import SegmentResult
 from .outlines import Size, draw, needed, placed
 
@@ -21,6 +22,8 @@ def mask(result: SegmentResult, size: Size, *, antialias: bool) -> Image:
     """Mode `L`, 255 inside."""
     from PIL import Image
 
+    if size[0] * size[1] > MOST_PIXELS:
+        raise ConfigurationError(f"A mask of {size[0]:,} x {size[1]:,} pixels is too large.")
     picture = Image.new("L", size)
     if not result.path.strip():
         return picture
@@ -37,7 +40,10 @@ def mask(result: SegmentResult, size: Size, *, antialias: bool) -> Image:
     left, top, right, bottom = region
     # FreeType counts upwards from the bottom.
     place = (across, 0, 0, -down, x - left, bottom - y)
-    data, _ = pen.buffer(width=right - left, height=bottom - top, transform=place, evenOdd=True)
+    try:
+        data, _ = pen.buffer(width=right - left, height=bottom - top, transform=place, evenOdd=True)
+    except Exception as exc:  # freetype-py's own
+        raise PathError(f"The path cannot be filled at {size[0]:,} x {size[1]:,} pixels: {exc}.") from None
     part = Image.frombuffer("L", (right - left, bottom - top), data, "raw", "L", 0, 1)
     if not antialias:
         part = part.point([0] * _HALF + [255] * (256 - _HALF))

@@ -14,13 +14,17 @@ from ..types import BoundingBox, SegmentResult
 Size = tuple[int, int]
 Point = tuple[float, float]
 
-_NO_PART_OF_A_PATH = re.compile(r"[^MmZzLlHhVvCcSsQqTtAa0-9eE+\-.,\s]+")
+_NO_PART_OF_A_PATH = re.compile(r"[^MmZzLlHhVvCcSsQqTtAa0-9eE+\-., \t\r\n]+")
 _FARTHEST = 16.0  # boxes away from its own, beyond which no point of a sane path lies
 _FINEST = 1e-3  # pixels; pieces are not made shorter for the sake of their curve
 
 
 def to_svg(result: SegmentResult, size: Size, *, fill: str, opacity: float) -> str:
     """A whole SVG, in the image's pixels."""
+    if not isinstance(fill, str) or not fill.isprintable():
+        raise ConfigurationError(f"fill must be a colour as SVG has it, such as '#ff00ff', not {fill!r}.")
+    if not isinstance(opacity, (int, float)) or isinstance(opacity, bool) or not 0 <= opacity <= 1:
+        raise ConfigurationError(f"opacity must be from 0 to 1, not {opacity!r}.")
     width, height = size
     begin = f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" viewBox="0 0 {width} {height}">'
     if not result.path.strip():
@@ -41,7 +45,7 @@ def polygons(result: SegmentResult, size: Size, *, tolerance: float) -> list[lis
     x, y, across, down = placed(result, size)
     pen = FlatteningPen(tolerance / max(across, 1e-9), tolerance / max(down, 1e-9))
     draw(result, pen)
-    return [[(x + px * across, y + py * down) for px, py in loop] for loop in pen.loops if len(loop) > 2]
+    return [[(x + px * across, y + py * down) for px, py in loop] for loop in pen.loops if len(set(loop)) > 2]
 
 
 def placed(result: SegmentResult, size: Size) -> tuple[float, float, float, float]:

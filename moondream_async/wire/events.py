@@ -7,11 +7,11 @@ from typing import Any, Generic, TypeVar, cast
 
 import attrs
 
-from ..types import Meta, SegmentResult, SegmentUpdate
+from ..types import Meta, Result, SegmentResult, SegmentUpdate
 from . import responses
 from .responses import Unusable
 
-R = TypeVar("R")
+R = TypeVar("R", bound=Result)
 Object = dict[str, Any]
 
 _OF_A_PIECE = frozenset({"chunk", "text", "completed", "token_index"})
@@ -40,9 +40,11 @@ class TextReducer(Generic[R]):
     Args:
         field: The wire field of the whole text: `answer` or `caption`.
         read: Reads the collected fields into the typed result.
+        image_size: Of the upright original, for the result to remember.
     """
 
-    def __init__(self, field: str, read: Callable[[Any, Meta], R]) -> None:
+    def __init__(self, field: str, read: Callable[[Any, Meta], R], image_size: tuple[int, int] | None = None) -> None:
+        self._image_size = image_size
         self._field = field
         self._read = read
         self._pieces: list[str] = []
@@ -82,7 +84,8 @@ class TextReducer(Generic[R]):
 
     def result(self, meta: Meta) -> R:
         """The typed result; the final event's whole text, where it came, is the text."""
-        return self._read({self._field: self.text, **self._fields}, meta)
+        result = self._read({self._field: self.text, **self._fields}, meta)
+        return attrs.evolve(result, image_size=self._image_size)
 
     def _missing_end(self, piece: str) -> str:
         whole = self._fields.get(self._field)

@@ -63,9 +63,12 @@ def test_results_in_pixels() -> None:
 def test_without_repeats() -> None:
     near, far = BoundingBox(0.26, 0.5, 0.76, 1.0, "cat"), BoundingBox(0, 0, 0.2, 0.2, "cat")
     dog = BoundingBox(0.25, 0.5, 0.75, 1.0, "dog")
-    found = DetectResult(objects=(BOX, near, far, dog))
+    found = DetectResult(objects=(BOX, near, far, dog), by_label={"cat": DetectResult(objects=(BOX, near, far))})
     assert found.without_repeats().objects == (BOX, far, dog)
     assert found.without_repeats(iou=0.99).objects == found.objects
+    labelled = found.without_repeats().by_label
+    assert labelled is not None
+    assert labelled["cat"].objects == (BOX, far)
 
 
 @pytest.mark.parametrize("kind", ["path", "bytes", "image", "array", "encoded"])
@@ -98,8 +101,9 @@ def test_a_photo_on_its_side_is_turned_first(tmp_path: Path) -> None:
     exif[0x0112] = 6
     path = tmp_path / "side.jpg"
     image.save(path, exif=exif, quality=95)
-    for given in (path, Image.open(path)):
-        part = BoundingBox(0.5, 0, 1, 0.5).crop(given)
+    with Image.open(path) as opened:
+        parts = [BoundingBox(0.5, 0, 1, 0.5).crop(given) for given in (path, opened)]
+    for part in parts:
         assert part.size == (50, 100)
         red, green, _ = part.getpixel((25, 50))
         assert red > 240

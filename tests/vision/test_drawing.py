@@ -134,3 +134,31 @@ def test_showing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Image.Image, "show", lambda image: shown.append(image))
     PointResult(points=(Point(0.5, 0.5),)).show(blank(), label="x")
     assert shown[0].size == (400, 300)
+
+
+def test_a_point_in_the_corner_has_its_whole_label() -> None:
+    corner = annotate(blank(), PointResult(points=(Point(0, 0, "top"),)))
+    middle = annotate(blank(), PointResult(points=(Point(0.5, 0.5, "top"),)))
+
+    def label(image: Any) -> int:
+        return int((numpy.asarray(image) == PALETTE[0]).all(axis=2).sum())
+
+    assert label(corner) >= 0.8 * label(middle)
+
+
+def test_deep_and_damaged_images(scene: bytes) -> None:
+    ramp = numpy.tile(numpy.linspace(0, 65535, 100).astype(numpy.uint16), (80, 1))
+    deep = annotate(Image.fromarray(ramp))
+    assert deep.getpixel((2, 5))[0] < 20
+    assert 100 < deep.getpixel((50, 5))[0] < 160
+    with Image.open(io.BytesIO(scene[: len(scene) // 2])) as cut, pytest.raises(ImageError):
+        annotate(cut, DetectResult(objects=()))
+    for label in (5, b"x"):
+        with pytest.raises(ConfigurationError):
+            annotate(blank(), label=label)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    array = numpy.random.default_rng(1).integers(0, 255, (40, 50, 3), dtype=numpy.uint8)
+    assert (numpy.asarray(BoundingBox(0, 0, 1, 1).crop(array)) == array).all()  # nothing is lost
+
+
+def test_notebooks_without_what_it_takes() -> None:
+    assert SegmentResult(path="M 0 0 L 1 1 Z", image_size=(10, 10))._repr_png_() is None  # no box

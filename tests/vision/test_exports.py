@@ -187,3 +187,41 @@ def test_what_has_no_places() -> None:
     nothing = SegmentResult(path="", image_size=SIZE)
     assert vision.to_geojson(nothing)["features"] == []
     assert vision.to_yolo(nothing, []) == ""
+
+
+def outline(path: str) -> SegmentResult:
+    return SegmentResult(path=path, bbox=BoundingBox(0, 0, 1, 1), image_size=(100, 100))
+
+
+@pytest.mark.parametrize(
+    ("path", "parts"),
+    [
+        ("M.1 .1H.9V.9H.1ZM.1 .1H.5V.5H.1Z", [2]),  # a hole that shares a corner
+        ("M.1 .1H.9V.9H.1ZM.9 .9H.5V.5H.9Z", [2]),
+        ("M0 0H1V1H0ZM.2 .2H.8V.8H.2ZM.4 .4H.6V.6H.4Z", [2, 1]),  # an island in a hole
+        ("M0 0H.4V1H0ZM.6 0H1V1H.6Z", [1, 1]),
+        ("M0 0L1 1Z", []),
+    ],
+)
+def test_parts_and_their_holes(path: str, parts: list[int]) -> None:
+    features = vision.to_geojson(outline(path))["features"]
+    assert [len(part) for part in features[0]["geometry"]["coordinates"]] == parts
+    assert len(vision.to_yolo(outline(path), ["object"]).splitlines()) == len(parts)
+
+
+def test_boxes_the_wrong_way_round_and_outside() -> None:
+    wrong = DetectResult(objects=(BoundingBox(0.5, 0.6, 0.1, 0.2, "cat"),), image_size=SIZE)
+    assert vision.to_coco([("a", wrong)])["annotations"][0]["bbox"] == pytest.approx([20, 20, 80, 40])
+    assert vision.to_yolo(wrong, ["cat"]) == "0 0.300000 0.400000 0.400000 0.400000\n"
+    assert vision.to_fiftyone(wrong)[0]["bounding_box"] == pytest.approx([0.1, 0.2, 0.4, 0.4])
+    odd = DetectResult(objects=(BoundingBox(float("nan"), 0, 1, 1, "a\x00b"),), image_size=SIZE)
+    assert vision.to_supervision(odd).xyxy.tolist() == [[0, 0, 200, 100]]
+    assert ElementTree.fromstring(vision.to_voc(odd, "a.jpg")).findtext("object/name") == "a b"
+    for call in (
+        lambda: vision.to_yolo(BOXES, "cat"),
+        lambda: vision.to_coco(("a", BOXES)),  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+        lambda: vision.to_coco([("a", BOXES)], sizes={"a": (0, -1)}),
+        lambda: vision.to_csv(BOXES, size=(1, 2, 3)),  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    ):
+        with pytest.raises(ConfigurationError):
+            call()

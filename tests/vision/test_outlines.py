@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import itertools
 import math
@@ -188,3 +189,18 @@ def test_without_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "fontTools.svgLib.path", None)
     with pytest.raises(ConfigurationError, match=r"moondream-async\[vision\]"):
         result(HARD["square"]).polygons(*SIZE)
+
+
+def test_odd_sizes_and_styles() -> None:
+    triangle = result("M.1 .1H.9V.9Z", BoundingBox(0.1, 0.1, 0.9, 0.8))
+    with pytest.raises(ConfigurationError, match="too large"):
+        triangle.mask(100_000, 100_000)
+    for size in ((2000, 1), (8000, 2), (40_000, 2)):
+        with contextlib.suppress(PathError):  # FreeType gives up on some
+            assert triangle.mask(*size).size == size
+    for style in ({"fill": None}, {"fill": "a\x00"}, {"opacity": 2}, {"opacity": "x"}, {"opacity": math.nan}):
+        with pytest.raises(ConfigurationError):
+            triangle.to_svg(*SIZE, **style)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    for space in ("\x0b", "\x85", "\u00a0"):
+        with pytest.raises(PathError):
+            result(f"M 0 0{space}L 1 1 0 1 Z").to_svg(*SIZE)
