@@ -172,7 +172,7 @@ def describe(kind: Any, within: tuple[Any, ...] = ()) -> dict[str, Any]:
         return _describe_class(kind, within)
     if isinstance(kind, type) and issubclass(kind, enum.Enum):
         return {"enum": [member.value for member in kind]}
-    origin: Any = get_origin(kind) or kind
+    origin = cast("Any", get_origin(kind) or kind)
     arguments = get_args(kind)
     if origin is Literal:
         return {"enum": list(arguments)}
