@@ -108,9 +108,7 @@ class AsyncFalClient:
         auth = SecretHeaders(config.check_headers(headers))
         if secret is not None:
             auth["Authorization"] = f"Key {secret.reveal()}"
-            caller.secrets.update(
-                part for part in (secret.reveal(), secret.reveal().partition(":")[2]) if len(part) > 7
-            )
+            caller.secrets.update(secret.parts())
         self._access = Access(caller, hosts, auth)
         self._uploads = Uploads(
             self._access, self.encode_image, config.check_whole("inline_limit", inline_limit, least=0)
