@@ -28,7 +28,7 @@ from ..errors import (
 )
 from ..images.encoded import EncodedImage
 from ..images.kinds import kind_of
-from ..images.sources import load
+from ..images.sources import is_pillow, load
 from ..net.bodies import FileBody
 from ..net.caller import Answer, Request, unusable
 from ..net.once import Once
@@ -282,8 +282,7 @@ def _is_picture(value: Any) -> bool:
     """Whether it is pixels, and no file yet."""
     if isinstance(value, EncodedImage):
         return False
-    named = any(base.__module__ == "PIL.Image" and base.__name__ == "Image" for base in type(value).__mro__)
-    return named or hasattr(value, "__array_interface__")
+    return is_pillow(value) or hasattr(value, "__array_interface__")
 
 
 def _of_path(path: Path, media_type: str | None, name: str | None) -> Blob:

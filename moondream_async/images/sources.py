@@ -47,7 +47,7 @@ def load(image: object) -> bytes | Image:
         return _from_text(image)
     if isinstance(image, os.PathLike):
         return _from_path(_user_code("path", lambda: os.fspath(cast("os.PathLike[str]", image))))
-    if _is_pillow(image):
+    if is_pillow(image):
         return _unread_file(image) or cast("Image", image)
     if hasattr(image, "read"):
         return _from_file(cast("BinaryIO", image))
@@ -59,8 +59,8 @@ def load(image: object) -> bytes | Image:
     )
 
 
-def _is_pillow(image: object) -> bool:
-    # Asked by name, so that callers who pass a path do not pay for the import here.
+def is_pillow(image: object) -> bool:
+    """Whether it is a PIL image: asked by name, so that callers who pass a path do not pay for the import here."""
     return any(base.__module__ == "PIL.Image" and base.__name__ == "Image" for base in type(image).__mro__)
 
 
