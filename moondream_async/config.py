@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal, TypedDict
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult, quote, urlsplit
 
 import attrs
 
@@ -311,3 +311,27 @@ def check_whole(name: str, value: int, *, least: int) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise ConfigurationError(f"{name} must be a whole number of at least {least}, not {value!r}.")
     return value
+
+
+def check_seconds(name: str, value: float | None) -> float | None:
+    """Check a time.
+
+    Raises:
+        ConfigurationError: It is not a number of seconds above 0, nor None.
+    """
+    if value is None:
+        return None
+    if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 < value < 1e9:
+        raise ConfigurationError(f"{name} must be a number of seconds above 0, not {value!r}.")
+    return float(value)
+
+
+def path_part(name: str, value: object) -> str:
+    """A server's name for something, as it goes into a URL.
+
+    Raises:
+        ConfigurationError: It is no text, or an empty one.
+    """
+    if not isinstance(value, str) or not value.strip() or value.strip(".") == "":
+        raise ConfigurationError(f"{name} must be a non-empty str, not {value!r}.")
+    return quote(value.strip(), safe="@")

@@ -11,6 +11,9 @@ __all__ = [
     "AnswerError",
     "AuthenticationError",
     "BadRequestError",
+    "BatchError",
+    "BatchInputError",
+    "BatchLineError",
     "ConfigurationError",
     "ConflictError",
     "ImageError",
@@ -83,6 +86,48 @@ class AnswerError(MoondreamError, ValueError):
 
 class PathError(MoondreamError, ValueError):
     """The path of a segmentation cannot be read, or there is no box that it is relative to."""
+
+
+class BatchError(MoondreamError):
+    """A batch failed as a whole, or cannot be gone on with.
+
+    Attributes:
+        code: The service's (`validation_error`, `limit_exceeded`, `empty_batch`, `invalid_model`, `processing_failed`,
+            `timeout`), or ours: `not_completed`, `expired`, `folder` (the job's folder cannot be used).
+        batch_id: Which batch; None for a job's folder.
+    """
+
+    def __init__(self, message: str, *, code: str | None = None, batch_id: str | None = None) -> None:
+        super().__init__(message)
+        self.code = code
+        self.batch_id = batch_id
+
+
+class BatchInputError(ConfigurationError):
+    """A file of batch lines cannot be sent as it is; nothing was sent.
+
+    Attributes:
+        problems: The first of them: each the line's number, from 1, and what is wrong with it.
+    """
+
+    def __init__(self, message: str, *, problems: list[tuple[int, str]] | None = None) -> None:
+        super().__init__(message)
+        self.problems = list(problems or [])
+
+
+class BatchLineError(MoondreamError):
+    """One line of a batch failed; the others did not.
+
+    Attributes:
+        code: The service's (`invalid_request`, `image_decode_failed`, `unknown_skill`, `processing_error`), or ours:
+            `missing` (the results have nothing for the line), `unusable` (what they have is no result).
+        line_index: The line's place in its batch, from 0.
+    """
+
+    def __init__(self, message: str, *, code: str | None = None, line_index: int | None = None) -> None:
+        super().__init__(message)
+        self.code = code
+        self.line_index = line_index
 
 
 class APIConnectionError(MoondreamError):

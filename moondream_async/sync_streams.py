@@ -6,7 +6,8 @@ import os
 import queue
 import threading
 import warnings
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterator
+from contextlib import suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Self, TypeVar, cast
 
@@ -270,6 +271,23 @@ async def _next_of(run: AsyncMap[R]) -> Outcome[R] | None:
     return await anext(run, None)
 
 
+def iterate(portal: Portal, pieces: AsyncGenerator[T]) -> Generator[T]:
+    """What an async generator gives, one by one; it is closed however the loop over it is left."""
+
+    async def following() -> tuple[T] | None:
+        try:
+            return (await anext(pieces),)
+        except StopAsyncIteration:
+            return None
+
+    try:
+        while (found := portal.call(following)) is not None:
+            yield found[0]
+    finally:
+        with suppress(ConfigurationError, RuntimeError):  # the client was closed meanwhile
+            portal.call(pieces.aclose)
+
+
 class Facade:
     """What the generated `Client` stands on: its way into the background loop."""
 
@@ -282,6 +300,9 @@ class Facade:
 
     def _run(self, func: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs) -> T:
         return self._portal.call(func, *args, **kwargs)
+
+    def _iterate(self, pieces: AsyncGenerator[T]) -> Generator[T]:
+        return iterate(self._portal, pieces)
 
     def _text(self, answer: T | AsyncTextStream[T]) -> T | TextStream[T]:
         if isinstance(answer, AsyncTextStream):

@@ -14,10 +14,8 @@ from typing import Any
 
 from ..errors import ResultsFileError
 from .items import Outcome
+from .locks import lock
 from .records import NotARecord, Record, TornLine, from_line, key_of_record, to_outcome
-
-if os.name == "posix":
-    import fcntl
 
 _LONGEST_LINE = 64 * 1024 * 1024
 
@@ -117,7 +115,7 @@ class Journal:
         else:
             if not path.is_file():
                 problem = "it is not a regular file"
-            elif not _lock(file) or not _is_still(file, path):
+            elif not lock(file) or not _is_still(file, path):
                 problem = "another run is writing it"
             else:
                 return file
@@ -272,15 +270,3 @@ def _is_still(file: FileIO, path: Path) -> bool:
         return os.path.samestat(os.fstat(file.fileno()), path.stat())
     except OSError:
         return False
-
-
-def _lock(file: FileIO) -> bool:
-    if os.name != "posix":
-        return True
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError:  # a file system that knows no locks
-        return True
-    return True

@@ -21,7 +21,7 @@ import attrs
 
 from .. import errors
 from ..config import SKILLS
-from ..errors import APIError, MoondreamError
+from ..errors import APIError, BatchError, BatchLineError, MoondreamError
 from ..types import Fields, Meta, Result
 from ..wire import responses
 from .items import Outcome
@@ -84,7 +84,7 @@ def to_line(finished: Finished, *, several: bool, run: str) -> bytes:
         if size is not None:
             record["image_size"] = size
     if finished.error is not None:
-        record["error"] = _error_fields(finished.error)
+        record["error"] = error_fields(finished.error)
     record |= {"attempts": finished.attempts, "elapsed": round(finished.elapsed, 3), "run": run}
     return as_json(record) + b"\n"
 
@@ -138,7 +138,7 @@ def to_outcome(index: int, record: Record) -> Outcome[Any]:
             result = _read(skill, found, meta, record, record["arguments"])
         else:
             result = {name: _read(name, each, meta, record, record["arguments"][name]) for name, each in found.items()}
-        error = None if record["ok"] else _error(record["error"], attempts)
+        error = None if record["ok"] else error_of(record["error"], attempts)
     except responses.MALFORMED as exc:
         raise NotARecord(f"its result is not one of {skill}: {exc}") from None
     return Outcome(index, record["id"], result, error, attempts, elapsed)
@@ -192,16 +192,20 @@ def _plain(value: Any) -> Any:
     return list(cast("Sequence[Any]", value)) if isinstance(value, Sequence) else str(value)
 
 
-def _error_fields(error: MoondreamError) -> Record:
+def error_fields(error: MoondreamError) -> Record:
+    """What is written of an error."""
     fields: Record = {"type": type(error).__name__, "message": error.message}
     if isinstance(error, APIError):
         answer = {name: getattr(error, name) for name in _OF_ANSWER}
         answer["error_type"] = answer.pop("type")
         fields |= {name: value for name, value in answer.items() if value is not None}
+    elif isinstance(error, (BatchError, BatchLineError)):
+        fields["code"] = error.code
     return fields
 
 
-def _error(fields: Record, attempts: int) -> MoondreamError:
+def error_of(fields: Record, attempts: int) -> MoondreamError:
+    """The error of which that was written."""
     kind: Any = getattr(errors, str(fields.get("type")), None)
     message = str(fields.get("message", ""))
     if not (isinstance(kind, type) and issubclass(kind, MoondreamError)):
@@ -209,6 +213,8 @@ def _error(fields: Record, attempts: int) -> MoondreamError:
     elif issubclass(kind, APIError):
         said = {name: fields.get(name) for name in _OF_ANSWER if name not in ("status", "type")}
         error = kind(message, status=int(fields.get("status", 0)), type=fields.get("error_type"), **said)
+    elif issubclass(kind, (BatchError, BatchLineError)):
+        error = kind(message, code=fields.get("code"))
     else:
         error = kind(message)
     error.attempts = attempts

@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import functools
-import inspect
-import math
-import numbers
 import os
 import time
-import uuid
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Mapping, Sized
 from contextlib import aclosing
 from typing import Any, Protocol, cast
@@ -17,14 +13,14 @@ import anyio
 import anyio.to_thread
 import attrs
 
-from ..errors import ConfigurationError, ImageError, MoondreamError
-from ..images.identity import content_id, name_of
-from ..net.threads import beside
+from ..errors import ConfigurationError, MoondreamError
+from ..net.callbacks import tell
 from ..prices import Prices, prices_of
 from . import records
-from .items import Item, read_item
+from .items import Item
 from .journal import Journal
 from .mapping import AsyncMap, check_items, is_pointless, numbered
+from .naming import named
 from .records import Finished
 from .work import HasSkills, SkillWork
 
@@ -194,7 +190,7 @@ class Run:
         begun: set[bytes] = set()
         async with aclosing(numbered(self._items)) as items:
             async for index, raw in items:
-                item = await _named(index, raw)
+                item = await named(index, raw)
                 key = records.key_of(item.id, self._work.arguments_of(item))
                 if key in begun:
                     self._count(repeated=1)
@@ -238,27 +234,7 @@ class Run:
     async def _tell(self) -> None:
         self._told = self._summary.seen
         if self._progress is not None:
-            said = self._progress(self.summary)
-            if inspect.isawaitable(said):
-                await said
-
-
-async def _named(index: int, raw: Any) -> Item:
-    """The item with an id that is the same in every run: as given, else path or URL, else by its content."""
-    try:
-        item = read_item(index, raw)
-        if isinstance(raw, tuple) and item.id is not None:
-            return attrs.evolve(item, id=_checked(item.id))
-    except ConfigurationError as exc:  # it will fail, and be written as failed
-        return Item(index, f"#{index}", None, {}, exc)
-    name = name_of(item.image)
-    if name is not None:
-        return attrs.evolve(item, id=name)
-    try:
-        by_content, image = await beside(content_id, item.image)
-    except ImageError:  # it will fail, too
-        return attrs.evolve(item, id=f"#{item.index}")
-    return attrs.evolve(item, id=by_content, image=image)
+            await tell(self._progress, self.summary)
 
 
 def _without(result: Any, done: Mapping[str, Any]) -> Any:
@@ -274,15 +250,3 @@ def _checked_out(out: str | os.PathLike[str]) -> str | os.PathLike[str]:
     if os.fspath(out).lower().endswith(_TABLES):
         raise ConfigurationError(f"{os.fspath(out)!r}: a run writes JSON lines; `export` makes a table of them.")
     return out
-
-
-def _checked(id: Any) -> str | float:
-    if isinstance(id, os.PathLike):
-        return os.fsdecode(cast("os.PathLike[str]", id))
-    if isinstance(id, uuid.UUID):
-        return str(id)
-    if isinstance(id, str):
-        return id
-    if isinstance(id, numbers.Real) and not isinstance(id, bool) and math.isfinite(id):  # NumPy's, too
-        return int(id) if isinstance(id, numbers.Integral) else float(id)
-    raise ConfigurationError(f"The id of an item must be a text or a number, not {id!r}.")

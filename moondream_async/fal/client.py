@@ -96,7 +96,7 @@ class AsyncFalClient:
         hosts = Hosts() if base_url is None else Hosts.at(base_url)
         self._timeouts, self._retry = Timeouts.of(timeout), RetryPolicy.of(retry)
         self._image_options = ImageOptions.of(image_options)
-        self._job_timeout = wire.seconds("job_timeout", job_timeout)
+        self._job_timeout = config.check_seconds("job_timeout", job_timeout)
         self._cancel_jobs = cancel_jobs
         self._session = Session(
             base_url=hosts.queue,
@@ -442,7 +442,7 @@ class AsyncFalClient:
         )
         job = Job(
             submit,
-            seconds=self._job_timeout if timeout is None else wire.seconds("timeout", timeout),
+            seconds=self._job_timeout if timeout is None else config.check_seconds("timeout", timeout),
             cancels=self._cancel_jobs if cancel_job is None else cancel_job,
         )
         return (await job.run(on_enqueue, on_queue_update, logs=logs))[1]
@@ -596,7 +596,7 @@ def _queue_headers(priority: str | None, hint: str | None, start_timeout: float 
     if hint is not None:
         headers |= config.check_headers({"X-Fal-Runner-Hint": hint})
     if start_timeout is not None:
-        seconds = wire.seconds("start_timeout", start_timeout)
+        seconds = config.check_seconds("start_timeout", start_timeout)
         if seconds is None or seconds <= 1:
             raise ConfigurationError(f"start_timeout must be above 1 second, not {start_timeout!r}.")
         headers["X-Fal-Request-Timeout"] = str(float(seconds))

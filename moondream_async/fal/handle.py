@@ -11,6 +11,7 @@ from typing import Any
 import anyio
 import attrs
 
+from .. import config
 from ..errors import (
     APIConnectionError,
     APIError,
@@ -103,7 +104,7 @@ class AsyncRequestHandle:
             APIError: It failed; its subclasses and `.type` say how.
             APITimeoutError: The timeout ran out; `.request_id` is there to ask again.
         """
-        waited = wire.seconds("timeout", timeout)
+        waited = config.check_seconds("timeout", timeout)
         with anyio.move_on_after(waited):
             return await self.fetch(await self.completed())
         raise self.out_of_time(waited or 0)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
@@ -12,6 +11,7 @@ import anyio
 
 from ..errors import APIConnectionError, APIError, APITimeoutError
 from ..net.background import Background
+from ..net.callbacks import tell
 from .handle import AsyncRequestHandle
 from .types import Completed, Status
 
@@ -62,13 +62,12 @@ class Job:
         logs: bool,
     ) -> Completed:
         with anyio.move_on_after(self._left()):
-            if on_enqueue is not None:
-                await _told(on_enqueue, handle.request_id)
+            await tell(on_enqueue, handle.request_id)
             if on_update is None:
                 return await handle.completed()
             async with aclosing(handle.events(logs=logs)) as statuses:
                 async for status in statuses:
-                    await _told(on_update, status)
+                    await tell(on_update, status)
                     if isinstance(status, Completed):
                         return status
         raise handle.out_of_time(self._seconds or 0)
@@ -119,9 +118,3 @@ class _Submission:
             self._over.set()
         if self._left and self._handle is not None:
             await self._handle.cancel_while_leaving()
-
-
-async def _told(callback: Callable[[Any], Any], value: Any) -> None:
-    said = callback(value)
-    if inspect.isawaitable(said):
-        await said

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from ..errors import ConfigurationError
+from ..sync_streams import iterate
 from .handle import AsyncRequestHandle
 from .types import Status
 
@@ -34,17 +33,7 @@ class RequestHandle:
 
     def events(self, *, logs: bool = False) -> Iterator[Status]:
         """Where it is, each time that changes, up to `Completed`, as `AsyncRequestHandle.events` tells."""
-        events = self._async.events(logs=logs)
-
-        async def following() -> Status | None:
-            return await anext(events, None)
-
-        try:
-            while (status := self._portal.call(following)) is not None:
-                yield status
-        finally:
-            with suppress(ConfigurationError, RuntimeError):  # the client was closed meanwhile
-                self._portal.call(events.aclose)
+        return iterate(self._portal, self._async.events(logs=logs))
 
     def result(self, *, timeout: float | None = None) -> Any:
         """Wait until it is completed, and fetch what the endpoint answered, as `AsyncRequestHandle.result` does."""

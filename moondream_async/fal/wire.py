@@ -279,19 +279,6 @@ def webhook_event(body: bytes) -> WebhookEvent:
     )
 
 
-def seconds(name: str, value: float | None) -> float | None:
-    """Check a time.
-
-    Raises:
-        ConfigurationError: It is not a number of seconds above 0, nor None.
-    """
-    if value is None:
-        return None
-    if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 < value < 1e9:
-        raise ConfigurationError(f"{name} must be a number of seconds above 0, not {value!r}.")
-    return float(value)
-
-
 def _log(entry: Object) -> Log:
     return Log(
         message=str(entry.get("message", "")),

@@ -10,7 +10,6 @@ from typing import Any
 
 import anyio
 import attrs
-import httpcore
 import httpx
 
 from .._version import __version__
@@ -20,13 +19,12 @@ from ..wire.retry import Failure
 from . import failures
 from .attempts import Failed, delay_by_policy, persist
 from .bodies import FileBody
-from .feed import AnswerTooLargeError, event_data
+from .feed import event_data
 from .loops import LoopLocal
-from .sender import read_all
+from .reading import AnswerTooLargeError, read_all
 from .session import Session
 
 _MOST_STREAMS = 256  # in each event loop
-_NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpcore.ConnectError, httpcore.ConnectTimeout)
 
 
 class BusyError(Exception):
@@ -172,7 +170,7 @@ class Caller:
         if outcome is not None:
             return outcome
         error = failures.total_timeout(self._timeouts.total, "Timeouts.total")
-        return _doubtful(error) if request.unrepeatable else Failed(error, Failure("timeout"))
+        return Failed(failures.doubtful(error), None) if request.unrepeatable else Failed(error, Failure("timeout"))
 
     async def _exchange(self, request: Request, judge: Judge) -> Answer | Failed:
         try:
@@ -180,8 +178,8 @@ class Caller:
             body = await read_all(response)
         except failures.TRANSPORT_ERRORS as exc:
             error, failure = self._explain(request, exc)
-            if request.unrepeatable and not isinstance(exc, _NOT_SENT):
-                return _doubtful(error)
+            if request.unrepeatable and not isinstance(exc, failures.NOT_SENT):
+                return Failed(failures.doubtful(error), None)
             return Failed(error, failure)
         except AnswerTooLargeError as exc:
             return Failed(unusable(200, None, str(exc)), None)
@@ -221,11 +219,6 @@ class Caller:
 
 def _nothing() -> None:
     """What a stream gives back that has taken nothing."""
-
-
-def _doubtful(error: MoondreamError) -> Failed:
-    error.message += " (The request may have been accepted all the same, and is not sent again.)"
-    return Failed(error, None)
 
 
 def _lower(response: httpx.Response) -> dict[str, str]:

@@ -21,6 +21,9 @@ BROKEN = (
     httpcore.ConnectionNotAvailable,
     OSError,
 )
+NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpcore.ConnectError, httpcore.ConnectTimeout)
+"""What can only be raised before anything of the request has gone out."""
+
 TRANSPORT_ERRORS = (*TIMEOUTS, *MISUSE, *BROKEN)
 """Everything a request can raise, short of a programming error."""
 
@@ -41,6 +44,12 @@ def explain(exc: BaseException, *, base_url: str, timeouts: Timeouts) -> tuple[M
     return APIConnectionError(f"The connection to {base_url} failed: {reason}{_hint(exc, base_url)}"), Failure(
         "connection"
     )
+
+
+def doubtful(error: MoondreamError) -> MoondreamError:
+    """The error of a request that may have been accepted, and must not be sent twice."""
+    error.message += " (The request may have been accepted all the same, and is not sent again.)"
+    return error
 
 
 def total_timeout(seconds: float, name: str) -> APITimeoutError:

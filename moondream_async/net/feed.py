@@ -22,6 +22,7 @@ from ..wire.retry import Failure
 from .asyncio_backend import AsyncioStream
 from .counters import Counters
 from .failures import TRANSPORT_ERRORS, total_timeout
+from .reading import AnswerTooLargeError
 
 if TYPE_CHECKING:
     from .watch import Watch
@@ -32,10 +33,6 @@ LARGEST_EVENT = 16 * 1024 * 1024
 _DRAIN = 0.25  # seconds to wait for the end of the body after the last event
 
 Explain = Callable[[BaseException], tuple[MoondreamError, Failure | None]]
-
-
-class AnswerTooLargeError(Exception):
-    """An answer, or one event of a stream, grew beyond its size cap."""
 
 
 class OutOfTimeError(Exception):

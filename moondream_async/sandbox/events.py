@@ -9,6 +9,7 @@ from typing import Any
 
 import anyio
 import anyio.lowlevel
+from starlette.responses import Response, StreamingResponse
 
 from .faults import Faults
 from .skills import Segmentation
@@ -106,3 +107,13 @@ async def _dripped(data: bytes, seconds: float) -> AsyncIterator[bytes]:
     for start in range(0, len(data), _DRIP):
         yield data[start : start + _DRIP]
         await anyio.sleep(seconds)
+
+
+def lost() -> Response:
+    """The answer to a request that was done, cut off."""
+
+    async def nothing() -> AsyncIterator[bytes]:
+        yield b"{"
+        raise CutError
+
+    return StreamingResponse(nothing(), headers={"Content-Length": "1000"}, media_type="application/json")

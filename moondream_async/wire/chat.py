@@ -63,11 +63,11 @@ def body(
 
 def result(data: Any, meta: Meta) -> ChatResult:
     """Read a whole answer."""
-    fields = _object(data)
+    fields = responses.object_of(data)
     choice = _choice(fields)
     if choice is None:
         raise Unusable("it has no 'choices'")
-    message = _object(choice.get("message"))
+    message = responses.object_of(choice.get("message"))
     return ChatResult(
         content=_text(message.get("content")),
         role=str(message.get("role") or "assistant"),
@@ -115,7 +115,7 @@ class ChatReducer:
         if isinstance(choice.get("message"), dict):  # a server that does not stream answers all at once
             return self._whole(event)
         self._finish_reason = _optional(choice.get("finish_reason")) or self._finish_reason
-        delta = _object(choice.get("delta") or {})
+        delta = responses.object_of(choice.get("delta") or {})
         content, thought = _text(delta.get("content")), _text(delta.get("reasoning"))
         if not content and not thought:
             return None
@@ -198,7 +198,7 @@ def _choice(fields: Object) -> Object | None:
     choices = fields.get("choices")
     if not isinstance(choices, list):
         raise Unusable("it has no list 'choices'")
-    return _object(cast("list[Any]", choices)[0]) if choices else None
+    return responses.object_of(cast("list[Any]", choices)[0]) if choices else None
 
 
 def _reasoning(message: Object) -> Reasoning | None:
@@ -216,12 +216,6 @@ def _usage(fields: Object) -> Metrics | None:
         return None
     counts = cast("Object", usage)
     return Metrics(input_tokens=counts.get("prompt_tokens"), output_tokens=counts.get("completion_tokens"))
-
-
-def _object(data: Any) -> Object:
-    if not isinstance(data, dict):
-        raise Unusable(f"there is {type(data).__name__} where an object should be")
-    return cast("Object", data)
 
 
 def _text(value: Any) -> str:

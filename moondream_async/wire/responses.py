@@ -49,26 +49,26 @@ def decode(body: str | bytes) -> Any:
 def query(data: Any, meta: Meta) -> QueryResult:
     """Read the answer of `/query`."""
     fields, rest = _split(data, "answer", "reasoning")
-    answer, thoughts = _string(fields, "answer"), fields.get("reasoning")
+    answer, thoughts = text_of(fields, "answer"), fields.get("reasoning")
     return QueryResult(answer=answer, reasoning=reasoning(thoughts), meta=meta, **_common(fields, rest))
 
 
 def caption(data: Any, meta: Meta) -> CaptionResult:
     """Read the answer of `/caption`."""
     fields, rest = _split(data, "caption")
-    return CaptionResult(caption=_string(fields, "caption"), meta=meta, **_common(fields, rest))
+    return CaptionResult(caption=text_of(fields, "caption"), meta=meta, **_common(fields, rest))
 
 
 def detect(data: Any, meta: Meta) -> DetectResult:
     """Read the answer of `/detect`."""
     fields, rest = _split(data, "objects")
-    return DetectResult(objects=_each(fields, "objects", box), meta=meta, **_common(fields, rest))
+    return DetectResult(objects=each_of(fields, "objects", box), meta=meta, **_common(fields, rest))
 
 
 def point(data: Any, meta: Meta) -> PointResult:
     """Read the answer of `/point`."""
     fields, rest = _split(data, "points", "count")
-    points, count = _each(fields, "points", position), fields.get("count")
+    points, count = each_of(fields, "points", position), fields.get("count")
     return PointResult(
         points=points, count=count if isinstance(count, int) else None, meta=meta, **_common(fields, rest)
     )
@@ -79,7 +79,7 @@ def segment(data: Any, meta: Meta) -> SegmentResult:
     fields, rest = _split(data, "path", "bbox", "parse_error")
     found, note = fields.get("bbox"), fields.get("parse_error")
     return SegmentResult(
-        path=_string(fields, "path"),
+        path=text_of(fields, "path"),
         bbox=None if found is None else box(found),
         parse_error=None if note is None else str(note),
         meta=meta,
@@ -89,24 +89,24 @@ def segment(data: Any, meta: Meta) -> SegmentResult:
 
 def models(data: Any) -> list[Model]:
     """Read the answer of `GET /models`, in OpenAI's shape (`data`) or Station's (`models`)."""
-    listing = _object(data)
+    listing = object_of(data)
     entries = listing.get("data", listing.get("models"))
     if not isinstance(entries, list):
         raise Unusable("it has no list 'data' or 'models'")
-    return [_model(_object(entry)) for entry in cast("list[Any]", entries)]
+    return [_model(object_of(entry)) for entry in cast("list[Any]", entries)]
 
 
 def box(data: Any) -> BoundingBox:
     """Read one box."""
-    edges = _object(data)
+    edges = object_of(data)
     x_min, y_min, x_max, y_max = (_number(edges, name) for name in ("x_min", "y_min", "x_max", "y_max"))
-    return BoundingBox(x_min, y_min, x_max, y_max, _optional_string(edges, "label"))
+    return BoundingBox(x_min, y_min, x_max, y_max, optional_text(edges, "label"))
 
 
 def position(data: Any) -> Point:
     """Read one point."""
-    at = _object(data)
-    return Point(_number(at, "x"), _number(at, "y"), _optional_string(at, "label"))
+    at = object_of(data)
+    return Point(_number(at, "x"), _number(at, "y"), optional_text(at, "label"))
 
 
 def reasoning(data: Any) -> Reasoning | None:
@@ -115,9 +115,9 @@ def reasoning(data: Any) -> Reasoning | None:
         return None
     if isinstance(data, str):
         return Reasoning(text=data)
-    fields = _object(data)
+    fields = object_of(data)
     spans = cast("list[Any]", fields.get("grounding") or [])
-    return Reasoning(text=_string(fields, "text"), grounding=tuple(_grounding(_object(span)) for span in spans))
+    return Reasoning(text=text_of(fields, "text"), grounding=tuple(_grounding(object_of(span)) for span in spans))
 
 
 def metrics(fields: Mapping[str, Any]) -> Metrics | None:
@@ -142,15 +142,15 @@ _COMMON = frozenset({"request_id", "finish_reason", "metrics"})
 
 
 def _split(data: Any, *names: str) -> tuple[Object, Object]:
-    fields = _object(data)
+    fields = object_of(data)
     rest = {name: value for name, value in fields.items() if name not in names and name not in _COMMON}
     return fields, rest
 
 
 def _common(fields: Object, rest: Object) -> dict[str, Any]:
     return {
-        "request_id": _optional_string(fields, "request_id"),
-        "finish_reason": _optional_string(fields, "finish_reason"),
+        "request_id": optional_text(fields, "request_id"),
+        "finish_reason": optional_text(fields, "finish_reason"),
         "metrics": metrics(fields),
         "extra": rest,
     }
@@ -159,9 +159,9 @@ def _common(fields: Object, rest: Object) -> dict[str, Any]:
 def _model(entry: Object) -> Model:
     rest = {name: value for name, value in entry.items() if name not in ("id", "name", "description")}
     return Model(
-        id=_string(entry, "id"),
-        name=_optional_string(entry, "name"),
-        description=_optional_string(entry, "description"),
+        id=text_of(entry, "id"),
+        name=optional_text(entry, "name"),
+        description=optional_text(entry, "description"),
         extra=rest,
     )
 
@@ -183,20 +183,31 @@ def _pair(data: Any) -> tuple[float, float]:
         raise Unusable("a grounding point is not [x, y]") from None
 
 
-def _object(data: Any) -> Object:
+def object_of(data: Any) -> Object:
+    """The JSON object that it is.
+
+    Raises:
+        Unusable: It is something else.
+    """
     if not isinstance(data, dict):
         raise Unusable(f"there is {type(data).__name__} where an object should be")
     return cast("Object", data)
 
 
-def _string(fields: Object, name: str) -> str:
+def text_of(fields: Object, name: str) -> str:
+    """A field that is a text.
+
+    Raises:
+        Unusable: It is something else.
+    """
     value = fields.get(name)
     if not isinstance(value, str):
         raise Unusable(f"it has no text '{name}'")
     return value
 
 
-def _optional_string(fields: Object, name: str) -> str | None:
+def optional_text(fields: Object, name: str) -> str | None:
+    """A field as a text; None if it is not there."""
     value = fields.get(name)
     return None if value is None else str(value)
 
@@ -208,7 +219,12 @@ def _number(fields: Object, name: str) -> float:
     return float(value)
 
 
-def _each(fields: Object, name: str, read: Callable[[Any], T]) -> tuple[T, ...]:
+def each_of(fields: Object, name: str, read: Callable[[Any], T]) -> tuple[T, ...]:
+    """What the entries of a field that is a list are read as.
+
+    Raises:
+        Unusable: It is no list.
+    """
     items = fields.get(name)
     if not isinstance(items, list):
         raise Unusable(f"it has no list '{name}'")

@@ -16,12 +16,13 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from ..events import CutError
+from ..events import CutError, lost
 from ..faults import Burst, Faults, RateLimit, from_headers
+from ..storage import Stored
 from . import models
 from .jobs import CANCELLED, NOT_STARTED, Job, Queue
 from .models import Reply
-from .storage import Storage, Stored
+from .storage import FalStorage
 from .webhooks import Webhooks
 
 Handler = Callable[["Fal", Request, Faults], Awaitable[Response]]
@@ -44,7 +45,7 @@ class Fal:
     api_key: str | None
     limit: RateLimit
     faults: Faults
-    storage: Storage = attrs.field(factory=Storage)
+    storage: FalStorage = attrs.field(factory=FalStorage)
     burst: Burst = attrs.field(factory=Burst)
     _queue: Queue | None = None
     _webhooks: Webhooks | None = None
@@ -105,7 +106,7 @@ class Fal:
         if due and not faults.drop:
             return _refused(faults)
         response = await handler(self, request, faults)
-        return _lost() if due else response
+        return lost() if due else response
 
     def _knows(self, name: str, request: Request) -> bool:
         given = request.headers.get("authorization", "")
@@ -334,16 +335,6 @@ def _refused(faults: Faults) -> Response:
         return Response(_INGRESS.format(faults.status), faults.status, media_type="text/html")
     headers = {"Retry-After": f"{faults.retry_after:g}"} if faults.status == 429 and faults.retry_after >= 0 else None
     return JSONResponse({"detail": "told to fail"}, faults.status, headers)
-
-
-def _lost() -> Response:
-    """The answer to a request that was done, cut off."""
-
-    async def nothing() -> AsyncIterator[bytes]:
-        yield b"{"
-        raise CutError
-
-    return StreamingResponse(nothing(), headers={"Content-Length": "1000"}, media_type="application/json")
 
 
 def _number(text: str | None) -> float | None:

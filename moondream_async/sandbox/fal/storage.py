@@ -1,49 +1,22 @@
-"""The file store: uploads whole, in parts, and to presigned addresses; kept on the disk until the sandbox ends."""
+"""fal's file store: uploads whole, in parts, and to presigned addresses; and the tokens that it wants."""
 
 from __future__ import annotations
 
 import datetime
-import hashlib
 import secrets
-import shutil
-import tempfile
-import weakref
-from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
-import attrs
+from ..storage import Storage
 
 TOKEN_LASTS = 3600  # seconds
 
 
-@attrs.define(eq=False)
-class Stored:
-    """A file of the store."""
-
-    name: str
-    media_type: str
-    path: Path
-    lifecycle: str | None = None
-    parts: dict[int, Path] = attrs.field(factory=dict[int, Path])
-    etags: dict[int, str] = attrs.field(factory=dict[int, str])
-    complete: bool = False
-
-
-class Storage:
-    """All files of one sandbox."""
+class FalStorage(Storage):
+    """All files of one sandbox's fal.ai."""
 
     def __init__(self) -> None:
-        self._made: str | None = None
-        self.files: dict[str, Stored] = {}
+        super().__init__()
         self.tokens: set[str] = set()
-
-    @property
-    def _folder(self) -> str:
-        if self._made is None:
-            self._made = tempfile.mkdtemp(prefix="moondream-sandbox-")
-            weakref.finalize(self, shutil.rmtree, self._made, ignore_errors=True)
-        return self._made
 
     def new_token(self) -> dict[str, Any]:
         """A token for uploads."""
@@ -51,36 +24,3 @@ class Storage:
         self.tokens.add(token)
         expires = datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds=TOKEN_LASTS)
         return {"token": token, "token_type": "Bearer", "expires_at": expires.isoformat()}
-
-    def new_file(self, name: str | None, media_type: str, lifecycle: str | None) -> tuple[str, Stored]:
-        """A place for a file; returns its id."""
-        key = secrets.token_urlsafe(12)
-        file = Stored(name or "file.bin", media_type, Path(self._folder, key), lifecycle)
-        self.files[key] = file
-        return key, file
-
-    async def write(self, path: Path, chunks: AsyncIterator[bytes]) -> str:
-        """Write what comes; returns a digest of it."""
-        digest = hashlib.md5(usedforsecurity=False)
-        with path.open("wb") as out:
-            async for chunk in chunks:
-                digest.update(chunk)
-                out.write(chunk)
-        return digest.hexdigest()
-
-    def part_of(self, file: Stored, number: int) -> Path:
-        """A place for a part."""
-        return file.path.with_name(f"{file.path.name}.{number}")
-
-    def join(self, file: Stored) -> None:
-        """Make one file of its parts; asked again, because the answer was lost, it is one already."""
-        if file.complete:
-            return
-        with file.path.open("wb") as out:
-            for number in sorted(file.parts):
-                part = file.parts[number]
-                with part.open("rb") as source:
-                    while chunk := source.read(1024 * 1024):
-                        out.write(chunk)
-                part.unlink()
-        file.complete = True
