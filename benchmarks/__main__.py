@@ -11,7 +11,7 @@ from pathlib import Path
 
 import attrs
 
-from . import calls, images, mapping, pace, soak, start, streams, sync
+from . import batches, calls, images, mapping, pace, soak, start, streams, sync
 from .harness import Figure
 
 BENCHMARKS = {
@@ -20,6 +20,7 @@ BENCHMARKS = {
     "sync": sync,
     "map": mapping,
     "pace": pace,
+    "batches": batches,
     "images": images,
     "start": start,
     "soak": soak,

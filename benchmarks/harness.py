@@ -158,15 +158,16 @@ def run_threads(call: Callable[[], object], *, threads: int, seconds: float) -> 
     return sum(made)
 
 
-def rss_mb(name: str = "VmRSS") -> float:
-    """The memory of this process, now or (`VmHWM`) at most, in MB (Linux)."""
+def rss_mb(name: str = "VmRSS", process: int | str = "self") -> float:
+    """The memory of a process, now or (`VmHWM`) at most, in MB (Linux)."""
     # `ru_maxrss` would do for the latter, had it not been handed down by the process that started this one.
-    status = Path("/proc/self/status")
+    status = Path(f"/proc/{process}/status")
     found = re.search(rf"{name}:\s+(\d+)", status.read_text()) if status.exists() else None
     return int(found[1]) / 1000 if found else float("nan")
 
 
-def _reset_peak() -> None:
+def reset_peak() -> None:
+    """Have `VmHWM` begin anew."""
     switch = Path("/proc/self/clear_refs")
     if switch.exists():
         switch.write_text("5")
@@ -185,7 +186,7 @@ class Stopwatch:
     def round(self, calls: int = 0) -> Generator[Stopwatch]:
         """Time one round; set `.calls` in it, if their number is not known before."""
         self.calls = calls
-        _reset_peak()
+        reset_peak()
         before, cpu, wall = rss_mb(), time.process_time(), time.perf_counter()
         yield self
         self.cpu.append((time.process_time() - cpu) / self.calls * 1e6)

@@ -12,6 +12,9 @@ from typing import TYPE_CHECKING, Any
 from ._version import __version__
 
 if TYPE_CHECKING:
+    from .batches.client import AsyncBatches
+    from .batches.sync import Batches
+    from .batches.types import Batch, BatchJob, BatchOutput, BatchProgress, BatchUsage, UploadProgress
     from .bulk.items import Outcome
     from .bulk.mapping import AsyncMap
     from .bulk.run import RunSummary
@@ -24,6 +27,9 @@ if TYPE_CHECKING:
         APITimeoutError,
         AuthenticationError,
         BadRequestError,
+        BatchError,
+        BatchInputError,
+        BatchLineError,
         ConfigurationError,
         ConflictError,
         ImageError,
@@ -64,6 +70,9 @@ if TYPE_CHECKING:
     )
 
 _HOMES = {
+    "batches.client": ["AsyncBatches"],
+    "batches.sync": ["Batches"],
+    "batches.types": ["Batch", "BatchJob", "BatchOutput", "BatchProgress", "BatchUsage", "UploadProgress"],
     "client": ["AsyncClient"],
     "sync": ["Client", "vl"],
     "sync_streams": ["ChatStream", "Map", "SegmentStream", "TextStream"],
@@ -83,6 +92,9 @@ _HOMES = {
         "AnswerError",
         "AuthenticationError",
         "BadRequestError",
+        "BatchError",
+        "BatchInputError",
+        "BatchLineError",
         "ConfigurationError",
         "ConflictError",
         "ImageError",
@@ -122,6 +134,7 @@ __all__ = [
     "APIError",
     "APITimeoutError",
     "AnswerError",
+    "AsyncBatches",
     "AsyncChatStream",
     "AsyncClient",
     "AsyncMap",
@@ -129,6 +142,15 @@ __all__ = [
     "AsyncTextStream",
     "AuthenticationError",
     "BadRequestError",
+    "Batch",
+    "BatchError",
+    "BatchInputError",
+    "BatchJob",
+    "BatchLineError",
+    "BatchOutput",
+    "BatchProgress",
+    "BatchUsage",
+    "Batches",
     "BoundingBox",
     "CallInfo",
     "CaptionResult",
@@ -178,6 +200,7 @@ __all__ = [
     "TextStream",
     "Timeouts",
     "UnprocessableEntityError",
+    "UploadProgress",
     "__version__",
     "vl",
 ]

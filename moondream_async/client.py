@@ -24,6 +24,7 @@ from .wire.events import SegmentReducer, TextReducer
 from .wire.requests import AnyRef
 
 if TYPE_CHECKING:
+    from .batches.client import AsyncBatches
     from .bulk.items import MapItem, Skills
     from .bulk.mapping import AsyncMap
     from .bulk.run import RunSummary
@@ -108,6 +109,15 @@ class AsyncClient:
     def stats(self) -> Stats:
         """Counters of this client and its clones: calls in flight and waiting, retries, 429s, bytes, tokens."""
         return self._shared.stats
+
+    @property
+    def batches(self) -> AsyncBatches:
+        """Moondream Cloud's Batch API: many images at half the price, as jobs on the server."""
+        from .batches.client import AsyncBatches
+
+        return AsyncBatches(
+            self, lambda: self._net, base_url=self.base_url, model=self.model, options=self._image_options
+        )
 
     @overload
     async def query(

@@ -55,6 +55,10 @@ CLOUD_PRICES = Prices(0.30, 2.50, as_of="2026-05")
 """Moondream Cloud's for its base models, from its published price list; a finetune has a price of its own."""
 
 
+BATCH_PART = 0.5
+"""What of the prices a batch costs (moondream-api.md 1.6)."""
+
+
 def prices_of(base_url: str, model: str | None) -> Prices | None:
     """The prices at a server; None where they are not known, or nothing is paid by the token."""
     is_finetune = "@" in (model or "")  # `{base}/{finetune}@{step}`

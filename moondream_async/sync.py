@@ -18,6 +18,7 @@ from .types import CaptionResult, ChatResult, DetectResult, Model, PointResult, 
 from .wire.requests import AnyRef
 
 if TYPE_CHECKING:
+    from .batches.sync import Batches
     from .bulk.items import MapItem, Skills
     from .bulk.run import RunSummary
     from .hooks import HooksInput, Stats
@@ -98,6 +99,13 @@ class Client(Facade):
     def stats(self) -> Stats:
         """Counters of this client and its clones: calls in flight and waiting, retries, 429s, bytes, tokens."""
         return self._async.stats
+
+    @property
+    def batches(self) -> Batches:
+        """Moondream Cloud's Batch API: many images at half the price, as jobs on the server."""
+        from .batches.sync import Batches
+
+        return Batches(self._portal, self._async.batches)
 
     @overload
     def query(

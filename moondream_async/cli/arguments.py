@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TypeAlias
 
 from .. import __version__
+from ..batches.wire import SKILLS as BATCH_SKILLS
 from ..config import SKILLS
 from ..prices import Prices
 from . import commands
@@ -46,6 +47,7 @@ def parser() -> argparse.ArgumentParser:
     _picture(outline)
 
     _run(sub)
+    _batch(sub)
     export = sub.add_parser("export", help="write the results of a run as a table")
     export.add_argument("results", metavar="RESULTS", help="the file of JSON lines that a run wrote")
     export.add_argument("table", metavar="TABLE", help="where to: .csv or .parquet")
@@ -86,14 +88,7 @@ def _run(sub: _SubParsers) -> None:
     )
     run.add_argument("--skill", action="append", required=True, choices=SKILLS, help="once or several times")
     run.add_argument("--out", metavar="FILE", help="the file of results, JSON lines")
-    run.add_argument("--question", help="for query")
-    run.add_argument("--object", action="append", help="for detect, point, segment; several times for several labels")
-    run.add_argument("--length", choices=("short", "normal", "long"), help="for caption")
-    run.add_argument("--reasoning", action=argparse.BooleanOptionalAction, help="for query")
-    run.add_argument("--temperature", type=float)
-    run.add_argument("--top-p", type=float)
-    run.add_argument("--max-tokens", type=int)
-    run.add_argument("--max-objects", type=int)
+    _asked(run)
     run.add_argument(
         "--concurrency", type=int, metavar="N", help="how many at once; default 32, or 4 s' worth of --rate"
     )
@@ -105,6 +100,59 @@ def _run(sub: _SubParsers) -> None:
     run.add_argument("--prices", type=_prices, metavar="IN,OUT", help="US dollars a million tokens, for the estimate")
     _server(run)
     run.set_defaults(run=commands.run)
+
+
+def _asked(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--question", help="for query")
+    parser.add_argument(
+        "--object", action="append", help="for detect, point, segment; several times for several labels"
+    )
+    parser.add_argument("--length", choices=("short", "normal", "long"), help="for caption")
+    parser.add_argument("--reasoning", action=argparse.BooleanOptionalAction, help="for query")
+    parser.add_argument("--temperature", type=float)
+    parser.add_argument("--top-p", type=float)
+    parser.add_argument("--max-tokens", type=int)
+    parser.add_argument("--max-objects", type=int)
+
+
+def _batch(sub: _SubParsers) -> None:
+    parser = sub.add_parser(
+        "batch",
+        help="many images at half the price, as a job on the server",
+        description="Moondream Cloud's Batch API. A job is kept in a folder; killed at any moment, the same submit, "
+        "with the same --job, goes on.",
+        epilog="Exit codes: 0 done; 1 an error, or a batch failed; 2 wrong usage; 3 some lines failed; 130 Ctrl-C.",
+    )
+    actions = parser.add_subparsers(required=True, metavar="ACTION")
+
+    submit = actions.add_parser("submit", help="hand in images, or a ready file of batch lines")
+    submit.add_argument(
+        "inputs", nargs="+", metavar="INPUT", help="as for `run`; or, without --skill, one ready .jsonl file"
+    )
+    submit.add_argument("--skill", choices=BATCH_SKILLS)
+    submit.add_argument(
+        "--job", metavar="FOLDER", help="where the job is kept; default a new one in your state directory"
+    )
+    _asked(submit)
+    submit.add_argument("--wait", action="store_true", help="wait until it is finished")
+    submit.add_argument("--out", metavar="FILE", help="wait, and write the results there, as `run` does")
+
+    status = actions.add_parser("status", help="ask how far a job is")
+    wait = actions.add_parser("wait", help="wait until a job is finished")
+    results = actions.add_parser("results", help="write or print the results of a finished job")
+    results.add_argument("--out", metavar="FILE", help="where to, as `run` writes them; default: printed")
+    cancel = actions.add_parser("cancel", help="abort what is not handed in yet")
+    for one in (status, wait, results, cancel):
+        one.add_argument("job", metavar="JOB", help="a job's folder, or a batch's id")
+    listing = actions.add_parser("list", help="list your batches, the newest first")
+    listing.add_argument("--limit", type=int, metavar="N", help="at most so many; default all")
+
+    for one in (submit, wait):
+        one.add_argument("--timeout", type=float, metavar="S", help="wait at most so many seconds")
+    works = {"submit": submit, "status": status, "wait": wait, "results": results, "cancel": cancel, "listing": listing}
+    for name, one in works.items():
+        _server(one)
+        one.set_defaults(run=commands.batch, work=name)
 
 
 def _prices(text: str) -> Prices:

@@ -86,6 +86,13 @@ def run(arguments: Arguments) -> int:
     return run(arguments)
 
 
+def batch(arguments: Arguments) -> int:
+    """Do something with batches; returns the exit code."""
+    from .batch import run
+
+    return run(arguments)
+
+
 def demo(arguments: Arguments) -> None:
     """Show all skills at work."""
     from .demo import run

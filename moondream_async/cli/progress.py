@@ -12,15 +12,15 @@ from ..bulk.run import RunSummary
 _PLAIN_EVERY = 5.0  # seconds
 
 
-class Reporter(Protocol):
-    """Shows how far a run is, on stderr."""
+class Meter(Protocol):
+    """Shows how far something is, on stderr."""
 
     def shown(self) -> AbstractContextManager[Any]:
-        """For as long as the run goes on."""
+        """For as long as it goes on."""
         ...
 
-    def __call__(self, summary: RunSummary) -> None:
-        """The run has come so far."""
+    def update(self, done: float, total: float | None, details: str, *, unit: str) -> None:
+        """It has come so far."""
         ...
 
     def say(self, text: str) -> None:
@@ -28,7 +28,7 @@ class Reporter(Protocol):
         ...
 
 
-def reporter() -> Reporter:
+def meter() -> Meter:
     """A bar, if stderr is a terminal and the extra `cli` is there; else lines."""
     if sys.stderr is not None and sys.stderr.isatty():  # pyright: ignore[reportUnnecessaryComparison] - it can be closed
         try:
@@ -38,6 +38,19 @@ def reporter() -> Reporter:
     return _Lines()
 
 
+class Reporter:
+    """Shows how far a run is."""
+
+    def __init__(self) -> None:
+        self._meter = meter()
+        self.shown = self._meter.shown
+        self.say = self._meter.say
+
+    def __call__(self, summary: RunSummary) -> None:
+        """The run has come so far."""
+        self._meter.update(summary.seen, summary.total, _details(summary), unit="items")
+
+
 class _Lines:
     def __init__(self) -> None:
         self._next = time.monotonic() + _PLAIN_EVERY
@@ -45,11 +58,11 @@ class _Lines:
     def shown(self) -> AbstractContextManager[Any]:
         return nullcontext()
 
-    def __call__(self, summary: RunSummary) -> None:
+    def update(self, done: float, total: float | None, details: str, *, unit: str) -> None:
         if time.monotonic() >= self._next:
             self._next = time.monotonic() + _PLAIN_EVERY
-            of = f" of {summary.total:,}" if summary.total is not None else ""
-            self.say(f"{summary.seen:,}{of} items, {_details(summary)}")
+            of = f" of {total:,.0f}" if total is not None else ""
+            self.say(f"{done:,.0f}{of} {unit}, {details}")
 
     def say(self, text: str) -> None:
         with suppress(OSError):  # whoever read it has gone; the run goes on
@@ -59,17 +72,18 @@ class _Lines:
 class _Bar:
     def __init__(self) -> None:
         from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+        from rich.progress import BarColumn, Progress, TextColumn
 
-        columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[details]}"))
+        columns = (BarColumn(), TextColumn("{task.fields[count]} {task.fields[unit]}  {task.fields[details]}"))
         self._progress = Progress(*columns, console=Console(stderr=True), refresh_per_second=8)
-        self._task = self._progress.add_task("run", total=None, details="")
+        self._task = self._progress.add_task("", total=None, count="", unit="", details="")
 
     def shown(self) -> AbstractContextManager[Any]:
         return self._progress
 
-    def __call__(self, summary: RunSummary) -> None:
-        self._progress.update(self._task, completed=summary.seen, total=summary.total, details=_details(summary))
+    def update(self, done: float, total: float | None, details: str, *, unit: str) -> None:
+        count = f"{done:,.0f}/{'?' if total is None else f'{total:,.0f}'}"
+        self._progress.update(self._task, completed=done, total=total, count=count, unit=unit, details=details)
 
     def say(self, text: str) -> None:
         self._progress.console.print(text, markup=False, highlight=False)

@@ -24,7 +24,7 @@ from ..errors import ConfigurationError, MoondreamError, ResultsFileError
 from ..prices import Prices, prices_of
 from .estimate import Estimate, estimate
 from .inputs import Inputs
-from .progress import Reporter, duration, reporter
+from .progress import Reporter, duration
 from .server import base_url_of
 
 STOPPED, WRONG_USAGE, SOME_FAILED = 1, 2, 3
@@ -46,7 +46,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _run(arguments: argparse.Namespace) -> int:
     inputs = Inputs(arguments.inputs)
-    given = _skill_arguments(arguments)
+    given = skill_arguments(arguments)
     for skill in arguments.skill:
         wanted = _ASKS.get(skill)
         if wanted and wanted not in given and not inputs.may_bring_arguments:
@@ -62,7 +62,7 @@ async def _go(inputs: Inputs, given: dict[str, Any], arguments: argparse.Namespa
     total = await anyio.to_thread.run_sync(inputs.count)
     if total == 0:
         raise ConfigurationError(f"There are no images in {' '.join(arguments.inputs)}.")
-    shows = reporter()
+    shows = Reporter()
     with base_url_of(arguments) as base_url:
         client = AsyncClient(base_url=base_url, model=arguments.model, rate_limit=arguments.rate)
         work = Run(
@@ -214,7 +214,8 @@ def _size(nbytes: int) -> str:
     return f"{nbytes / 1e6:,.1f} MB" if nbytes >= 100_000 else f"{nbytes / 1e3:,.1f} KB"
 
 
-def _skill_arguments(arguments: argparse.Namespace) -> dict[str, Any]:
+def skill_arguments(arguments: argparse.Namespace) -> dict[str, Any]:
+    """What the skills are given, as far as the command line says it."""
     settings = {name: getattr(arguments, name) for name in _SETTINGS if getattr(arguments, name) is not None}
     objects: list[str] = arguments.object or []
     given: dict[str, Any] = {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import anyio
@@ -18,10 +18,11 @@ class FileBody(httpx.AsyncByteStream):
         path: The file.
         start: Its first byte, from 0.
         length: How many.
+        sent: Is told how many bytes of it have been sent, anew each time it is.
     """
 
-    def __init__(self, path: Path, start: int, length: int) -> None:
-        self._path, self._start, self._length = path, start, length
+    def __init__(self, path: Path, start: int, length: int, sent: Callable[[int], None] | None = None) -> None:
+        self._path, self._start, self._length, self._sent = path, start, length, sent
 
     def __len__(self) -> int:
         return self._length
@@ -36,3 +37,5 @@ class FileBody(httpx.AsyncByteStream):
                     raise OSError(f"{self._path.name!r} became shorter while it was sent")
                 left -= len(chunk)
                 yield chunk
+                if self._sent is not None:
+                    self._sent(self._length - left)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, cast
 
@@ -20,8 +20,11 @@ from ..wire import errors, responses
 from ..wire.retry import Failure, backoff
 from . import failures
 from .attempts import Failed, delay_by_policy, persist
+from .bodies import FileBody
 from .counters import log
-from .feed import AnswerTooLargeError, Feed, OutOfTimeError, SingleEvent
+from .feed import Feed, OutOfTimeError, SingleEvent
+from .files import Files
+from .reading import AnswerTooLargeError, read_all
 from .session import Session, Slot
 
 if TYPE_CHECKING:
@@ -32,11 +35,10 @@ T = TypeVar("T")
 R = TypeVar("R")
 A = TypeVar("A", "_Answer", Feed)
 
-_LARGEST_ANSWER = 64 * 1024 * 1024  # bytes; no answer of a skill comes near
-
-
-Body: TypeAlias = bytes | Callable[[], Awaitable[bytes]]
+Body: TypeAlias = bytes | FileBody | Callable[[], Awaitable[bytes]]
 """A request's body; or what makes it, once, when the call has its slot."""
+
+_SURELY_REFUSED = (425, 429, 503)  # statuses after which even what must not be done twice may be sent again
 
 
 @attrs.define(eq=False)
@@ -46,10 +48,12 @@ class _Request:
     headers: httpx.Headers = attrs.field(repr=False)  # they hold the key
     body: Body = attrs.field(repr=False)
     watch: Watch | None = None
+    unrepeatable: bool = False
+    error_is_data: bool = False
 
-    async def prepare(self) -> bytes:
+    async def prepare(self) -> bytes | FileBody:
         """The body, made now if it is not yet: only who has a slot holds an image in memory."""
-        if not isinstance(self.body, bytes):
+        if not isinstance(self.body, (bytes, FileBody)):
             self.body = await self.body()
         return self.body
 
@@ -95,6 +99,9 @@ class Sender:
         self._stream_headers = self._headers(headers, "x-moondream-auth", "{key}", accept="text/event-stream")
         self._listing_headers = self._headers(headers, "authorization", "Bearer {key}", accept="application/json")
         self._chat_headers = self._headers(headers, "authorization", "Bearer {key}", accept="text/event-stream")
+        self._upload_headers = self._headers(
+            headers, "x-moondream-auth", "{key}", accept="application/json", content="application/octet-stream"
+        )
 
     async def fetch(self, path: str, body: Body, read: Callable[[Any, Meta], R], *, bearer: bool = False) -> R:
         """POST a body and read the JSON answer into a result; with `bearer`, as OpenAI's clients show the key."""
@@ -105,6 +112,38 @@ class Sender:
     async def get(self, path: str, read: Callable[[Any, Meta], R]) -> R:
         """GET a path, with the key as a bearer token, and read the JSON answer into a result."""
         return await self._fetch(self._request("GET", path, self._listing_headers, b""), path, read)
+
+    async def call(
+        self,
+        method: str,
+        path: str,
+        read: Callable[[Any, Meta], R],
+        *,
+        query: Mapping[str, str | int] | None = None,
+        body: Body = b"",
+        unrepeatable: bool = False,
+        error_is_data: bool = False,
+    ) -> R:
+        """Send any other request, and read its JSON answer.
+
+        Args:
+            method: Of HTTP.
+            path: Below the base URL; its first part names the operation to whoever looks on.
+            read: Makes the result.
+            query: After the `?`.
+            body: JSON, or a part of a file, which goes as it is.
+            unrepeatable: Whether it must not be sent again once it may have been accepted.
+            error_is_data: Whether an `error` in an answer with 200 is what was asked for.
+        """
+        url = httpx.URL(f"{self._server.base_url}/{path}", params=query)
+        headers = self._upload_headers if isinstance(body, FileBody) else self._skill_headers
+        request = _Request(method, url, headers, body, unrepeatable=unrepeatable, error_is_data=error_is_data)
+        return await self._fetch(request, path.partition("/")[0], read)
+
+    @property
+    def files(self) -> Files:
+        """Files elsewhere, which the key does not go to."""
+        return Files(self.session, self._timeouts, self._retry)
 
     async def open_stream(self, path: str, body: Body, *, bearer: bool = False) -> Feed:
         """POST a body and open the answer's stream of events, its first event read already."""
@@ -193,7 +232,7 @@ class Sender:
                 outcome = await self._transfer(request, attempt, sent)
         finally:
             slot.release()
-        return await self._told(outcome or self._out_of_time(sent), request, attempt, sent)
+        return await self._told(outcome or self._out_of_time(sent, request), request, attempt, sent)
 
     async def _told(self, outcome: A | Failed, request: _Request, attempt: int, sent: float) -> A | Failed:
         """The outcome of an attempt, after whoever looks on was told."""
@@ -214,10 +253,15 @@ class Sender:
             response = await self._send(request, attempt)
             body = await read_all(response)
         except failures.TRANSPORT_ERRORS as exc:
+            if request.unrepeatable and not isinstance(exc, failures.NOT_SENT):
+                return Failed(failures.doubtful(self._explain(exc)[0]), None, sent)
             return self._broken(exc, sent)
         except AnswerTooLargeError as exc:
             return Failed(errors.unreadable(200, None, str(exc)), None, sent)
-        return self._judge(response, body, sent)
+        outcome = self._judge(response, body, sent, error_is_data=request.error_is_data)
+        if request.unrepeatable and isinstance(outcome, Failed):
+            return _only_if_refused(outcome)
+        return outcome
 
     async def _try_stream(self, request: _Request, attempt: int, started: float) -> Feed | Failed:
         slot = self.session.slot()
@@ -277,9 +321,13 @@ class Sender:
         body, headers = await request.prepare(), request.headers
         if request.watch is not None:
             headers = _extended(headers, await request.watch.request(attempt, len(body)))
-        return await self.session.send(request.method, request.url, headers, body, self._wire_timeouts)
+        return await self.session.send(
+            request.method, request.url, headers, body, self._wire_timeouts, once=request.unrepeatable
+        )
 
-    def _judge(self, response: httpx.Response, body: bytes, sent: float) -> _Answer | Failed:
+    def _judge(
+        self, response: httpx.Response, body: bytes, sent: float, *, error_is_data: bool = False
+    ) -> _Answer | Failed:
         status, body = response.status_code, self._without_key(body)
         if not 200 <= status < 300:
             error = errors.from_response(status, self._lower(response.headers), body, now=time.time())
@@ -291,7 +339,7 @@ class Sender:
             shown = body[:4_000].decode("utf-8", "replace")
             return Failed(errors.unreadable(status, shown, str(exc)), None, sent)
         reported = None
-        if isinstance(data, dict) and "error" in data:
+        if isinstance(data, dict) and "error" in data and not error_is_data:
             reported = errors.from_success(status, self._lower(response.headers), data, now=time.time())
         return _Answer(status, data) if reported is None else self._refused(reported, sent)
 
@@ -305,8 +353,11 @@ class Sender:
     def _explain(self, exc: BaseException) -> tuple[MoondreamError, Failure | None]:
         return failures.explain(exc, base_url=self._server.base_url, timeouts=self._timeouts)
 
-    def _out_of_time(self, sent: float) -> Failed:
-        return Failed(failures.total_timeout(self._timeouts.total, "Timeouts.total"), Failure("timeout"), sent)
+    def _out_of_time(self, sent: float, request: _Request | None = None) -> Failed:
+        error = failures.total_timeout(self._timeouts.total, "Timeouts.total")
+        if request is not None and request.unrepeatable:
+            return Failed(failures.doubtful(error), None, sent)
+        return Failed(error, Failure("timeout"), sent)
 
     def _expiry(self, sent: float, started: float) -> float:
         expiry = sent + self._timeouts.total
@@ -318,14 +369,16 @@ class Sender:
             url = self._urls[path] = httpx.URL(f"{self._server.base_url}/{path}")
         return _Request(method, url, headers, body)
 
-    def _headers(self, extra: dict[str, str], auth_name: str, auth: str, *, accept: str) -> httpx.Headers:
+    def _headers(
+        self, extra: dict[str, str], auth_name: str, auth: str, *, accept: str, content: str = "application/json"
+    ) -> httpx.Headers:
         # Laid out once per client: merging headers for each call costs more than sending them.
         headers = {
             "Host": self._host,
             "User-Agent": f"moondream-async/{__version__}",
             "Accept": accept,
             "Accept-Encoding": "identity",
-            "Content-Type": "application/json",
+            "Content-Type": content,
         }
         if self._server.key is not None:
             headers[auth_name] = auth.format(key=self._server.key.reveal())
@@ -347,6 +400,15 @@ class Sender:
         """The key, if a server's error could hold it by no accident: "test" is a word, and no secret."""
         key = self._server.key.reveal() if self._server.key is not None else ""
         return key if len(key) >= SHORTEST_SECRET else None
+
+
+def _only_if_refused(failed: Failed) -> Failed:
+    """What is left of a failure for a request that must not be done twice."""
+    failure = failed.failure
+    if failure is None or failure.status in _SURELY_REFUSED:
+        return failed
+    sure = failure.status is not None and failure.status < 500  # not done, and not to be tried again either
+    return attrs.evolve(failed, error=failed.error if sure else failures.doubtful(failed.error), failure=None)
 
 
 @asynccontextmanager
@@ -381,28 +443,3 @@ def _host_of(base_url: str) -> str:
 def _is_stream(response: httpx.Response) -> bool:
     content_type = response.headers.get("content-type", "")
     return response.is_success and "text/event-stream" in content_type.lower()
-
-
-async def read_all(response: httpx.Response) -> bytes:
-    """The whole answer, up to 64 MiB; the connection is free after this, however it ends.
-
-    Raises:
-        AnswerTooLargeError: It is larger, or compressed more than once.
-    """
-    if response.is_stream_consumed:  # by a hook of the user's own httpx client
-        return response.content
-    encoded = "content-encoding" in response.headers
-    if encoded and "," in response.headers["content-encoding"]:  # unpacked in one go, however large
-        await response.aclose()
-        raise AnswerTooLargeError("the answer is compressed more than once")
-    chunks: list[bytes] = []
-    size = 0
-    try:
-        async for chunk in response.aiter_bytes() if encoded else cast("httpx.AsyncByteStream", response.stream):
-            chunks.append(chunk)
-            size += len(chunk)
-            if size > _LARGEST_ANSWER:
-                raise AnswerTooLargeError(f"the answer has more than {_LARGEST_ANSWER:,} bytes")
-        return b"".join(chunks)
-    finally:
-        await response.aclose()

@@ -90,10 +90,18 @@ class Session:
         timeout: httpx.Timeout,
         *,
         once: bool = False,
+        bare: bool = False,
     ) -> httpx.Response:
         """Send one request; the answer's body is not read yet. Redirects are not followed.
 
-        With `once`, it goes out on a new connection: on one that was kept, it could have to be sent again.
+        Args:
+            method: Of HTTP.
+            url: Absolute.
+            headers: All of them.
+            body: Bytes, or (a part of) a file.
+            timeout: httpx's.
+            once: Whether it goes out on a new connection: on one that was kept, it could have to be sent again.
+            bare: Whether a user's own httpx client adds none of its headers, cookies and credentials.
         """
         if self.closed:
             raise ConfigurationError("This client was closed while the call waited.")
@@ -106,6 +114,10 @@ class Session:
             if not isinstance(body, bytes):
                 headers = headers.copy()
                 headers["Content-Length"] = str(len(body))
+            if bare:
+                request = httpx.Request(method, url, headers=headers, content=body)
+                request.extensions = {"timeout": timeout.as_dict()}
+                return await http.send(request, stream=True, auth=None, follow_redirects=False)
             request = http.build_request(method, url, headers=headers, content=body, timeout=timeout)
             return await http.send(request, stream=True, follow_redirects=False)
         headers = headers.copy()

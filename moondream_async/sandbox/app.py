@@ -21,7 +21,8 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from . import chat, events, reading, skills
-from .events import Event
+from .batches.routes import Batches, Handler
+from .events import Event, lost
 from .faults import Burst, Faults, RateLimit, from_headers
 from .reading import Fields, Refusal
 
@@ -76,22 +77,20 @@ def build(*, api_key: str | None, rate_limit: float | None, faults: Faults) -> S
     from .fal.routes import Fal  # which answers by the skills in here
 
     gate = _Gate(api_key, RateLimit(rate_limit), faults)
+    batches = Batches(_batch_answer, MODELS.__contains__, MODELS[1], faults)
     routes = [
-        Route(
-            f"/v1/{name}",
-            functools.partial(gate.admit, functools.partial(_serve, name, work)),
-            methods=["POST"],
-        )
+        Route(f"/v1/{name}", gate.before(name, _always(functools.partial(_serve, name, work))), methods=["POST"])
         for name, work in SKILLS.items()
     ]
-    routes.append(Route("/v1/chat/completions", functools.partial(gate.admit, _chat), methods=["POST"]))
+    routes.append(Route("/v1/chat/completions", gate.before("chat", _always(_chat)), methods=["POST"]))
     # Public, but a wrong key is refused: a free way to check one.
-    routes.append(Route("/v1/models", functools.partial(gate.admit, _models, public=True)))
+    routes.append(Route("/v1/models", gate.before("models", _always(_models), public=True)))
+    routes += batches.routes(gate.before)
     routes.append(Route("/health", _health))
     fal = Fal(api_key, RateLimit(rate_limit), faults)
     routes += fal.routes()
     application = Starlette(routes=routes, exception_handlers={HTTPException: _plain_error})
-    application.state.fal = fal
+    application.state.fal, application.state.batches = fal, batches
     return application
 
 
@@ -104,23 +103,36 @@ class _Gate:
     faults: Faults
     burst: Burst = attrs.field(factory=Burst)
 
-    async def admit(
-        self, work: Callable[[Request, Faults], Awaitable[Response]], request: Request, *, public: bool = False
+    def before(
+        self, name: str, choose: Callable[[Request], Handler], *, public: bool = False
+    ) -> Callable[[Request], Awaitable[Response]]:
+        """An endpoint that `choose` picks the handler of, once the request is admitted."""
+
+        async def endpoint(request: Request) -> Response:
+            return await self._admit(request.query_params.get("action") or name, choose, request, public=public)
+
+        return endpoint
+
+    async def _admit(
+        self, name: str, choose: Callable[[Request], Handler], request: Request, *, public: bool
     ) -> Response:
         try:
             faults = from_headers(self.faults, request.headers)
         except ValueError as exc:
             return _error(400, f"Bad X-Sandbox-Fault: {exc}", code="bad_fault")
-        if faults.latency:
+        here = faults.on in ("", name)
+        if faults.latency and here:
             await anyio.sleep(faults.latency)
         if not (public and self._key(request) is None) and not self._knows(self._key(request)):
             return _error(401)
         if not self.limit.allows():
             return _error(429, retry_after=faults.retry_after)
-        if self.burst.due(faults):
+        due = here and self.burst.due(faults)
+        if due and not faults.drop:
             return _error(faults.status, retry_after=faults.retry_after)
         try:
-            return await work(request, faults)
+            response = await choose(request)(request, faults)
+            return lost() if due else response
         except Refusal as refusal:
             return _error(refusal.status, refusal.message, code=refusal.code, param=refusal.param)
 
@@ -129,6 +141,10 @@ class _Gate:
 
     def _knows(self, key: str | None) -> bool:
         return self.api_key is None or hmac.compare_digest((key or "").encode(), self.api_key.encode())
+
+
+def _always(work: Handler) -> Callable[[Request], Handler]:
+    return lambda _: work
 
 
 async def _serve(name: str, work: Skill, request: Request, faults: Faults) -> Response:
@@ -217,6 +233,13 @@ SKILLS: dict[str, Skill] = {
     "point": _point,
     "segment": _segment,
 }
+
+
+def _batch_answer(name: str, data: Fields) -> tuple[Fields, Fields]:
+    """The work of a skill for a line of a batch."""
+    done = SKILLS[name](data)
+    counted = metrics(data, done, 0.0)
+    return {done.field: done.value, **done.more}, {kind: counted[kind] for kind in ("input_tokens", "output_tokens")}
 
 
 def metrics(data: Fields, done: Done, seconds: float) -> Event:

@@ -53,11 +53,19 @@ class Faults:
         malformed: Which event of a stream to damage, counted from 0; below 0 none.
         error_event: Which event of a stream to replace by `{"error": ...}`; below 0 none.
         endless: Whether a stream's first event never ends (it does, after 64 MB).
-        queue: Seconds that a request of fal's queue waits at least.
-        work: Seconds that it is worked on.
-        drop: Whether the request is done, and the answer lost, where `status` would refuse it (fal).
-        on: To which of fal's requests `latency`, `status` and `drop` happen: `submit`, `status`, `stream`, `result`,
-            `cancel`, `run`, `token`, `upload`, `multipart`, `part`, `complete`, `initiate`, `presigned`; all if empty.
+        queue: Seconds that a request of fal's queue waits at least; that a batch is chunked.
+        work: Seconds that it is worked on, at least.
+        drop: Whether the request is done, and the answer lost, where `status` would refuse it.
+        on: To which requests `latency`, `status` and `drop` happen; all if empty. Of Moondream's: a skill's name,
+            `models`, `mpu-create`, `mpu-uploadpart`, `mpu-complete`, `mpu-abort`, `batch` (list and retrieve), `output`
+            (files of results; `cut` too), `finetunes`, `rollouts`, `train_step`, `metrics`, `checkpoints`. Of fal's:
+            `submit`, `status`, `stream`, `result`, `cancel`, `run`, `token`, `upload`, `multipart`, `part`, `complete`,
+            `initiate`, `presigned`.
+        chunk: Lines of a batch whose results go into one file.
+        broken_line: Which line of a batch fails with `processing_error`, counted from 0; below 0 none.
+        batch_error: The code with which batches fail half-way: `processing_failed` or `timeout`; empty for none.
+        url_lifetime: Seconds for which the address of a file of results can be used.
+        retention: Seconds after which results are deleted. Default 7 days.
     """
 
     latency: float = attrs.field(default=0.0, validator=_number(0, 600))
@@ -75,6 +83,11 @@ class Faults:
     work: float = attrs.field(default=0.05, validator=_number(0, 600))
     drop: bool = False
     on: str = ""
+    chunk: int = attrs.field(default=10_000, validator=_number(1, 100_000))
+    broken_line: int = -1
+    batch_error: str = ""
+    url_lifetime: float = attrs.field(default=3600.0, validator=_number(0, 604_800))
+    retention: float = attrs.field(default=604_800.0, validator=_number(0, 604_800))
 
     def with_header(self, text: str | None) -> Faults:
         """These faults, changed by a request's header.

@@ -1,0 +1,386 @@
+"""`AsyncBatches`: hand in, wait, read the results; from any process, at any stage."""
+
+from __future__ import annotations
+
+import functools
+import os
+import random
+import time
+from collections import Counter
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Mapping, Sized
+from contextlib import aclosing
+from pathlib import Path
+from typing import Any, Literal, TypeAlias, cast
+
+import anyio
+import anyio.to_thread
+import attrs
+
+from .. import config
+from ..bulk import records
+from ..bulk.items import MapItem, Outcome
+from ..bulk.journal import Journal
+from ..bulk.mapping import check_items
+from ..bulk.records import Finished
+from ..bulk.run import RunSummary
+from ..errors import (
+    APIConnectionError,
+    APITimeoutError,
+    BatchError,
+    ConfigurationError,
+    RateLimitError,
+    ServerError,
+)
+from ..images.options import ImageOptions
+from ..net.callbacks import tell
+from ..net.sender import Sender
+from ..net.threads import beside
+from . import wire
+from .folder import Entry, Folder, Manifest, opened_index, read_manifest, read_refused, stamp_of
+from .handing import Filling, Handing, look_through, read_job
+from .lines import Encodes, Lines
+from .output import Output
+from .types import UNKNOWN, Batch, BatchJob, UploadProgress
+from .upload import Upload
+
+AnyJob: TypeAlias = BatchJob | Batch | str | os.PathLike[str]
+"""A job, a batch, a batch's id, or (as a `Path`) a job's folder."""
+
+_AT_ONCE = 8  # images prepared, or ready and not yet written
+_FIRST_POLL, _SLOWEST_POLL, _SLOWER = 0.5, 30.0, 1.5  # seconds, seconds, times
+_PATIENCE = 600.0  # seconds in which polls may fail for reasons that pass
+_PASSING = (APIConnectionError, RateLimitError, ServerError)
+
+
+class AsyncBatches:
+    """Moondream Cloud's Batch API: at half the price, up to 100,000 lines a batch; `client.batches`.
+
+    What was handed in is kept in a folder of this machine, so that another process can go on at any stage: `create` and
+    `submit`, called again with the same arguments and `folder`, send only what is not sent yet.
+    """
+
+    def __init__(
+        self, client: Encodes, net: Callable[[], Sender], *, base_url: str, model: str | None, options: ImageOptions
+    ) -> None:
+        self._client = client
+        self._net = net
+        self._base_url = base_url
+        self._model = model
+        self._options = options
+
+    async def create(
+        self,
+        items: Iterable[MapItem] | AsyncIterable[MapItem],
+        skill: Literal["caption", "query", "detect", "point"],
+        *,
+        model: str | None = None,
+        folder: str | os.PathLike[str] | None = None,
+        max_failures: int | None = None,
+        progress: Callable[[UploadProgress], Any] | None = None,
+        **arguments: Any,
+    ) -> BatchJob:
+        """Hand in many images: prepared as for the skills, written to the disk, uploaded, one batch for each 100,000.
+
+        Args:
+            items: Images, `(id, image)`, or `(id, image, arguments)`, from any (async) iterable, as for `map`; for
+                `query` an image may be a list of images, which it is asked about together.
+            skill: `"caption"`, `"query"`, `"detect"` or `"point"`. Batches do not segment.
+            model: What is to answer, for instance a finetune's checkpoint; None takes the client's, else the server's.
+            folder: Where the job is kept; made if it is not there. If it holds this same job, that is gone on with.
+                Default: a new one in the user's state directory; it is deleted if this fails.
+            max_failures: How many items may fail to be prepared; one more stops it. Default None: any.
+            progress: Is given an `UploadProgress` now and then; may be async.
+            arguments: The skill's own: `length`, `question`, `object`, `reasoning` (None leaves it to the server, whose
+                default in batches is True), `settings` (of `caption` and `query`).
+
+        Returns:
+            The job. What could not be sent (a file that is no image) is counted in `.refused`, and told by `results`.
+
+        Raises:
+            ConfigurationError: An argument cannot be used, or there are no items; nothing was sent.
+            BatchError: The folder cannot be used, or it cannot be found out whether a batch was accepted.
+            MoondreamError: The upload failed. What the server will not take, and what is in no folder of yours, is
+                aborted; the rest is gone on with when this is called again.
+        """
+        lines = Lines(self._client, skill, arguments, self._options)
+        filling = Filling(check_items(items), lines, max_failures)
+        wanted = self._manifest(model, skill=lines.skill, arguments=lines.arguments)
+        total = len(items) if isinstance(items, Sized) else None
+        handing = Handing(self._net(), progress, total)
+        return await handing.run(folder, wanted, functools.partial(filling.fill, handing))
+
+    async def submit(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        model: str | None = None,
+        folder: str | os.PathLike[str] | None = None,
+        progress: Callable[[UploadProgress], Any] | None = None,
+    ) -> BatchJob:
+        """Hand in a ready file of JSON lines, once it has been looked through; a too large one as several batches.
+
+        Args:
+            path: The file: `{"id": ..., "skill": "caption", "image": "<base64>"}` a line. It must stay as it is until
+                it is uploaded.
+            model: As in `create`.
+            folder: As in `create`.
+            progress: As in `create`.
+
+        Raises:
+            BatchInputError: Lines would be refused; `.problems` has their numbers. Nothing was sent.
+            MoondreamError: As in `create`.
+        """
+        source = _path_of(path)
+        try:
+            stamp = await beside(stamp_of, source)
+        except (OSError, ValueError) as exc:
+            raise ConfigurationError(f"{str(source)!r} cannot be read: {getattr(exc, 'strerror', exc)}.") from None
+        handing = Handing(self._net(), progress, None)
+        return await handing.run(folder, self._manifest(model, source=stamp), functools.partial(look_through, source))
+
+    async def retrieve(self, batch_id: str) -> Batch:
+        """Ask about one batch.
+
+        Raises:
+            NotFoundError: There is no such batch.
+            MoondreamError: As any call.
+        """
+        path = f"batch/{config.path_part('batch_id', batch_id)}"
+        return await self._net().call("GET", path, wire.batch, error_is_data=True)
+
+    async def list(self, *, limit: int | None = None) -> AsyncGenerator[Batch]:
+        """All batches of the key, page by page as they are asked for.
+
+        Args:
+            limit: Batches to give at most; None gives all.
+
+        Raises:
+            MoondreamError: As any call.
+        """
+        left = limit if limit is None else config.check_whole("limit", limit, least=1)
+        cursor: str | None = None
+        while left is None or left > 0:
+            query: dict[str, str | int] = {"limit": 100 if left is None else min(100, left)}
+            if cursor is not None:
+                query["cursor"] = cursor
+            found, cursor = await self._net().call(
+                "GET", "batch", lambda data, _: wire.page(data, "batches", wire.batch), query=query
+            )
+            for batch in found:
+                yield batch
+            left = left if left is None else left - len(found)
+            if cursor is None or not found:
+                return
+
+    async def status(self, job: AnyJob) -> BatchJob:
+        """Ask about all batches of a job.
+
+        Args:
+            job: What `create` or `submit` returned; a batch or its id; or, as a `Path`, a job's folder.
+
+        Raises:
+            BatchError: The folder is none, or the job has not been handed in wholly.
+            MoondreamError: As any call.
+        """
+        known = await _known(job)
+        return attrs.evolve(known, batches=tuple([await self.retrieve(batch.id) for batch in known.batches]))
+
+    async def wait(
+        self,
+        job: AnyJob,
+        *,
+        timeout: float | None = None,
+        progress: Callable[[BatchJob], Any] | None = None,
+    ) -> BatchJob:
+        """Wait until all batches of a job are completed or failed; asked about every 0.5 to 30 seconds.
+
+        Args:
+            job: As in `status`.
+            timeout: Seconds to wait; None waits as long as it takes.
+            progress: Is given the `BatchJob` each time it was asked about; may be async.
+
+        Returns:
+            The job; `.status` is `"completed"`, or `"failed"` if one of its batches failed.
+
+        Raises:
+            APITimeoutError: The timeout ran out; the job goes on.
+            MoondreamError: As in `status`. Outages of up to ten minutes are waited out.
+        """
+        seconds = config.check_seconds("timeout", timeout)
+        known = await _known(job)
+        with anyio.move_on_after(seconds):
+            return await self._finished(known, progress)
+        raise APITimeoutError(f"The job was not finished within {seconds or 0:g} s; it goes on.")
+
+    async def results(self, job: AnyJob) -> AsyncGenerator[Outcome[Any]]:
+        """The outcome of each item, once, as the result files are read; without the key, gone on with where they break.
+
+        Args:
+            job: As in `status`; finished.
+
+        Returns:
+            Outcomes as those of `map`: `.index` and `.id` of the item, `.result` typed as from the call itself, or
+            `.error`: what could not be sent, `BatchLineError` for a line that failed, `BatchError` for all lines of a
+            batch that failed. If only a batch's id is known, `.index` counts the lines of its batch.
+
+        Raises:
+            BatchError: The job is not finished; or a batch failed, and its items are not known here.
+            MoondreamError: As any call.
+        """
+        async with aclosing(self._told(job)) as told:
+            async for _, outcome in told:
+                yield outcome
+
+    async def save(self, job: AnyJob, out: str | os.PathLike[str], *, resume: bool = True) -> RunSummary:
+        """Read the results into a file of JSON lines such as `run` writes.
+
+        A kill leaves the file whole, and the same call completes it.
+
+        Args:
+            job: As in `results`.
+            out: The file; `moondream_async.bulk` reads and exports it.
+            resume: Whether to go on with a file that holds results of this job. Default True.
+
+        Raises:
+            ResultsFileError: The file cannot be used, or written.
+            MoondreamError: As in `results`.
+        """
+        started = time.monotonic()
+        known = await _known(job)
+        run = records.fingerprint(["batch", known.ids])
+        journal = await anyio.to_thread.run_sync(
+            functools.partial(Journal, resume=resume, retry_failed=False), os.fspath(out), run
+        )
+        count: Counter[str] = Counter()
+        try:
+            async with aclosing(self._told(known)) as told:
+                async for entry, outcome in told:
+                    _write(journal, entry, outcome, run, count)
+        finally:
+            with anyio.CancelScope(shield=True):
+                await anyio.to_thread.run_sync(journal.close)
+        return RunSummary(**count, elapsed=time.monotonic() - started)
+
+    async def cancel(self, job: AnyJob) -> bool:
+        """Abort what is not handed in yet, and delete the job's folder.
+
+        The Batch API cannot stop a batch that it has accepted; it goes on, and is billed.
+
+        Args:
+            job: A job's folder, as a `Path`; or anything that `status` takes.
+
+        Returns:
+            Whether all of it was aborted. If not, the folder stays, as its batches go on.
+
+        Raises:
+            BatchError: The folder is none, or another process works on it.
+            MoondreamError: As any call.
+        """
+        path = job if isinstance(job, os.PathLike) else job.folder if isinstance(job, BatchJob) else None
+        if path is None:
+            await self.status(job)
+            return False
+        manifest = await beside(read_manifest, Path(path))
+        with await anyio.to_thread.run_sync(Folder, Path(path), manifest) as folder:
+            for number in range(len(folder.manifest.portions)):
+                await Upload(self._net(), folder, number, _nothing).abort()
+            accepted = any(portion.batch_id or portion.completing for portion in folder.manifest.portions)
+            if not accepted:
+                await anyio.to_thread.run_sync(folder.discard)
+            return not accepted
+
+    def _manifest(self, model: str | None, **more: Any) -> Manifest:
+        return Manifest(self._base_url, config.check_model(model) or self._model, **more)
+
+    async def _finished(self, job: BatchJob, progress: Callable[[BatchJob], Any] | None) -> BatchJob:
+        pause, answered = _FIRST_POLL, time.monotonic()
+        while True:
+            try:
+                asked = [batch if batch.finished else await self.retrieve(batch.id) for batch in job.batches]
+            except _PASSING:
+                if time.monotonic() - answered > _PATIENCE:
+                    raise
+            else:
+                answered = time.monotonic()
+                job = attrs.evolve(job, batches=tuple(asked))
+                await tell(progress, job)
+                if job.finished:
+                    return job
+            await anyio.sleep(pause * random.uniform(0.8, 1.2))  # noqa: S311 - so that many do not ask at once
+            pause = min(_SLOWEST_POLL, pause * _SLOWER)
+
+    async def _told(self, job: AnyJob) -> AsyncGenerator[tuple[Entry | None, Outcome[Any]]]:
+        known = await _known(job)
+        fresh = [await self.retrieve(batch.id) for batch in known.batches]
+        for batch in fresh:
+            if not batch.finished:
+                raise BatchError(
+                    f"Batch {batch.id} is not finished ({batch.status}); wait for it first.",
+                    code="not_completed",
+                    batch_id=batch.id,
+                )
+        manifest = None if known.folder is None else await beside(read_manifest, known.folder)
+        if known.folder is not None and manifest is not None:
+            for entry, error in await beside(lambda path: list(read_refused(path, manifest)), known.folder):
+                yield entry, Outcome(entry.item, entry.id, None, error, 0, 0.0)
+        for number, batch in enumerate(fresh):
+            async with aclosing(self._of_batch(known, manifest, number, batch)) as told:
+                async for one in told:
+                    yield one
+
+    async def _of_batch(
+        self, job: BatchJob, manifest: Manifest | None, number: int, batch: Batch
+    ) -> AsyncGenerator[tuple[Entry | None, Outcome[Any]]]:
+        retrieve = functools.partial(self.retrieve, batch.id)
+        if job.folder is None or manifest is None:
+            output = Output(self._net().files, batch, retrieve, None)
+            async with aclosing(output.outcomes()) as outcomes:
+                async for one in outcomes:
+                    yield one
+            return
+        with opened_index(job.folder, manifest, number) as index:
+            async with aclosing(Output(self._net().files, batch, retrieve, index).outcomes()) as outcomes:
+                async for one in outcomes:
+                    yield one
+
+
+def _write(journal: Journal, entry: Entry | None, outcome: Outcome[Any], run: str, count: Counter[str]) -> None:
+    """Write the line of an item, unless the file has it."""
+    skill = entry.skill if entry is not None else wire.skill_of(outcome.result)
+    arguments: dict[str, Mapping[str, Any]] = {skill: {} if entry is None else entry.arguments}
+    key = records.key_of(outcome.id, arguments)
+    if key in journal.finished:
+        count["skipped"] += 1
+        return
+    finished = Finished(outcome.id, arguments, outcome.result, outcome.error, outcome.attempts, outcome.elapsed)
+    journal.add(key, records.to_line(finished, several=False, run=run))
+    journal.finished.add(key)
+    count["succeeded" if outcome.ok else "failed"] += 1
+    for metrics in records.metrics_of(outcome.result):
+        count["input_tokens"] += metrics.input_tokens or 0
+        count["output_tokens"] += metrics.output_tokens or 0
+
+
+async def _known(job: object) -> BatchJob:
+    """What is known of a job, without asking the server."""
+    if isinstance(job, BatchJob):
+        return job
+    if isinstance(job, Batch):
+        return BatchJob(batches=(job,))
+    if isinstance(job, str):
+        return BatchJob(batches=(Batch(id=job, status=UNKNOWN),))
+    if isinstance(job, os.PathLike):
+        return await beside(read_job, Path(cast("os.PathLike[str]", job)))
+    raise ConfigurationError(
+        f"job must be what create() returned, a batch or its id, or the job's folder as a Path, not {job!r}."
+    )
+
+
+def _path_of(path: object) -> Path:
+    if isinstance(path, (str, os.PathLike)):
+        return Path(os.path.abspath(cast("str", path)))  # noqa: PTH100 - links stay links
+    raise ConfigurationError(f"path must be a str or Path, not {type(path).__name__}.")
+
+
+def _nothing(_: int) -> None:
+    """Nobody is told of what is not sent."""

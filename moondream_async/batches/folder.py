@@ -1,0 +1,527 @@
+"""A job on this machine's disk: what has been built, sent and accepted, so any process can go on with it; blocking.
+
+```
+captions.batch/
+  manifest.json   what was asked, and how far each batch has come; always whole
+  000.jsonl       the lines of a batch, until it is accepted
+  000.index       what each line is of: item, id, arguments, the image's size
+  refused.jsonl   items that could not be made lines
+  lock            held by the process that works on the job
+```
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+import shutil
+import sys
+import time
+from array import array
+from collections import Counter
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from io import FileIO
+from pathlib import Path
+from typing import Any, BinaryIO, Self, TypeVar, cast
+
+import attrs
+
+from ..bulk import records
+from ..bulk.locks import lock
+from ..errors import BatchError, MoondreamError
+from . import wire
+
+T = TypeVar("T")
+
+MANIFEST = "manifest.json"
+_VERSION = 1
+_NOT_OURS = (KeyError, TypeError, ValueError, AttributeError)
+
+
+@attrs.define
+class Portion:
+    """The lines of one batch, and how far they have come.
+
+    Attributes:
+        file: Where they are: a file's name in the folder, or the path of a ready file.
+        start: The first byte.
+        length: Bytes.
+        lines: How many.
+        closed: Whether all of its lines are there.
+        file_id: The server's, once the upload has begun.
+        upload_id: The same.
+        completing: Whether the server was, or was to be, told that all parts are there.
+        parts: The etag of each part that was uploaded, by its number.
+        batch_id: The server's, once it has accepted the batch.
+    """
+
+    file: str
+    start: int = 0
+    length: int = 0
+    lines: int = 0
+    closed: bool = False
+    file_id: str | None = None
+    upload_id: str | None = None
+    completing: bool = False
+    parts: dict[str, str] = attrs.field(factory=dict[str, str])
+    batch_id: str | None = None
+
+    def forget_upload(self) -> None:
+        """It begins anew."""
+        self.file_id = self.upload_id = None
+        self.parts.clear()
+
+
+@attrs.define
+class Manifest:
+    """What `manifest.json` holds.
+
+    Attributes:
+        base_url: The server.
+        model: What is to answer; None is the server's default.
+        skill: What is asked of every item; None in a ready file, whose lines have their own.
+        arguments: The skill's own, for every item.
+        source: Of a ready file: its path, size and time, by which a changed one is known.
+        closed: Whether all items are in.
+        items: How many there were, once all are in.
+        portions: One for each batch.
+        version: Of this format.
+    """
+
+    base_url: str
+    model: str | None
+    skill: str | None = None
+    arguments: dict[str, Any] = attrs.field(factory=dict[str, Any])
+    source: list[Any] | None = None
+    closed: bool = False
+    items: int = 0
+    portions: list[Portion] = attrs.field(factory=list[Portion])
+    version: int = _VERSION
+
+    @property
+    def task(self) -> str:
+        """What tells jobs apart."""
+        return records.fingerprint([self.base_url, self.model, self.skill, self.arguments, self.source])
+
+    @classmethod
+    def of(cls, data: Any) -> Manifest:
+        """Read one; raises one of `_NOT_OURS` for anything else."""
+        if data["version"] != _VERSION:
+            raise ValueError(f"it is of version {data['version']}")
+        fields: dict[str, Any] = {**data, "portions": [Portion(**portion) for portion in data["portions"]]}
+        return cls(**fields)
+
+
+@attrs.frozen
+class Entry:
+    """What a line is of.
+
+    Attributes:
+        item: The item's place among all, from 0.
+        id: Its id.
+        skill: What was asked.
+        arguments: The skill's.
+        size: The upright image's, in pixels, if it is known.
+    """
+
+    item: int
+    id: Any
+    skill: str
+    arguments: Mapping[str, Any]
+    size: tuple[int, int] | None = None
+
+    @property
+    def key(self) -> bytes:
+        """What tells items apart: id and arguments."""
+        return records.key_of(self.id, {self.skill: self.arguments})
+
+
+def default_folder() -> Path:
+    """A new folder where the user's programs keep their state."""
+    if sys.platform == "win32":
+        base = os.getenv("LOCALAPPDATA") or Path.home() / "AppData" / "Local"
+    else:
+        base = os.getenv("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    name = f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"
+    return Path(base) / "moondream-async" / "batches" / name
+
+
+def read_manifest(path: Path) -> Manifest:
+    """What a job's folder says, whoever works on it.
+
+    Raises:
+        BatchError: It is none.
+    """
+    try:
+        return Manifest.of(json.loads((path / MANIFEST).read_bytes()))
+    except OSError as exc:
+        problem = exc.strerror or str(exc)
+    except _NOT_OURS as exc:
+        problem = f"{MANIFEST} is not ours: {exc}"
+    raise _unusable(path, problem)
+
+
+class Folder:
+    """A job that this process works on.
+
+    Args:
+        path: The folder; made if there is none.
+        wanted: What the job is to be; one of another job is refused.
+
+    Raises:
+        BatchError: It cannot be used, is of another job, or another process works on it.
+    """
+
+    def __init__(self, path: Path, wanted: Manifest) -> None:
+        self.path = path
+        self.manifest = wanted
+        self._stack = contextlib.ExitStack()
+        self._lines: FileIO | None = None
+        self._index: FileIO | None = None
+        try:
+            self._run(self._open)
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let other processes work on it."""
+        self._stack.close()
+
+    def save(self) -> None:
+        """Have the manifest on the disk: all of it, or what was there before."""
+        self.write(self.snapshot())
+
+    def snapshot(self) -> bytes:
+        """The manifest as it is now, as it is written; not blocking."""
+        return json.dumps(attrs.asdict(self.manifest), indent=1).encode()
+
+    def write(self, snapshot: bytes) -> None:
+        """Have it on the disk."""
+        self._run(lambda: self._write(snapshot))
+
+    def known(self) -> Counter[bytes]:
+        """How often each item is in, or was refused."""
+        found: Counter[bytes] = Counter()
+        for number in range(len(self.manifest.portions)):
+            found.update(entry.key for entry in self.index(number))
+        found.update(entry.key for entry, _ in self.refused())
+        return found
+
+    def index(self, number: int) -> Iterator[Entry]:
+        """The entries of a portion."""
+        for data in _json_lines(index_of(self.path, number)):
+            yield entry_of(data, self.manifest)
+
+    def refused(self) -> Iterator[tuple[Entry, MoondreamError]]:
+        """Items that could not be made lines, and why."""
+        return read_refused(self.path, self.manifest)
+
+    def add(self, entry: Entry, line: bytes) -> bool:
+        """Put a line in; True if it began a new batch, as the last one is full."""
+        return self._run(lambda: self._add(entry, line))
+
+    def refuse(self, entry: Entry, error: MoondreamError) -> None:
+        """Note an item that cannot be sent."""
+        data = {**_data_of(entry, self.manifest), "error": records.error_fields(error)}
+        self._run(lambda: self._append("refused.jsonl", data))
+
+    @contextmanager
+    def noting(self) -> Generator[Callable[[int, Entry], None]]:
+        """Takes the entries of a ready file's portions, one after the other."""
+        open_now: dict[int, BinaryIO] = {}
+
+        def note(number: int, entry: Entry) -> None:
+            if number not in open_now:
+                open_now[number] = stack.enter_context(index_of(self.path, number).open("wb"))
+            open_now[number].write(records.as_json(_data_of(entry, self.manifest)) + b"\n")
+
+        with contextlib.ExitStack() as stack:
+            yield note
+            for file in open_now.values():
+                file.flush()
+                _sync(file.fileno())
+
+    def discard(self) -> None:
+        """Delete all of it; nothing of the job is on the server."""
+        with suppress(OSError):
+            shutil.rmtree(self.path)
+
+    def finish_lines(self, items: int | None = None) -> None:
+        """The open portion has all of its lines; with `items`, so has the job."""
+
+        def finish() -> None:
+            self._close_portion()
+            if items is not None:
+                self.manifest.closed, self.manifest.items = True, items
+            self._save()
+
+        self._run(finish)
+
+    def accepted(self, number: int, batch_id: str) -> None:
+        """The server has a batch; its lines are not needed any more."""
+        portion = self.manifest.portions[number]
+        portion.batch_id = batch_id
+        self.save()
+        if self.manifest.source is None:
+            with suppress(OSError):
+                (self.path / portion.file).unlink()
+
+    def source_of(self, portion: Portion) -> Path:
+        """The file in which a portion's lines are.
+
+        Raises:
+            BatchError: A ready file was changed meanwhile.
+        """
+        if self.manifest.source is None:
+            return self.path / portion.file
+        path = Path(portion.file)
+        if self._run(lambda: stamp_of(path)) != self.manifest.source:
+            raise _unusable(self.path, f"{str(path)!r} was changed since the job was begun")
+        return path
+
+    def _run(self, work: Callable[[], T]) -> T:
+        try:
+            return work()
+        except OSError as exc:
+            problem = exc.strerror or str(exc)
+        except _NOT_OURS as exc:
+            problem = f"what is in it is not ours: {exc}"
+        raise _unusable(self.path, problem)
+
+    def _open(self) -> None:
+        self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        held = self._stack.enter_context((self.path / "lock").open("a+b", buffering=0))
+        if not lock(held):
+            raise _unusable(self.path, "another process works on the job")
+        if (self.path / MANIFEST).exists():
+            self._resume()
+        elif any(entry.name != "lock" for entry in self.path.iterdir()):
+            raise _unusable(self.path, "it holds something else")
+        else:
+            self._save()
+
+    def _resume(self) -> None:
+        found = read_manifest(self.path)
+        if found.task != self.manifest.task:
+            raise _unusable(
+                self.path, "it is of another job (server, model, skill, arguments, or the ready file differ)"
+            )
+        self.manifest = found
+        _cut_torn_line(self.path / "refused.jsonl")
+        if found.portions and not found.portions[-1].closed:
+            self._reopen(found.portions[-1])
+
+    def _reopen(self, portion: Portion) -> None:
+        """Go on with the last portion where a kill left it."""
+        number = len(self.manifest.portions) - 1
+        index, lines = index_of(self.path, number), self.path / portion.file
+        size = lines.stat().st_size if lines.exists() else 0
+        portion.length = portion.lines = kept = 0
+        if index.exists():
+            _cut_torn_line(index)
+            with index.open("rb") as file:
+                for line in file:
+                    end = json.loads(line)["end"]
+                    if end > size:  # written, and lost by the machine
+                        break
+                    portion.length, portion.lines, kept = end, portion.lines + 1, kept + len(line)
+            os.truncate(index, kept)
+        self._open_files(portion)
+        assert self._lines is not None
+        os.ftruncate(self._lines.fileno(), portion.length)
+
+    def _add(self, entry: Entry, line: bytes) -> bool:
+        portion = self.manifest.portions[-1] if self.manifest.portions else None
+        begun = False
+        if portion is not None and not portion.closed and _is_full(portion, len(line)):
+            self._close_portion()
+        if portion is None or portion.closed:
+            begun = portion is not None
+            portion = self._new_portion()
+        assert self._lines is not None
+        assert self._index is not None
+        _write(self._lines, line)
+        portion.length, portion.lines = portion.length + len(line), portion.lines + 1
+        _write(self._index, records.as_json({**_data_of(entry, self.manifest), "end": portion.length}) + b"\n")
+        return begun
+
+    def _new_portion(self) -> Portion:
+        portion = Portion(f"{len(self.manifest.portions):03}.jsonl")
+        self.manifest.portions.append(portion)
+        self._open_files(portion)
+        self._save()
+        return portion
+
+    def _open_files(self, portion: Portion) -> None:
+        number = len(self.manifest.portions) - 1
+        self._lines = self._stack.enter_context((self.path / portion.file).open("ab", buffering=0))
+        self._index = self._stack.enter_context(index_of(self.path, number).open("ab", buffering=0))
+
+    def _close_portion(self) -> None:
+        if self._lines is None or self._index is None:
+            return
+        for file in (self._lines, self._index):
+            _sync(file.fileno())
+            file.close()
+        self._lines = self._index = None
+        self.manifest.portions[-1].closed = True
+        self._save()
+
+    def _append(self, name: str, data: Mapping[str, Any]) -> None:
+        with (self.path / name).open("ab", buffering=0) as file:
+            _write(file, records.as_json(data) + b"\n")
+
+    def _save(self) -> None:
+        self._write(self.snapshot())
+
+    def _write(self, snapshot: bytes) -> None:
+        aside = self.path / f"{MANIFEST}.new"
+        with aside.open("wb") as file:
+            file.write(snapshot)
+            file.flush()
+            _sync(file.fileno())
+        aside.replace(self.path / MANIFEST)
+
+
+class Index:
+    """The entries of one batch, by line; only where they begin is in memory.
+
+    Args:
+        path: The job's folder.
+        manifest: What it says.
+        number: The portion's.
+    """
+
+    def __init__(self, path: Path, manifest: Manifest, number: int) -> None:
+        self._manifest = manifest
+        self._starts = array("Q")
+        self._file = index_of(path, number).open("rb")
+        at = 0
+        for line in self._file:
+            self._starts.append(at)
+            at += len(line)
+
+    def __len__(self) -> int:
+        return len(self._starts)
+
+    def __getitem__(self, line_index: int) -> Entry:
+        self._file.seek(self._starts[line_index])
+        return entry_of(json.loads(self._file.readline()), self._manifest)
+
+    def find(self, id: Any) -> int | None:
+        """The line that has an id; None if none or several have it."""
+        found = [index for index in range(len(self)) if self[index].id == id]
+        return found[0] if len(found) == 1 else None
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+@contextmanager
+def opened_index(path: Path, manifest: Manifest, number: int) -> Generator[Index]:
+    """An index, for as long as it is needed.
+
+    Raises:
+        BatchError: It cannot be read.
+    """
+    try:
+        index = Index(path, manifest, number)
+    except OSError as exc:
+        problem = exc.strerror or str(exc)
+    else:
+        with contextlib.closing(index):
+            yield index
+        return
+    raise _unusable(path, problem)
+
+
+def index_of(path: Path, number: int) -> Path:
+    """The file of a portion's index."""
+    return path / f"{number:03}.index"
+
+
+def read_refused(path: Path, manifest: Manifest) -> Iterator[tuple[Entry, MoondreamError]]:
+    """Items that could not be made lines, and why."""
+    for data in _json_lines(path / "refused.jsonl"):
+        yield entry_of(data, manifest), records.error_of(data["error"], 0)
+
+
+def stamp_of(path: Path) -> list[Any]:
+    """By what a changed file is known."""
+    status = path.stat()
+    return [str(path), status.st_size, status.st_mtime_ns]
+
+
+def entry_of(data: Mapping[str, Any], manifest: Manifest) -> Entry:
+    """Read an entry."""
+    skill = data.get("skill") or manifest.skill
+    size = data.get("size")
+    return Entry(
+        item=data["item"],
+        id=data["id"],
+        skill=cast("str", skill),
+        arguments={**manifest.arguments, **data.get("arguments", {})},
+        size=None if size is None else (size[0], size[1]),
+    )
+
+
+def _data_of(entry: Entry, manifest: Manifest) -> dict[str, Any]:
+    """What is written of an entry: what the manifest does not say already."""
+    data: dict[str, Any] = {"item": entry.item, "id": entry.id}
+    if manifest.skill is None:
+        data["skill"] = entry.skill
+    own = {name: value for name, value in entry.arguments.items() if manifest.arguments.get(name, data) != value}
+    if own:
+        data["arguments"] = own
+    if entry.size is not None:
+        data["size"] = list(entry.size)
+    return data
+
+
+def _is_full(portion: Portion, more: int) -> bool:
+    return portion.lines >= wire.MOST_LINES or portion.length + more > wire.LARGEST_BATCH
+
+
+def _json_lines(path: Path) -> Iterator[dict[str, Any]]:
+    if not path.exists():
+        return
+    with path.open("rb") as file:
+        for line in file:
+            if line.endswith(b"\n"):  # else a kill, or a process at work, left it so
+                yield json.loads(line)
+
+
+def _cut_torn_line(path: Path) -> None:
+    if not path.exists():
+        return
+    kept = 0
+    with path.open("rb") as file:
+        for line in file:
+            kept += len(line) if line.endswith(b"\n") else 0
+    os.truncate(path, kept)
+
+
+def _write(file: FileIO, data: bytes) -> None:
+    left = memoryview(data)
+    while left:
+        left = left[file.write(left) :]
+
+
+def _sync(descriptor: int) -> None:
+    with suppress(OSError):
+        os.fsync(descriptor)
+
+
+def _unusable(path: Path, problem: str) -> BatchError:
+    return BatchError(f"The job's folder {str(path)!r} cannot be used: {problem}.", code="folder")

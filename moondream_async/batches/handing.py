@@ -1,0 +1,212 @@
+"""Handing in a job: fill its folder, upload each batch, and leave things in order however it ends."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import Counter
+from collections.abc import AsyncIterable, Awaitable, Callable, Iterable
+from contextlib import aclosing
+from pathlib import Path
+from typing import Any, cast
+
+import anyio
+import anyio.to_thread
+import attrs
+
+from ..bulk.mapping import AsyncMap
+from ..errors import APIError, BatchError, ConfigurationError
+from ..net.background import Background
+from ..net.callbacks import tell
+from ..net.sender import Sender
+from .checks import read_ready
+from .folder import Entry, Folder, Manifest, default_folder, read_manifest, read_refused
+from .lines import Lines
+from .types import UNKNOWN, Batch, BatchJob, UploadProgress
+from .upload import Upload
+
+_AT_ONCE = 8  # images prepared, or ready and not yet written
+_TOLD_EVERY = 0.1  # seconds
+
+Fill = Callable[[Folder], Awaitable[None]]
+
+
+class Handing:
+    """One call of `create` or `submit`.
+
+    Args:
+        net: Sends.
+        progress: Is told how far it has come.
+        total: How many items there are, if that is known.
+    """
+
+    def __init__(self, net: Sender, progress: Callable[[UploadProgress], Any] | None, total: int | None) -> None:
+        self._net = net
+        self._progress = progress
+        self._now = UploadProgress(total=total)
+        self._next = 0.0
+        self._sent: Counter[int] = Counter()
+        self._batches: dict[int, Batch] = {}
+        self._failed: Exception | None = None
+
+    async def run(self, folder: str | os.PathLike[str] | None, wanted: Manifest, fill: Fill) -> BatchJob:
+        """Do it.
+
+        Args:
+            folder: Where the job is, or shall be, kept; None keeps it in a new one.
+            wanted: What the job is.
+            fill: Puts all lines into the folder.
+        """
+        path = default_folder() if folder is None else Path(folder)
+        opened = await anyio.to_thread.run_sync(Folder, path, wanted)
+        try:
+            if not opened.manifest.closed:
+                await fill(opened)
+            for number in range(len(opened.manifest.portions)):
+                await self.upload(opened, number)
+            job = await anyio.to_thread.run_sync(read_job, path)
+            return attrs.evolve(job, batches=tuple(self._batches[number] for number in range(len(job.batches))))
+        except BaseException as exc:
+            await self._leave(opened, exc, keeps=folder is not None)
+            raise
+        finally:
+            opened.close()
+
+    async def upload(self, folder: Folder, number: int) -> None:
+        """Upload a batch that has all of its lines."""
+        size = sum(portion.length for portion in folder.manifest.portions)
+
+        def sent(nbytes: int) -> None:
+            self._sent[number] = nbytes
+            self._now = attrs.evolve(self._now, sent=self._sent.total(), size=size)
+
+        if number in self._batches:
+            return
+        telling = Background(self._keep_telling)
+        telling.start()
+        try:
+            self._batches[number] = await Upload(self._net, folder, number, sent).hand_in()
+        finally:
+            await telling.stop()
+        if self._failed is not None:
+            raise self._failed
+        sent(folder.manifest.portions[number].length)
+        await self.tell(at_once=True)
+
+    async def tell(self, *, at_once: bool = False, **changes: int) -> None:
+        """Tell how far it is, not too often."""
+        self._now = attrs.evolve(self._now, **changes) if changes else self._now
+        if self._progress is not None and (at_once or time.monotonic() >= self._next):
+            self._next = time.monotonic() + _TOLD_EVERY
+            await tell(self._progress, self._now)
+
+    async def _keep_telling(self) -> None:
+        try:
+            while True:
+                await anyio.sleep(_TOLD_EVERY)
+                await self.tell()
+        except Exception as exc:  # the user's own
+            self._failed = exc
+
+    async def _leave(self, folder: Folder, exc: BaseException, *, keeps: bool) -> None:
+        """Abort what nobody will go on with."""
+        if keeps and not _is_final(exc):
+            return
+        with anyio.CancelScope(shield=True):
+            for number in range(len(folder.manifest.portions)):
+                await Upload(self._net, folder, number, lambda _: None).abort()
+            if keeps:
+                return
+            if any(portion.batch_id or portion.completing for portion in folder.manifest.portions):
+                exc.add_note(f"What was accepted is kept in {str(folder.path)!r}; pass that as folder= to go on.")
+            else:
+                await anyio.to_thread.run_sync(folder.discard)
+
+
+class Filling:
+    """Puts the lines of items into a folder, each batch being uploaded as soon as it is full.
+
+    Args:
+        items: All of them.
+        lines: Makes their lines.
+        max_failures: How many may fail.
+    """
+
+    def __init__(self, items: Iterable[Any] | AsyncIterable[Any], lines: Lines, max_failures: int | None) -> None:
+        self._items = items
+        self._lines = lines
+        self._max_failures = max_failures
+
+    async def fill(self, handing: Handing, folder: Folder) -> None:
+        """Do it.
+
+        Raises:
+            ConfigurationError: There are no items.
+            MoondreamError: Too many items failed.
+        """
+        known = await anyio.to_thread.run_sync(folder.known)
+        done, seen = known.total(), Counter[str]()
+        made: AsyncMap[tuple[Entry, bytes]] = AsyncMap(
+            self._lines.fresh(self._items, known, seen),
+            self._lines,
+            concurrency=_AT_ONCE,
+            ordered=False,
+            max_failures=self._max_failures,
+            stop_when_pointless=False,
+        )
+        refused = sum(1 for _ in folder.refused())
+        async with aclosing(made):
+            async for outcome in made:
+                entry, line = cast("tuple[Entry, bytes]", outcome.result)
+                done += 1
+                if outcome.error is not None:
+                    refused += 1
+                    await anyio.to_thread.run_sync(folder.refuse, entry, outcome.error)
+                elif await anyio.to_thread.run_sync(folder.add, entry, line):
+                    await handing.upload(folder, len(folder.manifest.portions) - 2)
+                await handing.tell(items=done, refused=refused)
+        if not seen["items"]:
+            raise ConfigurationError("There are no items.")
+        await anyio.to_thread.run_sync(folder.finish_lines, seen["items"])
+        await handing.tell(at_once=True)
+
+
+async def look_through(source: Path, folder: Folder) -> None:
+    """Check a ready file, and note what its lines are of.
+
+    Raises:
+        BatchInputError: Lines would be refused.
+    """
+
+    def look() -> None:
+        with folder.noting() as note:
+            portions = read_ready(source, note)
+        folder.manifest.portions = portions
+        folder.finish_lines(sum(portion.lines for portion in portions))
+
+    await anyio.to_thread.run_sync(look)
+
+
+def read_job(path: Path) -> BatchJob:
+    """A job as its folder tells it; blocking.
+
+    Raises:
+        BatchError: It is no job's folder, or the job has not been handed in wholly.
+    """
+    manifest = read_manifest(path)
+    ids = [portion.batch_id for portion in manifest.portions]
+    if not manifest.closed or None in ids:
+        raise BatchError(
+            f"The job in {str(path)!r} has not been handed in wholly; call create() or submit() again to go on.",
+            code="folder",
+        )
+    refused = sum(1 for _ in read_refused(path, manifest))
+    batches = tuple(Batch(id=str(name), status=UNKNOWN) for name in ids)
+    return BatchJob(batches=batches, folder=path, items=manifest.items, refused=refused)
+
+
+def _is_final(exc: BaseException) -> bool:
+    """Whether trying again later would not help."""
+    if isinstance(exc, APIError):
+        return 400 <= exc.status < 500 and exc.status not in (408, 425, 429)
+    return isinstance(exc, ConfigurationError)

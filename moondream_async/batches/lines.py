@@ -1,0 +1,110 @@
+"""Items -> lines of a batch: the images prepared by the image room, off the loop."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Mapping, Sequence
+from contextlib import aclosing
+from typing import Any, Protocol, cast
+
+import attrs
+
+from ..bulk.items import Item
+from ..bulk.mapping import numbered
+from ..bulk.naming import named
+from ..errors import ConfigurationError, MoondreamError
+from ..images.encoded import EncodedImage
+from ..images.options import ImageOptions
+from . import wire
+from .folder import Entry
+
+_ROOM = wire.LARGEST_LINE - 64 * 1024  # bytes of a line for its images
+
+
+class Encodes(Protocol):
+    """An `AsyncClient`, as far as lines need it."""
+
+    async def encode_image(self, image: Any, image_options: ImageOptions | None = None) -> EncodedImage:
+        """Prepare an image."""
+        ...
+
+
+@attrs.frozen(eq=False)
+class Placed(Item):
+    """An item with its place among all that were given; `index` counts those that are worked on."""
+
+    place: int = 0
+
+
+class Lines:
+    """Makes the line of each item.
+
+    Args:
+        client: Prepares images.
+        skill: What is asked of every item.
+        arguments: The skill's own.
+        options: How images are prepared; smaller, if a line could not hold them.
+
+    Raises:
+        ConfigurationError: Batches do not know the skill, or an argument.
+    """
+
+    def __init__(self, client: Encodes, skill: object, arguments: Mapping[str, Any], options: ImageOptions) -> None:
+        self.skill = wire.check_skill(skill)
+        self.arguments = wire.arguments(self.skill, arguments, complete=False)
+        self._client = client
+        self._options = options
+
+    async def fresh(
+        self, items: Iterable[Any] | AsyncIterable[Any], known: Counter[bytes], seen: Counter[str]
+    ) -> AsyncGenerator[Item]:
+        """The items that are not known yet, with their ids.
+
+        Args:
+            items: All.
+            known: How often each is known already.
+            seen: Counts `items`.
+        """
+        async with aclosing(numbered(items)) as all_items:
+            async for place, raw in all_items:
+                item = await named(place, raw)
+                seen["items"] += 1
+                key = self.entry(item, place).key
+                if known[key]:
+                    known[key] -= 1
+                    continue
+                fields = {field.name: getattr(item, field.name) for field in attrs.fields(Item)}
+                yield Placed(**fields, place=place)
+
+    def entry(self, item: Item, place: int, size: tuple[int, int] | None = None) -> Entry:
+        """What a line of the item is of."""
+        return Entry(place, item.id, self.skill, {**self.arguments, **item.arguments}, size)
+
+    async def __call__(self, item: Item) -> tuple[tuple[Entry, bytes], int, MoondreamError | None]:
+        """The item's entry and line; the line is empty, and the error says why, if there can be none."""
+        place = cast("Placed", item).place
+        try:
+            if item.problem is not None:
+                raise item.problem
+            fields = wire.arguments(self.skill, {**self.arguments, **item.arguments})
+            images = await self._images(item.image)
+            line = wire.line(self.skill, fields, [_base64(image) for image in images], item.id)
+        except MoondreamError as exc:
+            return (self.entry(item, place), b""), 0, exc
+        size = images[0].original_size if len(images) == 1 else None
+        return (self.entry(item, place, size), line), 0, None
+
+    async def _images(self, given: Any) -> list[EncodedImage]:
+        several = isinstance(given, (list, tuple))
+        images: Sequence[Any] = cast("Sequence[Any]", given) if several else [given]
+        if several and self.skill != "query":
+            raise ConfigurationError(f"{self.skill} takes one image; only query takes several.")
+        if not images:
+            raise ConfigurationError("There is no image.")
+        limit = _ROOM // len(images) // 4 * 3
+        options = self._options.evolve(max_bytes=max(1, min(limit, self._options.max_bytes)))
+        return [await self._client.encode_image(image, options) for image in images]
+
+
+def _base64(image: EncodedImage) -> bytes:
+    return image.uri.partition(b",")[2]

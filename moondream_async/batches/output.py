@@ -1,0 +1,135 @@
+"""A batch's files of results -> the outcome of each line, once."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing
+from typing import Any
+
+import attrs
+
+from ..bulk.items import Outcome
+from ..errors import APIError, BatchError, BatchLineError, MoondreamError
+from ..net.files import Files
+from ..wire.responses import Unusable
+from . import wire
+from .folder import Entry, Index
+from .types import Batch
+from .wire import OutputLine
+
+Retrieve = Callable[[], Awaitable[Batch]]
+
+
+class Output:
+    """The outcomes of one batch.
+
+    Args:
+        files: Reads the files.
+        batch: As it was just now; finished.
+        retrieve: Asks about it anew, for URLs that have not expired.
+        index: What its lines are of; None if this machine does not know.
+        first: The place of its first line among all items, if `index` is None.
+    """
+
+    def __init__(self, files: Files, batch: Batch, retrieve: Retrieve, index: Index | None, first: int = 0) -> None:
+        self._files = files
+        self._batch = batch
+        self._retrieve = retrieve
+        self._index = index
+        self._first = first
+        self._seen = bytearray(wire.MOST_LINES)
+
+    async def outcomes(self) -> AsyncGenerator[tuple[Entry | None, Outcome[Any]]]:
+        """Each line's, with what it is of.
+
+        Raises:
+            BatchError: It failed, or its results are there no more, and nothing is known of its lines.
+            APIError: A file of results cannot be read.
+        """
+        problem = self._problem()
+        if problem is None:
+            for number in range(len(self._batch.outputs or ())):
+                async with aclosing(self._lines_of(number)) as lines:
+                    async for line in lines:
+                        told = self._told(line)
+                        if told is not None:
+                            yield told
+        elif self._index is None:
+            raise problem
+        for place in range(0 if self._index is None else len(self._index)):
+            if not self._seen[place]:
+                assert self._index is not None
+                entry = self._index[place]
+                missing = BatchLineError("The results have nothing for this line.", code="missing", line_index=place)
+                yield entry, Outcome(entry.item, entry.id, None, problem or missing, 0, 0.0)
+
+    def _problem(self) -> BatchError | None:
+        """Why there are no results at all."""
+        batch = self._batch
+        if batch.status == "failed":
+            said = batch.error_message or batch.error_code or "the server does not say why"
+            code = batch.error_code
+            named = f" ({code})" if code and code != said else ""
+            return BatchError(f"Batch {batch.id} failed: {said}{named}.", code=code, batch_id=batch.id)
+        if not batch.outputs and (batch.progress is None or batch.progress.completed + batch.progress.failed):
+            return BatchError(
+                f"The results of batch {batch.id} are there no more; they are kept for 7 days.",
+                code="expired",
+                batch_id=batch.id,
+            )
+        return None
+
+    async def _lines_of(self, number: int) -> AsyncGenerator[OutputLine]:
+        async def renewed() -> str:
+            self._batch = await self._retrieve()
+            return self._url(number)
+
+        async with aclosing(self._files.lines(self._url(number), renewed)) as lines:
+            async for text in lines:
+                if not text.strip():
+                    continue
+                try:
+                    yield wire.output_line(text)
+                except Unusable as exc:
+                    problem = str(exc)
+                else:
+                    continue
+                raise APIError(
+                    f"A line of the results of batch {self._batch.id} cannot be used: {problem}.",
+                    status=200,
+                    body=text[:4000].decode("utf-8", "replace"),
+                )
+
+    def _url(self, number: int) -> str:
+        outputs = sorted(self._batch.outputs or (), key=lambda output: output.index)
+        if number >= len(outputs):
+            raise BatchError(
+                f"The results of batch {self._batch.id} are there no more.", code="expired", batch_id=self._batch.id
+            )
+        return outputs[number].url
+
+    def _told(self, line: OutputLine) -> tuple[Entry | None, Outcome[Any]] | None:
+        """The outcome of a line; None if it had come before."""
+        place = self._place_of(line)
+        if place is not None:
+            if self._seen[place]:
+                return None
+            self._seen[place] = 1
+        entry = self._index[place] if self._index is not None and place is not None else None
+        result: Any = line.result
+        error: MoondreamError | None = line.error
+        if entry is not None:
+            if result is not None:
+                result = attrs.evolve(result, image_size=entry.size)
+            return entry, Outcome(entry.item, entry.id, result, error, 0, 0.0)
+        item = self._first + (place or 0)
+        return None, Outcome(item, item if line.id is None else line.id, result, error, 0, 0.0)
+
+    def _place_of(self, line: OutputLine) -> int | None:
+        """Which line of the input it is: by its number, if the id agrees; else by its id."""
+        place, index = line.line_index, self._index
+        if index is None:
+            return place
+        if place is not None and place < len(index) and (line.id is None or index[place].id == line.id):
+            return place
+        return index.find(line.id) if line.id is not None else None

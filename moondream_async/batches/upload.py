@@ -1,0 +1,189 @@
+"""A batch's lines to the server: in parts, several at once, each with its retries; nothing twice."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from urllib.parse import quote
+
+import anyio
+import anyio.to_thread
+
+from ..errors import APIConnectionError, APIError, BatchError, MoondreamError, NotFoundError, ServerError
+from ..net.bodies import FileBody
+from ..net.sender import Sender
+from . import wire
+from .folder import Folder, Portion
+from .types import UNKNOWN, Batch
+
+PART = 50 * 1024 * 1024
+"""Bytes of a part: what the service advises; it takes less than 100 MB."""
+
+_PARTS_AT_ONCE = 4
+_ABORT_WITHIN = 10.0  # seconds, when a caller is leaving
+_LOOKS = (0.5, 2.0, 5.0)  # seconds to wait between looks for a batch whose acceptance was not heard of
+
+
+class Upload:
+    """The upload of one portion of a job.
+
+    Args:
+        net: Sends.
+        folder: The job; is told of every step before the next is taken.
+        number: The portion's.
+        told: Is given the bytes of it that have been sent so far.
+    """
+
+    def __init__(self, net: Sender, folder: Folder, number: int, told: Callable[[int], None]) -> None:
+        self._net = net
+        self._folder = folder
+        self._number = number
+        self._told = told
+        self._sent: dict[int, int] = {}
+        self._saving = anyio.Lock()
+
+    @property
+    def _portion(self) -> Portion:
+        return self._folder.manifest.portions[self._number]
+
+    @property
+    def _path(self) -> str:
+        return f"batch/{quote(self._portion.file_id or '', safe='')}"
+
+    async def hand_in(self) -> Batch:
+        """Upload what is not uploaded yet, and have the batch begun; once, however often this is called.
+
+        Raises:
+            BatchError: Whether the server has accepted the batch cannot be found out.
+            MoondreamError: It failed; what was uploaded is noted.
+        """
+        if self._portion.batch_id is not None:
+            return Batch(id=self._portion.batch_id, status=UNKNOWN)
+        begun_before = self._portion.file_id is not None
+        try:
+            batch = await self._handed_in()
+        except NotFoundError:  # begun long ago, the upload is gone
+            if self._portion.completing or not begun_before:
+                raise
+            self._portion.forget_upload()
+            batch = await self._handed_in()
+        await anyio.to_thread.run_sync(self._folder.accepted, self._number, batch.id)
+        return batch
+
+    async def abort(self) -> None:
+        """Have the server forget what was uploaded; what goes wrong with that is not the caller's business."""
+        portion = self._portion
+        if portion.upload_id is None or portion.batch_id is not None or portion.completing:
+            return
+        with anyio.move_on_after(_ABORT_WITHIN, shield=True):
+            try:
+                query = {"action": "mpu-abort", "uploadId": portion.upload_id}
+                await self._net.call("DELETE", self._path, lambda data, _: data, query=query)
+            except MoondreamError:
+                pass
+        portion.forget_upload()
+        self._folder.save()
+
+    async def _handed_in(self) -> Batch:
+        if self._portion.completing and (found := await self._found()) is not None:
+            return found
+        source = await anyio.to_thread.run_sync(self._folder.source_of, self._portion)
+        if self._portion.file_id is None:
+            await self._begin()
+        await self._send_parts(source)
+        return await self._complete()
+
+    async def _begin(self) -> None:
+        portion = self._portion
+        query = {"action": "mpu-create"}
+        portion.file_id, portion.upload_id = await self._net.call("POST", "batch", wire.upload, query=query)
+        await self._save()
+
+    async def _send_parts(self, source: Path) -> None:
+        portion = self._portion
+        missing = [n for n in range(1, math.ceil(portion.length / PART) + 1) if str(n) not in portion.parts]
+        self._sent = {int(n): _length_of(portion, int(n)) for n in portion.parts}
+        limit = anyio.CapacityLimiter(_PARTS_AT_ONCE)
+        failed: list[MoondreamError] = []
+
+        async def send(number: int) -> None:
+            async with limit:
+                try:
+                    await self._send_part(source, number)
+                except MoondreamError as exc:
+                    failed.append(exc)
+                    tasks.cancel_scope.cancel()
+
+        async with anyio.create_task_group() as tasks:
+            for number in missing:
+                tasks.start_soon(send, number)
+        if failed:
+            raise failed[0]
+
+    async def _send_part(self, source: Path, number: int) -> None:
+        portion = self._portion
+        length = _length_of(portion, number)
+
+        def sent(nbytes: int) -> None:
+            self._sent[number] = nbytes
+            self._told(sum(self._sent.values()))
+
+        body = FileBody(source, portion.start + (number - 1) * PART, length, sent)
+        query: dict[str, str | int] = {
+            "action": "mpu-uploadpart",
+            "uploadId": portion.upload_id or "",
+            "partNumber": number,
+        }
+        portion.parts[str(number)] = await self._net.call("PUT", self._path, wire.etag, query=query, body=body)
+        await self._save()
+
+    async def _complete(self) -> Batch:
+        portion = self._portion
+        completing_before, portion.completing = portion.completing, True
+        await self._save()
+        parts = [{"partNumber": n, "etag": portion.parts[str(n)]} for n in sorted(map(int, portion.parts))]
+        fields = {"parts": parts, "model": self._folder.manifest.model}
+        body = json.dumps({name: value for name, value in fields.items() if value is not None}).encode()
+        query = {"action": "mpu-complete", "uploadId": portion.upload_id or ""}
+        try:
+            return await self._net.call("POST", self._path, wire.batch, query=query, body=body, unrepeatable=True)
+        except APIError as exc:
+            if not isinstance(exc, ServerError) and not (completing_before and isinstance(exc, NotFoundError)):
+                portion.completing = False  # it was refused
+                await self._save()
+                raise
+            error: MoondreamError = exc
+        except APIConnectionError as exc:
+            error = exc
+        return await self._found_after(error)
+
+    async def _found_after(self, error: MoondreamError) -> Batch:
+        """The batch, if it was accepted all the same."""
+        for pause in _LOOKS:
+            found = await self._found()
+            if found is not None:
+                return found
+            await anyio.sleep(pause)
+        if isinstance(error, NotFoundError):
+            raise BatchError(
+                f"The upload {self._portion.file_id} is gone, and there is no batch of that name: the server may have "
+                "accepted it under another, see client.batches.list(). If it did not, delete the job's folder.",
+                code="folder",
+            )
+        raise error
+
+    async def _found(self) -> Batch | None:
+        try:
+            return await self._net.call("GET", self._path, wire.batch, error_is_data=True)
+        except NotFoundError:
+            return None
+
+    async def _save(self) -> None:
+        async with self._saving:
+            await anyio.to_thread.run_sync(self._folder.write, self._folder.snapshot())
+
+
+def _length_of(portion: Portion, number: int) -> int:
+    return min(PART, portion.length - (number - 1) * PART)

@@ -1,0 +1,257 @@
+"""The Batch API's lines, statuses and results (pure; reference: moondream-api.md 1.7)."""
+
+from __future__ import annotations
+
+import functools
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar, cast
+
+import attrs
+
+from ..errors import BatchLineError, ConfigurationError, MoondreamError
+from ..types import Meta, Result
+from ..wire import requests, responses
+from ..wire.responses import MALFORMED, Object, Unusable, each_of, object_of, optional_text, text_of
+from .types import Batch, BatchOutput, BatchProgress, BatchUsage
+
+T = TypeVar("T")
+
+LARGEST_BATCH = 2_000_000_000
+"""Bytes of a batch's file."""
+
+LARGEST_LINE = 10_000_000
+"""Bytes of one line, its end included."""
+
+MOST_LINES = 100_000
+"""Lines of a batch."""
+
+SKILLS = ("caption", "query", "detect", "point")
+"""Those that the Batch API knows."""
+
+PARAMETERS: dict[str, tuple[str, ...]] = {
+    "caption": ("length", "settings"),
+    "query": ("question", "reasoning", "settings"),
+    "detect": ("object",),
+    "point": ("object",),
+}
+"""What a line of each skill takes, beside its image."""
+
+_NEEDED = {"query": "question", "detect": "object", "point": "object"}
+_CHECKS: dict[str, Callable[[Any], Any]] = {
+    "object": functools.partial(requests.text, "object"),
+    "question": functools.partial(requests.text, "question"),
+    "length": requests.length_of,
+    "reasoning": functools.partial(requests.flag, "reasoning"),
+    "settings": requests.sampling,
+}
+_BASE64 = re.compile(r"[A-Za-z0-9+/]+={0,2}")
+_ANSWERS = {"caption": "caption", "answer": "query", "objects": "detect", "points": "point"}
+_BATCH_FIELDS = frozenset(field.name for field in attrs.fields(Batch)) - {"extra"}
+
+
+def check_skill(skill: object) -> str:
+    """The skill, if batches know it.
+
+    Raises:
+        ConfigurationError: They do not.
+    """
+    if skill not in SKILLS:
+        raise ConfigurationError(f"{skill!r} is not a skill of the Batch API; there are {', '.join(SKILLS)}.")
+    return cast("str", skill)
+
+
+def arguments(skill: str, given: Mapping[str, Any], *, complete: bool = True) -> Object:
+    """The skill's checked fields of a line.
+
+    Args:
+        skill: Which.
+        given: Its arguments.
+        complete: Whether all that it needs has to be there.
+
+    Raises:
+        ConfigurationError: One is unknown, missing, or cannot be.
+    """
+    for name in given:
+        if name not in PARAMETERS[skill]:
+            raise ConfigurationError(f"A batch's {skill} takes no {name}=.")
+    fields = {name: _CHECKS[name](value) for name, value in given.items() if value is not None}
+    missing = _NEEDED.get(skill)
+    if complete and missing is not None and missing not in fields:
+        raise ConfigurationError(f"{skill} needs {missing}=...")
+    return fields
+
+
+def line(skill: str, fields: Object, images: Sequence[bytes], id: str | float) -> bytes:
+    """One line, its end included.
+
+    Args:
+        skill: Which.
+        fields: Checked.
+        images: The base64 of each.
+        id: Comes back with the result.
+
+    Raises:
+        ConfigurationError: It is too long, or `fields` hold what JSON cannot.
+    """
+    try:
+        head = json.dumps({"id": id, "skill": skill, **fields}, allow_nan=False).encode()
+    except (TypeError, ValueError, RecursionError) as exc:
+        raise ConfigurationError(f"settings must hold plain JSON values: {exc}") from None
+    # The base64 alphabet needs no JSON escaping.
+    shown = b'"image":"%s"' % images[0] if len(images) == 1 else b'"images":["%s"]' % b'","'.join(images)
+    whole = b"".join((head[:-1], b",", shown, b"}\n"))
+    if len(whole) > LARGEST_LINE:
+        raise ConfigurationError(f"Its line has {len(whole):,} bytes; a batch takes at most {LARGEST_LINE:,} a line.")
+    return whole
+
+
+def check_line(text: bytes) -> Object:
+    """What a line of a ready file asks: its `id`, `skill` and arguments, the image left out.
+
+    Raises:
+        ConfigurationError: The service would refuse it; the text says why.
+    """
+    data = _json_of(text)
+    skill = check_skill(data.get("skill"))
+    if "image_url" in data:
+        raise ConfigurationError("has 'image_url'; batches want 'image', with bare base64.")
+    shown = data.get("images") if skill == "query" and "image" not in data else [data.get("image")]
+    if not isinstance(shown, list) or not shown:
+        raise ConfigurationError("has no 'image' (nor 'images').")
+    for image in cast("list[Any]", shown):
+        _check_image(image)
+    given = {name: data[name] for name in PARAMETERS[skill] if name in data}
+    return {"id": data.get("id"), "skill": skill, "arguments": arguments(skill, given)}
+
+
+def _json_of(text: bytes) -> Object:
+    if not text.strip():
+        raise ConfigurationError("is blank.")
+    if len(text) > LARGEST_LINE:
+        raise ConfigurationError(f"has {len(text):,} bytes; at most {LARGEST_LINE:,} are taken.")
+    try:
+        data = json.loads(text.decode("utf-8"))
+    except UnicodeDecodeError:
+        problem = "is not UTF-8."
+    except (ValueError, RecursionError) as exc:
+        problem = f"is not JSON: {exc}."
+    else:
+        if isinstance(data, dict):
+            return cast("Object", data)
+        problem = "is not a JSON object."
+    raise ConfigurationError(problem)
+
+
+def _check_image(image: object) -> None:
+    if not isinstance(image, str) or not image:
+        raise ConfigurationError("has no 'image', or one that is not text.")
+    if image[:5].lower() == "data:":
+        raise ConfigurationError("has a data: URI as its image; batches want bare base64.")
+    if len(image) % 4 or _BASE64.fullmatch(image) is None:
+        raise ConfigurationError("has an image that is not base64.")
+
+
+def batch(data: Any, _: object = None) -> Batch:
+    """Read a batch's status."""
+    fields = object_of(data)
+    rest = {name: value for name, value in fields.items() if name not in _BATCH_FIELDS}
+    progress, usage, outputs = (fields.get(name) for name in ("progress", "usage", "outputs"))
+    size = fields.get("size")
+    return Batch(
+        id=text_of(fields, "id"),
+        status=text_of(fields, "status"),
+        progress=None if progress is None else BatchProgress(**_counts(progress, BatchProgress)),
+        usage=None if usage is None else BatchUsage(**_counts(usage, BatchUsage)),
+        outputs=None if outputs is None else each_of(fields, "outputs", _output),
+        error=fields.get("error"),
+        size=size if isinstance(size, int) else None,
+        extra=rest,
+        **{name: optional_text(fields, name) for name in ("model", "created_at", "completed_at", "expires_at")},
+    )
+
+
+def page(data: Any, name: str, read: Callable[[Any], T]) -> tuple[list[T], str | None]:
+    """Read a page of a list: its entries, and where the next begins (None: this was the last)."""
+    fields = object_of(data)
+    cursor = optional_text(fields, "next_cursor")
+    return list(each_of(fields, name, read)), cursor if fields.get("has_more") else None
+
+
+def upload(data: Any, _: object = None) -> tuple[str, str]:
+    """Read the answer to `mpu-create`: file id and upload id."""
+    fields = object_of(data)
+    return text_of(fields, "fileId"), text_of(fields, "uploadId")
+
+
+def etag(data: Any, _: object = None) -> str:
+    """Read the answer to `mpu-uploadpart`."""
+    return text_of(object_of(data), "etag")
+
+
+@attrs.frozen
+class OutputLine:
+    """One line of a file of results; the error, if it has one, instead of a result."""
+
+    line_index: int | None
+    id: Any
+    result: Result | None
+    error: MoondreamError | None
+
+
+def output_line(text: bytes) -> OutputLine:
+    """Read one.
+
+    Raises:
+        Unusable: It is not one.
+    """
+    fields = object_of(responses.decode(text))
+    index = fields.get("line_index")
+    index = index if isinstance(index, int) and not isinstance(index, bool) and 0 <= index < MOST_LINES else None
+    result: Result | None = None
+    error: MoondreamError | None = None
+    if fields.get("status") == "ok":
+        try:
+            result = _result(object_of(fields.get("result")), fields.get("usage"))
+        except MALFORMED as exc:
+            error = BatchLineError(f"The result cannot be used: {exc}.", code="unusable", line_index=index)
+    else:
+        error = _line_error(fields.get("error"), index)
+    return OutputLine(index, fields.get("id"), result, error)
+
+
+def skill_of(result: Result | None) -> str:
+    """Which skill answered; `"unknown"` if there is no result to tell it by."""
+    found: Mapping[str, Any] = result or {}
+    return next((skill for name, skill in _ANSWERS.items() if name in found), "unknown")
+
+
+def _result(fields: Object, usage: Any) -> Result:
+    skill = next((skill for name, skill in _ANSWERS.items() if name in fields), None)
+    if skill is None:
+        raise Unusable("it has no caption, answer, objects or points")
+    read: Callable[[Any, Meta], Result] = getattr(responses, skill)
+    return read({"metrics": usage, **fields}, Meta(status=200))
+
+
+def _line_error(error: Any, index: int | None) -> BatchLineError:
+    if isinstance(error, dict):
+        known = cast("Object", error)
+        code, message = optional_text(known, "code"), optional_text(known, "message")
+    else:
+        code, message = None, None if error is None else str(error)
+    said = message or code or "The server does not say why."
+    return BatchLineError(f"{said} ({code})" if code and code != said else said, code=code, line_index=index)
+
+
+def _output(data: Any) -> BatchOutput:
+    fields = object_of(data)
+    index = fields.get("index")
+    return BatchOutput(index=index if isinstance(index, int) else 0, url=text_of(fields, "url"))
+
+
+def _counts(data: Any, kind: Any) -> dict[str, int]:
+    fields = object_of(data)
+    counts = {field.name: fields.get(field.name) for field in attrs.fields(kind)}
+    return {name: int(count) for name, count in counts.items() if isinstance(count, (int, float))}

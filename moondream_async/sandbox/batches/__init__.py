@@ -1,0 +1,1 @@
+"""Moondream Cloud's Batch API."""
