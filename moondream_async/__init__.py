@@ -51,6 +51,19 @@ if TYPE_CHECKING:
     from .streams import AsyncChatStream, AsyncSegmentStream, AsyncTextStream
     from .sync import Client, vl
     from .sync_streams import ChatStream, Map, SegmentStream, TextStream
+    from .tuning.client import AsyncTuning
+    from .tuning.finetune import AsyncFinetune
+    from .tuning.sync import Tuning
+    from .tuning.sync_finetune import Finetune
+    from .tuning.types import (
+        Checkpoint,
+        CheckpointDownload,
+        FinetuneInfo,
+        LoggedMetrics,
+        Rollouts,
+        SavedCheckpoint,
+        TrainStep,
+    )
     from .types import (
         BoundingBox,
         CaptionResult,
@@ -70,6 +83,19 @@ if TYPE_CHECKING:
     )
 
 _HOMES = {
+    "tuning.client": ["AsyncTuning"],
+    "tuning.finetune": ["AsyncFinetune"],
+    "tuning.sync": ["Tuning"],
+    "tuning.sync_finetune": ["Finetune"],
+    "tuning.types": [
+        "Checkpoint",
+        "CheckpointDownload",
+        "FinetuneInfo",
+        "LoggedMetrics",
+        "Rollouts",
+        "SavedCheckpoint",
+        "TrainStep",
+    ],
     "batches.client": ["AsyncBatches"],
     "batches.sync": ["Batches"],
     "batches.types": ["Batch", "BatchJob", "BatchOutput", "BatchProgress", "BatchUsage", "UploadProgress"],
@@ -137,9 +163,11 @@ __all__ = [
     "AsyncBatches",
     "AsyncChatStream",
     "AsyncClient",
+    "AsyncFinetune",
     "AsyncMap",
     "AsyncSegmentStream",
     "AsyncTextStream",
+    "AsyncTuning",
     "AuthenticationError",
     "BadRequestError",
     "Batch",
@@ -157,6 +185,8 @@ __all__ = [
     "ChatDelta",
     "ChatResult",
     "ChatStream",
+    "Checkpoint",
+    "CheckpointDownload",
     "Client",
     "ConfigurationError",
     "ConflictError",
@@ -164,10 +194,13 @@ __all__ = [
     "EncodedImage",
     "EndInfo",
     "EventInfo",
+    "Finetune",
+    "FinetuneInfo",
     "Grounding",
     "Hooks",
     "ImageError",
     "ImageOptions",
+    "LoggedMetrics",
     "Map",
     "Meta",
     "Metrics",
@@ -189,8 +222,10 @@ __all__ = [
     "ResultsFileError",
     "RetryInfo",
     "RetryPolicy",
+    "Rollouts",
     "RunSummary",
     "SamplingSettings",
+    "SavedCheckpoint",
     "SegmentResult",
     "SegmentStream",
     "SegmentUpdate",
@@ -199,6 +234,8 @@ __all__ = [
     "StreamInterruptedError",
     "TextStream",
     "Timeouts",
+    "TrainStep",
+    "Tuning",
     "UnprocessableEntityError",
     "UploadProgress",
     "__version__",

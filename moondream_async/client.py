@@ -33,9 +33,12 @@ if TYPE_CHECKING:
     from .net.sender import Body, Sender
     from .net.session import HttpClient, Session
     from .prices import Prices
+    from .tuning.client import AsyncTuning
 
 T = TypeVar("T")
 R = TypeVar("R", bound=Result)
+
+_PATIENCE = 900.0  # seconds: as the official client waits for a training step
 
 
 class AsyncClient:
@@ -118,6 +121,14 @@ class AsyncClient:
         return AsyncBatches(
             self, lambda: self._net, base_url=self.base_url, model=self.model, options=self._image_options
         )
+
+    @property
+    def tuning(self) -> AsyncTuning:
+        """Moondream Cloud's tuning API: finetunes by reinforcement and by examples."""
+        from .tuning.client import AsyncTuning
+        from .tuning.finetune import Access
+
+        return AsyncTuning(Access(self, lambda: self._net, lambda: self._patient._net))
 
     @overload
     async def query(
@@ -855,6 +866,12 @@ class AsyncClient:
             return self._net.download(url, allow_private=options.allow_private_urls)
 
         return await encode_once(image, options, full_resolution=full_resolution, fetch=fetch, fetcher=self)
+
+    @property
+    def _patient(self) -> Self:
+        """A clone that waits a quarter of an hour at least, for answers that take minutes."""
+        longer = {name: max(_PATIENCE, getattr(self._timeouts, name)) for name in ("idle", "total")}
+        return self.with_options(timeout=attrs.evolve(self._timeouts, **longer))
 
     @property
     def _net(self) -> Sender:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from .images.prepare import ImageInput
     from .net.session import HttpClient
     from .prices import Prices
+    from .tuning.sync import Tuning
 
 
 class Client(Facade):
@@ -106,6 +107,13 @@ class Client(Facade):
         from .batches.sync import Batches
 
         return Batches(self._portal, self._async.batches)
+
+    @property
+    def tuning(self) -> Tuning:
+        """Moondream Cloud's tuning API: finetunes by reinforcement and by examples."""
+        from .tuning.sync import Tuning
+
+        return Tuning(self._portal, self._async.tuning)
 
     @overload
     def query(

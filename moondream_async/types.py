@@ -58,7 +58,7 @@ class Fields(Mapping[str, Any]):
         return getattr(self, "extra", None) or {}
 
 
-_NOT_ON_THE_WIRE = ("extra", "meta", "by_label", "image_size")
+_NOT_ON_THE_WIRE = ("extra", "meta", "by_label", "image_size", "results")
 _FIELD_NAMES: dict[type, tuple[str, ...]] = {}
 
 

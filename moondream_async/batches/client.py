@@ -35,6 +35,7 @@ from ..images.options import ImageOptions
 from ..net.callbacks import tell
 from ..net.sender import Sender
 from ..net.threads import beside
+from ..wire.paging import pages
 from . import wire
 from .folder import Entry, Folder, Manifest, opened_index, read_manifest, read_refused, stamp_of
 from .handing import Filling, Handing, look_through, read_job
@@ -157,20 +158,8 @@ class AsyncBatches:
         Raises:
             MoondreamError: As any call.
         """
-        left = limit if limit is None else config.check_whole("limit", limit, least=1)
-        cursor: str | None = None
-        while left is None or left > 0:
-            query: dict[str, str | int] = {"limit": 100 if left is None else min(100, left)}
-            if cursor is not None:
-                query["cursor"] = cursor
-            found, cursor = await self._net().call(
-                "GET", "batch", lambda data, _: wire.page(data, "batches", wire.batch), query=query
-            )
-            for batch in found:
-                yield batch
-            left = left if left is None else left - len(found)
-            if cursor is None or not found:
-                return
+        async for batch in pages(self._net().call, "batch", "batches", wire.batch, limit):
+            yield batch
 
     async def status(self, job: AnyJob) -> BatchJob:
         """Ask about all batches of a job.

@@ -172,13 +172,6 @@ def batch(data: Any, _: object = None) -> Batch:
     )
 
 
-def page(data: Any, name: str, read: Callable[[Any], T]) -> tuple[list[T], str | None]:
-    """Read a page of a list: its entries, and where the next begins (None: this was the last)."""
-    fields = object_of(data)
-    cursor = optional_text(fields, "next_cursor")
-    return list(each_of(fields, name, read)), cursor if fields.get("has_more") else None
-
-
 def upload(data: Any, _: object = None) -> tuple[str, str]:
     """Read the answer to `mpu-create`: file id and upload id."""
     fields = object_of(data)

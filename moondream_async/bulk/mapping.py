@@ -43,12 +43,14 @@ class AsyncMap(Generic[R]):
         ordered: bool,
         max_failures: int | None,
         stop_when_pointless: bool,
+        room: int | None = None,
     ) -> None:
         check_whole("concurrency", concurrency, least=1)
         if max_failures is not None:
             check_whole("max_failures", max_failures, least=0)
         # The run holds no reference to this: dropped half-way, this is collected, and the run stopped.
-        self._run = _Run(items, work, concurrency, _allowed(max_failures, stop_when_pointless), ordered=ordered)
+        allowed = _allowed(max_failures, stop_when_pointless)
+        self._run = _Run(items, work, concurrency, allowed, ordered=ordered, room=room or 2 * concurrency)
 
     def __aiter__(self) -> Self:
         return self
@@ -100,8 +102,10 @@ class _Run:
         is_fatal: Callable[[int, MoondreamError], bool],
         *,
         ordered: bool,
+        room: int,
     ) -> None:
         self._items = items
+        self._most = room
         self._work = work
         self._concurrency = concurrency
         self._is_fatal = is_fatal
@@ -116,8 +120,8 @@ class _Run:
         self._background: Background | None = None
 
     def _start(self) -> Background:
-        # At most twice as many items as are worked on are in memory: under way, or done and not yet asked for.
-        self._room = anyio.Semaphore(2 * self._concurrency)
+        # How many items are in memory: under way, or done and not yet asked for.
+        self._room = anyio.Semaphore(self._most)
         self._slots = anyio.Semaphore(self._concurrency)
         self._news = anyio.Event()
         self._taking = anyio.CancelScope()

@@ -25,6 +25,7 @@ from .batches.routes import Batches, Handler
 from .events import Event, lost
 from .faults import Burst, Faults, RateLimit, from_headers
 from .reading import Fields, Refusal
+from .tuning import Tuning
 
 NOTICE = "stand-in computed from pixels, not a model"
 MODELS = ("moondream3.1-9B-A2B", "moondream3-preview")
@@ -77,20 +78,24 @@ def build(*, api_key: str | None, rate_limit: float | None, faults: Faults) -> S
     from .fal.routes import Fal  # which answers by the skills in here
 
     gate = _Gate(api_key, RateLimit(rate_limit), faults)
-    batches = Batches(_batch_answer, MODELS.__contains__, MODELS[1], faults)
+    tuning = Tuning(_answered)
+    batches = Batches(_answered, lambda model: model in MODELS or tuning.knows_model(model), MODELS[1], faults)
     routes = [
-        Route(f"/v1/{name}", gate.before(name, _always(functools.partial(_serve, name, work))), methods=["POST"])
+        Route(
+            f"/v1/{name}", gate.before(name, _always(functools.partial(_serve, name, work, tuning))), methods=["POST"]
+        )
         for name, work in SKILLS.items()
     ]
     routes.append(Route("/v1/chat/completions", gate.before("chat", _always(_chat)), methods=["POST"]))
     # Public, but a wrong key is refused: a free way to check one.
     routes.append(Route("/v1/models", gate.before("models", _always(_models), public=True)))
     routes += batches.routes(gate.before)
+    routes += tuning.routes(gate.before)
     routes.append(Route("/health", _health))
     fal = Fal(api_key, RateLimit(rate_limit), faults)
     routes += fal.routes()
     application = Starlette(routes=routes, exception_handlers={HTTPException: _plain_error})
-    application.state.fal, application.state.batches = fal, batches
+    application.state.fal, application.state.batches, application.state.tuning = fal, batches, tuning
     return application
 
 
@@ -147,11 +152,14 @@ def _always(work: Handler) -> Callable[[Request], Handler]:
     return lambda _: work
 
 
-async def _serve(name: str, work: Skill, request: Request, faults: Faults) -> Response:
+async def _serve(name: str, work: Skill, tuning: Tuning, request: Request, faults: Faults) -> Response:
     if int(request.headers.get("content-length") or 0) > _LARGEST_BODY:
         raise Refusal(413, "Image size exceeds limits", code="image_too_large", param="image_url")
     started = time.monotonic()
     data = reading.fields(await request.body())
+    model = data.get("model")
+    if isinstance(model, str) and "@" in model and not tuning.knows_model(model):
+        raise Refusal(404, f"There is no saved checkpoint {model!r}", code="not_found", param="model")
     stream = reading.flag(data, "stream") and name in ("query", "caption", "segment")
     done = await anyio.to_thread.run_sync(work, data)
     answer = _answer(name, data, done, time.monotonic() - started)
@@ -235,8 +243,8 @@ SKILLS: dict[str, Skill] = {
 }
 
 
-def _batch_answer(name: str, data: Fields) -> tuple[Fields, Fields]:
-    """The work of a skill for a line of a batch."""
+def _answered(name: str, data: Fields) -> tuple[Fields, Fields]:
+    """The work of a skill alone: its answer, and what it is counted as."""
     done = SKILLS[name](data)
     counted = metrics(data, done, 0.0)
     return {done.field: done.value, **done.more}, {kind: counted[kind] for kind in ("input_tokens", "output_tokens")}

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import datetime
-import hmac
 import itertools
 import json
-import secrets
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -119,29 +117,6 @@ class Worker:
         with job.outputs[place].open("ab") as out:
             for one in reversed(told):
                 out.write(json.dumps(one).encode() + b"\n")
-
-
-class Signer:
-    """Presigned addresses."""
-
-    def __init__(self) -> None:
-        self._secret = secrets.token_bytes(16)
-
-    def sign(self, path: str, seconds: float) -> str:
-        """The query that opens a path for so long."""
-        expires = f"{time.time() + seconds:.3f}"
-        return f"expires={expires}&signature={self._digest(path, expires)}"
-
-    def knows(self, path: str, expires: str, signature: str) -> bool:
-        """Whether it was opened, and still is."""
-        try:
-            left = float(expires) - time.time()
-        except ValueError:
-            return False
-        return left > 0 and hmac.compare_digest(signature, self._digest(path, expires))
-
-    def _digest(self, path: str, expires: str) -> str:
-        return hmac.new(self._secret, f"{path} {expires}".encode(), "sha256").hexdigest()
 
 
 def told(job: Job) -> Fields:

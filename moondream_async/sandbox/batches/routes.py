@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import secrets
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -19,18 +18,18 @@ from starlette.routing import Route
 from .. import reading
 from ..events import CutError
 from ..faults import Faults
+from ..paging import page, ulid
+from ..presigned import Signer, refused
 from ..reading import Fields, Refusal
 from ..storage import Storage, Stored
 from . import jobs
-from .jobs import Job, Signer, Worker
+from .jobs import Job, Worker
 from .lines import Answer
 
 Handler = Callable[[Request, Faults], Awaitable[Response]]
 Admit = Callable[[str, Callable[[Request], Handler]], Callable[[Request], Awaitable[Response]]]
 
 _LARGEST_PART = 100_000_000
-_LETTERS = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
-_EXPIRED = "<?xml version='1.0'?><Error><Code>{0}</Code></Error>"
 
 
 @attrs.define(eq=False)
@@ -78,7 +77,7 @@ class Batches:
         return known.get((request.method, _action(request)), _unknown)
 
     async def _create(self, request: Request, faults: Faults) -> Response:
-        name = "01" + "".join(secrets.choice(_LETTERS) for _ in range(24))
+        name = ulid()
         upload = secrets.token_hex(16)
         _, file = self.storage.new_file(f"{name}.jsonl", "application/octet-stream", None)
         self._uploads[name] = upload, file
@@ -125,19 +124,8 @@ class Batches:
         return JSONResponse({"ok": True})
 
     async def _list(self, request: Request, faults: Faults) -> Response:
-        try:
-            limit = int(request.query_params.get("limit", 50))
-            first = int(base64.urlsafe_b64decode(request.query_params.get("cursor", "MA==")))
-        except ValueError:
-            raise Refusal(400, "limit or cursor cannot be read", code="invalid_request") from None
-        if not 1 <= limit <= 100:
-            raise Refusal(400, "limit must be from 1 to 100", code="invalid_request", param="limit")
         newest = sorted(self.jobs.values(), key=lambda job: -job.created)
-        shown = newest[first : first + limit]
-        has_more = first + limit < len(newest)
-        cursor = base64.urlsafe_b64encode(str(first + limit).encode()).decode() if has_more else None
-        batches = [self._told(request, job, faults) for job in shown]
-        return JSONResponse({"batches": batches, "next_cursor": cursor, "has_more": has_more})
+        return page(request, "batches", newest, lambda job: self._told(request, job, faults), 50)
 
     async def _retrieve(self, request: Request, faults: Faults) -> Response:
         job = self.jobs.get(request.path_params["id"])
@@ -146,19 +134,16 @@ class Batches:
         return JSONResponse(self._told(request, job, faults))
 
     async def _output(self, request: Request) -> Response:
-        """As an object store would: whoever shows a key besides the signature is refused."""
-        given = request.query_params
-        if "authorization" in request.headers or "x-moondream-auth" in request.headers:
-            return Response(_EXPIRED.format("InvalidArgument"), 400, media_type="application/xml")
-        if not self._signer.knows(request.url.path, given.get("expires", ""), given.get("signature", "")):
-            return Response(_EXPIRED.format("AccessDenied"), 403, media_type="application/xml")
+        refusal = self._signer.refusal(request)
+        if refusal is not None:
+            return refusal
         job = self.jobs.get(request.path_params["id"])
         number: int = request.path_params["number"]
         if job is None or job.is_purged or number >= len(job.outputs):
-            return Response(_EXPIRED.format("NoSuchKey"), 404, media_type="application/xml")
+            return refused("NoSuchKey", 404)
         if self.faults.on == "output" and self._is_due(request.url.path):
             if self.faults.status:
-                return Response(_EXPIRED.format("InternalError"), self.faults.status, media_type="application/xml")
+                return refused("InternalError", self.faults.status)
             if self.faults.cut >= 0:
                 return _cut(job.outputs[number], self.faults.cut)
         return FileResponse(job.outputs[number], media_type="application/octet-stream")
@@ -181,8 +166,7 @@ class Batches:
         return fields
 
     def _address(self, request: Request, job: Job, number: int, faults: Faults) -> str:
-        path = f"/results/{job.id}/{number}"
-        return f"{request.url.scheme}://{request.url.netloc}{path}?{self._signer.sign(path, faults.url_lifetime)}"
+        return self._signer.address(request, f"/results/{job.id}/{number}", faults.url_lifetime)
 
     def _upload_of(self, request: Request) -> Stored:
         upload, file = self._uploads.get(request.path_params["id"], ("", None))

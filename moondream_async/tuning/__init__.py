@@ -1,0 +1,1 @@
+"""Moondream Cloud's tuning API: finetunes by reinforcement and by examples."""

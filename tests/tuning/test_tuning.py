@@ -1,0 +1,342 @@
+"""Finetunes from beginning to end, through the sandbox, which keeps the documented rules."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import anyio
+import httpx
+import pytest
+
+from moondream_async import (
+    APIConnectionError,
+    APIError,
+    AsyncClient,
+    AsyncFinetune,
+    BadRequestError,
+    BoundingBox,
+    Client,
+    ConfigurationError,
+    ConflictError,
+    DetectResult,
+    ImageError,
+    NotFoundError,
+    Point,
+    RateLimitError,
+    RetryPolicy,
+    ServerError,
+    Timeouts,
+)
+from moondream_async.sandbox import Sandbox
+from moondream_async.tuning import wire
+
+QUICK = RetryPolicy(attempts=3, backoff=0.01)
+KEY = "a-key-of-the-sandbox"
+RED = {"x_min": 0.094, "y_min": 0.167, "x_max": 0.406, "y_max": 0.583}
+
+
+@pytest.fixture
+async def client() -> AsyncIterator[AsyncClient]:
+    with Sandbox(api_key=KEY) as sandbox:
+        async with AsyncClient(KEY, base_url=sandbox.base_url, retry=QUICK) as client:
+            yield client
+
+
+@pytest.fixture
+async def finetune(client: AsyncClient) -> AsyncFinetune:
+    return await client.tuning.create("shapes", rank=8)
+
+
+async def test_names_are_idempotent(client: AsyncClient, finetune: AsyncFinetune) -> None:
+    assert (await client.tuning.create("shapes", rank=8)).finetune_id == finetune.finetune_id
+    with pytest.raises(ConflictError, match="rank 8"):
+        await client.tuning.create("shapes", rank=16)
+    found = await client.tuning.retrieve(finetune.finetune_id)
+    assert (found.name, found.rank, found.info.created_at_ms is not None) == ("shapes", 8, True)
+    await found.delete()
+    for gone in (client.tuning.retrieve(finetune.finetune_id), finetune.delete(), finetune.save_checkpoint()):
+        with pytest.raises(NotFoundError):
+            await gone
+
+
+async def test_all_pages(client: AsyncClient) -> None:
+    for number in range(101):
+        await client.tuning.create(f"n{number}", rank=8)
+    assert [one.name async for one in client.tuning.list()] == [f"n{number}" for number in range(101)]
+    assert [one.name async for one in client.tuning.list(limit=2)] == ["n0", "n1"]
+
+
+async def test_training_by_reinforcement(client: AsyncClient, finetune: AsyncFinetune, scene: bytes) -> None:
+    means: list[float] = []
+    for step in range(1, 6):
+        tried = await finetune.rollouts(
+            "detect", image=scene, object="red", num_rollouts=16, ground_truth={"boxes": [RED]}
+        )
+        assert len(tried.rollouts) == len(tried.rewards or ()) == len(tried.results) == 16
+        assert isinstance(tried.results[0], DetectResult)
+        assert tried["rollouts"][0]["output"]["objects"] == [dict(b) for b in tried.results[0].objects]
+        trained = await finetune.train_step([tried.group()])
+        assert (trained.step, trained["step"], trained.applied) == (step, step, True)
+        assert trained["sft_loss"] is trained.sft_loss is None
+        assert trained.reward_mean == pytest.approx(sum(tried.rewards or ()) / 16)
+        means.append(trained.reward_mean or 0.0)
+    assert means[-1] > means[0]  # it learns
+
+
+async def test_what_was_answered_goes_back_unchanged(finetune: AsyncFinetune, scene: bytes) -> None:
+    tried = await finetune.rollouts("point", image=scene, object="red", num_rollouts=2)
+    assert tried.rewards is None
+    assert tried["rewards"] is None
+    assert base64.b64decode(tried.request["image_url"].partition(",")[2])
+    trained = await finetune.train_step([tried.group([1.0, 0.0])])
+    assert trained.reward_std == 0.5
+    tried.rollouts[0]["answer_tokens"] = [1]
+    with pytest.raises(BadRequestError, match="as it was given"):
+        await finetune.train_step([tried.group([1.0, 0.0])])
+    with pytest.raises(ConfigurationError, match=r"groups\[0\].*rewards"):
+        await finetune.train_step([tried.group()])
+
+
+@pytest.mark.parametrize(
+    ("request_", "target"),
+    [
+        ({"skill": "query", "question": "Which country?"}, {"answer": "France"}),
+        ({"skill": "query", "question": "?", "reasoning": True}, {"answer": "a", "reasoning": {"text": "b"}}),
+        ({"skill": "point", "object": "red"}, {"points": [{"x": 0.1, "y": 0.2}]}),
+        ({"skill": "point", "object": "red"}, {"points": [Point(0.1, 0.2)]}),
+        ({"skill": "point", "object": "red"}, {"boxes": [RED]}),
+        ({"skill": "detect", "object": "red"}, {"boxes": [BoundingBox(0.1, 0.2, 0.3, 0.4)]}),
+        ({"skill": "detect", "object": "red"}, {"boxes": []}),
+    ],
+)
+async def test_training_by_examples(
+    finetune: AsyncFinetune, tmp_path: Path, scene: bytes, request_: Any, target: Any
+) -> None:
+    (tmp_path / "a.png").write_bytes(scene)
+    for image in ({"image": tmp_path / "a.png"}, {"image_url": str(tmp_path / "a.png")}):
+        trained = await finetune.train_step([{"mode": "sft", "request": {**request_, **image}, "target": target}])
+        assert trained.sft_loss is not None
+        assert trained.kl is None
+
+
+@pytest.mark.parametrize(
+    ("group", "says"),
+    [
+        ("rl", "must be a dict"),
+        ({"mode": "dpo"}, "'rl' or 'sft'"),
+        ({"mode": "rl"}, "request and the rollouts"),
+        ({"mode": "rl", "request": {}, "rollouts": []}, "request and the rollouts"),
+        ({"mode": "rl", "request": {}, "rollouts": [{}], "rewards": [1, 2]}, "1 finite numbers"),
+        ({"mode": "rl", "request": {}, "rollouts": [{}], "rewards": [float("nan")]}, "finite"),
+        ({"mode": "sft"}, "must have a request"),
+        ({"mode": "sft", "request": {"skill": "segment"}}, "skill must be one of"),
+        ({"mode": "sft", "request": {"skill": "detect", "object": "a"}}, "needs an image"),
+        ({"mode": "sft", "request": {"skill": "query", "question": "?"}}, "must have a target"),
+        ({"mode": "sft", "request": {"skill": "query", "question": "?"}, "target": {}}, "target.*answer"),
+        ({"mode": "sft", "request": {"skill": "query", "question": "?", "reasoning": True}, "target": {"answer": "a"}}, "reasoning"),
+        ({"mode": "sft", "request": {"skill": "query", "question": "?"}, "target": {"answer": "a", "reasoning": {}}}, "reasoning"),
+        ({"mode": "sft", "request": {"skill": "point", "object": "a", "image": "a.png"}, "target": {"points": [], "boxes": []}}, "exactly"),
+        ({"mode": "sft", "request": {"skill": "detect", "object": "a", "image": "a.png"}, "target": {"points": []}}, "exactly"),
+        ({"mode": "sft", "request": {"skill": "detect", "object": "a", "image": "a.png"}, "target": {"boxes": [{"x": 1}]}}, "x_min"),
+        ({"mode": "sft", "request": {"skill": "detect", "object": "a", "image": "a.png"}, "target": {"boxes": [{**RED, "x_min": 7}]}}, "0 to 1"),
+    ],
+)  # fmt: skip
+async def test_groups_that_cannot_be(client: AsyncClient, finetune: AsyncFinetune, group: Any, says: str) -> None:
+    sent = client.stats.requests
+    with pytest.raises(ConfigurationError, match=says):
+        await finetune.train_step([group])
+    assert client.stats.requests == sent
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ({"skill": "caption"}, "skill must be one of"),
+        ({"skill": "detect", "object": "a"}, "needs an image"),
+        ({"skill": "query", "question": "?", "object": "a"}, "takes no object"),
+        ({"skill": "detect", "object": "a", "image": "x", "reasoning": True}, "takes no reasoning"),
+        ({"skill": "query", "question": " "}, "empty"),
+        ({"skill": "query", "question": "?", "num_rollouts": 17}, "1 to 16"),
+        ({"skill": "query", "question": "?", "num_rollouts": True}, "1 to 16"),
+        ({"skill": "query", "question": "?", "ground_truth": {"boxes": []}}, "no ground_truth"),
+        ({"skill": "query", "question": "?", "spatial_refs": [[0, 0]]}, "no image was given"),
+        ({"skill": "query", "question": "?", "settings": {"temperature": -1}}, "temperature"),
+        ({"skill": "detect", "object": "a", "image": "x", "ground_truth": {"points": []}}, "exactly boxes"),
+        ({"skill": "detect", "object": "a", "image": "x", "ground_truth": []}, "must be a dict"),
+    ],
+)
+async def test_rollouts_that_cannot_be(client: AsyncClient, finetune: AsyncFinetune, arguments: Any, says: str) -> None:
+    sent = client.stats.requests
+    with pytest.raises(ConfigurationError, match=says):
+        await finetune.rollouts(**arguments)
+    assert client.stats.requests == sent
+    with pytest.raises(ImageError):
+        await finetune.rollouts("detect", image="nope.png", object="a")
+
+
+async def test_checkpoints(client: AsyncClient, finetune: AsyncFinetune, scene: bytes) -> None:
+    with pytest.raises(NotFoundError, match="never trained"):
+        await finetune.save_checkpoint()
+    example = {"mode": "sft", "request": {"skill": "query", "question": "?"}, "target": {"answer": "a"}}
+    for _ in range(3):
+        await finetune.train_step([example])
+        saved = await finetune.save_checkpoint()
+        assert (await finetune.save_checkpoint()).checkpoint.checkpoint_id == saved["checkpoint"]["checkpoint_id"]
+    assert [one.step async for one in finetune.list_checkpoints()] == [1, 2, 3]
+    assert [one.step async for one in finetune.list_checkpoints(limit=2)] == [1, 2]
+    model = finetune.model(2)
+    assert model == f"moondream3-preview/{finetune.finetune_id}@2"
+    assert (await client.with_options(model=model).caption(scene)).caption
+    job = await client.batches.wait(await client.batches.create([scene], "caption", model=model))
+    assert (job.status, job.batches[0].model) == ("completed", model)
+    there = await finetune.checkpoint_url(2)
+    assert there.expires_in == 3600
+    assert there.url not in repr(there)
+    async with httpx.AsyncClient() as http:
+        assert (await http.get(there.url)).json() == {"step": 2}
+        assert (await http.get(there.url, headers={"X-Moondream-Auth": KEY})).status_code == 400
+    await finetune.delete_checkpoint(2)
+    with pytest.raises(APIError) as info:
+        await finetune.delete_checkpoint(2)
+    assert info.value.status == 410
+    with pytest.raises(NotFoundError):
+        await client.with_options(model=model).caption(scene)
+    assert [one.step async for one in finetune.list_checkpoints()] == [1, 3]
+
+
+async def test_metrics(finetune: AsyncFinetune) -> None:
+    logged = await finetune.log_metrics(3, {"eval/f1": 0.5, "eval/accuracy": 1})
+    assert (logged.ok, logged["step"], logged.logged_count) == (True, 3, 2)
+    for wrong in ({}, {"a": float("inf")}, {1: 2}, [("a", 1)]):
+        with pytest.raises(ConfigurationError, match="metrics"):
+            await finetune.log_metrics(1, wrong)  # type: ignore[arg-type]
+
+
+async def test_rollouts_ahead_of_training(client: AsyncClient, finetune: AsyncFinetune, scene: bytes) -> None:
+    before = client.stats.requests
+
+    def requests() -> Iterator[tuple[int, dict[str, Any]]]:
+        for number in range(40):
+            yield number, {"skill": "detect", "image": scene, "object": "red", "num_rollouts": 1}
+
+    seen: list[int] = []
+    async for context, tried in finetune.rollout_stream(requests(), max_concurrency=2, buffer_size=3):
+        seen.append(context)
+        assert tried.results
+        if len(seen) == 1:
+            await anyio.sleep(0.3)  # a training step, during which what is ahead is bounded
+            assert 4 <= client.stats.requests - before <= 1 + 2 + 3
+    assert sorted(seen) == list(range(40))
+
+
+async def test_a_failure_ends_the_stream_after_the_others(finetune: AsyncFinetune) -> None:
+    async def requests() -> AsyncIterator[tuple[str, dict[str, Any]]]:
+        yield "good", {"skill": "query", "question": "?"}
+        yield "bad", {"skill": "query", "question": ""}
+        for number in range(100):
+            yield f"late {number}", {"skill": "query", "question": "?"}
+
+    seen: list[str] = []
+    with pytest.raises(ConfigurationError, match="question must not be empty"):
+        async for context, _ in finetune.rollout_stream(requests(), max_concurrency=2):
+            seen.append(context)
+    assert "good" in seen
+    assert len(seen) < 20
+    for wrong in ([("context",)], [("c", {"question": "?"})], [("c", {"skill": "query", "prompt": "?"})], ["no"]):
+        with pytest.raises(ConfigurationError, match="Each request must be"):
+            _ = [one async for one in finetune.rollout_stream(wrong)]  # type: ignore[arg-type]
+
+
+EXAMPLE = {"mode": "sft", "request": {"skill": "query", "question": "?"}, "target": {"answer": "a"}}
+
+
+@pytest.mark.parametrize(
+    ("faults", "resubmit", "raised", "steps"),
+    [
+        ({"status": 429, "retry_after": 0}, False, None, 1),
+        ({"status": 503, "retry_after": 0}, False, None, 1),
+        ({"status": 502}, False, ServerError, 0),
+        ({"drop": 1}, False, APIConnectionError, 1),  # it was taken: not sent again
+        ({"drop": 1}, True, None, 2),
+        ({"status": 502}, True, None, 1),
+        ({"status": 429, "times": 9, "retry_after": 0}, False, RateLimitError, 0),
+    ],
+)
+async def test_a_step_is_taken_once(faults: Any, resubmit: bool, raised: Any, steps: int) -> None:
+    with Sandbox(on="train_step", **faults) as sandbox:
+        async with AsyncClient(base_url=sandbox.base_url, retry=QUICK) as client:
+            finetune = await client.tuning.create("n", rank=8)
+            if raised is None:
+                await finetune.train_step([EXAMPLE], resubmit=resubmit)
+            else:
+                with pytest.raises(raised) as info:
+                    await finetune.train_step([EXAMPLE], resubmit=resubmit)
+                assert ("may have been accepted" in str(info.value)) == (raised is not RateLimitError)
+            (state,) = sandbox._app.state.tuning.finetunes.values()
+            assert state.step == steps
+
+
+async def test_a_step_has_time() -> None:
+    with Sandbox(on="train_step", latency=0.5) as sandbox:
+        short = Timeouts(connect=5, idle=0.2, total=0.2)
+        async with AsyncClient(base_url=sandbox.base_url, timeout=short) as client:
+            finetune = await client.tuning.create("n", rank=8)
+            assert (await finetune.train_step([EXAMPLE])).step == 1
+
+
+async def test_a_delete_whose_answer_was_lost(client: AsyncClient, finetune: AsyncFinetune) -> None:
+    await finetune.train_step([EXAMPLE])
+    await finetune.save_checkpoint()
+    losing = client.with_options(headers={"X-Sandbox-Fault": "drop=1; on=checkpoints; id=a"})
+    await AsyncFinetune(losing.tuning._access, finetune.info).delete_checkpoint(1)
+    losing = client.with_options(headers={"X-Sandbox-Fault": "drop=1; on=finetunes; id=b"})
+    await AsyncFinetune(losing.tuning._access, finetune.info).delete()
+    assert client.stats.retries == 2
+    with pytest.raises(NotFoundError):
+        await finetune.delete()
+
+
+def test_blocking(scene: bytes, moondream_sandbox: Any) -> None:
+    with Client(base_url=moondream_sandbox.base_url) as client:
+        finetune = client.tuning.create("blocking", rank=16)
+        assert repr(finetune).startswith("Finetune('01")
+        requests = ((n, {"skill": "point", "image": scene, "object": "red", "num_rollouts": 2}) for n in range(3))
+        for _, tried in finetune.rollout_stream(requests):
+            step = finetune.train_step([tried.group([1, 0])])
+        finetune.save_checkpoint()
+        assert [one.step for one in finetune.list_checkpoints()] == [step.step] == [3]
+        assert client.tuning.retrieve(finetune.finetune_id).rank == 16
+        assert "blocking" in [one.name for one in client.tuning.list()]
+        assert client.with_options(model=finetune.model(3)).caption(scene).caption
+        finetune.delete()
+
+
+@pytest.mark.parametrize(
+    ("answer", "says"),
+    [
+        ({"rollouts": []}, "object should be"),
+        ({"request": {}, "rollouts": [{"skill": "x", "output": {}}]}, "rollout of 'x'"),
+        ({"request": {}, "rollouts": [{"skill": "query", "output": {}}]}, "no text 'answer'"),
+    ],
+)
+def test_answers_that_cannot_be_read(answer: Any, says: str) -> None:
+    with pytest.raises(Exception, match=says):
+        wire.rollouts(answer)
+
+
+def test_a_finetune_bare_or_nested() -> None:
+    bare = {"finetune_id": "01", "name": "n", "rank": 8, "created_at_ms": 1, "updated_at_ms": 2, "new": True}
+    assert wire.info(bare) == wire.info({"finetune": bare})
+    assert wire.info(bare).extra == {"new": True}
+    assert json.dumps(dict(wire.info(bare)))
+
+
+@pytest.mark.parametrize(("name", "rank"), [("", 8), ("a b", 8), (7, 8), ("a", 7), ("a", True), ("a", "8")])
+async def test_names_and_ranks_that_cannot_be(client: AsyncClient, name: Any, rank: Any) -> None:
+    with pytest.raises(ConfigurationError, match=r"name must|rank must"):
+        await client.tuning.create(name, rank)
+    assert client.stats.requests == 0
