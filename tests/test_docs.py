@@ -50,6 +50,8 @@ def test_examples(folder: Path, moondream_sandbox: Any) -> None:
     assert "a.jpg: 1 x red; " in said
     assert "nope.jpg: failed: There is no file" in said
     assert "tokens" in said
+    said = run([str(ROOT / "examples" / "film_to_table.py"), "film.mp4"], folder, moondream_sandbox.base_url)
+    assert "rows in film.mp4.csv, 0 of them failed" in said
     run([str(ROOT / "examples" / "crop_objects.py"), "photo.jpg", "red"], folder, moondream_sandbox.base_url)
     assert (folder / "red-0.png").exists()
 

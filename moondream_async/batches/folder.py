@@ -30,7 +30,7 @@ from typing import Any, BinaryIO, Self, TypeVar, cast
 import attrs
 
 from ..bulk import records
-from ..bulk.locks import lock
+from ..bulk.files import lock, sync, write_all
 from ..errors import BatchError, MoondreamError
 from . import wire
 
@@ -38,7 +38,7 @@ T = TypeVar("T")
 
 MANIFEST = "manifest.json"
 _VERSION = 1
-_NOT_OURS = (KeyError, TypeError, ValueError, AttributeError)
+_NOT_OURS = (KeyError, TypeError, ValueError)
 
 
 @attrs.define
@@ -249,7 +249,7 @@ class Folder:
             yield note
             for file in open_now.values():
                 file.flush()
-                _sync(file.fileno())
+                sync(file.fileno())
 
     def discard(self) -> None:
         """Delete all of it; nothing of the job is on the server."""
@@ -350,9 +350,9 @@ class Folder:
             portion = self._new_portion()
         assert self._lines is not None
         assert self._index is not None
-        _write(self._lines, line)
+        write_all(self._lines, line)
         portion.length, portion.lines = portion.length + len(line), portion.lines + 1
-        _write(self._index, records.as_json({**_data_of(entry, self.manifest), "end": portion.length}) + b"\n")
+        write_all(self._index, records.as_json({**_data_of(entry, self.manifest), "end": portion.length}) + b"\n")
         return begun
 
     def _new_portion(self) -> Portion:
@@ -371,7 +371,7 @@ class Folder:
         if self._lines is None or self._index is None:
             return
         for file in (self._lines, self._index):
-            _sync(file.fileno())
+            sync(file.fileno())
             file.close()
         self._lines = self._index = None
         self.manifest.portions[-1].closed = True
@@ -379,7 +379,7 @@ class Folder:
 
     def _append(self, name: str, data: Mapping[str, Any]) -> None:
         with (self.path / name).open("ab", buffering=0) as file:
-            _write(file, records.as_json(data) + b"\n")
+            write_all(file, records.as_json(data) + b"\n")
 
     def _save(self) -> None:
         self._write(self.snapshot())
@@ -389,7 +389,7 @@ class Folder:
         with aside.open("wb") as file:
             file.write(snapshot)
             file.flush()
-            _sync(file.fileno())
+            sync(file.fileno())
         aside.replace(self.path / MANIFEST)
 
 
@@ -510,17 +510,6 @@ def _cut_torn_line(path: Path) -> None:
         for line in file:
             kept += len(line) if line.endswith(b"\n") else 0
     os.truncate(path, kept)
-
-
-def _write(file: FileIO, data: bytes) -> None:
-    left = memoryview(data)
-    while left:
-        left = left[file.write(left) :]
-
-
-def _sync(descriptor: int) -> None:
-    with suppress(OSError):
-        os.fsync(descriptor)
 
 
 def _unusable(path: Path, problem: str) -> BatchError:

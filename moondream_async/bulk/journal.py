@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ResultsFileError
+from .files import lock, sync, write_all
 from .items import Outcome
-from .locks import lock
 from .records import NotARecord, Record, TornLine, from_line, key_of_record, to_outcome
 
 _LONGEST_LINE = 64 * 1024 * 1024
@@ -67,7 +67,7 @@ class Journal:
         if not _is_still(self._file, self._target):
             raise self._error("was removed or replaced while the run wrote it; what came since is lost")
         try:
-            _write(self._file, line)
+            write_all(self._file, line)
         except OSError as exc:
             with suppress(OSError):
                 os.ftruncate(self._file.fileno(), self._size)
@@ -92,8 +92,7 @@ class Journal:
         try:
             for key, line in list(self._retried.items()):  # those whose turn did not come have failed as before
                 self.add(key, line)
-            with suppress(OSError):
-                os.fsync(self._file.fileno())
+            sync(self._file.fileno())
             if not _is_still(self._file, self._target):
                 raise self._error("was removed or replaced while the run wrote it")
         finally:
@@ -162,7 +161,7 @@ class Journal:
                 for line in _lines(self._target):
                     record = from_line(line)
                     if record["ok"]:
-                        _write(file, line)
+                        write_all(file, line)
                     else:
                         self._retried[key_of_record(record)] = line
                 os.fsync(file.fileno())
@@ -256,12 +255,6 @@ def _lines(path: Path, size: int | None = None) -> Iterator[bytes]:
                 raise NotARecord("it is too long")
             left -= len(line)
             yield line
-
-
-def _write(file: FileIO, line: bytes) -> None:
-    left = memoryview(line)
-    while left:
-        left = left[file.write(left) :]
 
 
 def _is_still(file: FileIO, path: Path) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import assert_type
+from typing import Any, assert_type
 
 import moondream_async as md
 
@@ -58,3 +58,31 @@ async def many(client: md.AsyncClient, images: list[md.EncodedImage]) -> None:
         client.map("segment", [("id", images[0]), ("id", images[0], {"object": "x"})]), md.AsyncMap[md.SegmentResult]
     )
     assert_type(client.stats, md.Stats)
+
+
+async def batches(client: md.AsyncClient, images: list[bytes]) -> None:
+    job = await client.batches.create(images, "detect", object="cat", folder="job")
+    assert_type(job, md.BatchJob)
+    assert_type(await client.batches.submit("ready.jsonl"), md.BatchJob)
+    assert_type(await client.batches.wait(job, timeout=3), md.BatchJob)
+    assert_type(await client.batches.retrieve(job.id), md.Batch)
+    assert_type(await client.batches.save(job, "results.jsonl"), md.RunSummary)
+    assert_type(await client.batches.cancel(job), bool)
+    async for batch in client.batches.list():
+        assert_type(batch, md.Batch)
+    async for outcome in client.batches.results(job.id):
+        assert_type(outcome, md.Outcome[Any])
+
+
+async def tuning(client: md.AsyncClient, image: bytes) -> None:
+    finetune = await client.tuning.create("name", rank=8)
+    assert_type(finetune, md.AsyncFinetune)
+    tried = await finetune.rollouts("detect", image=image, object="cat", num_rollouts=2)
+    assert_type(tried, md.Rollouts)
+    assert_type(await finetune.train_step([tried.group([1.0, 0.0])], lr=1e-4), md.TrainStep)
+    async for context, each in finetune.rollout_stream([(image, {"skill": "query", "question": "?"})]):
+        assert_type(context, bytes)
+        assert_type(each, md.Rollouts)
+    async for checkpoint in finetune.list_checkpoints():
+        assert_type(checkpoint, md.Checkpoint)
+    assert_type(finetune.model(3), str)

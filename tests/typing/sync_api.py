@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import assert_type
+from typing import Any, assert_type
 
 import moondream_async as md
 
@@ -54,3 +54,31 @@ def many(client: md.Client, images: list[md.EncodedImage]) -> None:
         assert_type(outcome.result, md.CaptionResult | None)
     assert_type(client.map("point", images, object="cat"), md.Map[md.PointResult])
     assert_type(client.stats, md.Stats)
+
+
+def batches(client: md.Client, images: list[bytes]) -> None:
+    job = client.batches.create(images, "detect", object="cat", folder="job")
+    assert_type(job, md.BatchJob)
+    assert_type(client.batches.submit("ready.jsonl"), md.BatchJob)
+    assert_type(client.batches.wait(job, timeout=3), md.BatchJob)
+    assert_type(client.batches.retrieve(job.id), md.Batch)
+    assert_type(client.batches.save(job, "results.jsonl"), md.RunSummary)
+    assert_type(client.batches.cancel(job), bool)
+    for batch in client.batches.list():
+        assert_type(batch, md.Batch)
+    for outcome in client.batches.results(job.id):
+        assert_type(outcome, md.Outcome[Any])
+
+
+def tuning(client: md.Client, image: bytes) -> None:
+    finetune = client.tuning.create("name", rank=8)
+    assert_type(finetune, md.Finetune)
+    tried = finetune.rollouts("detect", image=image, object="cat", num_rollouts=2)
+    assert_type(tried, md.Rollouts)
+    assert_type(finetune.train_step([tried.group([1.0, 0.0])], lr=1e-4), md.TrainStep)
+    for context, each in finetune.rollout_stream([(image, {"skill": "query", "question": "?"})]):
+        assert_type(context, bytes)
+        assert_type(each, md.Rollouts)
+    for checkpoint in finetune.list_checkpoints():
+        assert_type(checkpoint, md.Checkpoint)
+    assert_type(finetune.model(3), str)

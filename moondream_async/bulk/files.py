@@ -1,8 +1,9 @@
-"""Files that one process at a time may use."""
+"""Files that are written whole, by one process at a time."""
 
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from io import FileIO
 
 if os.name == "posix":
@@ -20,3 +21,16 @@ def lock(file: FileIO) -> bool:
     except OSError:  # a file system that knows no locks
         return True
     return True
+
+
+def write_all(file: FileIO, data: bytes) -> None:
+    """Write all of it, however little each write takes."""
+    left = memoryview(data)
+    while left:
+        left = left[file.write(left) :]
+
+
+def sync(descriptor: int) -> None:
+    """Have what was written on the disk, as far as its file system knows how."""
+    with suppress(OSError):
+        os.fsync(descriptor)
