@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from .images.options import ImageOptions
     from .prices import Prices
     from .streams import AsyncChatStream, AsyncSegmentStream, AsyncTextStream
-    from .sync import Client, vl
+    from .sync import Client, ft, vl
     from .sync_streams import ChatStream, Map, SegmentStream, TextStream
     from .tuning.client import AsyncTuning
     from .tuning.finetune import AsyncFinetune
@@ -100,7 +100,7 @@ _HOMES = {
     "batches.sync": ["Batches"],
     "batches.types": ["Batch", "BatchJob", "BatchOutput", "BatchProgress", "BatchUsage", "UploadProgress"],
     "client": ["AsyncClient"],
-    "sync": ["Client", "vl"],
+    "sync": ["Client", "ft", "vl"],
     "sync_streams": ["ChatStream", "Map", "SegmentStream", "TextStream"],
     "bulk.items": ["Outcome"],
     "bulk.mapping": ["AsyncMap"],
@@ -239,6 +239,7 @@ __all__ = [
     "UnprocessableEntityError",
     "UploadProgress",
     "__version__",
+    "ft",
     "vl",
 ]
 

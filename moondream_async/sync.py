@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from .net.session import HttpClient
     from .prices import Prices
     from .tuning.sync import Tuning
+    from .tuning.sync_finetune import Finetune
 
 
 class Client(Facade):
@@ -806,3 +807,34 @@ def vl(
             "Run Moondream Station and pass endpoint='http://localhost:2020/v1'."
         )
     return Client(api_key, base_url=endpoint, model=model)
+
+
+def ft(
+    api_key: str | None = None,
+    *,
+    name: str | None = None,
+    rank: int | None = None,
+    finetune_id: str | None = None,
+    endpoint: str | None = None,
+) -> Finetune:
+    """A finetune, under the name and parameters of the official `moondream` package.
+
+    Args:
+        api_key: The key. Default: `MOONDREAM_API_KEY`.
+        name: Of a new finetune, or of one that there is.
+        rank: Of its LoRA: 8, 16, 24 or 32.
+        finetune_id: Of one that there is; instead of name and rank.
+        endpoint: The server, with or without its `/tuning`.
+
+    Raises:
+        ConfigurationError: A value cannot be used.
+        MoondreamError: As `client.tuning.create` and `retrieve`.
+    """
+    api_key = cast("Any", Secret(api_key))  # no local holds the key in the open
+    if finetune_id is not None and (name is not None or rank is not None):
+        raise ConfigurationError("finetune_id cannot be combined with name or rank.")
+    if finetune_id is None and (name is None or rank is None):
+        raise ConfigurationError("ft needs either finetune_id, or both name and rank.")
+    base_url = None if endpoint is None else endpoint.strip().rstrip("/").removesuffix("/tuning")
+    tuning = Client(api_key, base_url=base_url).tuning
+    return tuning.create(cast("str", name), cast("int", rank)) if finetune_id is None else tuning.retrieve(finetune_id)

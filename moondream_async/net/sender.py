@@ -334,7 +334,7 @@ class Sender:
             return self._refused(error, sent)
         self.session.pacer.pace.succeeded()
         try:
-            data = responses.decode(body)
+            data = responses.decode(body) if body or status != 204 else None
         except responses.Unusable as exc:
             shown = body[:4_000].decode("utf-8", "replace")
             return Failed(errors.unreadable(status, shown, str(exc)), None, sent)

@@ -11,6 +11,7 @@ from typing import Any
 import anyio
 import httpx
 import pytest
+import respx
 
 from moondream_async import (
     APIConnectionError,
@@ -30,6 +31,7 @@ from moondream_async import (
     RetryPolicy,
     ServerError,
     Timeouts,
+    ft,
 )
 from moondream_async.sandbox import Sandbox
 from moondream_async.tuning import wire
@@ -313,6 +315,27 @@ def test_blocking(scene: bytes, moondream_sandbox: Any) -> None:
         assert "blocking" in [one.name for one in client.tuning.list()]
         assert client.with_options(model=finetune.model(3)).caption(scene).caption
         finetune.delete()
+
+
+def test_under_the_official_name(scene: bytes, moondream_sandbox: Any) -> None:
+    endpoint = moondream_sandbox.base_url + "/tuning"
+    made = ft(api_key="any", name="ported", rank=8, endpoint=endpoint)
+    found = ft(api_key="any", finetune_id=made.finetune_id, endpoint=endpoint + "/")
+    assert (found.name, found.rank) == ("ported", 8)
+    response = found.rollouts("query", image=scene, question="?", num_rollouts=2)
+    group = {"mode": "rl", "request": response["request"], "rollouts": response["rollouts"], "rewards": [1, 0]}
+    assert found.train_step([group])["step"] == 1
+    for wrong in ({}, {"name": "a"}, {"rank": 8}, {"finetune_id": "a", "name": "b"}):
+        with pytest.raises(ConfigurationError, match="finetune_id"):
+            ft(api_key="any", endpoint=endpoint, **wrong)  # type: ignore[arg-type]
+
+
+@respx.mock
+async def test_deletes_that_are_answered_with_nothing() -> None:
+    respx.delete("http://host.test/v1/tuning/finetunes/01").respond(204)
+    respx.get("http://host.test/v1/tuning/finetunes/01").respond(json={"finetune_id": "01", "name": "n", "rank": 8})
+    async with httpx.AsyncClient() as http, AsyncClient(base_url="http://host.test", http_client=http) as client:
+        await (await client.tuning.retrieve("01")).delete()
 
 
 @pytest.mark.parametrize(
