@@ -8,7 +8,7 @@ from typing import BinaryIO
 
 from ..errors import BatchInputError, ConfigurationError
 from . import wire
-from .folder import Entry, Portion
+from .manifest import Entry, Portion
 
 _SHOWN = 10  # problems
 _CHUNK = 1024 * 1024

@@ -37,9 +37,11 @@ from ..net.sender import Sender
 from ..net.threads import beside
 from ..wire.paging import pages
 from . import wire
-from .folder import Entry, Folder, Manifest, opened_index, read_manifest, read_refused, stamp_of
+from .folder import Folder, stamp_of
 from .handing import Filling, Handing, look_through, read_job
+from .index import opened_index, read_refused
 from .lines import Encodes, Lines
+from .manifest import Entry, Manifest, read_manifest
 from .output import Output
 from .types import UNKNOWN, Batch, BatchJob, UploadProgress
 from .upload import Upload

@@ -19,124 +19,23 @@ import secrets
 import shutil
 import sys
 import time
-from array import array
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from io import FileIO
 from pathlib import Path
-from typing import Any, BinaryIO, Self, TypeVar, cast
+from typing import Any, BinaryIO, Self, TypeVar
 
 import attrs
 
 from ..bulk import records
 from ..bulk.files import lock, sync, write_all
-from ..errors import BatchError, MoondreamError
+from ..errors import MoondreamError
 from . import wire
+from .index import index_of, json_lines, read_refused
+from .manifest import MANIFEST, NOT_OURS, Entry, Manifest, Portion, data_of, entry_of, read_manifest, unusable
 
 T = TypeVar("T")
-
-MANIFEST = "manifest.json"
-_VERSION = 1
-_NOT_OURS = (KeyError, TypeError, ValueError)
-
-
-@attrs.define
-class Portion:
-    """The lines of one batch, and how far they have come.
-
-    Attributes:
-        file: Where they are: a file's name in the folder, or the path of a ready file.
-        start: The first byte.
-        length: Bytes.
-        lines: How many.
-        closed: Whether all of its lines are there.
-        file_id: The server's, once the upload has begun.
-        upload_id: The same.
-        completing: Whether the server was, or was to be, told that all parts are there.
-        parts: The etag of each part that was uploaded, by its number.
-        batch_id: The server's, once it has accepted the batch.
-    """
-
-    file: str
-    start: int = 0
-    length: int = 0
-    lines: int = 0
-    closed: bool = False
-    file_id: str | None = None
-    upload_id: str | None = None
-    completing: bool = False
-    parts: dict[str, str] = attrs.field(factory=dict[str, str])
-    batch_id: str | None = None
-
-    def forget_upload(self) -> None:
-        """It begins anew."""
-        self.file_id = self.upload_id = None
-        self.parts.clear()
-
-
-@attrs.define
-class Manifest:
-    """What `manifest.json` holds.
-
-    Attributes:
-        base_url: The server.
-        model: What is to answer; None is the server's default.
-        skill: What is asked of every item; None in a ready file, whose lines have their own.
-        arguments: The skill's own, for every item.
-        source: Of a ready file: its path, size and time, by which a changed one is known.
-        closed: Whether all items are in.
-        items: How many there were, once all are in.
-        portions: One for each batch.
-        version: Of this format.
-    """
-
-    base_url: str
-    model: str | None
-    skill: str | None = None
-    arguments: dict[str, Any] = attrs.field(factory=dict[str, Any])
-    source: list[Any] | None = None
-    closed: bool = False
-    items: int = 0
-    portions: list[Portion] = attrs.field(factory=list[Portion])
-    version: int = _VERSION
-
-    @property
-    def task(self) -> str:
-        """What tells jobs apart."""
-        return records.fingerprint([self.base_url, self.model, self.skill, self.arguments, self.source])
-
-    @classmethod
-    def of(cls, data: Any) -> Manifest:
-        """Read one; raises one of `_NOT_OURS` for anything else."""
-        if data["version"] != _VERSION:
-            raise ValueError(f"it is of version {data['version']}")
-        fields: dict[str, Any] = {**data, "portions": [Portion(**portion) for portion in data["portions"]]}
-        return cls(**fields)
-
-
-@attrs.frozen
-class Entry:
-    """What a line is of.
-
-    Attributes:
-        item: The item's place among all, from 0.
-        id: Its id.
-        skill: What was asked.
-        arguments: The skill's.
-        size: The upright image's, in pixels, if it is known.
-    """
-
-    item: int
-    id: Any
-    skill: str
-    arguments: Mapping[str, Any]
-    size: tuple[int, int] | None = None
-
-    @property
-    def key(self) -> bytes:
-        """What tells items apart: id and arguments."""
-        return records.key_of(self.id, {self.skill: self.arguments})
 
 
 def default_folder() -> Path:
@@ -147,21 +46,6 @@ def default_folder() -> Path:
         base = os.getenv("XDG_STATE_HOME") or Path.home() / ".local" / "state"
     name = f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"
     return Path(base) / "moondream-async" / "batches" / name
-
-
-def read_manifest(path: Path) -> Manifest:
-    """What a job's folder says, whoever works on it.
-
-    Raises:
-        BatchError: It is none.
-    """
-    try:
-        return Manifest.of(json.loads((path / MANIFEST).read_bytes()))
-    except OSError as exc:
-        problem = exc.strerror or str(exc)
-    except _NOT_OURS as exc:
-        problem = f"{MANIFEST} is not ours: {exc}"
-    raise _unusable(path, problem)
 
 
 class Folder:
@@ -219,7 +103,7 @@ class Folder:
 
     def index(self, number: int) -> Iterator[Entry]:
         """The entries of a portion."""
-        for data in _json_lines(index_of(self.path, number)):
+        for data in json_lines(index_of(self.path, number)):
             yield entry_of(data, self.manifest)
 
     def refused(self) -> Iterator[tuple[Entry, MoondreamError]]:
@@ -232,7 +116,7 @@ class Folder:
 
     def refuse(self, entry: Entry, error: MoondreamError) -> None:
         """Note an item that cannot be sent."""
-        data = {**_data_of(entry, self.manifest), "error": records.error_fields(error)}
+        data = {**data_of(entry, self.manifest), "error": records.error_fields(error)}
         self._run(lambda: self._append("refused.jsonl", data))
 
     @contextmanager
@@ -243,7 +127,7 @@ class Folder:
         def note(number: int, entry: Entry) -> None:
             if number not in open_now:
                 open_now[number] = stack.enter_context(index_of(self.path, number).open("wb"))
-            open_now[number].write(records.as_json(_data_of(entry, self.manifest)) + b"\n")
+            open_now[number].write(records.as_json(data_of(entry, self.manifest)) + b"\n")
 
         with contextlib.ExitStack() as stack:
             yield note
@@ -286,7 +170,7 @@ class Folder:
             return self.path / portion.file
         path = Path(portion.file)
         if self._run(lambda: stamp_of(path)) != self.manifest.source:
-            raise _unusable(self.path, f"{str(path)!r} was changed since the job was begun")
+            raise unusable(self.path, f"{str(path)!r} was changed since the job was begun")
         return path
 
     def _run(self, work: Callable[[], T]) -> T:
@@ -294,26 +178,26 @@ class Folder:
             return work()
         except OSError as exc:
             problem = exc.strerror or str(exc)
-        except _NOT_OURS as exc:
+        except NOT_OURS as exc:
             problem = f"what is in it is not ours: {exc}"
-        raise _unusable(self.path, problem)
+        raise unusable(self.path, problem)
 
     def _open(self) -> None:
         self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
         held = self._stack.enter_context((self.path / "lock").open("a+b", buffering=0))
         if not lock(held):
-            raise _unusable(self.path, "another process works on the job")
+            raise unusable(self.path, "another process works on the job")
         if (self.path / MANIFEST).exists():
             self._resume()
         elif any(entry.name != "lock" for entry in self.path.iterdir()):
-            raise _unusable(self.path, "it holds something else")
+            raise unusable(self.path, "it holds something else")
         else:
             self._save()
 
     def _resume(self) -> None:
         found = read_manifest(self.path)
         if found.task != self.manifest.task:
-            raise _unusable(
+            raise unusable(
                 self.path, "it is of another job (server, model, skill, arguments, or the ready file differ)"
             )
         self.manifest = found
@@ -352,7 +236,7 @@ class Folder:
         assert self._index is not None
         write_all(self._lines, line)
         portion.length, portion.lines = portion.length + len(line), portion.lines + 1
-        write_all(self._index, records.as_json({**_data_of(entry, self.manifest), "end": portion.length}) + b"\n")
+        write_all(self._index, records.as_json({**data_of(entry, self.manifest), "end": portion.length}) + b"\n")
         return begun
 
     def _new_portion(self) -> Portion:
@@ -393,113 +277,14 @@ class Folder:
         aside.replace(self.path / MANIFEST)
 
 
-class Index:
-    """The entries of one batch, by line; only where they begin is in memory.
-
-    Args:
-        path: The job's folder.
-        manifest: What it says.
-        number: The portion's.
-    """
-
-    def __init__(self, path: Path, manifest: Manifest, number: int) -> None:
-        self._manifest = manifest
-        self._starts = array("Q")
-        self._file = index_of(path, number).open("rb")
-        at = 0
-        for line in self._file:
-            self._starts.append(at)
-            at += len(line)
-
-    def __len__(self) -> int:
-        return len(self._starts)
-
-    def __getitem__(self, line_index: int) -> Entry:
-        self._file.seek(self._starts[line_index])
-        return entry_of(json.loads(self._file.readline()), self._manifest)
-
-    def find(self, id: Any) -> int | None:
-        """The line that has an id; None if none or several have it."""
-        found = [index for index in range(len(self)) if self[index].id == id]
-        return found[0] if len(found) == 1 else None
-
-    def close(self) -> None:
-        """Close the file."""
-        self._file.close()
-
-
-@contextmanager
-def opened_index(path: Path, manifest: Manifest, number: int) -> Generator[Index]:
-    """An index, for as long as it is needed.
-
-    Raises:
-        BatchError: It cannot be read.
-    """
-    try:
-        index = Index(path, manifest, number)
-    except OSError as exc:
-        problem = exc.strerror or str(exc)
-    else:
-        with contextlib.closing(index):
-            yield index
-        return
-    raise _unusable(path, problem)
-
-
-def index_of(path: Path, number: int) -> Path:
-    """The file of a portion's index."""
-    return path / f"{number:03}.index"
-
-
-def read_refused(path: Path, manifest: Manifest) -> Iterator[tuple[Entry, MoondreamError]]:
-    """Items that could not be made lines, and why."""
-    for data in _json_lines(path / "refused.jsonl"):
-        yield entry_of(data, manifest), records.error_of(data["error"], 0)
-
-
 def stamp_of(path: Path) -> list[Any]:
     """By what a changed file is known."""
     status = path.stat()
     return [str(path), status.st_size, status.st_mtime_ns]
 
 
-def entry_of(data: Mapping[str, Any], manifest: Manifest) -> Entry:
-    """Read an entry."""
-    skill = data.get("skill") or manifest.skill
-    size = data.get("size")
-    return Entry(
-        item=data["item"],
-        id=data["id"],
-        skill=cast("str", skill),
-        arguments={**manifest.arguments, **data.get("arguments", {})},
-        size=None if size is None else (size[0], size[1]),
-    )
-
-
-def _data_of(entry: Entry, manifest: Manifest) -> dict[str, Any]:
-    """What is written of an entry: what the manifest does not say already."""
-    data: dict[str, Any] = {"item": entry.item, "id": entry.id}
-    if manifest.skill is None:
-        data["skill"] = entry.skill
-    own = {name: value for name, value in entry.arguments.items() if manifest.arguments.get(name, data) != value}
-    if own:
-        data["arguments"] = own
-    if entry.size is not None:
-        data["size"] = list(entry.size)
-    return data
-
-
 def _is_full(portion: Portion, more: int) -> bool:
     return portion.lines >= wire.MOST_LINES or portion.length + more > wire.LARGEST_BATCH
-
-
-def _json_lines(path: Path) -> Iterator[dict[str, Any]]:
-    if not path.exists():
-        return
-    with path.open("rb") as file:
-        for line in file:
-            if line.endswith(b"\n"):  # else a kill, or a process at work, left it so
-                yield json.loads(line)
 
 
 def _cut_torn_line(path: Path) -> None:
@@ -510,7 +295,3 @@ def _cut_torn_line(path: Path) -> None:
         for line in file:
             kept += len(line) if line.endswith(b"\n") else 0
     os.truncate(path, kept)
-
-
-def _unusable(path: Path, problem: str) -> BatchError:
-    return BatchError(f"The job's folder {str(path)!r} cannot be used: {problem}.", code="folder")

@@ -20,8 +20,10 @@ from ..net.background import Background
 from ..net.callbacks import tell
 from ..net.sender import Sender
 from .checks import read_ready
-from .folder import Entry, Folder, Manifest, default_folder, read_manifest, read_refused
+from .folder import Folder, default_folder
+from .index import read_refused
 from .lines import Lines
+from .manifest import Entry, Manifest, read_manifest
 from .types import UNKNOWN, Batch, BatchJob, UploadProgress
 from .upload import Upload
 

@@ -16,7 +16,7 @@ from ..errors import ConfigurationError, MoondreamError
 from ..images.encoded import EncodedImage
 from ..images.options import ImageOptions
 from . import wire
-from .folder import Entry
+from .manifest import Entry
 
 _ROOM = wire.LARGEST_LINE - 64 * 1024  # bytes of a line for its images
 

@@ -13,7 +13,8 @@ from ..errors import APIError, BatchError, BatchLineError, MoondreamError
 from ..net.files import Files
 from ..wire.responses import Unusable
 from . import wire
-from .folder import Entry, Index
+from .index import Index
+from .manifest import Entry
 from .types import Batch
 from .wire import OutputLine
 

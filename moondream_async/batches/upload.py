@@ -15,7 +15,8 @@ from ..errors import APIConnectionError, APIError, BatchError, MoondreamError, N
 from ..net.bodies import FileBody
 from ..net.sender import Sender
 from . import wire
-from .folder import Folder, Portion
+from .folder import Folder
+from .manifest import Portion
 from .types import UNKNOWN, Batch
 
 PART = 50 * 1024 * 1024

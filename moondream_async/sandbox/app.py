@@ -9,7 +9,6 @@ import re
 import secrets
 import time
 from collections.abc import Awaitable, Callable
-from typing import Any, Protocol
 
 import anyio
 import anyio.to_thread
@@ -20,9 +19,10 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from . import chat, events, reading, skills
+from . import chat, engine, events, reading
 from .batches.routes import Batches, Handler
 from .events import Event, lost
+from .fal.routes import Fal
 from .faults import Burst, Faults, RateLimit, from_headers
 from .reading import Fields, Refusal
 from .tuning import Tuning
@@ -30,7 +30,6 @@ from .tuning import Tuning
 NOTICE = "stand-in computed from pixels, not a model"
 MODELS = ("moondream3.1-9B-A2B", "moondream3-preview")
 
-_IMAGE_TOKENS = 729
 _LARGEST_BODY = 24 * 1024 * 1024
 _ERROR_TYPES = {
     401: ("authentication_error", "invalid_api_key", "Invalid API key"),
@@ -44,47 +43,16 @@ _ERROR_TYPES = {
 }
 
 
-@attrs.frozen
-class Done:
-    """A skill's work on one request.
-
-    Attributes:
-        field: The wire field of the answer.
-        value: The answer.
-        tokens: How many tokens it is counted as.
-        finish_reason: `stop`, or `length` when the token budget cut it.
-        more: Further fields of the answer.
-        found: The outline, of a segmentation.
-    """
-
-    field: str
-    value: Any
-    tokens: int
-    finish_reason: str = "stop"
-    more: Event = attrs.field(factory=dict[str, Any])
-    found: skills.Segmentation | None = None
-
-
-class Skill(Protocol):
-    """Does the work of a route, in a worker thread."""
-
-    def __call__(self, data: Fields) -> Done:
-        """Check the fields and work out the answer."""
-        ...
-
-
 def build(*, api_key: str | None, rate_limit: float | None, faults: Faults) -> Starlette:
     """The ASGI application of one sandbox."""
-    from .fal.routes import Fal  # which answers by the skills in here
-
     gate = _Gate(api_key, RateLimit(rate_limit), faults)
-    tuning = Tuning(_answered)
-    batches = Batches(_answered, lambda model: model in MODELS or tuning.knows_model(model), MODELS[1], faults)
+    tuning = Tuning(engine.answered)
+    batches = Batches(engine.answered, lambda model: model in MODELS or tuning.knows_model(model), MODELS[1], faults)
     routes = [
         Route(
             f"/v1/{name}", gate.before(name, _always(functools.partial(_serve, name, work, tuning))), methods=["POST"]
         )
-        for name, work in SKILLS.items()
+        for name, work in engine.SKILLS.items()
     ]
     routes.append(Route("/v1/chat/completions", gate.before("chat", _always(_chat)), methods=["POST"]))
     # Public, but a wrong key is refused: a free way to check one.
@@ -152,7 +120,7 @@ def _always(work: Handler) -> Callable[[Request], Handler]:
     return lambda _: work
 
 
-async def _serve(name: str, work: Skill, tuning: Tuning, request: Request, faults: Faults) -> Response:
+async def _serve(name: str, work: engine.Skill, tuning: Tuning, request: Request, faults: Faults) -> Response:
     if int(request.headers.get("content-length") or 0) > _LARGEST_BODY:
         raise Refusal(413, "Image size exceeds limits", code="image_too_large", param="image_url")
     started = time.monotonic()
@@ -176,101 +144,21 @@ async def _serve(name: str, work: Skill, tuning: Tuning, request: Request, fault
 async def _chat(request: Request, faults: Faults) -> Response:
     data = reading.fields(await request.body())
     streams = reading.flag(data, "stream")
-    whole = await anyio.to_thread.run_sync(chat.answer, data, _query, metrics)
+    whole = await anyio.to_thread.run_sync(chat.answer, data, engine.SKILLS["query"], engine.metrics)
     if not streams:
         return JSONResponse(whole, headers=_HEADERS)
     headers = {**_HEADERS, "Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
     return StreamingResponse(chat.stream(whole, data, faults), media_type="text/event-stream", headers=headers)
 
 
-def _query(data: Fields) -> Done:
-    question, settings = reading.text(data, "question"), reading.settings(data)
-    refs = reading.spatial_refs(data)
-    scene = reading.scene(data, required=False)
-    if scene is None:
-        return _text("answer", skills.answer_text_only(question), settings)
-    answer, regions = skills.answer(scene, question, refs)
-    more = {"reasoning": skills.reasoning(scene, regions)} if reading.flag(data, "reasoning") else {}
-    return _text("answer", answer, settings, more)
-
-
-def _caption(data: Fields) -> Done:
-    length, settings = reading.length(data), reading.settings(data)
-    scene = reading.scene(data)
-    assert scene is not None
-    return _text("caption", skills.caption(scene, length), settings)
-
-
-def _detect(data: Fields) -> Done:
-    regions = _found(data)
-    return Done("objects", [r.box for r in regions], tokens=3 * len(regions) + 1)
-
-
-def _point(data: Fields) -> Done:
-    regions = _found(data)
-    points = [{"x": x, "y": y} for x, y in (r.center for r in regions)]
-    return Done("points", points, tokens=2 * len(regions) + 1)
-
-
-def _segment(data: Fields) -> Done:
-    found = skills.segment(_found(data))
-    more = {} if found.box is None else {"bbox": found.box}
-    return Done("path", found.refined, tokens=len(events.tokens(found.refined)), more=more, found=found)
-
-
-def _found(data: Fields) -> list[Any]:
-    words, settings = reading.text(data, "object"), reading.settings(data)
-    refs = reading.spatial_refs(data)
-    scene = reading.scene(data)
-    assert scene is not None
-    return skills.find(scene, words, refs)[: settings.get("max_objects", 150)]
-
-
-def _text(field: str, text: str, settings: Fields, more: Event | None = None) -> Done:
-    pieces = events.tokens(text)
-    budget = settings.get("max_tokens", 768)
-    cut = len(pieces) > budget
-    pieces = pieces[:budget]
-    return Done(field, "".join(pieces), len(pieces), "length" if cut else "stop", more or {})
-
-
-SKILLS: dict[str, Skill] = {
-    "query": _query,
-    "caption": _caption,
-    "detect": _detect,
-    "point": _point,
-    "segment": _segment,
-}
-
-
-def _answered(name: str, data: Fields) -> tuple[Fields, Fields]:
-    """The work of a skill alone: its answer, and what it is counted as."""
-    done = SKILLS[name](data)
-    counted = metrics(data, done, 0.0)
-    return {done.field: done.value, **done.more}, {kind: counted[kind] for kind in ("input_tokens", "output_tokens")}
-
-
-def metrics(data: Fields, done: Done, seconds: float) -> Event:
-    """What an answer is counted as, and how long it took."""
-    words = len(str(data.get("question") or data.get("object") or "").split())
-    image = _IMAGE_TOKENS if data.get("image_url") else 0
-    return {
-        "input_tokens": image + words,
-        "output_tokens": done.tokens,
-        "prefill_time_ms": round(seconds * 1000, 3),
-        "decode_time_ms": round(seconds * 100, 3),
-        "ttft_ms": round(seconds * 1000, 3),
-    }
-
-
-def _answer(name: str, data: Fields, done: Done, seconds: float) -> Event:
+def _answer(name: str, data: Fields, done: engine.Done, seconds: float) -> Event:
     now = datetime.datetime.now(datetime.UTC)
     return {
         "request_id": f"{now:%Y-%m-%d}_{name}_{now:%Y-%m-%d-%H:%M:%S}-sandbox-{secrets.token_hex(3)}",
         "finish_reason": done.finish_reason,
         done.field: done.value,
         **done.more,
-        "metrics": metrics(data, done, seconds),
+        "metrics": engine.metrics(data, done, seconds),
     }
 
 

@@ -28,7 +28,7 @@ from moondream_async import (
     UploadProgress,
 )
 from moondream_async.batches import upload, wire
-from moondream_async.batches.folder import read_manifest
+from moondream_async.batches.manifest import read_manifest
 from moondream_async.bulk import read_results
 from moondream_async.images.options import ImageOptions
 

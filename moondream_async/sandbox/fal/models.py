@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import attrs
 
-from .. import app
+from .. import engine
 from ..reading import Fields, Refusal
 
 Load = Callable[[str], tuple[bytes, str] | None]
@@ -48,7 +48,7 @@ def answer(endpoint: str, arguments: Any, load: Load) -> Reply:
 def knows(endpoint: str) -> bool:
     """Whether there is such an endpoint."""
     known = ("fal-ai/moondream/batched", ECHO, FAIL)
-    return endpoint in known or (endpoint.startswith(_PREVIEW) and endpoint.removeprefix(_PREVIEW) in app.SKILLS)
+    return endpoint in known or (endpoint.startswith(_PREVIEW) and endpoint.removeprefix(_PREVIEW) in engine.SKILLS)
 
 
 class _Fault(Exception):
@@ -112,7 +112,7 @@ def _skill(name: str, fields: Fields, load: Load) -> Any:
         given: Any = fields["spatial_references"]
         asked["spatial_refs"] = list(map(_reference, cast("list[Any]", given))) if isinstance(given, list) else given
     done = _done(name, asked)
-    usage = app.metrics(asked, done, 0.01)
+    usage = engine.metrics(asked, done, 0.01)
     found = {"finish_reason": done.finish_reason, "usage_info": usage, **done.more}
     if name in ("caption", "query"):
         return {"output": done.value, **found}
@@ -121,9 +121,9 @@ def _skill(name: str, fields: Fields, load: Load) -> Any:
     return {done.field: done.value, **found}
 
 
-def _done(skill: str, fields: Fields) -> app.Done:
+def _done(skill: str, fields: Fields) -> engine.Done:
     try:
-        return app.SKILLS[skill](fields)
+        return engine.SKILLS[skill](fields)
     except Refusal as refusal:
         kind = "image_load_error" if refusal.param == "image_url" else "value_error"
         error = _Fault(422, kind, [refusal.param or ""], refusal.message)

@@ -1,0 +1,89 @@
+"""What each line of a batch is of, read from a job's folder; blocking."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from array import array
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from ..bulk import records
+from ..errors import MoondreamError
+from .manifest import Entry, Manifest, entry_of, unusable
+
+
+class Index:
+    """The entries of one batch, by line; only where they begin is in memory.
+
+    Args:
+        path: The job's folder.
+        manifest: What it says.
+        number: The portion's.
+    """
+
+    def __init__(self, path: Path, manifest: Manifest, number: int) -> None:
+        self._manifest = manifest
+        self._starts = array("Q")
+        self._file = index_of(path, number).open("rb")
+        at = 0
+        for line in self._file:
+            self._starts.append(at)
+            at += len(line)
+
+    def __len__(self) -> int:
+        return len(self._starts)
+
+    def __getitem__(self, line_index: int) -> Entry:
+        self._file.seek(self._starts[line_index])
+        return entry_of(json.loads(self._file.readline()), self._manifest)
+
+    def find(self, id: Any) -> int | None:
+        """The line that has an id; None if none or several have it."""
+        found = [index for index in range(len(self)) if self[index].id == id]
+        return found[0] if len(found) == 1 else None
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+@contextmanager
+def opened_index(path: Path, manifest: Manifest, number: int) -> Generator[Index]:
+    """An index, for as long as it is needed.
+
+    Raises:
+        BatchError: It cannot be read.
+    """
+    try:
+        index = Index(path, manifest, number)
+    except OSError as exc:
+        problem = exc.strerror or str(exc)
+    else:
+        with contextlib.closing(index):
+            yield index
+        return
+    raise unusable(path, problem)
+
+
+def index_of(path: Path, number: int) -> Path:
+    """The file of a portion's index."""
+    return path / f"{number:03}.index"
+
+
+def read_refused(path: Path, manifest: Manifest) -> Iterator[tuple[Entry, MoondreamError]]:
+    """Items that could not be made lines, and why."""
+    for data in json_lines(path / "refused.jsonl"):
+        yield entry_of(data, manifest), records.error_of(data["error"], 0)
+
+
+def json_lines(path: Path) -> Iterator[dict[str, Any]]:
+    """The whole lines of a file; none, if it is not there."""
+    if not path.exists():
+        return
+    with path.open("rb") as file:
+        for line in file:
+            if line.endswith(b"\n"):  # else a kill, or a process at work, left it so
+                yield json.loads(line)
