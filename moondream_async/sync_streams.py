@@ -6,10 +6,10 @@ import os
 import queue
 import threading
 import warnings
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterator
+from collections.abc import Awaitable, Callable, Generator, Iterator
 from contextlib import suppress
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, Self, TypeVar, cast
 
 from .errors import ConfigurationError, MoondreamError, StreamInterruptedError
 from .streams import AsyncChatStream, AsyncSegmentStream, AsyncStream, AsyncTextStream, ReadsAsItself
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 Piece = TypeVar("Piece")
 R = TypeVar("R")
 
@@ -271,12 +272,24 @@ async def _next_of(run: AsyncMap[R]) -> Outcome[R] | None:
     return await anext(run, None)
 
 
-def iterate(portal: Portal, pieces: AsyncGenerator[T]) -> Generator[T]:
+class AsyncPieces(Protocol[T_co]):
+    """An async generator, or what can be left like one."""
+
+    def __anext__(self) -> Awaitable[T_co]:
+        """The next."""
+        ...
+
+    def aclose(self) -> Awaitable[None]:
+        """Stop."""
+        ...
+
+
+def iterate(portal: Portal, pieces: AsyncPieces[T]) -> Generator[T]:
     """What an async generator gives, one by one; it is closed however the loop over it is left."""
 
     async def following() -> tuple[T] | None:
         try:
-            return (await anext(pieces),)
+            return (await pieces.__anext__(),)
         except StopAsyncIteration:
             return None
 
@@ -301,7 +314,7 @@ class Facade:
     def _run(self, func: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs) -> T:
         return self._portal.call(func, *args, **kwargs)
 
-    def _iterate(self, pieces: AsyncGenerator[T]) -> Generator[T]:
+    def _iterate(self, pieces: AsyncPieces[T]) -> Generator[T]:
         return iterate(self._portal, pieces)
 
     def _text(self, answer: T | AsyncTextStream[T]) -> T | TextStream[T]:

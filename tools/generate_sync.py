@@ -201,6 +201,7 @@ FACADES = (
     Facade("Finetune", "tuning/finetune.py", "tuning/sync_finetune.py", FINETUNE_HEADER),
 )
 RENAMED = "Client|FalClient|RequestHandle|TextStream|SegmentStream|ChatStream|Map|Batches|Tuning|Finetune"
+ITERATED = {"AsyncOutcomes": "Generator[Outcome[Any]]", "AsyncRollouts[C]": "Generator[tuple[C, Rollouts]]"}
 NAMES = {
     "aclose": "close",
     "__aenter__": "__enter__",
@@ -241,6 +242,8 @@ SPECIAL_BODIES = {
 def to_sync(text: str) -> str:
     """Rename the async words of a type or docstring."""
     text = re.sub(rf"(?<!\.)\bAsync({RENAMED}|Generator)\b", r"\1", text)
+    for name, given in ITERATED.items():
+        text = text.replace(name, given)
     text = re.sub(r"\basync (with|for)\b", r"\1", text)
     return text.replace("An async client", "A client").replace("await ", "")
 
@@ -262,11 +265,11 @@ def body_of(function: ast.FunctionDef | ast.AsyncFunctionDef, facade: Facade) ->
     if name == "__init__":
         hide_key = f"{facade.key} = cast('Any', Secret({facade.key}))  # no local holds the key in the open"
         return [hide_key, f"self._async = Async{facade.name}({handed_on})", "self._open_portal()"]
+    if ast.unparse(function.returns or ast.Constant(None)).startswith(("AsyncGenerator", *ITERATED)):
+        return [f"return self._iterate(self._async.{name}({handed_on}))"]
     if isinstance(function, ast.FunctionDef):
         is_property = any(isinstance(d, ast.Name) and d.id == "property" for d in function.decorator_list)
         return [f"return self._async.{name}" if is_property else f"return self._async.{name}({handed_on})"]
-    if ast.unparse(function.returns or ast.Constant(None)).startswith("AsyncGenerator"):
-        return [f"return self._iterate(self._async.{name}({handed_on}))"]
     call = f"self._run(self._async.{name}, {handed_on})".replace(", )", ")")
     if facade.name != "Client" or not any(a.arg == "stream" for a in function.args.args):
         return [f"return {call}"]

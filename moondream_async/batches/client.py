@@ -19,40 +19,51 @@ import attrs
 from .. import config
 from ..bulk import records
 from ..bulk.items import MapItem, Outcome
-from ..bulk.journal import Journal
+from ..bulk.journal import Journal, read_records
 from ..bulk.mapping import check_items
 from ..bulk.records import Finished
 from ..bulk.run import RunSummary
 from ..errors import (
     APIConnectionError,
+    APIError,
     APITimeoutError,
     BatchError,
+    BatchLineError,
     ConfigurationError,
+    NotFoundError,
     RateLimitError,
+    ResultsFileError,
     ServerError,
 )
 from ..images.options import ImageOptions
 from ..net.callbacks import tell
+from ..net.pump import Pumped
 from ..net.sender import Sender
 from ..net.threads import beside
 from ..wire.paging import pages
 from . import wire
 from .folder import Folder, stamp_of
 from .handing import Filling, Handing, look_through, read_job
-from .index import opened_index, read_refused
+from .index import Index, opened_index
 from .lines import Encodes, Lines
-from .manifest import Entry, Manifest, read_manifest
+from .manifest import MANIFEST, Entry, Manifest, read_manifest
 from .output import Output
+from .refusals import read_refused
 from .types import UNKNOWN, Batch, BatchJob, UploadProgress
 from .upload import Upload
 
 AnyJob: TypeAlias = BatchJob | Batch | str | os.PathLike[str]
-"""A job, a batch, a batch's id, or (as a `Path`) a job's folder."""
+"""A job, a batch, a batch's id, or a job's folder."""
 
 _AT_ONCE = 8  # images prepared, or ready and not yet written
 _FIRST_POLL, _SLOWEST_POLL, _SLOWER = 0.5, 30.0, 1.5  # seconds, seconds, times
 _PATIENCE = 600.0  # seconds in which polls may fail for reasons that pass
+_SEEN_AFTER = 30.0  # seconds after which a batch that is not found is not there
 _PASSING = (APIConnectionError, RateLimitError, ServerError)
+
+
+class AsyncOutcomes(Pumped[Outcome[Any]]):
+    """The outcomes of a job, one by one: `async for outcome in client.batches.results(job)`."""
 
 
 class AsyncBatches:
@@ -149,7 +160,11 @@ class AsyncBatches:
             MoondreamError: As any call.
         """
         path = f"batch/{config.path_part('batch_id', batch_id)}"
-        return await self._net().call("GET", path, wire.batch, error_is_data=True)
+        try:
+            return await self._net().call("GET", path, wire.batch, error_is_data=True)
+        except APIError as exc:
+            exc.body = None if exc.status < 300 else exc.body  # it may hold presigned addresses
+            raise
 
     async def list(self, *, limit: int | None = None) -> AsyncGenerator[Batch]:
         """All batches of the key, page by page as they are asked for.
@@ -167,13 +182,13 @@ class AsyncBatches:
         """Ask about all batches of a job.
 
         Args:
-            job: What `create` or `submit` returned; a batch or its id; or, as a `Path`, a job's folder.
+            job: What `create` or `submit` returned; a batch or its id; or a job's folder.
 
         Raises:
             BatchError: The folder is none, or the job has not been handed in wholly.
             MoondreamError: As any call.
         """
-        known = await _known(job)
+        known = await self._known(job)
         return attrs.evolve(known, batches=tuple([await self.retrieve(batch.id) for batch in known.batches]))
 
     async def wait(
@@ -198,29 +213,28 @@ class AsyncBatches:
             MoondreamError: As in `status`. Outages of up to ten minutes are waited out.
         """
         seconds = config.check_seconds("timeout", timeout)
-        known = await _known(job)
+        known = await self._known(job)
         with anyio.move_on_after(seconds):
             return await self._finished(known, progress)
         raise APITimeoutError(f"The job was not finished within {seconds or 0:g} s; it goes on.")
 
-    async def results(self, job: AnyJob) -> AsyncGenerator[Outcome[Any]]:
+    def results(self, job: AnyJob) -> AsyncOutcomes:
         """The outcome of each item, once, as the result files are read; without the key, gone on with where they break.
 
         Args:
             job: As in `status`; finished.
 
         Returns:
-            Outcomes as those of `map`: `.index` and `.id` of the item, `.result` typed as from the call itself, or
-            `.error`: what could not be sent, `BatchLineError` for a line that failed, `BatchError` for all lines of a
-            batch that failed. If only a batch's id is known, `.index` counts the lines of its batch.
+            The outcomes, to be iterated; leaving the loop closes the connection. They are as those of `map`: `.index`
+            and `.id` of the item, `.result` typed as from the call itself, or `.error`: what could not be sent,
+            `BatchLineError` for a line that failed, `BatchError` for those of a batch that failed. If only a batch's id
+            is known, `.index` counts the lines of its batch.
 
         Raises:
             BatchError: The job is not finished; or a batch failed, and its items are not known here.
             MoondreamError: As any call.
         """
-        async with aclosing(self._told(job)) as told:
-            async for _, outcome in told:
-                yield outcome
+        return AsyncOutcomes(functools.partial(self._outcomes, job))
 
     async def save(self, job: AnyJob, out: str | os.PathLike[str], *, resume: bool = True) -> RunSummary:
         """Read the results into a file of JSON lines such as `run` writes.
@@ -232,21 +246,25 @@ class AsyncBatches:
             out: The file; `moondream_async.bulk` reads and exports it.
             resume: Whether to go on with a file that holds results of this job. Default True.
 
+        Returns:
+            How many succeeded, failed, and were in the file already. Lines that the results leave out are counted as
+            failed, and not written: called again, they may be there.
+
         Raises:
             ResultsFileError: The file cannot be used, or written.
             MoondreamError: As in `results`.
         """
         started = time.monotonic()
-        known = await _known(job)
-        run = records.fingerprint(["batch", known.ids])
-        journal = await anyio.to_thread.run_sync(
-            functools.partial(Journal, resume=resume, retry_failed=False), os.fspath(out), run
-        )
+        known = await self._known(job)
+        run = records.fingerprint(["batch", known.ids, known.folder is not None])
+        has = await beside(_keys_in, os.fspath(out))
+        opened = functools.partial(Journal, resume=resume, retry_failed=False)
+        journal = await anyio.to_thread.run_sync(opened, os.fspath(out), run)
         count: Counter[str] = Counter()
         try:
-            async with aclosing(self._told(known)) as told:
+            async with Pumped(functools.partial(self._told, known)) as told:
                 async for entry, outcome in told:
-                    _write(journal, entry, outcome, run, count)
+                    _write(journal, has, entry, outcome, run, count)
         finally:
             with anyio.CancelScope(shield=True):
                 await anyio.to_thread.run_sync(journal.close)
@@ -258,38 +276,74 @@ class AsyncBatches:
         The Batch API cannot stop a batch that it has accepted; it goes on, and is billed.
 
         Args:
-            job: A job's folder, as a `Path`; or anything that `status` takes.
+            job: As in `status`.
 
         Returns:
-            Whether all of it was aborted. If not, the folder stays, as its batches go on.
+            Whether all of it was aborted. If not, the folder stays, as some batches go on; `results` tells that the
+            others were cancelled.
 
         Raises:
             BatchError: The folder is none, or another process works on it.
             MoondreamError: As any call.
         """
-        path = job if isinstance(job, os.PathLike) else job.folder if isinstance(job, BatchJob) else None
+        is_path = isinstance(job, os.PathLike) or (isinstance(job, str) and await beside(_is_folder, job))
+        path = _path_of(job) if is_path else job.folder if isinstance(job, BatchJob) else None
         if path is None:
             await self.status(job)
             return False
-        manifest = await beside(read_manifest, Path(path))
-        with await anyio.to_thread.run_sync(Folder, Path(path), manifest) as folder:
-            for number in range(len(folder.manifest.portions)):
-                await Upload(self._net(), folder, number, _nothing).abort()
-            accepted = any(portion.batch_id or portion.completing for portion in folder.manifest.portions)
-            if not accepted:
+        manifest = await self._check_server(path)
+        with await anyio.to_thread.run_sync(Folder, path, manifest) as folder:
+            portions = folder.manifest.portions
+            for number in range(len(portions)):
+                await Upload(self._net(), folder, number, _nothing).cancel()
+            if not any(portion.batch_id for portion in portions):
                 await anyio.to_thread.run_sync(folder.discard)
-            return not accepted
+                return True
+            lines = sum(portion.lines for portion in portions)
+            refused = await beside(lambda path: sum(1 for _ in read_refused(path, manifest)), path)
+            await anyio.to_thread.run_sync(folder.finish_lines, lines + refused)
+            return False
+
+    async def _known(self, job: object) -> BatchJob:
+        """What is known of a job, without asking the server."""
+        if isinstance(job, BatchJob):
+            return job
+        if isinstance(job, Batch):
+            return BatchJob(batches=(job,))
+        if isinstance(job, str) and not await beside(_is_folder, job):
+            return BatchJob(batches=(Batch(id=job, status=UNKNOWN),))
+        if not isinstance(job, (str, os.PathLike)):
+            raise ConfigurationError(
+                f"job must be what create() returned, a batch or its id, or the job's folder, not {job!r}."
+            )
+        path = _path_of(cast("str", job))
+        known = await beside(read_job, path)
+        await self._check_server(path)
+        return known
+
+    async def _check_server(self, path: Path) -> Manifest:
+        manifest = await beside(read_manifest, path)
+        if manifest.base_url != self._base_url:
+            raise BatchError(f"The job in {str(path)!r} is of another server, {manifest.base_url}.", code="folder")
+        return manifest
 
     def _manifest(self, model: str | None, **more: Any) -> Manifest:
         return Manifest(self._base_url, config.check_model(model) or self._model, **more)
+
+    async def _outcomes(self, job: AnyJob) -> AsyncGenerator[Outcome[Any]]:
+        async with aclosing(self._told(job)) as told:
+            async for _, outcome in told:
+                yield outcome
 
     async def _finished(self, job: BatchJob, progress: Callable[[BatchJob], Any] | None) -> BatchJob:
         pause, answered = _FIRST_POLL, time.monotonic()
         while True:
             try:
                 asked = [batch if batch.finished else await self.retrieve(batch.id) for batch in job.batches]
-            except _PASSING:
-                if time.monotonic() - answered > _PATIENCE:
+            except (*_PASSING, NotFoundError) as exc:
+                # What was just accepted may not be seen at once; an id that somebody typed is another matter.
+                patience = _PATIENCE if not isinstance(exc, NotFoundError) else _SEEN_AFTER if job.folder else 0.0
+                if time.monotonic() - answered > patience:
                     raise
             else:
                 answered = time.monotonic()
@@ -301,70 +355,82 @@ class AsyncBatches:
             pause = min(_SLOWEST_POLL, pause * _SLOWER)
 
     async def _told(self, job: AnyJob) -> AsyncGenerator[tuple[Entry | None, Outcome[Any]]]:
-        known = await _known(job)
-        fresh = [await self.retrieve(batch.id) for batch in known.batches]
-        for batch in fresh:
+        known = await self._known(job)
+        fresh = {batch.id: await self.retrieve(batch.id) for batch in known.batches}
+        for batch in fresh.values():
             if not batch.finished:
                 raise BatchError(
                     f"Batch {batch.id} is not finished ({batch.status}); wait for it first.",
                     code="not_completed",
                     batch_id=batch.id,
                 )
-        manifest = None if known.folder is None else await beside(read_manifest, known.folder)
-        if known.folder is not None and manifest is not None:
-            for entry, error in await beside(lambda path: list(read_refused(path, manifest)), known.folder):
-                yield entry, Outcome(entry.item, entry.id, None, error, 0, 0.0)
-        for number, batch in enumerate(fresh):
-            async with aclosing(self._of_batch(known, manifest, number, batch)) as told:
-                async for one in told:
+        parts = self._without_folder(fresh) if known.folder is None else self._in_folder(known.folder, fresh)
+        async with aclosing(parts) as told:
+            async for one in told:
+                yield one
+
+    async def _without_folder(self, fresh: dict[str, Batch]) -> AsyncGenerator[tuple[Entry | None, Outcome[Any]]]:
+        for batch in fresh.values():
+            async with aclosing(self._output(batch, None).outcomes()) as outcomes:
+                async for one in outcomes:
                     yield one
 
-    async def _of_batch(
-        self, job: BatchJob, manifest: Manifest | None, number: int, batch: Batch
+    async def _in_folder(
+        self, path: Path, fresh: dict[str, Batch]
     ) -> AsyncGenerator[tuple[Entry | None, Outcome[Any]]]:
-        retrieve = functools.partial(self.retrieve, batch.id)
-        if job.folder is None or manifest is None:
-            output = Output(self._net().files, batch, retrieve, None)
-            async with aclosing(output.outcomes()) as outcomes:
-                async for one in outcomes:
-                    yield one
-            return
-        with opened_index(job.folder, manifest, number) as index:
-            async with aclosing(Output(self._net().files, batch, retrieve, index).outcomes()) as outcomes:
-                async for one in outcomes:
-                    yield one
+        manifest = await beside(read_manifest, path)
+        for entry, error in await beside(lambda path: list(read_refused(path, manifest)), path):
+            yield entry, Outcome(entry.item, entry.id, None, error, 0, 0.0)
+        for number, portion in enumerate(manifest.portions):
+            with opened_index(path, manifest, number) as index:
+                if portion.cancelled:
+                    cancelled = BatchError("The item was not handed in: the job was cancelled.", code="cancelled")
+                    for entry in (index[place] for place in range(len(index))):
+                        yield entry, Outcome(entry.item, entry.id, None, cancelled, 0, 0.0)
+                    continue
+                async with aclosing(self._output(fresh[portion.batch_id or ""], index).outcomes()) as outcomes:
+                    async for one in outcomes:
+                        yield one
+
+    def _output(self, batch: Batch, index: Index | None) -> Output:
+        return Output(self._net().files, batch, functools.partial(self.retrieve, batch.id), index)
 
 
-def _write(journal: Journal, entry: Entry | None, outcome: Outcome[Any], run: str, count: Counter[str]) -> None:
+def _write(
+    journal: Journal, has: Counter[bytes], entry: Entry | None, outcome: Outcome[Any], run: str, count: Counter[str]
+) -> None:
     """Write the line of an item, unless the file has it."""
     skill = entry.skill if entry is not None else wire.skill_of(outcome.result)
     arguments: dict[str, Mapping[str, Any]] = {skill: {} if entry is None else entry.arguments}
     key = records.key_of(outcome.id, arguments)
-    if key in journal.finished:
+    if has[key]:
+        has[key] -= 1
         count["skipped"] += 1
+        count["failed_before"] += int(key in journal.failed)
+        return
+    count["succeeded" if outcome.ok else "failed"] += 1
+    if isinstance(outcome.error, BatchLineError) and outcome.error.code == "missing":
         return
     finished = Finished(outcome.id, arguments, outcome.result, outcome.error, outcome.attempts, outcome.elapsed)
     journal.add(key, records.to_line(finished, several=False, run=run))
-    journal.finished.add(key)
-    count["succeeded" if outcome.ok else "failed"] += 1
     for metrics in records.metrics_of(outcome.result):
         count["input_tokens"] += metrics.input_tokens or 0
         count["output_tokens"] += metrics.output_tokens or 0
 
 
-async def _known(job: object) -> BatchJob:
-    """What is known of a job, without asking the server."""
-    if isinstance(job, BatchJob):
-        return job
-    if isinstance(job, Batch):
-        return BatchJob(batches=(job,))
-    if isinstance(job, str):
-        return BatchJob(batches=(Batch(id=job, status=UNKNOWN),))
-    if isinstance(job, os.PathLike):
-        return await beside(read_job, Path(cast("os.PathLike[str]", job)))
-    raise ConfigurationError(
-        f"job must be what create() returned, a batch or its id, or the job's folder as a Path, not {job!r}."
-    )
+def _keys_in(out: str) -> Counter[bytes]:
+    """How often the file has each item; what it is otherwise, the journal says."""
+    if not Path(out).is_file():
+        return Counter()
+    try:
+        return Counter(records.key_of_record(record) for record in read_records(out))
+    except ResultsFileError:
+        return Counter()
+
+
+def _is_folder(text: str) -> bool:
+    """Whether a text names a job's folder; else it is a batch's id."""
+    return (Path(text) / MANIFEST).is_file()
 
 
 def _path_of(path: object) -> Path:

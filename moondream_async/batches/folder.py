@@ -15,12 +15,12 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import secrets
-import shutil
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
 from io import FileIO
 from pathlib import Path
@@ -30,12 +30,44 @@ import attrs
 
 from ..bulk import records
 from ..bulk.files import lock, sync, write_all
-from ..errors import MoondreamError
 from . import wire
-from .index import index_of, json_lines, read_refused
+from .index import index_of, json_lines
 from .manifest import MANIFEST, NOT_OURS, Entry, Manifest, Portion, data_of, entry_of, read_manifest, unusable
+from .refusals import Refusals
 
 T = TypeVar("T")
+
+_OURS = re.compile(r"\d{3,}\.(jsonl|index)")
+_BEFORE_THE_MANIFEST = ("lock", f"{MANIFEST}.new")
+
+
+class Known:
+    """The items that have lines already, and the places that they have among all."""
+
+    def __init__(self) -> None:
+        self.keys: Counter[bytes] = Counter()
+        self._places: set[int] = set()
+        self._next = 0
+
+    def add(self, entry: Entry) -> None:
+        """It has one."""
+        self.keys[entry.key] += 1
+        self._places.add(entry.item)
+        self._next = max(self._next, entry.item + 1)
+
+    def take(self, key: bytes) -> bool:
+        """Whether an item that has come round has a line; each line is one item's."""
+        if not self.keys[key]:
+            return False
+        self.keys[key] -= 1
+        return True
+
+    def place(self, wanted: int) -> int:
+        """A place for a new item: where it came, if that is free."""
+        place = wanted if wanted not in self._places else max(self._next, wanted + 1)
+        self._places.add(place)
+        self._next = max(self._next, place + 1)
+        return place
 
 
 def default_folder() -> Path:
@@ -93,31 +125,21 @@ class Folder:
         """Have it on the disk."""
         self._run(lambda: self._write(snapshot))
 
-    def known(self) -> Counter[bytes]:
-        """How often each item is in, or was refused."""
-        found: Counter[bytes] = Counter()
+    def known(self) -> Known:
+        """The items that have lines."""
+        known = Known()
         for number in range(len(self.manifest.portions)):
-            found.update(entry.key for entry in self.index(number))
-        found.update(entry.key for entry, _ in self.refused())
-        return found
+            for data in json_lines(index_of(self.path, number)):
+                known.add(entry_of(data, self.manifest))
+        return known
 
-    def index(self, number: int) -> Iterator[Entry]:
-        """The entries of a portion."""
-        for data in json_lines(index_of(self.path, number)):
-            yield entry_of(data, self.manifest)
-
-    def refused(self) -> Iterator[tuple[Entry, MoondreamError]]:
-        """Items that could not be made lines, and why."""
-        return read_refused(self.path, self.manifest)
+    def refusals(self) -> Refusals:
+        """Takes the refusals of a new pass over the items."""
+        return self._run(lambda: Refusals(self.path, self.manifest))
 
     def add(self, entry: Entry, line: bytes) -> bool:
         """Put a line in; True if it began a new batch, as the last one is full."""
         return self._run(lambda: self._add(entry, line))
-
-    def refuse(self, entry: Entry, error: MoondreamError) -> None:
-        """Note an item that cannot be sent."""
-        data = {**data_of(entry, self.manifest), "error": records.error_fields(error)}
-        self._run(lambda: self._append("refused.jsonl", data))
 
     @contextmanager
     def noting(self) -> Generator[Callable[[int, Entry], None]]:
@@ -137,8 +159,15 @@ class Folder:
 
     def discard(self) -> None:
         """Delete all of it; nothing of the job is on the server."""
+        self._clear()
         with suppress(OSError):
-            shutil.rmtree(self.path)
+            (self.path / "lock").unlink()
+            self.path.rmdir()  # if there is nothing else in it
+
+    def _clear(self) -> None:
+        for path in self.path.iterdir():
+            if path.name.startswith((MANIFEST, "refused.jsonl")) or _OURS.fullmatch(path.name):
+                path.unlink(missing_ok=True)
 
     def finish_lines(self, items: int | None = None) -> None:
         """The open portion has all of its lines; with `items`, so has the job."""
@@ -164,13 +193,14 @@ class Folder:
         """The file in which a portion's lines are.
 
         Raises:
-            BatchError: A ready file was changed meanwhile.
+            BatchError: It is gone, or was changed meanwhile.
         """
-        if self.manifest.source is None:
-            return self.path / portion.file
-        path = Path(portion.file)
-        if self._run(lambda: stamp_of(path)) != self.manifest.source:
+        path = self.path / portion.file  # a ready file's is absolute
+        stamp = self._run(lambda: stamp_of(path))
+        if self.manifest.source is not None and stamp != self.manifest.source:
             raise unusable(self.path, f"{str(path)!r} was changed since the job was begun")
+        if stamp[1] < portion.start + portion.length:
+            raise unusable(self.path, f"{portion.file!r} is shorter than it was")
         return path
 
     def _run(self, work: Callable[[], T]) -> T:
@@ -189,19 +219,22 @@ class Folder:
             raise unusable(self.path, "another process works on the job")
         if (self.path / MANIFEST).exists():
             self._resume()
-        elif any(entry.name != "lock" for entry in self.path.iterdir()):
+        elif any(entry.name not in _BEFORE_THE_MANIFEST for entry in self.path.iterdir()):
             raise unusable(self.path, "it holds something else")
         else:
             self._save()
 
     def _resume(self) -> None:
         found = read_manifest(self.path)
+        if not found.portions and not found.closed:  # nothing has come of it
+            self._clear()
+            self._save()
+            return
         if found.task != self.manifest.task:
             raise unusable(
                 self.path, "it is of another job (server, model, skill, arguments, or the ready file differ)"
             )
         self.manifest = found
-        _cut_torn_line(self.path / "refused.jsonl")
         if found.portions and not found.portions[-1].closed:
             self._reopen(found.portions[-1])
 
@@ -260,10 +293,6 @@ class Folder:
         self._lines = self._index = None
         self.manifest.portions[-1].closed = True
         self._save()
-
-    def _append(self, name: str, data: Mapping[str, Any]) -> None:
-        with (self.path / name).open("ab", buffering=0) as file:
-            write_all(file, records.as_json(data) + b"\n")
 
     def _save(self) -> None:
         self._write(self.snapshot())

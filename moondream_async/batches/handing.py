@@ -20,10 +20,10 @@ from ..net.background import Background
 from ..net.callbacks import tell
 from ..net.sender import Sender
 from .checks import read_ready
-from .folder import Folder, default_folder
-from .index import read_refused
+from .folder import Folder, Known, default_folder
 from .lines import Lines
 from .manifest import Entry, Manifest, read_manifest
+from .refusals import Refusals, read_refused
 from .types import UNKNOWN, Batch, BatchJob, UploadProgress
 from .upload import Upload
 
@@ -59,11 +59,10 @@ class Handing:
             wanted: What the job is.
             fill: Puts all lines into the folder.
         """
-        path = default_folder() if folder is None else Path(folder)
+        path = default_folder() if folder is None else _absolute(folder)
         opened = await anyio.to_thread.run_sync(Folder, path, wanted)
         try:
-            if not opened.manifest.closed:
-                await fill(opened)
+            await fill(opened)
             for number in range(len(opened.manifest.portions)):
                 await self.upload(opened, number)
             job = await anyio.to_thread.run_sync(read_job, path)
@@ -111,18 +110,17 @@ class Handing:
             self._failed = exc
 
     async def _leave(self, folder: Folder, exc: BaseException, *, keeps: bool) -> None:
-        """Abort what nobody will go on with."""
-        if keeps and not _is_final(exc):
-            return
+        """Abort what nobody will go on with, and leave nothing of what came to nothing."""
+        portions = folder.manifest.portions
         with anyio.CancelScope(shield=True):
-            for number in range(len(folder.manifest.portions)):
-                await Upload(self._net, folder, number, lambda _: None).abort()
-            if keeps:
-                return
-            if any(portion.batch_id or portion.completing for portion in folder.manifest.portions):
-                exc.add_note(f"What was accepted is kept in {str(folder.path)!r}; pass that as folder= to go on.")
-            else:
+            if not keeps or _is_refused(exc):
+                for number in range(len(portions)):
+                    await Upload(self._net, folder, number, lambda _: None).abort()
+            is_empty = not portions and (not keeps or isinstance(exc, ConfigurationError))
+            if is_empty or not (keeps or any(portion.batch_id or portion.completing for portion in portions)):
                 await anyio.to_thread.run_sync(folder.discard)
+            else:
+                exc.add_note(f"The job is kept in {str(folder.path)!r}; pass that as folder= to go on.")
 
 
 class Filling:
@@ -147,30 +145,46 @@ class Filling:
             MoondreamError: Too many items failed.
         """
         known = await anyio.to_thread.run_sync(folder.known)
-        done, seen = known.total(), Counter[str]()
+        refusals = await anyio.to_thread.run_sync(folder.refusals)
+        try:
+            await self._add(handing, folder, known, refusals)
+            await anyio.to_thread.run_sync(refusals.finish)
+        finally:
+            refusals.close()
+        lines = sum(portion.lines for portion in folder.manifest.portions)
+        if not lines:
+            raise _no_lines(refusals)
+        await anyio.to_thread.run_sync(folder.finish_lines, lines + refusals.count)
+        await handing.tell(at_once=True)
+
+    async def _add(self, handing: Handing, folder: Folder, known: Known, refusals: Refusals) -> None:
+        done = known.keys.total()
         made: AsyncMap[tuple[Entry, bytes]] = AsyncMap(
-            self._lines.fresh(self._items, known, seen),
+            self._lines.fresh(self._items, known, refusals.tries_again),
             self._lines,
             concurrency=_AT_ONCE,
             ordered=False,
             max_failures=self._max_failures,
             stop_when_pointless=False,
         )
-        refused = sum(1 for _ in folder.refused())
         async with aclosing(made):
             async for outcome in made:
                 entry, line = cast("tuple[Entry, bytes]", outcome.result)
                 done += 1
                 if outcome.error is not None:
-                    refused += 1
-                    await anyio.to_thread.run_sync(folder.refuse, entry, outcome.error)
+                    await anyio.to_thread.run_sync(refusals.add, entry, outcome.error)
                 elif await anyio.to_thread.run_sync(folder.add, entry, line):
                     await handing.upload(folder, len(folder.manifest.portions) - 2)
-                await handing.tell(items=done, refused=refused)
-        if not seen["items"]:
-            raise ConfigurationError("There are no items.")
-        await anyio.to_thread.run_sync(folder.finish_lines, seen["items"])
-        await handing.tell(at_once=True)
+                await handing.tell(items=done, refused=refusals.count)
+
+
+def _no_lines(refusals: Refusals) -> ConfigurationError:
+    if refusals.first is None:
+        return ConfigurationError("There are no items.")
+    entry, error = refusals.first
+    return ConfigurationError(
+        f"None of the {refusals.count:,} items can be sent. The first is {entry.id!r}: {error.message}"
+    )
 
 
 async def look_through(source: Path, folder: Folder) -> None:
@@ -181,6 +195,8 @@ async def look_through(source: Path, folder: Folder) -> None:
     """
 
     def look() -> None:
+        if folder.manifest.closed:
+            return
         with folder.noting() as note:
             portions = read_ready(source, note)
         folder.manifest.portions = portions
@@ -196,19 +212,27 @@ def read_job(path: Path) -> BatchJob:
         BatchError: It is no job's folder, or the job has not been handed in wholly.
     """
     manifest = read_manifest(path)
-    ids = [portion.batch_id for portion in manifest.portions]
+    handed_in = [portion for portion in manifest.portions if not portion.cancelled]
+    ids = [portion.batch_id for portion in handed_in]
     if not manifest.closed or None in ids:
+        accepted = ", ".join(filter(None, ids))
         raise BatchError(
-            f"The job in {str(path)!r} has not been handed in wholly; call create() or submit() again to go on.",
+            f"The job in {str(path)!r} has not been handed in wholly; call create() or submit() again to go on."
+            + (f" The server has {accepted}." if accepted else ""),
             code="folder",
         )
-    refused = sum(1 for _ in read_refused(path, manifest))
     batches = tuple(Batch(id=str(name), status=UNKNOWN) for name in ids)
-    return BatchJob(batches=batches, folder=path, items=manifest.items, refused=refused)
+    not_sent = sum(1 for _ in read_refused(path, manifest))
+    not_sent += sum(portion.lines for portion in manifest.portions if portion.cancelled)
+    return BatchJob(batches=batches, folder=path, items=manifest.items, refused=not_sent)
 
 
-def _is_final(exc: BaseException) -> bool:
-    """Whether trying again later would not help."""
-    if isinstance(exc, APIError):
-        return 400 <= exc.status < 500 and exc.status not in (408, 425, 429)
-    return isinstance(exc, ConfigurationError)
+def _is_refused(exc: BaseException) -> bool:
+    """Whether the server will not take it; not so if only the key or credit is wanting."""
+    return isinstance(exc, APIError) and 400 <= exc.status < 500 and exc.status not in (401, 402, 403, 408, 425, 429)
+
+
+def _absolute(folder: object) -> Path:
+    if not isinstance(folder, (str, os.PathLike)) or not os.fspath(cast("str", folder)):
+        raise ConfigurationError(f"folder must be the path of a folder, not {folder!r}.")
+    return Path(os.path.abspath(cast("str", folder)))  # noqa: PTH100 - links stay links

@@ -10,8 +10,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ..bulk import records
-from ..errors import MoondreamError
 from .manifest import Entry, Manifest, entry_of, unusable
 
 
@@ -40,10 +38,13 @@ class Index:
         self._file.seek(self._starts[line_index])
         return entry_of(json.loads(self._file.readline()), self._manifest)
 
-    def find(self, id: Any) -> int | None:
-        """The line that has an id; None if none or several have it."""
-        found = [index for index in range(len(self)) if self[index].id == id]
-        return found[0] if len(found) == 1 else None
+    def by_id(self) -> dict[str, int | None]:
+        """The line that has each id; None if several have it. In memory: for results that name no lines."""
+        found: dict[str, int | None] = {}
+        for line_index in range(len(self)):
+            name = json.dumps(self[line_index].id)
+            found[name] = None if name in found else line_index
+        return found
 
     def close(self) -> None:
         """Close the file."""
@@ -71,12 +72,6 @@ def opened_index(path: Path, manifest: Manifest, number: int) -> Generator[Index
 def index_of(path: Path, number: int) -> Path:
     """The file of a portion's index."""
     return path / f"{number:03}.index"
-
-
-def read_refused(path: Path, manifest: Manifest) -> Iterator[tuple[Entry, MoondreamError]]:
-    """Items that could not be made lines, and why."""
-    for data in json_lines(path / "refused.jsonl"):
-        yield entry_of(data, manifest), records.error_of(data["error"], 0)
 
 
 def json_lines(path: Path) -> Iterator[dict[str, Any]]:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any, Protocol, cast
 
@@ -16,6 +15,7 @@ from ..errors import ConfigurationError, MoondreamError
 from ..images.encoded import EncodedImage
 from ..images.options import ImageOptions
 from . import wire
+from .folder import Known
 from .manifest import Entry
 
 _ROOM = wire.LARGEST_LINE - 64 * 1024  # bytes of a line for its images
@@ -52,29 +52,34 @@ class Lines:
     def __init__(self, client: Encodes, skill: object, arguments: Mapping[str, Any], options: ImageOptions) -> None:
         self.skill = wire.check_skill(skill)
         self.arguments = wire.arguments(self.skill, arguments, complete=False)
+        wire.line(self.skill, self.arguments, [b""], "")  # refuses what JSON cannot hold
         self._client = client
         self._options = options
 
     async def fresh(
-        self, items: Iterable[Any] | AsyncIterable[Any], known: Counter[bytes], seen: Counter[str]
+        self, items: Iterable[Any] | AsyncIterable[Any], known: Known, came_round: Callable[[bytes], None]
     ) -> AsyncGenerator[Item]:
-        """The items that are not known yet, with their ids.
+        """The items that have no lines yet, with their ids.
 
         Args:
             items: All.
-            known: How often each is known already.
-            seen: Counts `items`.
+            known: Those that have.
+            came_round: Is told of each that has none.
+
+        Raises:
+            ConfigurationError: The first item lacks an argument that the skill needs.
         """
         async with aclosing(numbered(items)) as all_items:
             async for place, raw in all_items:
                 item = await named(place, raw)
-                seen["items"] += 1
-                key = self.entry(item, place).key
-                if known[key]:
-                    known[key] -= 1
+                entry = self.entry(item, place)
+                if not place and (name := wire.missing(self.skill, entry.arguments)) is not None:
+                    raise ConfigurationError(f"{self.skill} needs {name}=...")
+                if known.take(entry.key):
                     continue
+                came_round(entry.key)
                 fields = {field.name: getattr(item, field.name) for field in attrs.fields(Item)}
-                yield Placed(**fields, place=place)
+                yield Placed(**fields, place=known.place(place))
 
     def entry(self, item: Item, place: int, size: tuple[int, int] | None = None) -> Entry:
         """What a line of the item is of."""

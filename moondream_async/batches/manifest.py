@@ -34,6 +34,7 @@ class Portion:
         completing: Whether the server was, or was to be, told that all parts are there.
         parts: The etag of each part that was uploaded, by its number.
         batch_id: The server's, once it has accepted the batch.
+        cancelled: Whether it shall not be handed in.
     """
 
     file: str
@@ -46,6 +47,7 @@ class Portion:
     completing: bool = False
     parts: dict[str, str] = attrs.field(factory=dict[str, str])
     batch_id: str | None = None
+    cancelled: bool = False
 
     def forget_upload(self) -> None:
         """It begins anew."""

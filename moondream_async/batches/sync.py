@@ -119,7 +119,7 @@ class Batches(Facade):
         """Ask about all batches of a job.
 
         Args:
-            job: What `create` or `submit` returned; a batch or its id; or, as a `Path`, a job's folder.
+            job: What `create` or `submit` returned; a batch or its id; or a job's folder.
 
         Raises:
             BatchError: The folder is none, or the job has not been handed in wholly.
@@ -153,9 +153,10 @@ class Batches(Facade):
             job: As in `status`; finished.
 
         Returns:
-            Outcomes as those of `map`: `.index` and `.id` of the item, `.result` typed as from the call itself, or
-            `.error`: what could not be sent, `BatchLineError` for a line that failed, `BatchError` for all lines of a
-            batch that failed. If only a batch's id is known, `.index` counts the lines of its batch.
+            The outcomes, to be iterated; leaving the loop closes the connection. They are as those of `map`: `.index`
+            and `.id` of the item, `.result` typed as from the call itself, or `.error`: what could not be sent,
+            `BatchLineError` for a line that failed, `BatchError` for those of a batch that failed. If only a batch's id
+            is known, `.index` counts the lines of its batch.
 
         Raises:
             BatchError: The job is not finished; or a batch failed, and its items are not known here.
@@ -173,6 +174,10 @@ class Batches(Facade):
             out: The file; `moondream_async.bulk` reads and exports it.
             resume: Whether to go on with a file that holds results of this job. Default True.
 
+        Returns:
+            How many succeeded, failed, and were in the file already. Lines that the results leave out are counted as
+            failed, and not written: called again, they may be there.
+
         Raises:
             ResultsFileError: The file cannot be used, or written.
             MoondreamError: As in `results`.
@@ -185,10 +190,11 @@ class Batches(Facade):
         The Batch API cannot stop a batch that it has accepted; it goes on, and is billed.
 
         Args:
-            job: A job's folder, as a `Path`; or anything that `status` takes.
+            job: As in `status`.
 
         Returns:
-            Whether all of it was aborted. If not, the folder stays, as its batches go on.
+            Whether all of it was aborted. If not, the folder stays, as some batches go on; `results` tells that the
+            others were cancelled.
 
         Raises:
             BatchError: The folder is none, or another process works on it.

@@ -11,7 +11,10 @@ import attrs
 from ..errors import ConfigurationError
 from ..types import Fields
 
-FINISHED = ("completed", "failed")
+FAILED = ("failed", "cancelled", "canceled", "expired", "aborted")
+"""The documented word for a batch that came to nothing, and others that it could be told by."""
+
+FINISHED = ("completed", *FAILED)
 
 UNKNOWN = "unknown"
 """The status of a batch that was not asked about."""
@@ -88,7 +91,7 @@ class Batch(Fields):
     @property
     def finished(self) -> bool:
         """Whether it is completed or failed."""
-        return self.status in FINISHED
+        return self.status in FINISHED or self.completed_at is not None
 
     @property
     def error_code(self) -> str | None:
@@ -142,7 +145,7 @@ class BatchJob:
     def status(self) -> str:
         """Of its batches together: `"failed"` once all are finished and one failed; else that of the hindmost."""
         found = {batch.status for batch in self.batches}
-        order = ("chunking", "processing", *(found - {"chunking", "processing", *FINISHED}), "failed", "completed")
+        order = ("chunking", "processing", *(found - {"chunking", "processing", *FINISHED}), *FAILED, "completed")
         return next((status for status in order if status in found), "completed")
 
     @property

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import quote
 
 import anyio
 import anyio.to_thread
 
-from ..errors import APIConnectionError, APIError, BatchError, MoondreamError, NotFoundError, ServerError
+from ..errors import APIConnectionError, APIError, BatchError, MoondreamError, NotFoundError
 from ..net.bodies import FileBody
 from ..net.sender import Sender
 from . import wire
@@ -25,6 +26,8 @@ PART = 50 * 1024 * 1024
 _PARTS_AT_ONCE = 4
 _ABORT_WITHIN = 10.0  # seconds, when a caller is leaving
 _LOOKS = (0.5, 2.0, 5.0)  # seconds to wait between looks for a batch whose acceptance was not heard of
+_COMPLETIONS = 3  # times
+_OF_THE_KEY = (401, 402, 403, 429)  # statuses that say nothing of an earlier completion
 
 
 class Upload:
@@ -74,20 +77,33 @@ class Upload:
         return batch
 
     async def abort(self) -> None:
-        """Have the server forget what was uploaded; what goes wrong with that is not the caller's business."""
+        """Have the server forget what was uploaded, unless it may have accepted it.
+
+        What goes wrong with that is not the caller's business.
+        """
         portion = self._portion
         if portion.upload_id is None or portion.batch_id is not None or portion.completing:
             return
-        with anyio.move_on_after(_ABORT_WITHIN, shield=True):
-            try:
-                query = {"action": "mpu-abort", "uploadId": portion.upload_id}
-                await self._net.call("DELETE", self._path, lambda data, _: data, query=query)
-            except MoondreamError:
-                pass
+        with anyio.move_on_after(_ABORT_WITHIN, shield=True), suppress(MoondreamError):
+            query = {"action": "mpu-abort", "uploadId": portion.upload_id}
+            await self._net.call("DELETE", self._path, lambda data, _: data, query=query)
         portion.forget_upload()
-        self._folder.save()
+        await self._save()
+
+    async def cancel(self) -> None:
+        """Abort, unless the server is found to have accepted it."""
+        portion = self._portion
+        if portion.completing and portion.batch_id is None:
+            found = await self._found()
+            if found is not None:
+                await anyio.to_thread.run_sync(self._folder.accepted, self._number, found.id)
+            portion.completing = False
+        await self.abort()
+        portion.cancelled = portion.batch_id is None
+        await self._save()
 
     async def _handed_in(self) -> Batch:
+        self._portion.cancelled = False
         if self._portion.completing and (found := await self._found()) is not None:
             return found
         source = await anyio.to_thread.run_sync(self._folder.source_of, self._portion)
@@ -141,45 +157,60 @@ class Upload:
         await self._save()
 
     async def _complete(self) -> Batch:
+        """Have the batch begun; sent again only when the server was asked, and has no such batch."""
+        error: MoondreamError | None = None
+        for _ in range(_COMPLETIONS):
+            doubtful_before = self._portion.completing
+            try:
+                return await self._complete_once()
+            except (APIError, APIConnectionError) as exc:
+                error = exc
+            status = error.status if isinstance(error, APIError) else 0
+            if status in _OF_THE_KEY or (400 <= status < 500 and not doubtful_before):  # this one was refused
+                self._portion.completing = doubtful_before
+                await self._save()
+                raise error
+            found = await self._found_in_time()
+            if found is not None:
+                return found
+            if 400 <= status < 500:
+                raise self._doubt()
+        assert error is not None
+        raise error
+
+    async def _complete_once(self) -> Batch:
         portion = self._portion
-        completing_before, portion.completing = portion.completing, True
+        portion.completing = True
         await self._save()
         parts = [{"partNumber": n, "etag": portion.parts[str(n)]} for n in sorted(map(int, portion.parts))]
         fields = {"parts": parts, "model": self._folder.manifest.model}
         body = json.dumps({name: value for name, value in fields.items() if value is not None}).encode()
         query = {"action": "mpu-complete", "uploadId": portion.upload_id or ""}
-        try:
-            return await self._net.call("POST", self._path, wire.batch, query=query, body=body, unrepeatable=True)
-        except APIError as exc:
-            if not isinstance(exc, ServerError) and not (completing_before and isinstance(exc, NotFoundError)):
-                portion.completing = False  # it was refused
-                await self._save()
-                raise
-            error: MoondreamError = exc
-        except APIConnectionError as exc:
-            error = exc
-        return await self._found_after(error)
+        return await self._net.call("POST", self._path, wire.completed, query=query, body=body, unrepeatable=True)
 
-    async def _found_after(self, error: MoondreamError) -> Batch:
-        """The batch, if it was accepted all the same."""
+    def _doubt(self) -> BatchError:
+        return BatchError(
+            f"Whether the server has accepted the upload {self._portion.file_id} is not known: its answer was lost, "
+            "and there is no batch of that name. It may have another: see client.batches.list(). If it has none, "
+            "cancel() the job, and create it anew.",
+            code="folder",
+        )
+
+    async def _found_in_time(self) -> Batch | None:
+        """The batch, if it was accepted all the same; it may take a moment to be seen."""
         for pause in _LOOKS:
             found = await self._found()
             if found is not None:
                 return found
             await anyio.sleep(pause)
-        if isinstance(error, NotFoundError):
-            raise BatchError(
-                f"The upload {self._portion.file_id} is gone, and there is no batch of that name: the server may have "
-                "accepted it under another, see client.batches.list(). If it did not, delete the job's folder.",
-                code="folder",
-            )
-        raise error
+        return await self._found()
 
     async def _found(self) -> Batch | None:
         try:
-            return await self._net.call("GET", self._path, wire.batch, error_is_data=True)
+            found = await self._net.call("GET", self._path, wire.batch, error_is_data=True)
         except NotFoundError:
             return None
+        return found if found.status in ("chunking", "processing") or found.finished else None  # else an upload
 
     async def _save(self) -> None:
         async with self._saving:

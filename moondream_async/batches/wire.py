@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar, cast
@@ -77,10 +78,15 @@ def arguments(skill: str, given: Mapping[str, Any], *, complete: bool = True) ->
         if name not in PARAMETERS[skill]:
             raise ConfigurationError(f"A batch's {skill} takes no {name}=.")
     fields = {name: _CHECKS[name](value) for name, value in given.items() if value is not None}
-    missing = _NEEDED.get(skill)
-    if complete and missing is not None and missing not in fields:
-        raise ConfigurationError(f"{skill} needs {missing}=...")
+    if complete and (lacks := missing(skill, fields)) is not None:
+        raise ConfigurationError(f"{skill} needs {lacks}=...")
     return fields
+
+
+def missing(skill: str, given: Mapping[str, Any]) -> str | None:
+    """What the skill needs, and was not given."""
+    needed = _NEEDED.get(skill)
+    return needed if needed is not None and given.get(needed) is None else None
 
 
 def line(skill: str, fields: Object, images: Sequence[bytes], id: str | float) -> bytes:
@@ -117,6 +123,8 @@ def check_line(text: bytes) -> Object:
     skill = check_skill(data.get("skill"))
     if "image_url" in data:
         raise ConfigurationError("has 'image_url'; batches want 'image', with bare base64.")
+    if "image" in data and "images" in data:
+        raise ConfigurationError("has both 'image' and 'images'.")
     shown = data.get("images") if skill == "query" and "image" not in data else [data.get("image")]
     if not isinstance(shown, list) or not shown:
         raise ConfigurationError("has no 'image' (nor 'images').")
@@ -132,7 +140,7 @@ def _json_of(text: bytes) -> Object:
     if len(text) > LARGEST_LINE:
         raise ConfigurationError(f"has {len(text):,} bytes; at most {LARGEST_LINE:,} are taken.")
     try:
-        data = json.loads(text.decode("utf-8"))
+        data = json.loads(text.decode("utf-8"), parse_constant=_no_number, parse_float=_finite)
     except UnicodeDecodeError:
         problem = "is not UTF-8."
     except (ValueError, RecursionError) as exc:
@@ -142,6 +150,15 @@ def _json_of(text: bytes) -> Object:
             return cast("Object", data)
         problem = "is not a JSON object."
     raise ConfigurationError(problem)
+
+
+def _no_number(word: str) -> float:
+    raise ValueError(f"{word} is no number of JSON's")
+
+
+def _finite(digits: str) -> float:
+    number = float(digits)
+    return number if math.isfinite(number) else _no_number(digits)
 
 
 def _check_image(image: object) -> None:
@@ -161,15 +178,21 @@ def batch(data: Any, _: object = None) -> Batch:
     size = fields.get("size")
     return Batch(
         id=text_of(fields, "id"),
-        status=text_of(fields, "status"),
-        progress=None if progress is None else BatchProgress(**_counts(progress, BatchProgress)),
-        usage=None if usage is None else BatchUsage(**_counts(usage, BatchUsage)),
+        status=text_of(fields, "status").lower(),
+        progress=BatchProgress(**_counts(progress, BatchProgress)) if isinstance(progress, dict) else None,
+        usage=BatchUsage(**_counts(usage, BatchUsage)) if isinstance(usage, dict) else None,
         outputs=None if outputs is None else each_of(fields, "outputs", _output),
         error=fields.get("error"),
         size=size if isinstance(size, int) else None,
         extra=rest,
         **{name: optional_text(fields, name) for name in ("model", "created_at", "completed_at", "expires_at")},
     )
+
+
+def completed(data: Any, _: object = None) -> Batch:
+    """Read the answer to `mpu-complete`, of which the id is what matters."""
+    fields = object_of(data)
+    return batch({"status": "chunking", **fields})
 
 
 def upload(data: Any, _: object = None) -> tuple[str, str]:

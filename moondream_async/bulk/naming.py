@@ -6,6 +6,7 @@ import math
 import numbers
 import os
 import uuid
+from collections.abc import Sequence
 from typing import Any, cast
 
 import attrs
@@ -24,14 +25,20 @@ async def named(index: int, raw: Any) -> Item:
             return attrs.evolve(item, id=_checked(item.id))
     except ConfigurationError as exc:  # it will fail, and be written as failed
         return Item(index, f"#{index}", None, {}, exc)
-    name = name_of(item.image)
-    if name is not None:
-        return attrs.evolve(item, id=name)
     try:
-        by_content, image = await beside(content_id, item.image)
+        image: Any = item.image
+        if isinstance(image, (list, tuple)):  # several that belong together
+            each = [await _name_and_image(one) for one in cast("Sequence[Any]", image)]
+            return attrs.evolve(item, id=", ".join(name for name, _ in each), image=[one for _, one in each])
+        name, image = await _name_and_image(image)
     except ImageError:  # it will fail, too
         return attrs.evolve(item, id=f"#{item.index}")
-    return attrs.evolve(item, id=by_content, image=image)
+    return attrs.evolve(item, id=name, image=image)
+
+
+async def _name_and_image(image: Any) -> tuple[str, Any]:
+    name = name_of(image)
+    return (name, image) if name is not None else await beside(content_id, image)
 
 
 def _checked(id: Any) -> str | float:
@@ -41,6 +48,8 @@ def _checked(id: Any) -> str | float:
         return str(id)
     if isinstance(id, str):
         return id
-    if isinstance(id, numbers.Real) and not isinstance(id, bool) and math.isfinite(id):  # NumPy's, too
-        return int(id) if isinstance(id, numbers.Integral) else float(id)
+    if isinstance(id, numbers.Integral) and not isinstance(id, bool):  # NumPy's, too
+        return int(id)
+    if isinstance(id, numbers.Real) and not isinstance(id, bool) and math.isfinite(id):
+        return float(id)
     raise ConfigurationError(f"The id of an item must be a text or a number, not {id!r}.")

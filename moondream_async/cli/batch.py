@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from ..batches.types import Batch, BatchJob, UploadProgress
-from ..errors import ConfigurationError, ResultsFileError
+from ..batches import wire
+from ..batches.folder import default_folder
+from ..batches.manifest import MANIFEST
+from ..batches.types import FAILED, UNKNOWN, Batch, BatchJob, UploadProgress
+from ..errors import ConfigurationError, MoondreamError, ResultsFileError
 from ..prices import BATCH_PART, prices_of
 from ..sync import Client
 from .inputs import Inputs
@@ -23,6 +28,12 @@ Arguments = argparse.Namespace
 
 def submit(client: Client, arguments: Arguments) -> int:
     """Hand in images, or a ready file; wait, and write the results, if that is asked for."""
+    given = _given(arguments)
+    ready = None if arguments.skill else _ready(arguments, given)
+    _check_out(arguments.out)
+    folder = Path(arguments.job) if arguments.job else default_folder()
+    if not arguments.job:
+        print(f"job: {folder}", file=sys.stderr)
     shows = meter()
 
     def told(now: UploadProgress) -> None:
@@ -31,17 +42,24 @@ def submit(client: Client, arguments: Arguments) -> int:
         else:
             shows.update(now.items, now.total, f"{now.refused:,} cannot be sent", unit="images prepared")
 
-    with shows.shown():
-        if arguments.skill:
-            inputs = Inputs(arguments.inputs)
-            given = skill_arguments(arguments)
-            job = client.batches.create(inputs, arguments.skill, folder=arguments.job, progress=told, **given)
-        else:
-            job = client.batches.submit(_ready(arguments), folder=arguments.job, progress=told)
+    try:
+        with shows.shown():
+            if ready is None:
+                inputs = Inputs(arguments.inputs)
+                job = client.batches.create(inputs, arguments.skill, folder=folder, progress=told, **given)
+            else:
+                job = client.batches.submit(ready, folder=folder, progress=told)
+    except (MoondreamError, KeyboardInterrupt):
+        if (folder / MANIFEST).exists():
+            _say_how_to_go_on(folder, arguments)
+        raise
+    if any(batch.status == UNKNOWN for batch in job.batches):  # handed in by an earlier command
+        with suppress(MoondreamError):
+            job = client.batches.status(job)
     _print_job(job, arguments)
-    if arguments.out:
-        return _wait_for(client, job, arguments) or _save(client, job, arguments)
-    return _wait_for(client, job, arguments) if arguments.wait else 0
+    code = _wait_for(client, job, arguments) if arguments.wait or arguments.out else 0
+    saved = _save(client, job, arguments) if arguments.out else 0
+    return code or saved
 
 
 def status(client: Client, arguments: Arguments) -> int:
@@ -81,7 +99,7 @@ def cancel(client: Client, arguments: Arguments) -> int:
     if client.batches.cancel(_job(arguments)):
         print("aborted")
         return 0
-    print("moondream-async: what the server has accepted goes on; batches cannot be stopped.", file=sys.stderr)
+    print("moondream-async: what the server has accepted goes on: batches cannot be stopped.", file=sys.stderr)
     return STOPPED
 
 
@@ -96,21 +114,44 @@ def run(arguments: Arguments) -> int:
         return WRONG_USAGE
 
 
-def _ready(arguments: Arguments) -> str:
+def _given(arguments: Arguments) -> dict[str, Any]:
+    given = skill_arguments(arguments)
+    needed = wire.missing(arguments.skill, given) if arguments.skill else None
+    if needed and not Inputs(arguments.inputs).may_bring_arguments:
+        raise ConfigurationError(f"{arguments.skill} needs --{needed}.")
+    return given
+
+
+def _ready(arguments: Arguments, given: dict[str, Any]) -> str:
     inputs: list[str] = arguments.inputs
     if len(inputs) != 1 or not inputs[0].lower().endswith((".jsonl", ".ndjson")):
         raise ConfigurationError("Without --skill, give one ready .jsonl file of batch lines.")
-    if skill_arguments(arguments):
+    if given:
         raise ConfigurationError("The lines of a ready file have their own arguments; leave out --question and such.")
     return inputs[0]
 
 
-def _job(arguments: Arguments) -> str | Path:
-    """A folder, if there is one; else a batch's id."""
-    return Path(arguments.job) if Path(arguments.job).is_dir() else str(arguments.job)
+def _check_out(out: str | None) -> None:
+    """Refuse now what would be found impossible when all is done, and billed."""
+    if out is not None and (Path(out).is_dir() or not Path(out).absolute().parent.is_dir()):
+        raise ConfigurationError(f"--out {out!r} is not the name of a file in a folder that is there.")
 
 
-def _wait_for(client: Client, job: BatchJob | str | Path, arguments: Arguments) -> int:
+def _say_how_to_go_on(folder: Path, arguments: Arguments) -> None:
+    words = list(arguments.words)
+    command = words if arguments.job else [*words[:2], "--job", str(folder), *words[2:]]
+    print(f"To go on: {shlex.join(['moondream-async', *command])}", file=sys.stderr)
+
+
+def _job(arguments: Arguments) -> str:
+    """A folder, or a batch's id."""
+    name = str(arguments.job)
+    if not Path(name).exists() and not name.isalnum():
+        raise ConfigurationError(f"{name!r} is neither a job's folder nor a batch's id.")
+    return name
+
+
+def _wait_for(client: Client, job: BatchJob | str, arguments: Arguments) -> int:
     shows = meter()
 
     def told(now: BatchJob) -> None:
@@ -125,14 +166,15 @@ def _wait_for(client: Client, job: BatchJob | str | Path, arguments: Arguments) 
     cost = "" if prices is None else f", about ${BATCH_PART * prices.cost(job.usage):.2f} (half the usual price)"
     tokens = f"{job.usage.input_tokens:,} input and {job.usage.output_tokens:,} output tokens"
     print(tokens + cost, file=sys.stderr)
-    return STOPPED if job.status == "failed" else 0
+    return STOPPED if job.status in FAILED else 0
 
 
-def _save(client: Client, job: BatchJob | str | Path, arguments: Arguments) -> int:
+def _save(client: Client, job: BatchJob | str, arguments: Arguments) -> int:
     summary = client.batches.save(job, arguments.out)
     before = f", {summary.skipped:,} in the file already" if summary.skipped else ""
+    before += f" ({summary.failed_before:,} of them failed)" if summary.failed_before else ""
     print(f"{summary.succeeded:,} done, {summary.failed:,} failed{before}; results: {arguments.out}", file=sys.stderr)
-    return SOME_FAILED if summary.failed else 0
+    return SOME_FAILED if summary.failed + summary.failed_before else 0
 
 
 def _print_job(job: BatchJob, arguments: Arguments) -> None:
@@ -150,6 +192,7 @@ def _print_job(job: BatchJob, arguments: Arguments) -> None:
 
 def _line(batch: Batch) -> str:
     now = batch.progress
-    told = "" if now is None else f"{now.completed + now.failed:,} of {now.total:,} lines, {now.failed:,} failed"
-    why = f"{batch.error_code or ''} {batch.error_message or ''}".strip() if batch.status == "failed" else ""
-    return f"{batch.id}  {batch.status:<10}  {batch.created_at or '':<24}  {told}{why}".rstrip()
+    told = [] if now is None else [f"{now.completed + now.failed:,} of {now.total:,} lines, {now.failed:,} failed"]
+    why = [batch.error_code, batch.error_message] if batch.status in FAILED else []
+    told += dict.fromkeys(filter(None, why))  # each once
+    return f"{batch.id}  {batch.status:<10}  {batch.created_at or '':<24}  {'; '.join(told)}".rstrip()

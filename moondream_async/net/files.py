@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
+from typing import cast
 
 import anyio
 import attrs
@@ -13,18 +14,18 @@ import httpx
 from .._version import __version__
 from ..config import RetryPolicy, Timeouts
 from ..wire import errors
-from ..wire.retry import Failure
+from ..wire.retry import Failure, parse_retry_after
 from . import failures
 from .attempts import Failed, delay_by_policy
-from .reading import AnswerTooLargeError, read_all
 from .session import Session
 
 LONGEST_LINE = 16 * 1024 * 1024
 """Bytes of one line, beyond which a file is given up."""
 
 _EXPIRED = (401, 403, 404, 410)
+_REDIRECTS = (301, 302, 303, 307, 308)
+_MOST_REDIRECTS = 3
 _RENEWALS = 3  # of a URL, with nothing read in between
-_CHUNK = 256 * 1024
 
 Renew = Callable[[], Awaitable[str]]
 """Finds out the file's URL anew, when the one there was has expired."""
@@ -35,9 +36,13 @@ class _Place:
     """Where in the file we are."""
 
     read: int = 0
+    furthest: int = 0
     etag: str | None = None
     tail: bytes = b""  # of the line that has not ended yet
     expired: bool = False
+
+    def begin_anew(self) -> None:
+        self.read, self.etag, self.tail = 0, None, b""
 
 
 class Files:
@@ -66,7 +71,7 @@ class Files:
         """
         place, attempt, renewals = _Place(), 0, 0
         while True:
-            before, attempt = place.read, attempt + 1
+            before, attempt = place.furthest, attempt + 1
             failed: Failed | None = None
             try:
                 async with aclosing(self._chunks(url, place)) as chunks:
@@ -82,7 +87,7 @@ class Files:
                 failed = exc.failed
             if failed is None:
                 break
-            if place.read > before:
+            if place.furthest > before:
                 attempt, renewals = 1, 0
             if place.expired and renewals < _RENEWALS:
                 url, renewals, place.expired = await renew(), renewals + 1, False
@@ -100,45 +105,62 @@ class Files:
         await anyio.sleep(delay)
 
     async def _chunks(self, url: str, place: _Place) -> AsyncGenerator[bytes]:
-        response = await self._open(url, place)
+        response = await self._open(_checked(url), place)
+        is_packed = response.headers.get("content-encoding", "identity").lower() != "identity"
         try:
-            async for chunk in response.aiter_raw(_CHUNK):
-                place.read += len(chunk)
-                yield chunk
+            async with aclosing(_pieces_of(response, is_packed=is_packed)) as chunks:
+                async for chunk in chunks:
+                    place.read += len(chunk)
+                    place.furthest = max(place.furthest, place.read)
+                    yield chunk
+        except (httpx.DecodingError, *failures.TRANSPORT_ERRORS):
+            if is_packed:  # of what was packed, no part can be had
+                place.begin_anew()
+            raise
         finally:
             await response.aclose()
 
-    async def _open(self, url: str, place: _Place) -> httpx.Response:
+    async def _open(self, url: httpx.URL, place: _Place) -> httpx.Response:
+        """The answer from where we are; from the beginning, if the file has changed, or knows no parts."""
+        left = _MOST_REDIRECTS
+        while True:
+            response = await self._ask(url, place)
+            if left and response.status_code in _REDIRECTS and "location" in response.headers:
+                await response.aclose()
+                url, left = _checked(str(url.join(response.headers["location"]))), left - 1
+            elif response.status_code == 206 and not _goes_on(response, place):
+                await response.aclose()
+                if not place.read:
+                    raise _Refused(Failed(errors.unreadable(206, None, "it is another part of the file"), None))
+                place.begin_anew()
+            else:
+                return await self._taken(response, url, place)
+
+    async def _ask(self, url: httpx.URL, place: _Place) -> httpx.Response:
         headers = {"User-Agent": f"moondream-async/{__version__}", "Accept-Encoding": "identity"}
-        target = httpx.URL(url)
-        headers["Host"] = target.netloc.decode("ascii")
+        headers["Host"] = url.netloc.decode("ascii")
         if place.read:
             headers["Range"] = f"bytes={place.read}-"
             if place.etag is not None:
                 headers["If-Range"] = place.etag
-        response = await self._session.send("GET", target, httpx.Headers(headers), b"", self._wire_timeouts, bare=True)
-        if response.status_code == 416 and place.read:  # all of it had been read
+        return await self._session.send("GET", url, httpx.Headers(headers), b"", self._wire_timeouts, bare=True)
+
+    async def _taken(self, response: httpx.Response, url: httpx.URL, place: _Place) -> httpx.Response:
+        status = response.status_code
+        if status == 416 and place.read:  # all of it had been read
             await response.aclose()
-            return httpx.Response(206, stream=httpx.ByteStream(b""), request=httpx.Request("GET", target))
-        if response.status_code not in (200, 206):
-            raise await self._refusal(response, place)
-        if response.status_code == 200:
-            place.read, place.tail = 0, b""
-        elif _start_of(response) != place.read:
+            return httpx.Response(206, stream=httpx.ByteStream(b""), request=httpx.Request("GET", url))
+        if status not in (200, 206):
             await response.aclose()
-            raise _Refused(Failed(errors.unreadable(206, None, "it is another part of the file"), None))
+            place.expired = status in _EXPIRED
+            wait = parse_retry_after(dict(response.headers.items()), now=time.time())
+            # What an object store says can repeat the address, and so its signature.
+            error = errors.of_status(status, f"{_shown(url)} answered with status {status}.", retry_after=wait)
+            raise _Refused(Failed(error, Failure("status", status, wait)))
+        if status == 200:
+            place.begin_anew()
         place.etag = _strong(response.headers.get("etag"))
         return response
-
-    async def _refusal(self, response: httpx.Response, place: _Place) -> _Refused:
-        try:
-            body = await read_all(response)
-        except AnswerTooLargeError:
-            body = b""
-        status = response.status_code
-        place.expired = status in _EXPIRED
-        error = errors.from_response(status, dict(response.headers.items()), body, now=time.time())
-        return _Refused(Failed(error, Failure("status", status, error.retry_after)))
 
 
 class _Refused(Exception):
@@ -147,15 +169,40 @@ class _Refused(Exception):
         self.failed = failed
 
 
-def _start_of(response: httpx.Response) -> int:
-    """Where a partial answer begins."""
+async def _pieces_of(response: httpx.Response, *, is_packed: bool) -> AsyncGenerator[bytes]:
+    if response.is_stream_consumed:  # by a hook of the user's own httpx client
+        yield response.content
+        return
+    pieces = cast("AsyncGenerator[bytes]", response.aiter_bytes() if is_packed else response.aiter_raw())
+    async with aclosing(pieces):
+        async for piece in pieces:
+            yield piece
+
+
+def _goes_on(response: httpx.Response, place: _Place) -> bool:
+    """Whether a partial answer is what comes next of the same file."""
     first = response.headers.get("content-range", "").removeprefix("bytes ").partition("-")[0]
-    return int(first) if first.isdigit() else -1
+    etag = _strong(response.headers.get("etag"))
+    return first == str(place.read) and (place.etag is None or etag is None or etag == place.etag)
 
 
 def _strong(etag: str | None) -> str | None:
     return None if etag is None or etag.startswith("W/") else etag
 
 
-def _shown(url: str) -> str:
-    return url.partition("?")[0]  # what comes after is a signature
+def _checked(url: str) -> httpx.URL:
+    try:
+        parsed = httpx.URL(url)
+        port_is_one = parsed.port is None or 0 < parsed.port < 65_536
+    except (httpx.InvalidURL, ValueError):
+        pass
+    else:
+        if parsed.scheme in ("http", "https") and parsed.host and port_is_one:
+            return parsed
+    raise _Refused(Failed(errors.unreadable(200, None, "it names a file by no http(s) URL"), None))
+
+
+def _shown(url: str | httpx.URL) -> str:
+    """The URL without what may be secret: a signature, a password."""
+    parsed = httpx.URL(url)
+    return str(parsed.copy_with(query=None, fragment=None, userinfo=b""))

@@ -38,7 +38,8 @@ A = TypeVar("A", "_Answer", Feed)
 Body: TypeAlias = bytes | FileBody | Callable[[], Awaitable[bytes]]
 """A request's body; or what makes it, once, when the call has its slot."""
 
-_SURELY_REFUSED = (425, 429, 503)  # statuses after which even what must not be done twice may be sent again
+SURELY_REFUSED = (425, 429)
+"""Statuses after which what must not be done twice may be sent again."""
 
 
 @attrs.define(eq=False)
@@ -49,6 +50,7 @@ class _Request:
     body: Body = attrs.field(repr=False)
     watch: Watch | None = None
     unrepeatable: bool = False
+    again_after: tuple[int, ...] = ()
     error_is_data: bool = False
 
     async def prepare(self) -> bytes | FileBody:
@@ -122,6 +124,7 @@ class Sender:
         query: Mapping[str, str | int] | None = None,
         body: Body = b"",
         unrepeatable: bool = False,
+        again_after: tuple[int, ...] = SURELY_REFUSED,
         error_is_data: bool = False,
     ) -> R:
         """Send any other request, and read its JSON answer.
@@ -133,11 +136,20 @@ class Sender:
             query: After the `?`.
             body: JSON, or a part of a file, which goes as it is.
             unrepeatable: Whether it must not be sent again once it may have been accepted.
+            again_after: Statuses after which it may be, as it was surely refused.
             error_is_data: Whether an `error` in an answer with 200 is what was asked for.
         """
         url = httpx.URL(f"{self._server.base_url}/{path}", params=query)
         headers = self._upload_headers if isinstance(body, FileBody) else self._skill_headers
-        request = _Request(method, url, headers, body, unrepeatable=unrepeatable, error_is_data=error_is_data)
+        request = _Request(
+            method,
+            url,
+            headers,
+            body,
+            unrepeatable=unrepeatable,
+            again_after=again_after,
+            error_is_data=error_is_data,
+        )
         return await self._fetch(request, path.partition("/")[0], read)
 
     @property
@@ -228,7 +240,9 @@ class Sender:
         try:
             await request.prepare()
             sent = await self.session.pacer.turn()
-            with anyio.move_on_after(self._timeouts.total):
+            # A part of a large file takes as long as it does, as long as it moves (Timeouts.idle).
+            seconds = None if isinstance(request.body, FileBody) else self._timeouts.total
+            with anyio.move_on_after(seconds):
                 outcome = await self._transfer(request, attempt, sent)
         finally:
             slot.release()
@@ -260,7 +274,7 @@ class Sender:
             return Failed(errors.unreadable(200, None, str(exc)), None, sent)
         outcome = self._judge(response, body, sent, error_is_data=request.error_is_data)
         if request.unrepeatable and isinstance(outcome, Failed):
-            return _only_if_refused(outcome)
+            return _only_if_refused(outcome, request.again_after)
         return outcome
 
     async def _try_stream(self, request: _Request, attempt: int, started: float) -> Feed | Failed:
@@ -402,10 +416,10 @@ class Sender:
         return key if len(key) >= SHORTEST_SECRET else None
 
 
-def _only_if_refused(failed: Failed) -> Failed:
+def _only_if_refused(failed: Failed, again_after: tuple[int, ...]) -> Failed:
     """What is left of a failure for a request that must not be done twice."""
     failure = failed.failure
-    if failure is None or failure.status in _SURELY_REFUSED:
+    if failure is None or failure.status in again_after:
         return failed
     sure = failure.status is not None and failure.status < 500  # not done, and not to be tried again either
     return attrs.evolve(failed, error=failed.error if sure else failures.doubtful(failed.error), failure=None)

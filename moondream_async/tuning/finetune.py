@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Mapping, Sequence
-from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar, cast
 
 import attrs
@@ -11,11 +10,11 @@ import attrs
 from ..config import SamplingSettings, check_whole, path_part
 from ..errors import APIError, ConfigurationError
 from ..images.encoded import EncodedImage
-from ..net.sender import Sender
+from ..net.sender import SURELY_REFUSED, Sender
 from ..net.threads import beside
 from ..wire.paging import pages
 from . import wire
-from .prefetch import prefetched
+from .prefetch import AsyncRollouts, prefetched
 from .types import Checkpoint, CheckpointDownload, FinetuneInfo, LoggedMetrics, Rollouts, SavedCheckpoint, TrainStep
 
 if TYPE_CHECKING:
@@ -137,13 +136,13 @@ class AsyncFinetune:
 
         return await self._access.net().call("POST", "tuning/rollouts", wire.rollouts, body=make)
 
-    async def rollout_stream(
+    def rollout_stream(
         self,
         requests: Iterable[tuple[C, Mapping[str, Any]]] | AsyncIterable[tuple[C, Mapping[str, Any]]],
         *,
         max_concurrency: int = 4,
         buffer_size: int = 8,
-    ) -> AsyncGenerator[tuple[C, Rollouts]]:
+    ) -> AsyncRollouts[C]:
         """Rollouts of many requests, prepared ahead while you train; as they are completed.
 
         Args:
@@ -151,8 +150,12 @@ class AsyncFinetune:
             max_concurrency: How many are asked for at once. Default 4.
             buffer_size: How many may wait for you. Default 8.
 
+        Returns:
+            `(context, Rollouts)`, to be iterated.
+
         Raises:
-            MoondreamError: That of the first request that failed, after all others that were begun.
+            ConfigurationError: A number, or `requests`, cannot be used. While iterating: the error of the first request
+                that failed, after all others that were begun.
         """
         check_whole("max_concurrency", max_concurrency, least=1)
         check_whole("buffer_size", buffer_size, least=1)
@@ -162,9 +165,7 @@ class AsyncFinetune:
                 raise ConfigurationError("Each request must be (context, a dict of the arguments of rollouts()).")
             return await self.rollouts(**cast("dict[str, Any]", request))
 
-        async with aclosing(prefetched(requests, ask, max_concurrency, buffer_size)) as found:
-            async for context, rollouts in found:
-                yield cast("C", context), rollouts
+        return AsyncRollouts(prefetched(requests, ask, max_concurrency, buffer_size))
 
     async def train_step(
         self, groups: Sequence[Mapping[str, Any]], lr: float = 2e-4, *, resubmit: bool = False, **more: Any
@@ -197,7 +198,14 @@ class AsyncFinetune:
                 raise ConfigurationError(f"groups[{number}]: {exc.message}") from None
         body = await beside(lambda all_groups: wire.train_body(self.finetune_id, all_groups, lr, more), ready)
         net = self._access.patient_net()
-        return await net.call("POST", "tuning/train_step", wire.train_step, body=body, unrepeatable=not resubmit)
+        return await net.call(
+            "POST",
+            "tuning/train_step",
+            wire.train_step,
+            body=body,
+            unrepeatable=not resubmit,
+            again_after=(*SURELY_REFUSED, 503),  # the engine's own, when it is not ready
+        )
 
     async def log_metrics(self, step: int, metrics: Mapping[str, float]) -> LoggedMetrics:
         """Note figures of your own for a training step, for the dashboard.

@@ -3,31 +3,66 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Iterable
-from contextlib import aclosing
-from typing import Any
+from types import TracebackType
+from typing import Any, Generic, Self, TypeVar, cast
 
 from ..bulk.items import Item
 from ..bulk.mapping import AsyncMap
 from ..errors import ConfigurationError, MoondreamError
 from .types import Rollouts
 
+C = TypeVar("C")
 
-async def prefetched(
+
+class AsyncRollouts(Generic[C]):
+    """Rollouts with their contexts, as they come: `async for context, rollouts in finetune.rollout_stream(...)`.
+
+    Leaving the loop stops what is under way; with `async with`, it has stopped when the block is left.
+    """
+
+    def __init__(self, answers: AsyncMap[Rollouts]) -> None:
+        self._answers = answers
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> tuple[C, Rollouts]:
+        """The next.
+
+        Raises:
+            MoondreamError: The first failure, after all answers to what was begun.
+        """
+        while True:
+            answer = await anext(self._answers)
+            if answer.ok:
+                return cast("C", answer.id), answer.unwrap()
+
+    async def aclose(self) -> None:
+        """Stop what is under way; safe to call again."""
+        await self._answers.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+
+def prefetched(
     requests: Iterable[Any] | AsyncIterable[Any],
     ask: Callable[[object], Awaitable[Rollouts]],
     at_once: int,
     waiting: int,
-) -> AsyncGenerator[tuple[Any, Rollouts]]:
-    """The answers to `(context, request)`, each with its context, as they come.
+) -> AsyncMap[Rollouts]:
+    """The answers to `(context, request)`, each with its context as its id, as they come.
 
     Args:
         requests: Taken as they are needed.
         ask: Answers one request.
         at_once: How many are asked at once.
         waiting: How many answers may wait.
-
-    Raises:
-        MoondreamError: The first failure, after all answers to what was begun.
     """
 
     async def work(item: Item) -> tuple[Any, int, MoondreamError | None]:
@@ -36,7 +71,7 @@ async def prefetched(
         except MoondreamError as exc:
             return None, exc.attempts, exc
 
-    answers: AsyncMap[Rollouts] = AsyncMap(
+    return AsyncMap(
         _checked(requests),
         work,
         concurrency=at_once,
@@ -45,10 +80,6 @@ async def prefetched(
         stop_when_pointless=True,
         room=at_once + waiting,
     )
-    async with aclosing(answers):
-        async for answer in answers:
-            if answer.ok:
-                yield answer.id, answer.unwrap()
 
 
 def _checked(requests: Any) -> Any:

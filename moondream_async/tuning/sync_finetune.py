@@ -112,8 +112,12 @@ class Finetune(Facade):
             max_concurrency: How many are asked for at once. Default 4.
             buffer_size: How many may wait for you. Default 8.
 
+        Returns:
+            `(context, Rollouts)`, to be iterated.
+
         Raises:
-            MoondreamError: That of the first request that failed, after all others that were begun.
+            ConfigurationError: A number, or `requests`, cannot be used. While iterating: the error of the first request
+                that failed, after all others that were begun.
         """
         return self._iterate(
             self._async.rollout_stream(requests=requests, max_concurrency=max_concurrency, buffer_size=buffer_size)

@@ -78,6 +78,12 @@ def status_meant(error: APIError) -> int:
     return meant_status(cast("dict[str, Any]", body)) if isinstance(body, dict) else error.status
 
 
+def of_status(status: int, message: str, *, retry_after: float | None = None) -> APIError:
+    """The typed error for a status, in our words."""
+    kind = errors.ServerError if status >= 500 else _CLASSES.get(status, APIError)
+    return kind(message, status=status, retry_after=retry_after)
+
+
 def unreadable(status: int, body: Any, problem: str) -> APIError:
     """The error for a 2xx answer that is not what the skill answers with."""
     return APIError(

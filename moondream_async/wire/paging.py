@@ -6,6 +6,7 @@ from collections.abc import AsyncGenerator, Callable
 from typing import Any, Protocol, TypeVar
 
 from ..config import check_whole
+from .errors import unreadable
 from .responses import Unusable, each_of, object_of, optional_text
 
 T = TypeVar("T")
@@ -47,8 +48,10 @@ async def pages(call: Call, path: str, name: str, read: Callable[[Any], T], limi
         for entry in found[:left]:
             yield entry
         left = left if left is None else left - len(found)
-        if cursor is None or cursor in seen:
+        if cursor is None:
             return
+        if cursor in seen:
+            raise unreadable(200, None, f"{name} go round in a circle")
         seen.add(cursor)
 
 

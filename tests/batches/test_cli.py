@@ -39,7 +39,7 @@ def test_a_job_step_by_step(say: Say, photos: list[Path], tmp_path: Path, monkey
     assert code == 0
     name, status = out.split()[:2]
     assert status in ("chunking", "processing", "completed")
-    assert "job: job" in out
+    assert f"job: {tmp_path / 'job'}" in out
     code, again, _ = say("submit", "photos", "--skill", "detect", "--object", "red", "--job", "job")
     assert (code, again.split()[0]) == (0, name)
     code, out, err = say("wait", "job")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import random
@@ -91,7 +92,8 @@ async def run(folder: Path, client: Any, stage: str, kill_after: float | None = 
         try:
             await asyncio.wait_for(process.wait(), kill_after)
         except TimeoutError:
-            process.send_signal(signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):  # it has ended in this moment
+                process.send_signal(signal.SIGKILL)
     return await process.wait()
 
 

@@ -1,0 +1,66 @@
+"""Items that could not be made lines, and why: each time the job is gone on with they are tried again; blocking."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+from ..bulk import records
+from ..bulk.files import write_all
+from ..errors import MoondreamError
+from .index import json_lines
+from .manifest import Entry, Manifest, data_of, entry_of
+
+_FILE = "refused.jsonl"
+
+
+class Refusals:
+    """The refusals of one pass over the items; those of the last one stand until it is finished.
+
+    Args:
+        path: The job's folder.
+        manifest: What it says.
+    """
+
+    def __init__(self, path: Path, manifest: Manifest) -> None:
+        self._path = path
+        self._manifest = manifest
+        self._old = Counter(entry.key for entry, _ in read_refused(path, manifest))
+        self._aside = (path / f"{_FILE}.new").open("wb", buffering=0)
+        self.count = 0
+        self.first: tuple[Entry, MoondreamError] | None = None
+
+    def tries_again(self, key: bytes) -> None:
+        """An item has come round."""
+        if self._old[key]:
+            self._old[key] -= 1
+
+    def add(self, entry: Entry, error: MoondreamError) -> None:
+        """It cannot be sent."""
+        data = {**data_of(entry, self._manifest), "error": records.error_fields(error)}
+        write_all(self._aside, records.as_json(data) + b"\n")
+        self.count += 1
+        self.first = self.first or (entry, error)
+
+    def finish(self) -> None:
+        """All items have come: what did not come round is as it was."""
+        for entry, error in list(read_refused(self._path, self._manifest)):
+            if self._old[entry.key]:
+                self._old[entry.key] -= 1
+                self.add(entry, error)
+        self.close()
+        aside = self._path / f"{_FILE}.new"
+        aside.replace(self._path / _FILE)
+        if not self.count:
+            (self._path / _FILE).unlink()
+
+    def close(self) -> None:
+        """Leave it unfinished."""
+        self._aside.close()
+
+
+def read_refused(path: Path, manifest: Manifest) -> Iterator[tuple[Entry, MoondreamError]]:
+    """Items that could not be made lines, and why."""
+    for data in json_lines(path / _FILE):
+        yield entry_of(data, manifest), records.error_of(data["error"], 0)
