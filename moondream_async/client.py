@@ -263,8 +263,10 @@ class AsyncClient:
             MoondreamError: As in `query`.
         """
 
-        async def encode(image: Any) -> str:
-            return (await self.encode_image(image)).image_url
+        async def encode(images: list[Any]) -> list[str]:
+            from .net.together import together
+
+            return [image.image_url for image in await together(self.encode_image, images)]
 
         build = functools.partial(chat.body, stream=stream, settings=settings, reasoning=reasoning, model=self.model)
         build([])  # refuses what can be refused before an image is touched
@@ -871,7 +873,8 @@ class AsyncClient:
     def _patient(self) -> Self:
         """A clone that waits a quarter of an hour at least, for answers that take minutes."""
         longer = {name: max(_PATIENCE, getattr(self._timeouts, name)) for name in ("idle", "total")}
-        return self.with_options(timeout=attrs.evolve(self._timeouts, **longer))
+        retry = attrs.evolve(self._retry, deadline=None)
+        return self.with_options(timeout=attrs.evolve(self._timeouts, **longer), retry=retry)
 
     @property
     def _net(self) -> Sender:

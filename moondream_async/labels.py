@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any, TypeVar, cast
 
-import anyio
 import attrs
 
-from .errors import ConfigurationError, MoondreamError
+from .errors import ConfigurationError
+from .net.together import together
 from .types import DetectResult, Meta, Metrics, PointResult, Result
 
 R = TypeVar("R", bound=Result)
@@ -46,22 +46,8 @@ async def point(call: Callable[[str], Awaitable[PointResult]], labels: Iterable[
 
 async def _each(call: Callable[[str], Awaitable[R]], labels: Iterable[str]) -> dict[str, R]:
     """What each label's call answers; the first that fails ends the others."""
-    found: dict[str, R | None] = dict.fromkeys(labels)
-    failed: list[MoondreamError] = []
-
-    async def one(label: str) -> None:
-        try:
-            found[label] = await call(label)
-        except MoondreamError as exc:
-            failed.append(exc)
-            tasks.cancel_scope.cancel()
-
-    async with anyio.create_task_group() as tasks:
-        for label in found:
-            tasks.start_soon(one, label)
-    if failed:
-        raise failed[0].with_traceback(None)
-    return cast("dict[str, R]", found)
+    wanted = list(dict.fromkeys(labels))
+    return dict(zip(wanted, await together(call, wanted), strict=True))
 
 
 def _of_all(results: Sequence[Result]) -> dict[str, Any]:

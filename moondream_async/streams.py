@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import AsyncGenerator
 from types import TracebackType
 from typing import TYPE_CHECKING, Generic, Protocol, Self, TypeVar
 
@@ -85,6 +86,9 @@ class AsyncStream(Generic[Piece, R]):
                 if piece is not None:
                     return piece
                 if event is not None:
+                    continue
+                if getattr(reducer, "may_end", False):
+                    reducer.completed = True
                     continue
                 failure = None
             await self._fail(failure)
@@ -206,7 +210,19 @@ class AsyncChatStream(AsyncStream[ChatDelta, ChatResult]):
             print(delta.content or "", end="", flush=True)
     result = await stream.result()  # ChatResult
     ```
+
+    `s["message"]` gives the pieces of the content alone, as the official client's stream does.
     """
+
+    def __getitem__(self, name: str) -> AsyncGenerator[str]:
+        if name != "message":
+            raise KeyError(name)
+        return self._contents()
+
+    async def _contents(self) -> AsyncGenerator[str]:
+        async for delta in self:
+            if delta.content:
+                yield delta.content
 
 
 class AsyncSegmentStream(AsyncStream[SegmentUpdate, SegmentResult]):

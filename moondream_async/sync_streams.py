@@ -216,7 +216,15 @@ class SegmentStream(SyncStream[SegmentUpdate, SegmentResult]):
 
 
 class ChatStream(SyncStream[ChatDelta, ChatResult]):
-    """An answer in a conversation as it is written: pieces of `.reasoning`, then of `.content`."""
+    """An answer in a conversation as it is written: pieces of `.reasoning`, then of `.content`.
+
+    `s["message"]` gives the pieces of the content alone, as the official client's stream does.
+    """
+
+    def __getitem__(self, name: str) -> Iterator[str]:
+        if name != "message":
+            raise KeyError(name)
+        return (delta.content for delta in self if delta.content)
 
     @staticmethod
     def _join(pieces: list[ChatDelta]) -> str:
@@ -311,7 +319,7 @@ class Facade:
 
         self._portal = Portal()
 
-    def _run(self, func: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs) -> T:
+    def _run(self, func: Callable[P, Awaitable[T]], /, *args: P.args, **kwargs: P.kwargs) -> T:
         return self._portal.call(func, *args, **kwargs)
 
     def _iterate(self, pieces: AsyncPieces[T]) -> Generator[T]:

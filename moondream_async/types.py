@@ -456,7 +456,9 @@ class SegmentResult(Drawable, Result):
 
 @attrs.frozen(kw_only=True)
 class ChatResult(Result):
-    """The answer to a conversation; it also reads like OpenAI's: `r["choices"][0]["message"]["content"]`.
+    """The answer to a conversation; it also reads like the official client's: `r["message"]["content"]`.
+
+    Unless it was streamed, like OpenAI's, too: `r["choices"][0]["message"]["content"]`.
 
     Attributes:
         content: What it says (wire field `choices[0].message.content`).
@@ -467,6 +469,19 @@ class ChatResult(Result):
     content: str
     role: str = "assistant"
     reasoning: Reasoning | None = None
+
+    def __getitem__(self, name: str) -> Any:
+        return self._message() if name == "message" else super().__getitem__(name)
+
+    def __contains__(self, name: object) -> bool:
+        return name == "message" or super().__contains__(name)
+
+    def _message(self) -> dict[str, Any]:
+        message: dict[str, Any] = {"role": self.role, "content": self.content}
+        if self.reasoning is not None:
+            message["reasoning"] = self.reasoning.text
+            message["reasoning_details"] = {"grounding": [span.to_dict() for span in self.reasoning.grounding]}
+        return message
 
 
 @attrs.frozen(kw_only=True)

@@ -7,6 +7,7 @@ import base64
 from pathlib import Path
 from typing import Any
 
+import httpx
 import openai
 import pytest
 
@@ -185,6 +186,102 @@ def test_sync(scene: bytes, moondream_sandbox: Any) -> None:
         with client.chat(about(scene), stream=True, reasoning=False) as stream:
             assert "".join(delta.content or "" for delta in stream) == answer.content
         assert stream.result().content == answer.content
+
+
+def chunk(content: str | None = None, reason: str | None = None, **more: Any) -> dict[str, Any]:
+    delta = {} if content is None else {"content": content}
+    return {"id": "c", "choices": [{"index": 0, "delta": delta, "finish_reason": reason}], **more}
+
+
+USAGE = {"prompt_tokens": 3, "completion_tokens": 2}
+
+
+@pytest.mark.parametrize(
+    "events",
+    [
+        [chunk("He"), chunk("llo"), chunk(reason="stop", usage=USAGE)],  # and no [DONE]
+        [{"id": "c", "usage": USAGE}, chunk("He"), {"choices": None}, chunk("llo", "stop")],
+        [chunk("He"), {"choices": [{"index": 1, "delta": {"content": "Z"}}], "usage": USAGE}, chunk("llo", "stop")],
+        [chunk([{"type": "text", "text": "He"}]), chunk("llo", "stop", usage=USAGE)],  # type: ignore[arg-type]
+        [{"choices": [{"message": {"content": "Hello"}, "finish_reason": "stop"}], "usage": USAGE, "id": "c"}],
+    ],
+)
+async def test_streams_of_other_shapes(events: list[Any], tiny: EncodedImage) -> None:
+    async def handler(exchange: Exchange) -> None:
+        await exchange.start_stream()
+        for event in events:
+            await exchange.event(event)
+        await exchange.end_stream()
+
+    async with serve(handler) as server, AsyncClient("k" * 20, base_url=server.base_url) as client:
+        stream = await client.chat(about(tiny), stream=True)
+        assert "".join([delta.content or "" async for delta in stream]) == "Hello"
+        result = await stream.result()
+    assert (result.finish_reason, result.request_id) == ("stop", "c")
+    assert result.metrics is not None
+    assert result.metrics.output_tokens == 2
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+async def test_reasoning_of_other_shapes(tiny: EncodedImage, streamed: bool) -> None:
+    span = {"start_idx": 0, "end_idx": 1, "points": [[0.5, 0.5]]}
+    told: list[Any] = [{"text": "So.", "grounding": [span]}, "So.", "So."]
+    details: list[Any] = [None, {"grounding": [span]}, {"grounding": ["odd"]}]
+    spans: list[int] = []
+
+    async def handler(exchange: Exchange) -> None:
+        message = {"content": "x", "reasoning": told[len(spans)], "reasoning_details": details[len(spans)]}
+        await exchange.answer({"choices": [{"message": message, "finish_reason": "stop"}]})
+
+    async with serve(handler) as server, AsyncClient("k" * 20, base_url=server.base_url) as client:
+        for _ in told:
+            answer = await client.chat(about(tiny), stream=streamed)
+            result = answer if isinstance(answer, ChatResult) else await answer.result()
+            assert result.reasoning is not None
+            assert result.reasoning.text == "So."
+            spans.append(len(result.reasoning.grounding))
+    assert spans == [1, 1, 0]
+
+
+async def test_as_the_official_client_reads_it(scene: bytes, moondream_sandbox: Any) -> None:
+    async with AsyncClient(base_url=moondream_sandbox.base_url) as client:
+        answer = await client.chat(about(scene))
+        assert answer["message"]["content"] == answer.content
+        assert answer["message"]["reasoning_details"]["grounding"]
+        assert "message" in answer
+        stream = await client.chat(about(scene), stream=True)
+        assert "".join([piece async for piece in stream["message"]]) == answer.content
+        follow = await client.chat([*about(scene), answer, {"role": "user", "content": ASK}], reasoning=False)
+        assert follow.content == answer.content
+    with Client(base_url=moondream_sandbox.base_url) as blocking:
+        assert "".join(blocking.chat(about(scene), stream=True)["message"]) == answer.content
+
+
+async def test_settings_replace_nothing(tiny: EncodedImage) -> None:
+    sent: list[Any] = []
+
+    async def handler(exchange: Exchange) -> None:
+        sent.append(exchange.json)
+        await exchange.answer({"choices": [{"message": {"role": "assistant", "content": "x"}}]})
+
+    async with serve(handler) as server, AsyncClient("k" * 20, base_url=server.base_url) as client:
+        answer = await client.chat(about(tiny))
+        settings: Any = {"messages": [], "model": "evil", "seed": 7}
+        await client.chat([answer, *about(tiny)], settings=settings)
+        assert (sent[1]["model"], sent[1]["seed"]) == ("moondream3.1-9B-A2B", 7)
+        assert sent[1]["messages"][0] == {"role": "assistant", "content": "x"}
+        with pytest.raises(ConfigurationError, match="not both"):
+            await client.chat(about(tiny), settings={"max_tokens": 1, "max_completion_tokens": 2})  # type: ignore[typeddict-unknown-key]
+
+
+async def test_what_the_sandboxs_endpoint_refuses(moondream_sandbox: Any) -> None:
+    body = {"model": "m", "messages": [{"role": "user", "content": "?"}]}
+    async with httpx.AsyncClient() as http:
+        url = moondream_sandbox.base_url + "/chat/completions"
+        for more in ({"temperature": -1}, {"top_p": 7}, {"max_tokens": 0}, {"temperature": "hot"}):
+            assert (await http.post(url, json={**body, **more})).status_code == 400, more
+        for more in ({"reasoning": None}, {"response_format": {"type": "text"}}):
+            assert (await http.post(url, json={**body, **more})).status_code == 200, more
 
 
 def openai_messages(scene: bytes) -> Any:

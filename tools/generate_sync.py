@@ -201,7 +201,11 @@ FACADES = (
     Facade("Finetune", "tuning/finetune.py", "tuning/sync_finetune.py", FINETUNE_HEADER),
 )
 RENAMED = "Client|FalClient|RequestHandle|TextStream|SegmentStream|ChatStream|Map|Batches|Tuning|Finetune"
-ITERATED = {"AsyncOutcomes": "Generator[Outcome[Any]]", "AsyncRollouts[C]": "Generator[tuple[C, Rollouts]]"}
+ITERATED = {
+    "AsyncOutcomes": "Generator[Outcome[Any]]",
+    "AsyncRollouts[C]": "Generator[tuple[C, Rollouts]]",
+    "Pages[": "Generator[",
+}
 NAMES = {
     "aclose": "close",
     "__aenter__": "__enter__",

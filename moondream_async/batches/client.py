@@ -40,7 +40,7 @@ from ..net.callbacks import tell
 from ..net.pump import Pumped
 from ..net.sender import Sender
 from ..net.threads import beside
-from ..wire.paging import pages
+from ..wire.paging import Pages
 from . import wire
 from .folder import Folder, stamp_of
 from .handing import Filling, Handing, look_through, read_job
@@ -166,7 +166,7 @@ class AsyncBatches:
             exc.body = None if exc.status < 300 else exc.body  # it may hold presigned addresses
             raise
 
-    async def list(self, *, limit: int | None = None) -> AsyncGenerator[Batch]:
+    def list(self, limit: int | None = None) -> Pages[Batch]:
         """All batches of the key, page by page as they are asked for.
 
         Args:
@@ -175,8 +175,7 @@ class AsyncBatches:
         Raises:
             MoondreamError: As any call.
         """
-        async for batch in pages(self._net().call, "batch", "batches", wire.batch, limit):
-            yield batch
+        return Pages(self._net().call, "batch", "batches", wire.batch, limit)
 
     async def status(self, job: AnyJob) -> BatchJob:
         """Ask about all batches of a job.

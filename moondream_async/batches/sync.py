@@ -104,7 +104,7 @@ class Batches(Facade):
         """
         return self._run(self._async.retrieve, batch_id=batch_id)
 
-    def list(self, *, limit: int | None = None) -> Generator[Batch]:
+    def list(self, limit: int | None = None) -> Generator[Batch]:
         """All batches of the key, page by page as they are asked for.
 
         Args:

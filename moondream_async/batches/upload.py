@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 from collections.abc import Callable
@@ -15,6 +16,7 @@ import anyio.to_thread
 from ..errors import APIConnectionError, APIError, BatchError, MoondreamError, NotFoundError
 from ..net.bodies import FileBody
 from ..net.sender import Sender
+from ..net.together import together
 from . import wire
 from .folder import Folder
 from .manifest import Portion
@@ -122,22 +124,7 @@ class Upload:
         portion = self._portion
         missing = [n for n in range(1, math.ceil(portion.length / PART) + 1) if str(n) not in portion.parts]
         self._sent = {int(n): _length_of(portion, int(n)) for n in portion.parts}
-        limit = anyio.CapacityLimiter(_PARTS_AT_ONCE)
-        failed: list[MoondreamError] = []
-
-        async def send(number: int) -> None:
-            async with limit:
-                try:
-                    await self._send_part(source, number)
-                except MoondreamError as exc:
-                    failed.append(exc)
-                    tasks.cancel_scope.cancel()
-
-        async with anyio.create_task_group() as tasks:
-            for number in missing:
-                tasks.start_soon(send, number)
-        if failed:
-            raise failed[0]
+        await together(functools.partial(self._send_part, source), missing, at_once=_PARTS_AT_ONCE)
 
     async def _send_part(self, source: Path, number: int) -> None:
         portion = self._portion

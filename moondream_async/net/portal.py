@@ -98,7 +98,7 @@ class Portal:
         self._portal: BlockingPortal | None = None
         self._finalizer: weakref.finalize[..., Any] | None = None
 
-    def call(self, func: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs) -> T:
+    def call(self, func: Callable[P, Awaitable[T]], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Run a coroutine function in the background loop and wait for its result.
 
         Whatever interrupts the wait, Ctrl-C above all, also cancels the work.

@@ -140,11 +140,11 @@ class Sender:
             error_is_data: Whether an `error` in an answer with 200 is what was asked for.
         """
         url = httpx.URL(f"{self._server.base_url}/{path}", params=query)
-        headers = self._upload_headers if isinstance(body, FileBody) else self._skill_headers
         request = _Request(
             method,
             url,
-            headers,
+            # No local holds them: they hold the key, and a traceback may show locals.
+            self._upload_headers if isinstance(body, FileBody) else self._skill_headers,
             body,
             unrepeatable=unrepeatable,
             again_after=again_after,
@@ -272,7 +272,9 @@ class Sender:
             return self._broken(exc, sent)
         except AnswerTooLargeError as exc:
             return Failed(errors.unreadable(200, None, str(exc)), None, sent)
-        outcome = self._judge(response, body, sent, error_is_data=request.error_is_data)
+        outcome = self._judge(
+            response, body, sent, error_is_data=request.error_is_data, may_be_empty=request.method == "DELETE"
+        )
         if request.unrepeatable and isinstance(outcome, Failed):
             return _only_if_refused(outcome, request.again_after)
         return outcome
@@ -340,7 +342,13 @@ class Sender:
         )
 
     def _judge(
-        self, response: httpx.Response, body: bytes, sent: float, *, error_is_data: bool = False
+        self,
+        response: httpx.Response,
+        body: bytes,
+        sent: float,
+        *,
+        error_is_data: bool = False,
+        may_be_empty: bool = False,
     ) -> _Answer | Failed:
         status, body = response.status_code, self._without_key(body)
         if not 200 <= status < 300:
@@ -348,7 +356,7 @@ class Sender:
             return self._refused(error, sent)
         self.session.pacer.pace.succeeded()
         try:
-            data = responses.decode(body) if body or status != 204 else None
+            data = responses.decode(body) if body or not may_be_empty else None
         except responses.Unusable as exc:
             shown = body[:4_000].decode("utf-8", "replace")
             return Failed(errors.unreadable(status, shown, str(exc)), None, sent)

@@ -54,7 +54,9 @@ def build(*, api_key: str | None, rate_limit: float | None, faults: Faults) -> S
         )
         for name, work in engine.SKILLS.items()
     ]
-    routes.append(Route("/v1/chat/completions", gate.before("chat", _always(_chat)), methods=["POST"]))
+    routes.append(
+        Route("/v1/chat/completions", gate.before("chat", _always(functools.partial(_chat, tuning))), methods=["POST"])
+    )
     # Public, but a wrong key is refused: a free way to check one.
     routes.append(Route("/v1/models", gate.before("models", _always(_models), public=True)))
     routes += batches.routes(gate.before)
@@ -125,9 +127,7 @@ async def _serve(name: str, work: engine.Skill, tuning: Tuning, request: Request
         raise Refusal(413, "Image size exceeds limits", code="image_too_large", param="image_url")
     started = time.monotonic()
     data = reading.fields(await request.body())
-    model = data.get("model")
-    if isinstance(model, str) and "@" in model and not tuning.knows_model(model):
-        raise Refusal(404, f"There is no saved checkpoint {model!r}", code="not_found", param="model")
+    tuning.check_model(data)
     stream = reading.flag(data, "stream") and name in ("query", "caption", "segment")
     done = await anyio.to_thread.run_sync(work, data)
     answer = _answer(name, data, done, time.monotonic() - started)
@@ -141,8 +141,9 @@ async def _serve(name: str, work: engine.Skill, tuning: Tuning, request: Request
     return StreamingResponse(events.body(written, faults), media_type="text/event-stream", headers=headers)
 
 
-async def _chat(request: Request, faults: Faults) -> Response:
+async def _chat(tuning: Tuning, request: Request, faults: Faults) -> Response:
     data = reading.fields(await request.body())
+    tuning.check_model(data)
     streams = reading.flag(data, "stream")
     whole = await anyio.to_thread.run_sync(chat.answer, data, engine.SKILLS["query"], engine.metrics)
     if not streams:

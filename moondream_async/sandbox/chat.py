@@ -10,7 +10,7 @@ from typing import Any, cast
 
 from . import events
 from .faults import Faults
-from .reading import Fields, Refusal, flag, text
+from .reading import Fields, Refusal, flag, settings, text
 
 _ROLES = ("system", "user", "assistant")
 _MOST = 4096  # tokens of an answer
@@ -25,7 +25,7 @@ def read(data: Fields) -> tuple[str, list[str], Fields]:
     if not isinstance(messages, list) or not messages:
         raise Refusal(400, "Field 'messages' must be a non-empty array", code="invalid_request", param="messages")
     for name in ("tools", "stop", "response_format"):
-        if data.get(name):
+        if data.get(name) and data[name] != {"type": "text"}:
             raise Refusal(400, f"'{name}' is not supported", code="unsupported_parameter", param=name)
     question, images = "", list[str]()
     for message in cast("list[Any]", messages):
@@ -37,7 +37,9 @@ def read(data: Fields) -> tuple[str, list[str], Fields]:
             images = shown or images
     if not question:
         raise Refusal(400, "There is no question", code="invalid_request", param="messages")
-    budget = data.get("max_completion_tokens") or data.get("max_tokens") or 768
+    given = [data[name] for name in ("max_completion_tokens", "max_tokens") if data.get(name) is not None]
+    budget = given[0] if given else 768
+    settings({"settings": {name: data[name] for name in ("temperature", "top_p") if data.get(name) is not None}})
     if not isinstance(budget, int) or not 1 <= budget <= _MOST:
         raise Refusal(400, f"max_completion_tokens must be from 1 to {_MOST}", code="invalid_request")
     return question, images, {"max_tokens": budget}
@@ -45,10 +47,10 @@ def read(data: Fields) -> tuple[str, list[str], Fields]:
 
 def answer(data: Fields, ask: Answer, count: Callable[[Fields, Any, float], Any]) -> Fields:
     """The whole answer, as it is without streaming."""
-    question, images, settings = read(data)
-    thinks = flag({"reasoning": data.get("reasoning", True)}, "reasoning")
-    asked = [{"question": question, "settings": settings, "reasoning": thinks, "image_url": image} for image in images]
-    given = asked or [{"question": question, "settings": settings}]
+    question, images, chosen = read(data)
+    thinks = data.get("reasoning") is None or flag(data, "reasoning")
+    asked = [{"question": question, "settings": chosen, "reasoning": thinks, "image_url": image} for image in images]
+    given = asked or [{"question": question, "settings": chosen}]
     done = [ask(each) for each in given]
     usage = [count(each, one, 0.01) for each, one in zip(given, done, strict=True)]
     message: Fields = {"role": "assistant", "content": "\n".join(str(one.value) for one in done)}

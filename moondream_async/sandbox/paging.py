@@ -32,6 +32,8 @@ def page(request: Request, name: str, entries: Sequence[T], told: Callable[[T], 
         first = int(base64.urlsafe_b64decode(request.query_params.get("cursor", "MA==")))
     except ValueError:
         raise Refusal(400, "limit or cursor cannot be read", code="invalid_request") from None
+    if first < 0:
+        raise Refusal(400, "limit or cursor cannot be read", code="invalid_request")
     if not 1 <= limit <= 100:
         raise Refusal(400, "limit must be from 1 to 100", code="invalid_request", param="limit")
     has_more = first + limit < len(entries)

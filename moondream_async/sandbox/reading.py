@@ -29,12 +29,16 @@ class Refusal(Exception):
 def fields(body: bytes) -> Fields:
     """The JSON object of a request."""
     try:
-        data = json.loads(body)
+        data = json.loads(body, parse_constant=_no_number)
     except (ValueError, RecursionError):
         raise Refusal(400, "Invalid JSON body", code="invalid_json") from None
     if not isinstance(data, dict):
         raise Refusal(400, "Request body must be a JSON object", code="invalid_json")
     return cast("Fields", data)
+
+
+def _no_number(word: str) -> float:
+    raise ValueError(f"{word} is not JSON")
 
 
 def text(data: Fields, name: str) -> str:

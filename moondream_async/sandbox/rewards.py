@@ -7,6 +7,22 @@ from typing import Any, cast
 
 from .reading import Fields, Refusal
 
+_POINT, _BOX = ("x", "y"), ("x_min", "y_min", "x_max", "y_max")
+
+
+def check_truth(truth: object, allowed: tuple[str, ...]) -> None:
+    """Refuse a ground truth, or target, that is not exactly one list of points or boxes."""
+    given = cast("Fields", truth) if isinstance(truth, dict) else {}
+    name = next((name for name in given if name in allowed), None)
+    things = given.get(name) if name is not None else None
+    if len(given) != 1 or not isinstance(things, list):
+        raise Refusal(400, f"There must be exactly one list: {' or '.join(allowed)}", code="invalid_request")
+    sides = _BOX if name == "boxes" else _POINT
+    for thing in cast("list[Any]", things):
+        values = [cast("Fields", thing).get(side) for side in sides] if isinstance(thing, dict) else [None]
+        if not all(isinstance(value, (int, float)) and 0 <= value <= 1 for value in values):
+            raise Refusal(400, f"Each of {name} must have {', '.join(sides)}, 0 to 1", code="invalid_request")
+
 
 def reward(output: Fields, truth: object) -> float:
     """How well an attempt meets the truth, 0..1."""

@@ -29,7 +29,7 @@ from .faults import Faults
 from .paging import page, ulid
 from .presigned import Signer, refused
 from .reading import Fields, Refusal
-from .rewards import reward
+from .rewards import check_truth, reward
 
 Handler = Callable[[Request, Faults], Awaitable[Response]]
 Admit = Callable[[str, Callable[[Request], Handler]], Callable[[Request], Awaitable[Response]]]
@@ -60,6 +60,7 @@ class Finetune:
     created: int
     updated: int
     step: int = 0
+    is_stuck: bool = False
     checkpoints: dict[int, Checkpoint] = attrs.field(factory=dict[int, Checkpoint])
     metrics: dict[int, dict[str, float]] = attrs.field(factory=dict[int, dict[str, float]])
 
@@ -115,12 +116,18 @@ class Tuning:
         saved = finetune.checkpoints.get(int(found[2])) if found and finetune else None
         return saved is not None and not saved.is_deleted
 
+    def check_model(self, data: Fields) -> None:
+        """Refuse a request of a checkpoint that was not saved."""
+        model = data.get("model")
+        if isinstance(model, str) and "@" in model and not self.knows_model(model):
+            raise Refusal(404, f"There is no saved checkpoint {model!r}", code="not_found", param="model")
+
     async def _create(self, request: Request, faults: Faults) -> Response:
         data = reading.fields(await request.body())
         name, rank = data.get("name"), data.get("rank")
         if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9._-]+", name):
             raise Refusal(400, "name must be alphanumeric, with dots, hyphens and underscores", code="invalid_request")
-        if rank not in (8, 16, 24, 32):
+        if not isinstance(rank, int) or rank not in (8, 16, 24, 32):
             raise Refusal(400, "rank must be 8, 16, 24 or 32", code="invalid_request", param="rank")
         known = next((one for one in self.finetunes.values() if one.name == name), None)
         if known is not None and known.rank != rank:
@@ -143,9 +150,9 @@ class Tuning:
     async def _metrics(self, request: Request, faults: Faults) -> Response:
         finetune, data = self._of(request), reading.fields(await request.body())
         step, metrics = data.get("step"), data.get("metrics")
-        if not isinstance(step, int) or not isinstance(metrics, dict) or not _are_numbers(metrics.values()):  # pyright: ignore[reportUnknownMemberType]
+        if not _is_step(step) or not isinstance(metrics, dict) or not _are_numbers(metrics.values()):  # pyright: ignore[reportUnknownMemberType]
             raise Refusal(400, "step must be a number, metrics an object of numbers", code="invalid_request")
-        finetune.metrics.setdefault(step, {}).update(cast("dict[str, float]", metrics))
+        finetune.metrics.setdefault(cast("int", step), {}).update(cast("dict[str, float]", metrics))
         return JSONResponse({"ok": True, "step": step, "logged_count": len(cast("Fields", metrics))})
 
     async def _list_checkpoints(self, request: Request, faults: Faults) -> Response:
@@ -165,6 +172,7 @@ class Tuning:
     async def _delete_checkpoint(self, request: Request, faults: Faults) -> Response:
         finetune = self._of(request)
         self._checkpoint_of(finetune, request).is_deleted = True
+        finetune.is_stuck = request.path_params["step"] == max(finetune.checkpoints)
         return JSONResponse({"ok": True})
 
     async def _download(self, request: Request, faults: Faults) -> Response:
@@ -191,15 +199,15 @@ class Tuning:
         truth = data.get("ground_truth")
         if truth is not None and skill == "query":
             raise Refusal(400, "ground_truth is not supported for query", code="invalid_request")
+        if truth is not None:
+            check_truth(truth, ("boxes",) if skill == "detect" else ("points", "boxes"))
         found = await anyio.to_thread.run_sync(self._attempts, finetune, cast("Fields", wanted), count)
         rewards = None if truth is None else [reward(one["output"], truth) for one in found]
         return JSONResponse({"request": wanted, "rollouts": found, "rewards": rewards})
 
     def _attempts(self, finetune: Finetune, wanted: Fields, count: int) -> list[Fields]:
         skill = wanted["skill"]
-        settings = cast("Fields", wanted.get("settings") or {})
-        if skill != "query" and "max_tokens" in settings:
-            raise Refusal(400, f"{skill} takes no max_tokens", code="invalid_request", param="settings")
+        settings = reading.settings(wanted)
         limit = {"max_tokens": 128} if skill == "query" else {"max_objects": 50}
         fields = {name: value for name, value in wanted.items() if name != "skill"}
         result, _ = self.answer(skill, {**fields, "settings": {**limit, **settings}})
@@ -227,6 +235,8 @@ class Tuning:
     async def _train_step(self, request: Request, faults: Faults) -> Response:
         data = reading.fields(await request.body())
         finetune = self._named(data)
+        if finetune.is_stuck:
+            raise Refusal(409, "The latest checkpoint was deleted: it cannot be trained on", code="conflict")
         groups = data.get("groups")
         if not isinstance(groups, list) or not groups:
             raise Refusal(400, "groups must be a non-empty array", code="invalid_request", param="groups")
@@ -240,7 +250,7 @@ class Tuning:
             if mode == "rl":
                 rewards += self._rewards(cast("Fields", group))
             elif mode == "sft":
-                _check_example(cast("Fields", group))
+                await anyio.to_thread.run_sync(_check_example, cast("Fields", group))
                 examples += 1
             else:
                 raise Refusal(400, "A group's mode must be 'rl' or 'sft'", code="invalid_request", param="groups")
@@ -300,25 +310,26 @@ def _by_method(handlers: dict[str, Handler]) -> Callable[[Request], Handler]:
 
 def _skill_of(wanted: object) -> str:
     skill = cast("Fields", wanted).get("skill") if isinstance(wanted, dict) else None
-    if skill not in _SKILLS:
+    if not isinstance(skill, str) or skill not in _SKILLS:
         raise Refusal(400, "request.skill must be query, point or detect", code="invalid_request", param="request")
-    return cast("str", skill)
+    return skill
 
 
 def _check_example(group: Fields) -> None:
     skill, target = _skill_of(group.get("request")), group.get("target")
+    request = cast("Fields", group["request"])
+    reading.text(request, "question" if skill == "query" else "object")
+    reading.settings(request)
+    reading.scene(request, required=skill != "query")
     if not isinstance(target, dict):
         raise Refusal(400, "An sft group needs a target", code="invalid_request", param="target")
-    given, request = cast("Fields", target), cast("Fields", group["request"])
-    if skill == "query":
-        thinks = request.get("reasoning") is True
-        right = isinstance(given.get("answer"), str) and thinks == isinstance(given.get("reasoning"), dict)
-    elif skill == "point":
-        right = len({"points", "boxes"} & given.keys()) == 1
-    else:
-        right = isinstance(given.get("boxes"), list)
-    if not right:
-        raise Refusal(400, f"The target is not one of {skill}", code="invalid_request", param="target")
+    given = cast("Fields", target)
+    if skill != "query":
+        check_truth(given, ("boxes",) if skill == "detect" else ("points", "boxes"))
+        return
+    thinks = request.get("reasoning") is True
+    if not isinstance(given.get("answer"), str) or thinks != isinstance(given.get("reasoning"), dict):
+        raise Refusal(400, "The target is not one of query", code="invalid_request", param="target")
 
 
 def _scattered(skill: str, result: Fields, scatter: float) -> Fields:
@@ -347,6 +358,10 @@ def _told(finetune: Finetune, kept: Checkpoint) -> Fields:
         "created_at_ms": kept.created,
         "updated_at_ms": kept.created,
     }
+
+
+def _is_step(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
 def _are_numbers(values: Any) -> bool:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
-
 from .. import config
-from ..wire.paging import pages
+from ..wire.paging import Pages
 from . import wire
 from .finetune import Access, AsyncFinetune
 from .types import FinetuneInfo
@@ -43,7 +41,7 @@ class AsyncTuning:
         path = f"tuning/finetunes/{config.path_part('finetune_id', finetune_id)}"
         return AsyncFinetune(self._access, await self._access.net().call("GET", path, wire.info))
 
-    async def list(self, *, limit: int | None = None) -> AsyncGenerator[AsyncFinetune]:
+    def list(self, limit: int | None = None) -> Pages[AsyncFinetune]:
         """All finetunes of the key, the oldest first, page by page as they are asked for.
 
         Args:
@@ -52,5 +50,5 @@ class AsyncTuning:
         Raises:
             MoondreamError: As any call.
         """
-        async for info in pages(self._access.net().call, "tuning/finetunes", "finetunes", wire.info, limit):
-            yield AsyncFinetune(self._access, info)
+        path, call = "tuning/finetunes", self._access.net().call
+        return Pages(call, path, "finetunes", lambda data: AsyncFinetune(self._access, wire.info(data)), limit)

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterable, Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar, cast
 
+import anyio
 import attrs
 
 from ..config import SamplingSettings, check_whole, path_part
-from ..errors import APIError, ConfigurationError
+from ..errors import APIConnectionError, APIError, ConfigurationError
 from ..images.encoded import EncodedImage
 from ..net.sender import SURELY_REFUSED, Sender
 from ..net.threads import beside
-from ..wire.paging import pages
+from ..net.together import together
+from ..wire.paging import Pages
 from . import wire
 from .prefetch import AsyncRollouts, prefetched
 from .types import Checkpoint, CheckpointDownload, FinetuneInfo, LoggedMetrics, Rollouts, SavedCheckpoint, TrainStep
@@ -26,6 +28,7 @@ BASE_MODEL = "moondream3-preview"
 """What finetunes are made of."""
 
 _GONE = (404, 410)
+_DELETE_AGAIN = (0.2, 1.0, 3.0)  # seconds to wait before deleting again what may be deleted already
 _ARGUMENTS = frozenset(
     ("skill", "image", "question", "object", "num_rollouts", "settings", "reasoning", "spatial_refs", "ground_truth")
 )
@@ -123,18 +126,22 @@ class AsyncFinetune:
             MoondreamError: As any call.
         """
         given: dict[str, Any] = {"skill": skill, "question": question, "object": object, "settings": settings}
-        given |= {"reasoning": reasoning, "spatial_refs": spatial_refs}
+        given |= {"reasoning": reasoning, "spatial_refs": wire.refs(spatial_refs)}
+        sent: list[dict[str, Any]] = []
 
         def body(image_url: str | None) -> bytes:
-            request = wire.skill_request(given, image_url)
-            return wire.rollouts_body(self.finetune_id, request, num_rollouts, ground_truth)
+            sent[:] = [wire.skill_request(given, image_url)]
+            return wire.rollouts_body(self.finetune_id, sent[0], num_rollouts, ground_truth)
 
         body(None if image is None else "data:")  # refuses what can be refused before the image is touched
 
         async def make() -> bytes:
             return body(await self._encoded(image))
 
-        return await self._access.net().call("POST", "tuning/rollouts", wire.rollouts, body=make)
+        def read(data: Any, _: Any) -> Rollouts:
+            return wire.rollouts(data, sent[0])
+
+        return await self._access.net().call("POST", "tuning/rollouts", read, body=make)
 
     def rollout_stream(
         self,
@@ -168,7 +175,7 @@ class AsyncFinetune:
         return AsyncRollouts(prefetched(requests, ask, max_concurrency, buffer_size))
 
     async def train_step(
-        self, groups: Sequence[Mapping[str, Any]], lr: float = 2e-4, *, resubmit: bool = False, **more: Any
+        self, groups: Iterable[Mapping[str, Any]], lr: float = 2e-4, *, resubmit: bool = False, **more: Any
     ) -> TrainStep:
         """Train on attempts and their rewards, on examples, or on both.
 
@@ -190,22 +197,10 @@ class AsyncFinetune:
             MoondreamError: As any call.
         """
         given = wire.check_groups(groups)
-        ready: list[dict[str, Any]] = []
-        for number, group in enumerate(given):
-            try:
-                ready.append(wire.rl_group(group) if group["mode"] == "rl" else await self._example(group))
-            except ConfigurationError as exc:
-                raise ConfigurationError(f"groups[{number}]: {exc.message}") from None
+        ready = await together(self._ready, list(enumerate(given)))
         body = await beside(lambda all_groups: wire.train_body(self.finetune_id, all_groups, lr, more), ready)
         net = self._access.patient_net()
-        return await net.call(
-            "POST",
-            "tuning/train_step",
-            wire.train_step,
-            body=body,
-            unrepeatable=not resubmit,
-            again_after=(*SURELY_REFUSED, 503),  # the engine's own, when it is not ready
-        )
+        return await net.call("POST", "tuning/train_step", wire.train_step, body=body, unrepeatable=not resubmit)
 
     async def log_metrics(self, step: int, metrics: Mapping[str, float]) -> LoggedMetrics:
         """Note figures of your own for a training step, for the dashboard.
@@ -229,7 +224,7 @@ class AsyncFinetune:
         """
         return await self._access.net().call("POST", f"{self._path}/checkpoints/save", wire.saved)
 
-    async def list_checkpoints(self, *, limit: int | None = None) -> AsyncGenerator[Checkpoint]:
+    def list_checkpoints(self, limit: int | None = None) -> Pages[Checkpoint]:
         """All saved checkpoints, by step, page by page as they are asked for.
 
         Args:
@@ -238,9 +233,7 @@ class AsyncFinetune:
         Raises:
             MoondreamError: As any call.
         """
-        path = f"{self._path}/checkpoints"
-        async for checkpoint in pages(self._access.net().call, path, "checkpoints", wire.checkpoint, limit):
-            yield checkpoint
+        return Pages(self._access.net().call, f"{self._path}/checkpoints", "checkpoints", wire.checkpoint, limit)
 
     async def checkpoint_url(self, step: int) -> CheckpointDownload:
         """Where a checkpoint's weights can be downloaded.
@@ -279,20 +272,45 @@ class AsyncFinetune:
         return f"tuning/finetunes/{path_part('finetune_id', self.finetune_id)}"
 
     async def _delete(self, path: str) -> None:
-        try:
-            await self._access.net().call("DELETE", path, lambda data, _: data)
-        except APIError as exc:
-            if exc.status not in _GONE or exc.attempts == 1:  # else the first attempt did it, and its answer was lost
-                raise
+        """Delete; that it is gone is an error, unless an earlier attempt may have done it."""
+        doubt: APIError | APIConnectionError | None = None
+        for pause in (*_DELETE_AGAIN, None):
+            try:
+                await self._access.net().call(
+                    "DELETE", path, wire.deleted, unrepeatable=True, again_after=(*SURELY_REFUSED, 503)
+                )
+            except APIError as exc:
+                if exc.status < 500:
+                    if doubt is not None and exc.status in _GONE:
+                        return
+                    raise
+                doubt = exc
+            except APIConnectionError as exc:
+                doubt = exc
+            else:
+                return
+            if pause is not None:
+                await anyio.sleep(pause)
+        assert doubt is not None
+        raise doubt
 
     async def _encoded(self, image: Any) -> str | None:
         return None if image is None else (await self._access.client.encode_image(image)).image_url
 
-    async def _example(self, group: dict[str, Any]) -> dict[str, Any]:
-        request = group.get("request")
-        if not isinstance(request, Mapping):
-            raise ConfigurationError("an 'sft' group must have a request, a dict.")
-        fields = cast("Mapping[str, Any]", request)
-        image = fields.get("image") if fields.get("image") is not None else fields.get("image_url")
-        wire.sft_group(group, None if image is None else "data:")
-        return wire.sft_group(group, await self._encoded(image))
+    async def _ready(self, numbered: tuple[int, dict[str, Any]]) -> dict[str, Any]:
+        """A group as it is sent: checked, its image prepared."""
+        number, group = numbered
+        try:
+            request = wire.request_of(group)
+            image = next((request[name] for name in ("image", "image_url") if request.get(name) is not None), None)
+            if group["mode"] == "rl":
+                # What rollouts answered goes back as it is; an image in it is one of the user's own.
+                own = request.pop("image", None)
+                checked = wire.rl_group(group, request)
+                if own is not None:
+                    request["image_url"] = await self._encoded(own)
+                return checked
+            wire.sft_group(group, request, None if image is None else "data:")
+            return wire.sft_group(group, request, await self._encoded(image))
+        except ConfigurationError as exc:
+            raise ConfigurationError(f"groups[{number}]: {exc.message}") from None

@@ -9,6 +9,7 @@ from typing import Any, Generic, Self, TypeVar, cast
 from ..bulk.items import Item
 from ..bulk.mapping import AsyncMap
 from ..errors import ConfigurationError, MoondreamError
+from ..net.counters import log
 from .types import Rollouts
 
 C = TypeVar("C")
@@ -70,6 +71,9 @@ def prefetched(
             return await ask(item.image), 1, None
         except MoondreamError as exc:
             return None, exc.attempts, exc
+        except Exception as exc:  # a fault of ours, or of what the user passed
+            log.exception("A request for rollouts failed unexpectedly.")
+            return None, 0, MoondreamError(f"Unexpected {type(exc).__name__}: {exc}")
 
     return AsyncMap(
         _checked(requests),

@@ -43,7 +43,7 @@ class Tuning(Facade):
         """
         return Finetune(self._portal, self._run(self._async.retrieve, finetune_id=finetune_id))
 
-    def list(self, *, limit: int | None = None) -> Generator[Finetune]:
+    def list(self, limit: int | None = None) -> Generator[Finetune]:
         """All finetunes of the key, the oldest first, page by page as they are asked for.
 
         Args:

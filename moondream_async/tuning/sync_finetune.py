@@ -124,7 +124,7 @@ class Finetune(Facade):
         )
 
     def train_step(
-        self, groups: Sequence[Mapping[str, Any]], lr: float = 0.0002, *, resubmit: bool = False, **more: Any
+        self, groups: Iterable[Mapping[str, Any]], lr: float = 0.0002, *, resubmit: bool = False, **more: Any
     ) -> TrainStep:
         """Train on attempts and their rewards, on examples, or on both.
 
@@ -168,7 +168,7 @@ class Finetune(Facade):
         """
         return self._run(self._async.save_checkpoint)
 
-    def list_checkpoints(self, *, limit: int | None = None) -> Generator[Checkpoint]:
+    def list_checkpoints(self, limit: int | None = None) -> Generator[Checkpoint]:
         """All saved checkpoints, by step, page by page as they are asked for.
 
         Args:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import attrs
@@ -36,23 +36,24 @@ class Rollouts(_Nullable):
         request: As it was sent; goes back unchanged.
         rollouts: The attempts, with what training wants to have back unchanged.
         rewards: One for each, if there was a ground truth; else None: they are yours to give.
-        results: What each attempt answered, typed as from the skill itself.
+        results: What each attempt answered, typed as from the skill itself; None where that cannot be read, as of one
+            that was cut off.
         extra: Fields this version does not know.
     """
 
     request: dict[str, Any] = attrs.field(repr=False, hash=False)
     rollouts: list[dict[str, Any]] = attrs.field(repr=False, hash=False)
-    rewards: list[float] | None = attrs.field(default=None, hash=False)
-    results: tuple[RolloutResult, ...] = ()
-    extra: Mapping[str, Any] = attrs.field(factory=dict[str, Any], hash=False)
+    rewards: list[float | None] | None = attrs.field(default=None, hash=False)
+    results: tuple[RolloutResult | None, ...] = ()
+    extra: Mapping[str, Any] = attrs.field(factory=dict[str, Any], hash=False, repr=False)
 
-    def group(self, rewards: Sequence[float] | None = None) -> dict[str, Any]:
+    def group(self, rewards: Iterable[float] | None = None) -> dict[str, Any]:
         """These attempts and their rewards, as `train_step` takes them.
 
         Args:
             rewards: One for each attempt, higher is better; None takes those that the server computed.
         """
-        given = self.rewards if rewards is None else list(rewards)
+        given = self.rewards if rewards is None else rewards
         return {"mode": "rl", "request": self.request, "rollouts": self.rollouts, "rewards": given}
 
 

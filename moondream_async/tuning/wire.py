@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from numbers import Integral
 from typing import Any, TypeVar, cast
 
 import attrs
@@ -40,9 +41,9 @@ def finetune(name: object, rank: object) -> bytes:
     """The body of `POST /finetunes`."""
     if not isinstance(name, str) or _NAME.fullmatch(name) is None:
         raise ConfigurationError(f"name must be letters, digits, '.', '-' and '_', not {name!r}.")
-    if rank not in RANKS or isinstance(rank, bool):
+    if (whole := _whole(rank)) not in RANKS:
         raise ConfigurationError(f"rank must be 8, 16, 24 or 32, not {rank!r}.")
-    return _json({"name": name, "rank": rank})
+    return _json({"name": name, "rank": whole})
 
 
 def skill_request(given: Mapping[str, Any], image_url: str | None) -> Object:
@@ -56,10 +57,12 @@ def skill_request(given: Mapping[str, Any], image_url: str | None) -> Object:
         ConfigurationError: One cannot be.
     """
     skill = given.get("skill")
-    if skill not in SKILLS:
+    if not isinstance(skill, str) or skill not in SKILLS:
         raise ConfigurationError(f"skill must be one of {', '.join(SKILLS)}, not {skill!r}.")
     needed, other = ("question", "object") if skill == "query" else ("object", "question")
     fields = {name: value for name, value in given.items() if value is not None}
+    if skill != "query" and fields.get("reasoning") is False:  # the official client's default
+        del fields["reasoning"]
     requests.text(needed, fields.get(needed))
     if image_url is None and skill != "query":
         raise ConfigurationError(f"{skill} needs an image.")
@@ -79,10 +82,10 @@ def skill_request(given: Mapping[str, Any], image_url: str | None) -> Object:
 
 def rollouts_body(finetune_id: str, request: Object, num_rollouts: object, ground_truth: object) -> bytes:
     """The body of `POST /rollouts`."""
-    whole = isinstance(num_rollouts, int) and not isinstance(num_rollouts, bool)
-    if not whole or not 1 <= cast("int", num_rollouts) <= MOST_ROLLOUTS:
+    count = _whole(num_rollouts)
+    if count is None or not 1 <= count <= MOST_ROLLOUTS:
         raise ConfigurationError(f"num_rollouts must be from 1 to {MOST_ROLLOUTS}, not {num_rollouts!r}.")
-    fields: Object = {"finetune_id": finetune_id, "num_rollouts": num_rollouts, "request": request}
+    fields: Object = {"finetune_id": finetune_id, "num_rollouts": count, "request": request}
     if ground_truth is not None:
         if request["skill"] == "query":
             raise ConfigurationError("query takes no ground_truth; reward its answers yourself.")
@@ -95,7 +98,9 @@ def train_body(finetune_id: str, groups: Sequence[Object], lr: object, more: Map
     rate = requests.real(lr)
     if rate is None or rate <= 0:
         raise ConfigurationError(f"lr must be a number above 0, not {lr!r}.")
-    return _json({"finetune_id": finetune_id, "groups": list(groups), "lr": rate, **more})
+    small = _json({**more, "finetune_id": finetune_id, "lr": rate})
+    # One by one: each is written without a pause for other threads, and one can hold a megabyte.
+    return small[:-1] + b',"groups":[' + b",".join(_json(group) for group in groups) + b"]}"
 
 
 def check_groups(groups: object) -> list[Object]:
@@ -104,45 +109,74 @@ def check_groups(groups: object) -> list[Object]:
     Raises:
         ConfigurationError: They are something else.
     """
-    if isinstance(groups, (str, bytes, Mapping)) or not isinstance(groups, Sequence) or not groups:
+    if isinstance(groups, (str, bytes, Mapping)) or not isinstance(groups, Iterable):
         raise ConfigurationError("groups must be a list of dicts, each with a mode of 'rl' or 'sft'.")
-    for number, group in enumerate(cast("Sequence[Any]", groups)):
+    given = list(cast("Iterable[Any]", groups))
+    if not given:
+        raise ConfigurationError("groups must not be empty.")
+    for number, group in enumerate(given):
         if not isinstance(group, Mapping):
             raise ConfigurationError(f"groups[{number}] must be a dict, not {type(group).__name__}.")
         mode = cast("Object", group).get("mode")
-        if mode not in ("rl", "sft"):
+        if not isinstance(mode, str) or mode not in ("rl", "sft"):
             raise ConfigurationError(f"groups[{number}] must have a mode of 'rl' or 'sft', not {mode!r}.")
-    return [dict(group) for group in cast("Sequence[Object]", groups)]
+    return [dict(group) for group in given]
 
 
-def rl_group(group: Object) -> Object:
+def request_of(group: Object) -> Object:
+    """A group's request, as a dict that can be changed.
+
+    Raises:
+        ConfigurationError: It has none.
+    """
+    request = group.get("request")
+    if not isinstance(request, Mapping):
+        raise ConfigurationError(f"an {group['mode']!r} group must have a request, a dict.")
+    fields = dict(cast("Object", request))
+    if fields.get("spatial_refs") is not None:
+        fields["spatial_refs"] = refs(fields["spatial_refs"])
+    return fields
+
+
+def refs(given: Any) -> list[list[float]] | None:
+    """Checked `spatial_refs`, read once."""
+    return None if given is None else requests.refs(given)
+
+
+def rl_group(group: Object, request: Object) -> Object:
     """A group of attempts, which go back unchanged, and their rewards.
 
     Raises:
         ConfigurationError: A reward is missing, or no number.
     """
     attempts, rewards = group.get("rollouts"), group.get("rewards")
-    if not isinstance(group.get("request"), Mapping) or not isinstance(attempts, (list, tuple)) or not attempts:
-        raise ConfigurationError("an 'rl' group must have the request and the rollouts of what rollouts() answered.")
+    if not isinstance(attempts, (list, tuple)) or not attempts:
+        raise ConfigurationError("an 'rl' group must have the rollouts of what rollouts() answered.")
+    tried = list(cast("Sequence[Any]", attempts))
     if rewards is None:
         raise ConfigurationError("an 'rl' group must have rewards, one for each rollout.")
-    given = list(cast("Sequence[Any]", rewards))
-    found = [requests.real(reward) for reward in given]
-    tried = list(cast("Sequence[Any]", attempts))
+    given = list(cast("Iterable[Any]", rewards)) if isinstance(rewards, Iterable) else [rewards]
+    found = [_reward(reward) for reward in given]
     if len(given) != len(tried) or None in found:
         raise ConfigurationError(f"rewards must be {len(tried)} finite numbers, one for each rollout, not {given!r}.")
-    return {**group, "rollouts": tried, "rewards": found}
+    return {**group, "request": request, "rollouts": tried, "rewards": found}
 
 
-def sft_group(group: Object, image_url: str | None) -> Object:
+def _reward(value: Any) -> float | None:
+    """A number; whether an answer was right, is one, too."""
+    if isinstance(value, bool) or type(value).__name__ in ("bool", "bool_"):  # NumPy's
+        return float(bool(value))
+    return requests.real(value)
+
+
+def sft_group(group: Object, request: Object, image_url: str | None) -> Object:
     """An example: its request with the prepared image, and what is to be answered.
 
     Raises:
         ConfigurationError: Its target is not one of its skill.
     """
-    request = skill_request(
-        {name: value for name, value in group["request"].items() if name not in ("image", "image_url")}, image_url
-    )
+    shown = {name: value for name, value in request.items() if name not in ("image", "image_url")}
+    request = skill_request(shown, image_url)
     target = group.get("target")
     if not isinstance(target, Mapping):
         raise ConfigurationError("an 'sft' group must have a target, a dict.")
@@ -160,7 +194,7 @@ def metrics_body(step: object, metrics: object) -> bytes:
     """The body of `POST /finetunes/:id/metrics`."""
     if not isinstance(metrics, Mapping) or not metrics:
         raise ConfigurationError("metrics must be a dict of names and numbers.")
-    numbers = {name: requests.real(value) for name, value in cast("Mapping[Any, Any]", metrics).items()}
+    numbers = {name: _reward(value) for name, value in cast("Mapping[Any, Any]", metrics).items()}
     for name, number in numbers.items():
         if not isinstance(name, str) or number is None:
             raise ConfigurationError(f"metrics[{name!r}] must be a finite number.")
@@ -173,9 +207,10 @@ def step_of(step: object) -> int:
     Raises:
         ConfigurationError: It is no whole number of at least 0.
     """
-    if not isinstance(step, int) or isinstance(step, bool) or step < 0:
+    whole = _whole(step)
+    if whole is None or whole < 0:
         raise ConfigurationError(f"step must be a whole number of at least 0, not {step!r}.")
-    return step
+    return whole
 
 
 def created(data: Any, _: object = None) -> str:
@@ -190,28 +225,36 @@ def info(data: Any, _: object = None) -> FinetuneInfo:
     return _read(FinetuneInfo, object_of(nested) if nested is not None else fields, "finetune_id", "name", "rank")
 
 
-def rollouts(data: Any, _: object = None) -> Rollouts:
-    """Read the answer to `POST /rollouts`."""
+def rollouts(data: Any, sent: Object) -> Rollouts:
+    """Read the answer to `POST /rollouts`; what cannot be read of single attempts is left out, as training can.
+
+    Args:
+        data: The answer.
+        sent: The request, if it is not echoed.
+    """
     fields = object_of(data)
-    attempts = responses.each_of(fields, "rollouts", object_of)
-    rewards = fields.get("rewards")
+    attempts = list(responses.each_of(fields, "rollouts", object_of))
+    rewards, echoed = fields.get("rewards"), fields.get("request")
     known = ("request", "rollouts", "rewards")
     return Rollouts(
-        request=object_of(fields.get("request")),
-        rollouts=list(attempts),
-        rewards=None if rewards is None else list(responses.each_of(fields, "rewards", float)),
+        request=cast("Object", echoed) if isinstance(echoed, dict) else sent,
+        rollouts=attempts,
+        rewards=None if rewards is None else list(responses.each_of(fields, "rewards", requests.real)),
         results=tuple(_result(attempt) for attempt in attempts),
         extra={name: value for name, value in fields.items() if name not in known},
     )
 
 
-def _result(attempt: Object) -> RolloutResult:
-    skill = attempt.get("skill")
-    if skill not in SKILLS:
-        raise Unusable(f"it has a rollout of {skill!r}")
-    read: Callable[[Any, Meta], RolloutResult] = getattr(responses, cast("str", skill))
-    reason = attempt.get("finish_reason")
-    return read({**object_of(attempt.get("output")), "finish_reason": reason}, Meta(status=200))
+def _result(attempt: Object) -> RolloutResult | None:
+    """What an attempt answered; None if that cannot be read, as of one that was cut off."""
+    skill, reason = attempt.get("skill"), attempt.get("finish_reason")
+    if not isinstance(skill, str) or skill not in SKILLS:
+        return None
+    read: Callable[[Any, Meta], RolloutResult] = getattr(responses, skill)
+    try:
+        return read({**object_of(attempt.get("output")), "finish_reason": reason}, Meta(status=200))
+    except responses.MALFORMED:
+        return None
 
 
 def train_step(data: Any, _: object = None) -> TrainStep:
@@ -227,13 +270,23 @@ def checkpoint(data: Any, _: object = None) -> Checkpoint:
 def saved(data: Any, _: object = None) -> SavedCheckpoint:
     """Read the answer to `POST .../checkpoints/save`."""
     fields = object_of(data)
-    return SavedCheckpoint(checkpoint=checkpoint(fields.get("checkpoint")), ok=bool(fields.get("ok", True)))
+    is_bare = "checkpoint" not in fields and "checkpoint_id" in fields
+    return SavedCheckpoint(
+        checkpoint=checkpoint(fields if is_bare else fields.get("checkpoint")),
+        ok=fields.get("ok") is not False,
+        extra={} if is_bare else {name: value for name, value in fields.items() if name not in ("checkpoint", "ok")},
+    )
+
+
+def deleted(data: Any, _: object = None) -> None:
+    """Read the answer to a `DELETE`: mostly nothing."""
+    if isinstance(data, dict) and cast("Object", data).get("ok") is False:
+        raise Unusable("it was not deleted")
 
 
 def download(data: Any, _: object = None) -> CheckpointDownload:
     """Read the answer to `GET .../download`."""
     fields = object_of(data)
-    text_of(fields, "url")
     return _read(CheckpointDownload, fields, "url")
 
 
@@ -244,8 +297,10 @@ def logged(data: Any, _: object = None) -> LoggedMetrics:
 
 def _read(kind: Callable[..., T], fields: Object, *needed: str) -> T:
     for name in needed:
-        if fields.get(name) is None:
-            raise Unusable(f"it has no '{name}'")
+        value = fields.get(name)
+        kind_of = int if name in ("step", "rank") else str
+        if not isinstance(value, kind_of) or isinstance(value, bool) or value == "":
+            raise Unusable(f"it has no '{name}', or one that is none")
     known = {field.name for field in attrs.fields(cast("Any", kind))} - {"extra"}
     given = {name: fields[name] for name in known if fields.get(name) is not None}
     return kind(**given, extra={name: value for name, value in fields.items() if name not in known})
@@ -282,6 +337,11 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {name: _plain(each) for name, each in cast("Object", value).items()}
     return value
+
+
+def _whole(value: object) -> int | None:
+    """A whole number, NumPy's too; None for anything else."""
+    return int(value) if isinstance(value, Integral) and not isinstance(value, bool) else None
 
 
 def _json(fields: Object) -> bytes:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from typing import Any, cast
 
 from ..config import SamplingSettings
@@ -17,23 +17,41 @@ Object = dict[str, Any]
 DEFAULT_MODEL = "moondream3.1-9B-A2B"
 """The endpoint wants a model named."""
 
+_IMAGE: Object = {}
+"""Stands for an image in a message, until it is prepared."""
+
 _ROLES = ("system", "user", "assistant")
 _NOT_IN_EXTRA = frozenset({"id", "choices", "usage"})
 
 
-async def prepared(messages: object, encode: Callable[[Any], Awaitable[str]]) -> list[Object]:
-    """The messages as they are sent: checked, every image a data URI.
+EncodeAll = Callable[[list[Any]], Awaitable[list[str]]]
+"""Makes data URIs of images, side by side."""
+
+
+async def prepared(messages: object, encode: EncodeAll) -> list[Object]:
+    """The messages as they are sent: checked, every image a data URI; those given are left as they are.
 
     Args:
-        messages: Dicts of `role` and `content`: a text, or a list of texts, images, and parts in OpenAI's shape.
-        encode: Makes a data URI of an image.
+        messages: Dicts of `role` and `content`: a text, or a list of texts, images, and parts in OpenAI's shape; or an
+            answer, a `ChatResult`.
+        encode: Prepares the images.
 
     Raises:
         ConfigurationError: One is of another shape.
     """
     if isinstance(messages, (str, bytes, Mapping)) or not isinstance(messages, Sequence) or not messages:
         raise ConfigurationError("messages must be a list of dicts such as {'role': 'user', 'content': 'Hello'}.")
-    return [await _message(number, each, encode) for number, each in enumerate(cast("Sequence[Any]", messages))]
+    images: list[Any] = []
+    read = [_message(number, each, images) for number, each in enumerate(cast("Sequence[Any]", messages))]
+    ready = iter(await encode(images))
+    return [_with_images(message, ready) for message in read]
+
+
+def _with_images(message: Object, ready: Iterator[str]) -> Object:
+    content = message["content"]
+    if isinstance(content, str):
+        return message
+    return {**message, "content": [_image(next(ready)) if part is _IMAGE else part for part in content]}
 
 
 def body(
@@ -47,8 +65,10 @@ def body(
     """The body of `/chat/completions`."""
     checked = requests.sampling(settings) if settings is not None else {}
     if "max_tokens" in checked:
+        if "max_completion_tokens" in checked:
+            raise ConfigurationError("settings must have max_tokens or max_completion_tokens, not both.")
         checked["max_completion_tokens"] = checked.pop("max_tokens")
-    fields: Object = {"model": model or DEFAULT_MODEL, "messages": messages, **checked}
+    fields: Object = {**checked, "model": model or DEFAULT_MODEL, "messages": messages}
     fields["stream"] = requests.flag("stream", stream)
     if stream:
         fields["stream_options"] = {"include_usage": True}
@@ -66,7 +86,7 @@ def result(data: Any, meta: Meta) -> ChatResult:
     fields = responses.object_of(data)
     choice = _choice(fields)
     if choice is None:
-        raise Unusable("it has no 'choices'")
+        raise Unusable("it has no list 'choices' with an answer in it")
     message = responses.object_of(choice.get("message"))
     return ChatResult(
         content=_text(message.get("content")),
@@ -88,6 +108,7 @@ class ChatReducer:
         self._thoughts: list[str] = []
         self._fields: Object = {}
         self._finish_reason: str | None = None
+        self._whole_reasoning: Reasoning | None = None
         self._metrics: Metrics | None = None
         self.completed = False
 
@@ -101,6 +122,11 @@ class ChatReducer:
         """What an interrupted stream leaves behind."""
         return self.text
 
+    @property
+    def may_end(self) -> bool:
+        """Whether an end without `[DONE]` is one all the same: the answer has said why it ends."""
+        return self._finish_reason is not None
+
     def feed(self, event: Object) -> ChatDelta | None:
         """Take one chunk; return what it adds, or None if it adds nothing."""
         if event.get("completed") and "choices" not in event:
@@ -110,7 +136,7 @@ class ChatReducer:
         self._fields.setdefault("id", event.get("id"))
         self._metrics = _usage(event) or self._metrics
         choice = _choice(event)
-        if choice is None:  # the chunk that tells the usage
+        if choice is None or choice.get("index"):  # the chunk that tells the usage; another answer beside the first
             return None
         if isinstance(choice.get("message"), dict):  # a server that does not stream answers all at once
             return self._whole(event)
@@ -135,7 +161,7 @@ class ChatReducer:
         thoughts = "".join(self._thoughts)
         return ChatResult(
             content=self.text,
-            reasoning=Reasoning(text=thoughts) if thoughts else None,
+            reasoning=self._whole_reasoning or (Reasoning(text=thoughts) if thoughts else None),
             request_id=_optional(self._fields.get("id")),
             finish_reason=self._finish_reason,
             metrics=self._metrics,
@@ -146,14 +172,16 @@ class ChatReducer:
     def _whole(self, event: Object) -> ChatDelta:
         found = result(event, Meta(status=200))
         self._finish_reason, self.completed = found.finish_reason, True
-        self._metrics = found.metrics
+        self._metrics, self._whole_reasoning = found.metrics, found.reasoning
         self._content.append(found.content)
         thought = found.reasoning.text if found.reasoning is not None else ""
         self._thoughts.append(thought)
         return ChatDelta(content=found.content, reasoning=thought or None)
 
 
-async def _message(number: int, message: Any, encode: Callable[[Any], Awaitable[str]]) -> Object:
+def _message(number: int, message: Any, images: list[Any]) -> Object:
+    if isinstance(message, ChatResult):
+        return {"role": message.role, "content": message.content}
     if not isinstance(message, Mapping):
         raise ConfigurationError(f"messages[{number}] must be a dict, not {type(message).__name__}.")
     fields = dict(cast("Mapping[str, Any]", message))
@@ -164,17 +192,19 @@ async def _message(number: int, message: Any, encode: Callable[[Any], Awaitable[
     content = fields.get("content")
     if isinstance(content, (list, tuple)):
         parts = cast("Sequence[Any]", content)
-        fields["content"] = [await _part(f"messages[{number}]", part, encode) for part in parts]
+        fields["content"] = [_part(f"messages[{number}]", part, images) for part in parts]
     elif not isinstance(content, str):
         raise ConfigurationError(f"messages[{number}] must have a content: a text, or a list of texts and images.")
     return fields
 
 
-async def _part(where: str, part: Any, encode: Callable[[Any], Awaitable[str]]) -> Object:
+def _part(where: str, part: Any, images: list[Any]) -> Object:
+    """A part as it is sent; an image is put aside, and marked."""
     if isinstance(part, str):
         return {"type": "text", "text": part}
     if not isinstance(part, Mapping):
-        return _image(await encode(part))
+        images.append(part)
+        return _IMAGE
     fields = cast("Mapping[str, Any]", part)
     kind = fields.get("type")
     if kind == "text" and isinstance(fields.get("text"), str):
@@ -183,7 +213,8 @@ async def _part(where: str, part: Any, encode: Callable[[Any], Awaitable[str]]) 
         given = fields.get(kind)
         nested = cast("Mapping[str, Any]", given).get("url") if isinstance(given, Mapping) else given
         if nested is not None:
-            return _image(await encode(nested))
+            images.append(nested)
+            return _IMAGE
     raise ConfigurationError(
         f"A part of {where} must be a text, an image, {{'type': 'text', 'text': ...}} or "
         f"{{'type': 'image_url', 'image_url': {{'url': ...}}}}."
@@ -196,18 +227,20 @@ def _image(uri: str) -> Object:
 
 def _choice(fields: Object) -> Object | None:
     choices = fields.get("choices")
-    if not isinstance(choices, list):
-        raise Unusable("it has no list 'choices'")
-    return responses.object_of(cast("list[Any]", choices)[0]) if choices else None
+    return responses.object_of(cast("list[Any]", choices)[0]) if isinstance(choices, list) and choices else None
 
 
 def _reasoning(message: Object) -> Reasoning | None:
-    text = message.get("reasoning")
-    if text is None:
+    thoughts = message.get("reasoning")
+    if thoughts is None:
         return None
     details = message.get("reasoning_details")
     grounding = cast("Object", details).get("grounding") if isinstance(details, dict) else None
-    return responses.reasoning({"text": _text(text), "grounding": grounding or []})
+    told: Object = cast("Object", thoughts) if isinstance(thoughts, dict) else {"text": _text(thoughts)}
+    try:
+        return responses.reasoning({"grounding": grounding or [], **told})
+    except responses.MALFORMED:  # the answer is worth more than what its thoughts point at
+        return Reasoning(text=_text(told.get("text")))
 
 
 def _usage(fields: Object) -> Metrics | None:
@@ -215,12 +248,17 @@ def _usage(fields: Object) -> Metrics | None:
     if not isinstance(usage, dict):
         return None
     counts = cast("Object", usage)
-    return Metrics(input_tokens=counts.get("prompt_tokens"), output_tokens=counts.get("completion_tokens"))
+    found = [counts.get(name) for name in ("prompt_tokens", "completion_tokens")]
+    read, written = (count if isinstance(count, int) else None for count in found)
+    return Metrics(input_tokens=read, output_tokens=written)
 
 
 def _text(value: Any) -> str:
     if value is None:
         return ""
+    if isinstance(value, list):  # OpenAI's parts
+        parts = [cast("Object", part) for part in cast("list[Any]", value) if isinstance(part, dict)]
+        return "".join(part["text"] for part in parts if isinstance(part.get("text"), str))
     if not isinstance(value, str):
         raise Unusable("its content is not text")
     return value

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable
-from typing import Any, Protocol, TypeVar
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Generic, Protocol, Self, TypeVar
 
 from ..config import check_whole
 from .errors import unreadable
@@ -24,8 +25,8 @@ class Call(Protocol):
         ...
 
 
-async def pages(call: Call, path: str, name: str, read: Callable[[Any], T], limit: int | None) -> AsyncGenerator[T]:
-    """The entries of a list, page by page as they are asked for.
+class Pages(Generic[T]):
+    """The entries of a list, page by page as they are asked for; needs no closing.
 
     Args:
         call: Sends.
@@ -37,22 +38,43 @@ async def pages(call: Call, path: str, name: str, read: Callable[[Any], T], limi
     Raises:
         ConfigurationError: `limit` is no whole number of at least 1.
     """
-    left = limit if limit is None else check_whole("limit", limit, least=1)
-    cursor: str | None = None
-    seen: set[str] = set()
-    while left is None or left > 0:
-        query: dict[str, str | int] = {"limit": _LARGEST_PAGE if left is None else min(_LARGEST_PAGE, left)}
-        if cursor is not None:
-            query["cursor"] = cursor
-        found, cursor = await call("GET", path, lambda data, _: page(data, name, read), query=query)
-        for entry in found[:left]:
-            yield entry
-        left = left if left is None else left - len(found)
-        if cursor is None:
-            return
-        if cursor in seen:
-            raise unreadable(200, None, f"{name} go round in a circle")
-        seen.add(cursor)
+
+    def __init__(self, call: Call, path: str, name: str, read: Callable[[Any], T], limit: int | None) -> None:
+        self._call, self._path, self._name, self._read = call, path, name, read
+        self._left = limit if limit is None else check_whole("limit", limit, least=1)
+        self._ready: deque[T] = deque()
+        self._next: str | None = ""
+        self._seen: set[str] = set()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> T:
+        while not self._ready:
+            if self._next is None or self._left == 0:
+                raise StopAsyncIteration
+            await self._turn()
+        if self._left == 0:
+            raise StopAsyncIteration
+        self._left = None if self._left is None else self._left - 1
+        return self._ready.popleft()
+
+    async def aclose(self) -> None:
+        """Ask for no more."""
+        self._ready.clear()
+        self._next = None
+
+    async def _turn(self) -> None:
+        if self._next in self._seen:
+            raise unreadable(200, None, f"the pages of {self._name} go round in a circle")
+        self._seen.add(self._next or "")
+        query: dict[str, str | int] = {"limit": min(_LARGEST_PAGE, self._left or _LARGEST_PAGE)}
+        if self._next:
+            query["cursor"] = self._next
+        found, self._next = await self._call(
+            "GET", self._path, lambda data, _: page(data, self._name, self._read), query=query
+        )
+        self._ready.extend(found)
 
 
 def page(data: Any, name: str, read: Callable[[Any], T]) -> tuple[list[T], str | None]:
@@ -61,4 +83,4 @@ def page(data: Any, name: str, read: Callable[[Any], T]) -> tuple[list[T], str |
     cursor = optional_text(fields, "next_cursor")
     if fields.get("has_more") and not cursor:
         raise Unusable("it has more, and no 'next_cursor'")
-    return list(each_of(fields, name, read)), cursor if fields.get("has_more") else None
+    return list(each_of(fields, name, read)), cursor if cursor and fields.get("has_more", True) else None

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import base64
+import io
 import json
+import subprocess
+import sys
+import traceback
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
 import anyio
 import httpx
+import numpy as np
 import pytest
 import respx
+from PIL import Image
 
 from moondream_async import (
     APIConnectionError,
@@ -25,6 +31,7 @@ from moondream_async import (
     ConflictError,
     DetectResult,
     ImageError,
+    MoondreamError,
     NotFoundError,
     Point,
     RateLimitError,
@@ -130,9 +137,12 @@ async def test_training_by_examples(
     [
         ("rl", "must be a dict"),
         ({"mode": "dpo"}, "'rl' or 'sft'"),
-        ({"mode": "rl"}, "request and the rollouts"),
-        ({"mode": "rl", "request": {}, "rollouts": []}, "request and the rollouts"),
+        ({"mode": "rl"}, "must have a request"),
+        ({"mode": "rl", "request": {}, "rollouts": []}, "must have the rollouts"),
         ({"mode": "rl", "request": {}, "rollouts": [{}], "rewards": [1, 2]}, "1 finite numbers"),
+        ({"mode": "rl", "request": {}, "rollouts": [{}, {}], "rewards": 5}, "2 finite numbers"),
+        ({"mode": ["rl"]}, "'rl' or 'sft'"),
+        ({"mode": "sft", "request": {"skill": ["query"]}}, "skill must be one of"),
         ({"mode": "rl", "request": {}, "rollouts": [{}], "rewards": [float("nan")]}, "finite"),
         ({"mode": "sft"}, "must have a request"),
         ({"mode": "sft", "request": {"skill": "segment"}}, "skill must be one of"),
@@ -260,7 +270,7 @@ EXAMPLE = {"mode": "sft", "request": {"skill": "query", "question": "?"}, "targe
     ("faults", "resubmit", "raised", "steps"),
     [
         ({"status": 429, "retry_after": 0}, False, None, 1),
-        ({"status": 503, "retry_after": 0}, False, None, 1),
+        ({"status": 503, "retry_after": 0}, False, ServerError, 0),
         ({"status": 502}, False, ServerError, 0),
         ({"drop": 1}, False, APIConnectionError, 1),  # it was taken: not sent again
         ({"drop": 1}, True, None, 2),
@@ -297,7 +307,6 @@ async def test_a_delete_whose_answer_was_lost(client: AsyncClient, finetune: Asy
     await AsyncFinetune(losing.tuning._access, finetune.info).delete_checkpoint(1)
     losing = client.with_options(headers={"X-Sandbox-Fault": "drop=1; on=finetunes; id=b"})
     await AsyncFinetune(losing.tuning._access, finetune.info).delete()
-    assert client.stats.retries == 2
     with pytest.raises(NotFoundError):
         await finetune.delete()
 
@@ -338,17 +347,162 @@ async def test_deletes_that_are_answered_with_nothing() -> None:
         await (await client.tuning.retrieve("01")).delete()
 
 
+def test_attempts_that_cannot_be_read() -> None:
+    """What single attempts lack costs no other: training needs but what was answered."""
+    attempts = [
+        {"skill": "query", "output": {"answer": "a"}, "finish_reason": "stop"},
+        {"skill": "query", "output": {"answer": None}, "finish_reason": "length"},
+        {"skill": "detect", "output": {"objects": [{"x_min": 0.1, "y_min": None}]}},
+        {"skill": "new", "output": {}},
+        {},
+    ]
+    read = wire.rollouts({"rollouts": attempts, "rewards": [1, None, 0, 0, 0]}, {"skill": "query"})
+    assert read.rollouts == attempts
+    assert [result is not None for result in read.results] == [True, False, False, False, False]
+    assert (read.request, read.rewards) == ({"skill": "query"}, [1.0, None, 0.0, 0.0, 0.0])
+    with pytest.raises(ValueError, match="no list 'rollouts'"):
+        wire.rollouts({}, {})
+
+
 @pytest.mark.parametrize(
-    ("answer", "says"),
+    ("read", "answer"),
     [
-        ({"rollouts": []}, "object should be"),
-        ({"request": {}, "rollouts": [{"skill": "x", "output": {}}]}, "rollout of 'x'"),
-        ({"request": {}, "rollouts": [{"skill": "query", "output": {}}]}, "no text 'answer'"),
+        (wire.created, {"finetune_id": 7}),
+        (wire.info, {"finetune_id": "", "name": "n", "rank": 8}),
+        (wire.info, {"finetune_id": "01", "name": "n", "rank": "8"}),
+        (wire.train_step, {"step": "1"}),
+        (wire.train_step, {"step": True}),
+        (wire.saved, {"checkpoint": {}}),
+        (wire.download, {"url": None}),
+        (wire.deleted, {"ok": False}),
     ],
 )
-def test_answers_that_cannot_be_read(answer: Any, says: str) -> None:
-    with pytest.raises(Exception, match=says):
-        wire.rollouts(answer)
+def test_answers_that_cannot_be_used(read: Any, answer: Any) -> None:
+    with pytest.raises(ValueError, match="it "):
+        read(answer)
+
+
+def test_a_checkpoint_bare_or_nested() -> None:
+    bare = {"checkpoint_id": "01", "finetune_id": "02", "step": 3}
+    assert wire.saved(bare).checkpoint == wire.saved({"checkpoint": bare, "ok": None, "new": 1}).checkpoint
+    assert wire.saved({"checkpoint": bare, "new": 1}).extra == {"new": 1}
+
+
+async def test_no_traceback_shows_the_key(client: AsyncClient, finetune: AsyncFinetune) -> None:
+    calls = (client.tuning.retrieve("nope"), client.batches.retrieve("nope"), finetune.save_checkpoint())
+    for call in calls:
+        with pytest.raises(NotFoundError) as info:
+            await call
+        told = traceback.TracebackException.from_exception(info.value, capture_locals=True).format()
+        assert KEY not in "".join(told)
+
+
+async def test_what_can_be_read_once(finetune: AsyncFinetune, scene: bytes) -> None:
+    refs = iter([[0.25, 0.35], Point(0.5, 0.5)])
+    tried = await finetune.rollouts("query", image=scene, question="?", spatial_refs=refs)  # type: ignore[arg-type]
+    assert tried.request["spatial_refs"] == [[0.25, 0.35], [0.5, 0.5]]
+    request = {"skill": "query", "question": "?", "image": scene, "spatial_refs": iter([[0.25, 0.35]])}
+    await finetune.train_step(group for group in [{"mode": "sft", "request": request, "target": {"answer": "a"}}])
+
+
+async def test_as_the_official_client_takes_it(finetune: AsyncFinetune, scene: bytes) -> None:
+    picture = Image.open(io.BytesIO(scene))
+    tried = await finetune.rollouts("detect", image=picture, object="red", reasoning=False, num_rollouts=np.int64(2))
+    assert "reasoning" not in tried.request
+    request = {name: value for name, value in tried.request.items() if name != "image_url"}
+    group = {
+        "mode": "rl",
+        "request": {**request, "image": picture},
+        "rollouts": tried["rollouts"],
+        "rewards": [True, np.bool_(False)],
+    }
+    step = await finetune.train_step([group])
+    assert step.reward_mean == 0.5
+    settings = {"temperature": 0.0, "max_tokens": 256}
+    await finetune.rollouts("detect", image=picture, object="red", settings=settings)  # type: ignore[arg-type]
+    assert (await finetune.log_metrics(np.int64(3), {"applied": True, "kl": np.float32(0.5)})).logged_count == 2  # type: ignore[arg-type]
+
+
+async def test_a_deadline_is_not_for_steps() -> None:
+    with Sandbox(on="train_step", latency=0.6) as sandbox:
+        retry = RetryPolicy(deadline=0.2)
+        async with AsyncClient(base_url=sandbox.base_url, retry=retry) as client:
+            assert (await (await client.tuning.create("n", rank=8)).train_step([EXAMPLE])).step == 1
+
+
+async def test_a_request_that_fails_oddly(finetune: AsyncFinetune) -> None:
+    good = {"skill": "query", "question": "?"}
+    requests = [(n, {**good, "settings": _Odd()} if n == 5 else good) for n in range(30)]
+    seen: list[int] = []
+    with pytest.raises(MoondreamError, match="Unexpected RuntimeError: odd"):
+        async for context, _ in finetune.rollout_stream(requests, max_concurrency=4):
+            seen.append(context)
+    assert {0, 1, 2, 3, 4} <= set(seen)
+
+
+class _Odd(dict[str, Any]):
+    def items(self) -> Any:
+        raise RuntimeError("odd")
+
+
+async def test_deletes_of_what_never_was(client: AsyncClient, finetune: AsyncFinetune) -> None:
+    await finetune.delete()
+    limited = client.with_options(headers={"X-Sandbox-Fault": "status=429; retry_after=0; on=finetunes; id=c"})
+    with pytest.raises(NotFoundError):
+        await AsyncFinetune(limited.tuning._access, finetune.info).delete()
+
+
+async def test_checkpoints_that_were_not_saved(client: AsyncClient, finetune: AsyncFinetune, scene: bytes) -> None:
+    other = client.with_options(model=finetune.model(999))
+    for call in (other.query(scene, "?"), other.chat([{"role": "user", "content": "?"}])):
+        with pytest.raises(NotFoundError, match="saved checkpoint"):
+            await call
+
+
+async def test_the_latest_checkpoint_is_needed(finetune: AsyncFinetune) -> None:
+    await finetune.train_step([EXAMPLE])
+    await finetune.save_checkpoint()
+    await finetune.delete_checkpoint(1)
+    with pytest.raises(ConflictError, match="cannot be trained on"):
+        await finetune.train_step([EXAMPLE])
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"groups": [{"mode": "sft", "request": {"skill": "query"}, "target": {"answer": "a"}}]},
+        {"groups": [{"mode": "sft", "request": {"skill": "detect", "object": "a"}, "target": {"boxes": []}}]},
+        {"groups": [{"mode": "rl", "request": {"skill": ["a"]}, "rollouts": [{}], "rewards": [1]}]},
+        {"groups": [{"mode": "sft", "request": {"skill": "query", "question": "?", "settings": "x"}, "target": {}}]},
+        {"groups": [EXAMPLE], "lr": 0},
+        {"groups": []},
+    ],
+)
+async def test_what_our_own_checks_keep_from_the_sandbox(
+    client: AsyncClient, finetune: AsyncFinetune, fields: Any
+) -> None:
+    async with httpx.AsyncClient(headers={"X-Moondream-Auth": KEY}) as http:
+        answer = await http.post(
+            f"{client.base_url}/tuning/train_step", json={"finetune_id": finetune.finetune_id, **fields}
+        )
+    assert answer.status_code == 400
+    assert (await finetune.train_step([EXAMPLE])).step == 1
+
+
+def test_a_stream_that_is_left(moondream_sandbox: Any) -> None:
+    code = """
+import sys
+from moondream_async import Client
+with Client(base_url=sys.argv[1]) as client:
+    finetune = client.tuning.create("left", rank=8)
+    left = finetune.rollout_stream((n, {"skill": "query", "question": "?"}) for n in range(50))
+    next(left)
+    names = client.tuning.list()
+    next(names)
+"""
+    command = [sys.executable, "-W", "error", "-c", code, moondream_sandbox.base_url]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_a_finetune_bare_or_nested() -> None:
@@ -358,7 +512,9 @@ def test_a_finetune_bare_or_nested() -> None:
     assert json.dumps(dict(wire.info(bare)))
 
 
-@pytest.mark.parametrize(("name", "rank"), [("", 8), ("a b", 8), (7, 8), ("a", 7), ("a", True), ("a", "8")])
+@pytest.mark.parametrize(
+    ("name", "rank"), [("", 8), ("a b", 8), (7, 8), ("a", 7), ("a", True), ("a", "8"), ("a", 8.0), ("a", np.array([8]))]
+)
 async def test_names_and_ranks_that_cannot_be(client: AsyncClient, name: Any, rank: Any) -> None:
     with pytest.raises(ConfigurationError, match=r"name must|rank must"):
         await client.tuning.create(name, rank)

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from typing import Any, cast
 
+from .. import reading
 from ..reading import Fields, Refusal
 
 LARGEST_LINE = 10 * 1024 * 1024
@@ -36,13 +37,11 @@ def check(number: int, line: bytes) -> None:
     if not line.strip():
         raise BatchRefusal("validation_error", f"Line {number} is blank")
     try:
-        value = json.loads(line.decode("utf-8"))
+        reading.fields(line.decode("utf-8").encode())
     except UnicodeDecodeError:
         raise BatchRefusal("validation_error", f"Line {number} is not valid UTF-8") from None
-    except (ValueError, RecursionError):
-        raise BatchRefusal("validation_error", f"Line {number} is not valid JSON") from None
-    if not isinstance(value, dict):
-        raise BatchRefusal("validation_error", f"Line {number} is not a JSON object")
+    except Refusal:
+        raise BatchRefusal("validation_error", f"Line {number} is not a JSON object") from None
 
 
 def answer(index: int, line: bytes, work: Answer, *, broken: bool) -> Fields:
