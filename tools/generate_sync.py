@@ -139,7 +139,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from ..bulk.items import MapItem, Outcome
 from ..bulk.run import RunSummary
 from ..sync_streams import Facade
-from .client import AnyJob, AsyncBatches
+from .client import AsyncBatches
+from .reading import AnyJob
 from .types import Batch, BatchJob, UploadProgress
 
 if TYPE_CHECKING:

@@ -6,33 +6,24 @@ import functools
 import os
 import random
 import time
-from collections import Counter
-from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Mapping, Sized
-from contextlib import aclosing
-from pathlib import Path
-from typing import Any, Literal, TypeAlias, cast
+from collections.abc import AsyncIterable, Callable, Iterable, Sized
+from typing import Any, Literal
 
 import anyio
 import anyio.to_thread
 import attrs
 
 from .. import config
-from ..bulk import records
 from ..bulk.items import MapItem, Outcome
-from ..bulk.journal import Journal, read_records
 from ..bulk.mapping import check_items
-from ..bulk.records import Finished
 from ..bulk.run import RunSummary
 from ..errors import (
     APIConnectionError,
     APIError,
     APITimeoutError,
-    BatchError,
-    BatchLineError,
     ConfigurationError,
     NotFoundError,
     RateLimitError,
-    ResultsFileError,
     ServerError,
 )
 from ..images.options import ImageOptions
@@ -43,17 +34,14 @@ from ..net.threads import beside
 from ..wire.paging import Pages
 from . import wire
 from .folder import Folder, stamp_of
-from .handing import Filling, Handing, look_through, read_job
-from .index import Index, opened_index
+from .handing import Filling, Handing, look_through
 from .lines import Encodes, Lines
-from .manifest import MANIFEST, Entry, Manifest, read_manifest
-from .output import Output
+from .manifest import Manifest
+from .reading import AnyJob, Reading, is_folder, path_of
 from .refusals import read_refused
-from .types import UNKNOWN, Batch, BatchJob, UploadProgress
+from .saving import save
+from .types import Batch, BatchJob, UploadProgress
 from .upload import Upload
-
-AnyJob: TypeAlias = BatchJob | Batch | str | os.PathLike[str]
-"""A job, a batch, a batch's id, or a job's folder."""
 
 _AT_ONCE = 8  # images prepared, or ready and not yet written
 _FIRST_POLL, _SLOWEST_POLL, _SLOWER = 0.5, 30.0, 1.5  # seconds, seconds, times
@@ -144,7 +132,7 @@ class AsyncBatches:
             BatchInputError: Lines would be refused; `.problems` has their numbers. Nothing was sent.
             MoondreamError: As in `create`.
         """
-        source = _path_of(path)
+        source = path_of(path)
         try:
             stamp = await beside(stamp_of, source)
         except (OSError, ValueError) as exc:
@@ -187,7 +175,7 @@ class AsyncBatches:
             BatchError: The folder is none, or the job has not been handed in wholly.
             MoondreamError: As any call.
         """
-        known = await self._known(job)
+        known = await self._reading.known(job)
         return attrs.evolve(known, batches=tuple([await self.retrieve(batch.id) for batch in known.batches]))
 
     async def wait(
@@ -212,7 +200,7 @@ class AsyncBatches:
             MoondreamError: As in `status`. Outages of up to ten minutes are waited out.
         """
         seconds = config.check_seconds("timeout", timeout)
-        known = await self._known(job)
+        known = await self._reading.known(job)
         with anyio.move_on_after(seconds):
             return await self._finished(known, progress)
         raise APITimeoutError(f"The job was not finished within {seconds or 0:g} s; it goes on.")
@@ -233,7 +221,7 @@ class AsyncBatches:
             BatchError: The job is not finished; or a batch failed, and its items are not known here.
             MoondreamError: As any call.
         """
-        return AsyncOutcomes(functools.partial(self._outcomes, job))
+        return AsyncOutcomes(functools.partial(self._reading.outcomes, job))
 
     async def save(self, job: AnyJob, out: str | os.PathLike[str], *, resume: bool = True) -> RunSummary:
         """Read the results into a file of JSON lines such as `run` writes.
@@ -253,21 +241,8 @@ class AsyncBatches:
             ResultsFileError: The file cannot be used, or written.
             MoondreamError: As in `results`.
         """
-        started = time.monotonic()
-        known = await self._known(job)
-        run = records.fingerprint(["batch", known.ids, known.folder is not None])
-        has = await beside(_keys_in, os.fspath(out))
-        opened = functools.partial(Journal, resume=resume, retry_failed=False)
-        journal = await anyio.to_thread.run_sync(opened, os.fspath(out), run)
-        count: Counter[str] = Counter()
-        try:
-            async with Pumped(functools.partial(self._told, known)) as told:
-                async for entry, outcome in told:
-                    _write(journal, has, entry, outcome, run, count)
-        finally:
-            with anyio.CancelScope(shield=True):
-                await anyio.to_thread.run_sync(journal.close)
-        return RunSummary(**count, elapsed=time.monotonic() - started)
+        known = await self._reading.known(job)
+        return await save(self._reading, known, os.fspath(out), resume=resume)
 
     async def cancel(self, job: AnyJob) -> bool:
         """Abort what is not handed in yet, and delete the job's folder.
@@ -285,12 +260,12 @@ class AsyncBatches:
             BatchError: The folder is none, or another process works on it.
             MoondreamError: As any call.
         """
-        is_path = isinstance(job, os.PathLike) or (isinstance(job, str) and await beside(_is_folder, job))
-        path = _path_of(job) if is_path else job.folder if isinstance(job, BatchJob) else None
+        is_path = isinstance(job, os.PathLike) or (isinstance(job, str) and await beside(is_folder, job))
+        path = path_of(job) if is_path else job.folder if isinstance(job, BatchJob) else None
         if path is None:
             await self.status(job)
             return False
-        manifest = await self._check_server(path)
+        manifest = await self._reading.check_server(path)
         with await anyio.to_thread.run_sync(Folder, path, manifest) as folder:
             portions = folder.manifest.portions
             for number in range(len(portions)):
@@ -303,36 +278,12 @@ class AsyncBatches:
             await anyio.to_thread.run_sync(folder.finish_lines, lines + refused)
             return False
 
-    async def _known(self, job: object) -> BatchJob:
-        """What is known of a job, without asking the server."""
-        if isinstance(job, BatchJob):
-            return job
-        if isinstance(job, Batch):
-            return BatchJob(batches=(job,))
-        if isinstance(job, str) and not await beside(_is_folder, job):
-            return BatchJob(batches=(Batch(id=job, status=UNKNOWN),))
-        if not isinstance(job, (str, os.PathLike)):
-            raise ConfigurationError(
-                f"job must be what create() returned, a batch or its id, or the job's folder, not {job!r}."
-            )
-        path = _path_of(cast("str", job))
-        known = await beside(read_job, path)
-        await self._check_server(path)
-        return known
-
-    async def _check_server(self, path: Path) -> Manifest:
-        manifest = await beside(read_manifest, path)
-        if manifest.base_url != self._base_url:
-            raise BatchError(f"The job in {str(path)!r} is of another server, {manifest.base_url}.", code="folder")
-        return manifest
-
     def _manifest(self, model: str | None, **more: Any) -> Manifest:
         return Manifest(self._base_url, config.check_model(model) or self._model, **more)
 
-    async def _outcomes(self, job: AnyJob) -> AsyncGenerator[Outcome[Any]]:
-        async with aclosing(self._told(job)) as told:
-            async for _, outcome in told:
-                yield outcome
+    @property
+    def _reading(self) -> Reading:
+        return Reading(self.retrieve, lambda: self._net().files, self._base_url)
 
     async def _finished(self, job: BatchJob, progress: Callable[[BatchJob], Any] | None) -> BatchJob:
         pause, answered = _FIRST_POLL, time.monotonic()
@@ -352,90 +303,6 @@ class AsyncBatches:
                     return job
             await anyio.sleep(pause * random.uniform(0.8, 1.2))  # noqa: S311 - so that many do not ask at once
             pause = min(_SLOWEST_POLL, pause * _SLOWER)
-
-    async def _told(self, job: AnyJob) -> AsyncGenerator[tuple[Entry | None, Outcome[Any]]]:
-        known = await self._known(job)
-        fresh = {batch.id: await self.retrieve(batch.id) for batch in known.batches}
-        for batch in fresh.values():
-            if not batch.finished:
-                raise BatchError(
-                    f"Batch {batch.id} is not finished ({batch.status}); wait for it first.",
-                    code="not_completed",
-                    batch_id=batch.id,
-                )
-        parts = self._without_folder(fresh) if known.folder is None else self._in_folder(known.folder, fresh)
-        async with aclosing(parts) as told:
-            async for one in told:
-                yield one
-
-    async def _without_folder(self, fresh: dict[str, Batch]) -> AsyncGenerator[tuple[Entry | None, Outcome[Any]]]:
-        for batch in fresh.values():
-            async with aclosing(self._output(batch, None).outcomes()) as outcomes:
-                async for one in outcomes:
-                    yield one
-
-    async def _in_folder(
-        self, path: Path, fresh: dict[str, Batch]
-    ) -> AsyncGenerator[tuple[Entry | None, Outcome[Any]]]:
-        manifest = await beside(read_manifest, path)
-        for entry, error in await beside(lambda path: list(read_refused(path, manifest)), path):
-            yield entry, Outcome(entry.item, entry.id, None, error, 0, 0.0)
-        for number, portion in enumerate(manifest.portions):
-            with opened_index(path, manifest, number) as index:
-                if portion.cancelled:
-                    cancelled = BatchError("The item was not handed in: the job was cancelled.", code="cancelled")
-                    for entry in (index[place] for place in range(len(index))):
-                        yield entry, Outcome(entry.item, entry.id, None, cancelled, 0, 0.0)
-                    continue
-                async with aclosing(self._output(fresh[portion.batch_id or ""], index).outcomes()) as outcomes:
-                    async for one in outcomes:
-                        yield one
-
-    def _output(self, batch: Batch, index: Index | None) -> Output:
-        return Output(self._net().files, batch, functools.partial(self.retrieve, batch.id), index)
-
-
-def _write(
-    journal: Journal, has: Counter[bytes], entry: Entry | None, outcome: Outcome[Any], run: str, count: Counter[str]
-) -> None:
-    """Write the line of an item, unless the file has it."""
-    skill = entry.skill if entry is not None else wire.skill_of(outcome.result)
-    arguments: dict[str, Mapping[str, Any]] = {skill: {} if entry is None else entry.arguments}
-    key = records.key_of(outcome.id, arguments)
-    if has[key]:
-        has[key] -= 1
-        count["skipped"] += 1
-        count["failed_before"] += int(key in journal.failed)
-        return
-    count["succeeded" if outcome.ok else "failed"] += 1
-    if isinstance(outcome.error, BatchLineError) and outcome.error.code == "missing":
-        return
-    finished = Finished(outcome.id, arguments, outcome.result, outcome.error, outcome.attempts, outcome.elapsed)
-    journal.add(key, records.to_line(finished, several=False, run=run))
-    for metrics in records.metrics_of(outcome.result):
-        count["input_tokens"] += metrics.input_tokens or 0
-        count["output_tokens"] += metrics.output_tokens or 0
-
-
-def _keys_in(out: str) -> Counter[bytes]:
-    """How often the file has each item; what it is otherwise, the journal says."""
-    if not Path(out).is_file():
-        return Counter()
-    try:
-        return Counter(records.key_of_record(record) for record in read_records(out))
-    except ResultsFileError:
-        return Counter()
-
-
-def _is_folder(text: str) -> bool:
-    """Whether a text names a job's folder; else it is a batch's id."""
-    return (Path(text) / MANIFEST).is_file()
-
-
-def _path_of(path: object) -> Path:
-    if isinstance(path, (str, os.PathLike)):
-        return Path(os.path.abspath(cast("str", path)))  # noqa: PTH100 - links stay links
-    raise ConfigurationError(f"path must be a str or Path, not {type(path).__name__}.")
 
 
 def _nothing(_: int) -> None:

@@ -71,7 +71,8 @@ class _Flow(Generic[T]):
             self._background = Background(self._produce)
             self._background.start()
         while not self._ready and not self._over:
-            self._news = anyio.Event()
+            if self._news.is_set():  # several tasks may wait for the same news
+                self._news = anyio.Event()
             await self._news.wait()
         if not self._ready:
             error, self._error = self._error, None

@@ -25,6 +25,7 @@ from moondream_async import (
 )
 from moondream_async.batches import upload, wire
 from moondream_async.batches.manifest import read_manifest
+from moondream_async.bulk import read_results
 from moondream_async.sandbox.batches.routes import Batches
 
 from .test_client import everything, jobs_of, ready, uploads_of
@@ -283,6 +284,18 @@ async def test_results_that_are_there_later(at_sandbox: Any, photos: list[Path],
     output.write_text(whole)
     summary = await client.batches.save(job, tmp_path / "out.jsonl")
     assert (summary.succeeded, summary.failed, summary.skipped) == (3, 0, 2)
+
+
+async def test_a_file_of_a_job_that_grows(at_sandbox: Any, photos: list[Path], tmp_path: Path) -> None:
+    client, late, out = at_sandbox(), tmp_path / "late.png", tmp_path / "out.jsonl"
+    found: list[tuple[int, int, int]] = []
+    for items in ([photos[0], late], [photos[0], late, photos[1]], [photos[0], late, photos[1]]):
+        job = await client.batches.create(items, "caption", folder=tmp_path / "job")
+        summary = await client.batches.save(await client.batches.wait(job), out)
+        found.append((summary.succeeded, summary.failed, summary.skipped))
+        late.write_bytes(photos[0].read_bytes() if len(found) == 2 else b"no image")
+    assert found == [(1, 1, 0), (1, 1, 1), (1, 0, 2)]
+    assert [outcome.ok for outcome in read_results(out)] == [True] * 3
 
 
 async def test_another_current_directory(
