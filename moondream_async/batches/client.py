@@ -28,10 +28,10 @@ from ..errors import (
 )
 from ..images.options import ImageOptions
 from ..net.callbacks import tell
+from ..net.pages import Pages
 from ..net.pump import Pumped
 from ..net.sender import Sender
 from ..net.threads import beside
-from ..wire.paging import Pages
 from . import wire
 from .folder import Folder, stamp_of
 from .handing import Filling, Handing, look_through
@@ -241,7 +241,7 @@ class AsyncBatches:
             ResultsFileError: The file cannot be used, or written.
             MoondreamError: As in `results`.
         """
-        known = await self._reading.known(job)
+        known = await self.status(job)  # there is one, before the file is touched
         return await save(self._reading, known, os.fspath(out), resume=resume)
 
     async def cancel(self, job: AnyJob) -> bool:

@@ -37,8 +37,7 @@ from .refusals import Refusals
 
 T = TypeVar("T")
 
-_OURS = re.compile(r"\d{3,}\.(jsonl|index)")
-_BEFORE_THE_MANIFEST = ("lock", f"{MANIFEST}.new")
+_OURS = re.compile(r"\d{3,}\.(jsonl|index)|(manifest\.json|refused\.jsonl)(\.new)?|lock")
 
 
 class Known:
@@ -54,6 +53,11 @@ class Known:
         self.keys[entry.key] += 1
         self._places.add(entry.item)
         self._next = max(self._next, entry.item + 1)
+
+    def reserve(self, places: list[int]) -> None:
+        """Keep places for items that have no lines."""
+        self._places.update(places)
+        self._next = max([self._next, *(place + 1 for place in places)])
 
     def take(self, key: bytes) -> bool:
         """Whether an item that has come round has a line; each line is one item's."""
@@ -165,9 +169,9 @@ class Folder:
             self.path.rmdir()  # if there is nothing else in it
 
     def _clear(self) -> None:
-        for path in self.path.iterdir():
-            if path.name.startswith((MANIFEST, "refused.jsonl")) or _OURS.fullmatch(path.name):
-                path.unlink(missing_ok=True)
+        ours = [path for path in self.path.iterdir() if _OURS.fullmatch(path.name) and path.name != "lock"]
+        for path in sorted(ours, key=lambda path: path.name == MANIFEST):  # as long as it is there, the job is
+            path.unlink(missing_ok=True)
 
     def finish_lines(self, items: int | None = None) -> None:
         """The open portion has all of its lines; with `items`, so has the job."""
@@ -219,10 +223,11 @@ class Folder:
             raise unusable(self.path, "another process works on the job")
         if (self.path / MANIFEST).exists():
             self._resume()
-        elif any(entry.name not in _BEFORE_THE_MANIFEST for entry in self.path.iterdir()):
-            raise unusable(self.path, "it holds something else")
-        else:
+        elif all(_OURS.fullmatch(entry.name) for entry in self.path.iterdir()):
+            self._clear()  # what a kill left of a job that was begun, or deleted
             self._save()
+        else:
+            raise unusable(self.path, "it holds something else")
 
     def _resume(self) -> None:
         found = read_manifest(self.path)

@@ -146,6 +146,7 @@ class Filling:
         """
         known = await anyio.to_thread.run_sync(folder.known)
         refusals = await anyio.to_thread.run_sync(folder.refusals)
+        known.reserve(refusals.places)
         try:
             await self._add(handing, folder, known, refusals)
             await anyio.to_thread.run_sync(refusals.finish)
@@ -160,7 +161,7 @@ class Filling:
     async def _add(self, handing: Handing, folder: Folder, known: Known, refusals: Refusals) -> None:
         done = known.keys.total()
         made: AsyncMap[tuple[Entry, bytes]] = AsyncMap(
-            self._lines.fresh(self._items, known, refusals.tries_again),
+            self._lines.fresh(self._items, known, refusals.came_round),
             self._lines,
             concurrency=_AT_ONCE,
             ordered=False,

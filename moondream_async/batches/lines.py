@@ -6,6 +6,7 @@ from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, M
 from contextlib import aclosing
 from typing import Any, Protocol, cast
 
+import anyio.lowlevel
 import attrs
 
 from ..bulk.items import Item
@@ -18,6 +19,7 @@ from . import wire
 from .folder import Known
 from .manifest import Entry
 
+_A_TURN = 50  # items that the job has already, after which others have their turn
 _ROOM = wire.LARGEST_LINE - 64 * 1024  # bytes of a line for its images
 
 
@@ -57,14 +59,14 @@ class Lines:
         self._options = options
 
     async def fresh(
-        self, items: Iterable[Any] | AsyncIterable[Any], known: Known, came_round: Callable[[bytes], None]
+        self, items: Iterable[Any] | AsyncIterable[Any], known: Known, came_round: Callable[[bytes], int | None]
     ) -> AsyncGenerator[Item]:
         """The items that have no lines yet, with their ids.
 
         Args:
             items: All.
             known: Those that have.
-            came_round: Is told of each that has none.
+            came_round: Is told of each; says which place it had, if it was refused before.
 
         Raises:
             ConfigurationError: The first item lacks an argument that the skill needs.
@@ -75,11 +77,13 @@ class Lines:
                 entry = self.entry(item, place)
                 if not place and (name := wire.missing(self.skill, entry.arguments)) is not None:
                     raise ConfigurationError(f"{self.skill} needs {name}=...")
+                kept = came_round(entry.key)
                 if known.take(entry.key):
+                    if not place % _A_TURN:  # of a list, nothing else here waits
+                        await anyio.lowlevel.checkpoint()
                     continue
-                came_round(entry.key)
                 fields = {field.name: getattr(item, field.name) for field in attrs.fields(Item)}
-                yield Placed(**fields, place=known.place(place))
+                yield Placed(**fields, place=known.place(place) if kept is None else kept)
 
     def entry(self, item: Item, place: int, size: tuple[int, int] | None = None) -> Entry:
         """What a line of the item is of."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from pathlib import Path
@@ -27,6 +28,9 @@ Told: TypeAlias = tuple[Entry | None, Outcome[Any]]
 """The outcome of an item; and what its line is of, if this machine knows."""
 
 
+_ID = re.compile(r"[\w-]+")
+
+
 class Reading:
     """Reads jobs of one client.
 
@@ -47,7 +51,7 @@ class Reading:
             return job
         if isinstance(job, Batch):
             return BatchJob(batches=(job,))
-        if isinstance(job, str) and not await beside(is_folder, job):
+        if isinstance(job, str) and _ID.fullmatch(job) and not await beside(is_folder, job):
             return BatchJob(batches=(Batch(id=job, status=UNKNOWN),))
         if not isinstance(job, (str, os.PathLike)):
             raise ConfigurationError(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -26,15 +26,22 @@ class Refusals:
     def __init__(self, path: Path, manifest: Manifest) -> None:
         self._path = path
         self._manifest = manifest
-        self._old = Counter(entry.key for entry, _ in read_refused(path, manifest))
+        self._old: defaultdict[bytes, list[int]] = defaultdict(list)  # their places
+        for entry, _ in read_refused(path, manifest):
+            self._old[entry.key].append(entry.item)
         self._aside = (path / f"{_FILE}.new").open("wb", buffering=0)
         self.count = 0
         self.first: tuple[Entry, MoondreamError] | None = None
 
-    def tries_again(self, key: bytes) -> None:
-        """An item has come round."""
-        if self._old[key]:
-            self._old[key] -= 1
+    @property
+    def places(self) -> list[int]:
+        """Those of the items that were refused before."""
+        return [place for places in self._old.values() for place in places]
+
+    def came_round(self, key: bytes) -> int | None:
+        """An item has come; the place that it had, if it was refused before."""
+        places = self._old.get(key)
+        return places.pop(0) if places else None
 
     def add(self, entry: Entry, error: MoondreamError) -> None:
         """It cannot be sent."""
@@ -46,8 +53,7 @@ class Refusals:
     def finish(self) -> None:
         """All items have come: what did not come round is as it was."""
         for entry, error in list(read_refused(self._path, self._manifest)):
-            if self._old[entry.key]:
-                self._old[entry.key] -= 1
+            if entry.item in self._old.get(entry.key, ()):
                 self.add(entry, error)
         self.close()
         aside = self._path / f"{_FILE}.new"

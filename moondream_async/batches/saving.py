@@ -21,7 +21,7 @@ from ..errors import BatchLineError, ResultsFileError
 from ..net.pump import Pumped
 from ..net.threads import beside
 from . import wire
-from .manifest import Entry, read_manifest
+from .manifest import Entry, Manifest, read_manifest
 from .reading import Reading
 from .types import BatchJob
 
@@ -39,8 +39,7 @@ async def save(reading: Reading, job: BatchJob, out: str, *, resume: bool) -> Ru
         ResultsFileError: The file cannot be used, or written.
     """
     started = time.monotonic()
-    task = job.ids if job.folder is None else (await beside(read_manifest, job.folder)).task
-    run = records.fingerprint(["batch", task])
+    run = _fingerprint(job.ids) if job.folder is None else run_name(await beside(read_manifest, job.folder))
     has = await beside(_good_in, out)
     opened = functools.partial(Journal, resume=resume, retry_failed=True)
     journal = await anyio.to_thread.run_sync(opened, out, run)
@@ -53,6 +52,15 @@ async def save(reading: Reading, job: BatchJob, out: str, *, resume: bool) -> Ru
         with anyio.CancelScope(shield=True):
             await anyio.to_thread.run_sync(journal.close)
     return RunSummary(**count, elapsed=time.monotonic() - started)
+
+
+def run_name(manifest: Manifest) -> str:
+    """By what a file of results is known to be of a job, however many batches it has."""
+    return _fingerprint(manifest.task)
+
+
+def _fingerprint(task: object) -> str:
+    return records.fingerprint(["batch", task])
 
 
 def _write(

@@ -83,26 +83,36 @@ class Upload:
 
         What goes wrong with that is not the caller's business.
         """
-        portion = self._portion
-        if portion.upload_id is None or portion.batch_id is not None or portion.completing:
+        if self._portion.completing:
             return
         with anyio.move_on_after(_ABORT_WITHIN, shield=True), suppress(MoondreamError):
-            query = {"action": "mpu-abort", "uploadId": portion.upload_id}
-            await self._net.call("DELETE", self._path, lambda data, _: data, query=query)
-        portion.forget_upload()
+            await self._abort()
+        self._portion.forget_upload()
         await self._save()
 
     async def cancel(self) -> None:
-        """Abort, unless the server is found to have accepted it."""
+        """Abort, unless the server is found to have accepted it.
+
+        Raises:
+            MoondreamError: It cannot be aborted.
+        """
         portion = self._portion
         if portion.completing and portion.batch_id is None:
-            found = await self._found()
+            found = await self._found_in_time()
             if found is not None:
                 await anyio.to_thread.run_sync(self._folder.accepted, self._number, found.id)
             portion.completing = False
-        await self.abort()
+        with suppress(NotFoundError):  # it is gone already
+            await self._abort()
         portion.cancelled = portion.batch_id is None
+        portion.forget_upload()
         await self._save()
+
+    async def _abort(self) -> None:
+        portion = self._portion
+        if portion.upload_id is not None and portion.batch_id is None:
+            query = {"action": "mpu-abort", "uploadId": portion.upload_id}
+            await self._net.call("DELETE", self._path, lambda data, _: data, query=query)
 
     async def _handed_in(self) -> Batch:
         self._portion.cancelled = False

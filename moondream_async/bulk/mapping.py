@@ -15,7 +15,7 @@ from anyio.abc import TaskGroup
 
 from ..config import check_whole
 from ..errors import APIError, AuthenticationError, ConfigurationError, MoondreamError
-from ..net.background import Background
+from ..net.background import Background, its_loop_has_ended
 from ..net.threads import Aside
 from .items import Item, Outcome, read_item
 
@@ -63,10 +63,14 @@ class AsyncMap(Generic[R]):
                 after the outcomes of all others were given. What the items' own iterator raises comes here too.
         """
         try:
-            return cast("Outcome[R]", await self._run.next())
+            return await self.next_outcome()
         except BaseException:
             await self.aclose()
             raise
+
+    async def next_outcome(self) -> Outcome[R]:
+        """The same, for who may be cancelled while waiting, and ask again: the run goes on."""
+        return cast("Outcome[R]", await self._run.next())
 
     def finish(self) -> None:
         """Take no more items: those that are begun are finished, and their outcomes still given.
@@ -168,6 +172,10 @@ class _Run:
                 await self._begin_all(tasks)
         except Exception as exc:
             self._fatal = _first_of(exc)
+        except BaseException:
+            if not self._over:  # nobody has stopped it
+                self._fatal = its_loop_has_ended()
+            raise
         finally:
             self._flush()
             self._done = True

@@ -121,7 +121,8 @@ def _batch(sub: _SubParsers) -> None:
         help="many images at half the price, as a job on the server",
         description="Moondream Cloud's Batch API. A job is kept in a folder; killed at any moment, the same submit, "
         "with the same --job, goes on.",
-        epilog="Exit codes: 0 done; 1 an error, or a batch failed; 2 wrong usage; 3 some lines failed; 130 Ctrl-C.",
+        epilog="Exit codes: 0 done; 1 an error, or a batch that was waited for failed; 2 wrong usage; "
+        "3 some lines failed; 130 Ctrl-C.",
     )
     actions = parser.add_subparsers(required=True, metavar="ACTION")
 

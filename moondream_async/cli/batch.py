@@ -6,15 +6,18 @@ import argparse
 import json
 import shlex
 import sys
-from collections.abc import Callable
-from contextlib import suppress
+import tempfile
+from collections.abc import Callable, Generator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from ..batches import wire
 from ..batches.folder import default_folder
-from ..batches.manifest import MANIFEST
+from ..batches.manifest import MANIFEST, read_manifest
+from ..batches.saving import run_name
 from ..batches.types import FAILED, UNKNOWN, Batch, BatchJob, UploadProgress
+from ..bulk.journal import read_records
 from ..errors import ConfigurationError, MoondreamError, ResultsFileError
 from ..prices import BATCH_PART, prices_of
 from ..sync import Client
@@ -30,10 +33,22 @@ def submit(client: Client, arguments: Arguments) -> int:
     """Hand in images, or a ready file; wait, and write the results, if that is asked for."""
     given = _given(arguments)
     ready = None if arguments.skill else _ready(arguments, given)
-    _check_out(arguments.out)
-    folder = Path(arguments.job) if arguments.job else default_folder()
-    if not arguments.job:
-        print(f"job: {folder}", file=sys.stderr)
+    with _folder_of(arguments) as folder:
+        _check_out(arguments.out, folder)
+        try:
+            job = _hand_in(client, folder, ready, given, arguments)
+            waits = arguments.wait or arguments.out
+            if not (waits and arguments.json):  # which prints it when all is over
+                _print_job(job, arguments)
+            code = _wait_for(client, job, arguments) if waits else 0
+            return code or (_save(client, job, arguments) if arguments.out else 0)
+        except (MoondreamError, KeyboardInterrupt):
+            if (folder / MANIFEST).exists() and not arguments.sandbox:
+                _say_how_to_go_on(folder, arguments)
+            raise
+
+
+def _hand_in(client: Client, folder: Path, ready: str | None, given: dict[str, Any], arguments: Arguments) -> BatchJob:
     shows = meter()
 
     def told(now: UploadProgress) -> None:
@@ -42,24 +57,30 @@ def submit(client: Client, arguments: Arguments) -> int:
         else:
             shows.update(now.items, now.total, f"{now.refused:,} cannot be sent", unit="images prepared")
 
-    try:
-        with shows.shown():
-            if ready is None:
-                inputs = Inputs(arguments.inputs)
-                job = client.batches.create(inputs, arguments.skill, folder=folder, progress=told, **given)
-            else:
-                job = client.batches.submit(ready, folder=folder, progress=told)
-    except (MoondreamError, KeyboardInterrupt):
-        if (folder / MANIFEST).exists():
-            _say_how_to_go_on(folder, arguments)
-        raise
+    with shows.shown():
+        if ready is None:
+            inputs = Inputs(arguments.inputs)
+            job = client.batches.create(inputs, arguments.skill, folder=folder, progress=told, **given)
+        else:
+            job = client.batches.submit(ready, folder=folder, progress=told)
     if any(batch.status == UNKNOWN for batch in job.batches):  # handed in by an earlier command
         with suppress(MoondreamError):
             job = client.batches.status(job)
-    _print_job(job, arguments)
-    code = _wait_for(client, job, arguments) if arguments.wait or arguments.out else 0
-    saved = _save(client, job, arguments) if arguments.out else 0
-    return code or saved
+    return job
+
+
+@contextmanager
+def _folder_of(arguments: Arguments) -> Generator[Path]:
+    """Where the job is kept; a sandbox's, which ends with the command, only so long."""
+    if arguments.job:
+        yield Path(arguments.job)
+    elif arguments.sandbox:
+        with tempfile.TemporaryDirectory() as temporary:
+            yield Path(temporary, "job")
+    else:
+        folder = default_folder()
+        print(f"job: {folder}", file=sys.stderr)
+        yield folder
 
 
 def status(client: Client, arguments: Arguments) -> int:
@@ -131,10 +152,17 @@ def _ready(arguments: Arguments, given: dict[str, Any]) -> str:
     return inputs[0]
 
 
-def _check_out(out: str | None) -> None:
+def _check_out(out: str | None, folder: Path) -> None:
     """Refuse now what would be found impossible when all is done, and billed."""
-    if out is not None and (Path(out).is_dir() or not Path(out).absolute().parent.is_dir()):
+    if out is None:
+        return
+    if Path(out).is_dir() or not Path(out).absolute().parent.is_dir():
         raise ConfigurationError(f"--out {out!r} is not the name of a file in a folder that is there.")
+    if Path(out).exists() and Path(out).stat().st_size:
+        first = next(read_records(out), None)
+        name = run_name(read_manifest(folder)) if (folder / MANIFEST).exists() else None
+        if first is not None and first["run"] != name:
+            raise ConfigurationError(f"--out {out!r} holds results of another run, or job.")
 
 
 def _say_how_to_go_on(folder: Path, arguments: Arguments) -> None:
@@ -146,7 +174,7 @@ def _say_how_to_go_on(folder: Path, arguments: Arguments) -> None:
 def _job(arguments: Arguments) -> str:
     """A folder, or a batch's id."""
     name = str(arguments.job)
-    if not Path(name).exists() and not name.isalnum():
+    if not (Path(name) / MANIFEST).exists() and (Path(name).exists() or not name.isalnum()):
         raise ConfigurationError(f"{name!r} is neither a job's folder nor a batch's id.")
     return name
 

@@ -9,6 +9,13 @@ from typing import Any
 
 import anyio
 
+from ..errors import ConfigurationError
+
+
+def its_loop_has_ended() -> ConfigurationError:
+    """The error for who reads on, in another loop, what was produced in one that has ended."""
+    return ConfigurationError("The event loop in which this was begun has ended; what was not read yet is lost.")
+
 
 class Background:
     """Runs a coroutine function until it ends or is stopped; on asyncio and trio.

@@ -15,6 +15,7 @@ from typing import Generic, Self, TypeVar
 import anyio
 import anyio.lowlevel
 
+from . import background
 from .background import Background
 
 T = TypeVar("T")
@@ -104,6 +105,10 @@ class _Flow(Generic[T]):
                         await anyio.lowlevel.checkpoint()  # what is read from memory alone would keep the loop
         except Exception as exc:
             self._error = exc
+        except BaseException:
+            if not self._over:  # nobody has stopped it
+                self._error = background.its_loop_has_ended()
+            raise
         finally:
             self._over = True
             self._news.set()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .. import config
-from ..wire.paging import Pages
+from ..net.pages import Pages
 from . import wire
 from .finetune import Access, AsyncFinetune
 from .types import FinetuneInfo

@@ -11,10 +11,10 @@ import attrs
 from ..config import SamplingSettings, check_whole, path_part
 from ..errors import APIConnectionError, APIError, ConfigurationError
 from ..images.encoded import EncodedImage
+from ..net.pages import Pages
 from ..net.sender import SURELY_REFUSED, Sender
 from ..net.threads import beside
 from ..net.together import together
-from ..wire.paging import Pages
 from . import wire
 from .prefetch import AsyncRollouts, prefetched
 from .types import Checkpoint, CheckpointDownload, FinetuneInfo, LoggedMetrics, Rollouts, SavedCheckpoint, TrainStep

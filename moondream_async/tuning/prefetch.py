@@ -18,7 +18,8 @@ C = TypeVar("C")
 class AsyncRollouts(Generic[C]):
     """Rollouts with their contexts, as they come: `async for context, rollouts in finetune.rollout_stream(...)`.
 
-    Leaving the loop stops what is under way; with `async with`, it has stopped when the block is left.
+    Leaving the loop stops what is under way; with `async with`, it has stopped when the block is left. Who is cancelled
+    while waiting for the next, by a timeout of an item's, may ask again.
     """
 
     def __init__(self, answers: AsyncMap[Rollouts]) -> None:
@@ -34,7 +35,7 @@ class AsyncRollouts(Generic[C]):
             MoondreamError: The first failure, after all answers to what was begun.
         """
         while True:
-            answer = await anext(self._answers)
+            answer = await self._answers.next_outcome()
             if answer.ok:
                 return cast("C", answer.id), answer.unwrap()
 

@@ -7,8 +7,11 @@ import contextlib
 import json
 import os
 import pty
+import shlex
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -72,6 +75,55 @@ def test_all_at_once_and_what_failed(say: Say, photos: list[Path], tmp_path: Pat
     assert code == 3
     assert "1 of 6 items cannot be sent" in err
     assert "5 done, 1 failed" in err
+
+
+def test_a_file_that_is_not_the_jobs(say: Say, photos: list[Path], tmp_path: Path) -> None:
+    for name, out, code in (("a", "a.jsonl", 0), ("b", "a.jsonl", 2), ("a", "a.jsonl", 0)):
+        words = ["submit", str(tmp_path / "photos"), "--skill", "caption", "--job", str(tmp_path / name)]
+        found, _, err = say(*words, "--out", str(tmp_path / out))
+        assert found == code, err
+    assert not (tmp_path / "b").exists()  # refused before anything was handed in
+    (tmp_path / "photos" / "new.png").write_bytes(photos[0].read_bytes())
+    found, _, err = say(*words, "--out", str(tmp_path / "a.jsonl"))
+    assert (found, "1 done, 0 failed, 5 in the file already" in err) == (0, True)
+    code, _, err = say("status", str(tmp_path / "photos"))
+    assert (code, "neither a job's folder" in err) == (2, True)
+
+
+def test_one_document(say: Say, photos: list[Path], tmp_path: Path) -> None:
+    code, out, _ = say("submit", str(tmp_path / "photos"), "--skill", "caption", "--wait", "--json")
+    assert (code, json.loads(out)["status"]) == (0, "completed")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="there is no SIGINT")
+@pytest.mark.parametrize("on", ["mpu-uploadpart", "batch"])
+def test_ctrl_c_says_how_to_go_on(photos: list[Path], tmp_path: Path, on: str) -> None:
+    moondream = [sys.executable, "-m", "moondream_async"]
+    words = ["batch", "submit", "photos", "--skill", "caption", "--out", "o.jsonl"]
+    with Sandbox(latency=1.5, on=on, work=0) as sandbox:
+        environment = {**os.environ, "MOONDREAM_BASE_URL": sandbox.base_url}
+        with subprocess.Popen(
+            [*moondream, *words],
+            cwd=tmp_path,
+            env=environment,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as process:
+            assert process.stderr is not None
+            assert process.stderr.readline().startswith("job: ")
+            state, until = sandbox._app.state.batches, time.monotonic() + 20
+            while not (state._uploads if on == "mpu-uploadpart" else state.jobs) and time.monotonic() < until:
+                time.sleep(0.02)
+            time.sleep(0.2)
+            process.send_signal(signal.SIGINT)
+            _, err = process.communicate(timeout=20)
+        assert process.returncode == 130
+        told = next(line for line in err.splitlines() if line.startswith("To go on: "))
+        again = shlex.split(told.removeprefix("To go on: moondream-async "))
+        assert subprocess.run([*moondream, *again], cwd=tmp_path, env=environment, check=False).returncode == 0
+        assert len(state.jobs) == 1
+    assert len((tmp_path / "o.jsonl").read_text().splitlines()) == 5
 
 
 def test_a_ready_file(say: Say, scene: bytes, tmp_path: Path) -> None:

@@ -20,10 +20,14 @@ from moondream_async import (
     BatchInputError,
     ConfigurationError,
     ImageError,
+    ImageOptions,
+    NotFoundError,
     RetryPolicy,
     ServerError,
 )
 from moondream_async.batches import upload, wire
+from moondream_async.batches.folder import Folder
+from moondream_async.batches.lines import Lines
 from moondream_async.batches.manifest import read_manifest
 from moondream_async.bulk import read_results
 from moondream_async.sandbox.batches.routes import Batches
@@ -182,6 +186,30 @@ async def test_what_was_refused_is_tried_again(at_sandbox: Any, photos: list[Pat
         await client.batches.create(items, "caption", folder=tmp_path / "strict", max_failures=0)
 
 
+async def test_a_pass_that_is_stopped_half_way(at_sandbox: Any, photos: list[Path], tmp_path: Path) -> None:
+    """What was refused and is well again is told once, though the pass that took it did not end."""
+    client, good = at_sandbox(), photos[0].read_bytes()
+    await client.batches.create([("x", b"bad"), ("y", good), ("z", b"bad")], "caption", folder=tmp_path / "job")
+
+    async def stopped() -> Any:
+        yield "x", good
+        yield "y", good
+        await anyio.sleep(0.2)
+        raise KeyError("mine")
+
+    with pytest.raises(KeyError):
+        await client.batches.create(stopped(), "caption", folder=tmp_path / "job")
+    job = await client.batches.create([("new", good), ("x", good), ("y", good)], "caption", folder=tmp_path / "job")
+    assert (job.items, job.refused) == (4, 1)
+    outcomes = await everything(client, await client.batches.wait(job))
+    assert [(outcome.index, outcome.id, outcome.ok) for outcome in outcomes] == [
+        (0, "x", True),
+        (1, "y", True),
+        (2, "z", False),
+        (3, "new", True),
+    ]
+
+
 async def test_ids_that_come_twice(at_sandbox: Any, photos: list[Path], tmp_path: Path) -> None:
     client = at_sandbox()
     job = await client.batches.create([("x", photos[0]), ("x", photos[1]), ("y", photos[2])], "caption")
@@ -273,6 +301,45 @@ async def test_cancelling_what_never_was_accepted(at_sandbox: Any, photos: list[
     assert not (tmp_path / "job").exists()
 
 
+async def test_cancelling_what_is_not_seen_at_once(
+    at_sandbox: Any, photos: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client, asked = at_sandbox(retry=ONCE), []
+    gone = JSONResponse({"error": "not found"}, 404)
+    with monkeypatch.context() as patch:
+        answers(patch, "_complete", lambda *_: Response(b"", 504))
+        answers(patch, "_retrieve", lambda *_: gone)
+        with pytest.raises((ServerError, BatchError)):
+            await client.batches.create(photos, "caption", folder=tmp_path / "job")
+
+    def late(answer: Any, _: Any) -> Any:
+        asked.append(1)
+        return gone if len(asked) < 3 else answer
+
+    answers(monkeypatch, "_retrieve", late)
+    assert await client.batches.cancel(tmp_path / "job") is False
+    assert len(await everything(client, await client.batches.wait(tmp_path / "job"))) == 5
+
+
+async def test_a_cancel_that_fails(at_sandbox: Any, photos: list[Path], tmp_path: Path) -> None:
+    client = at_sandbox(retry=ONCE, status=500, times=1, on="mpu-uploadpart")
+    with pytest.raises(ServerError):
+        await client.batches.create(photos, "caption", folder=tmp_path / "job")
+    failing = client.with_options(headers={"X-Sandbox-Fault": "status=503; on=mpu-abort; id=x"})
+    with pytest.raises(ServerError):
+        await failing.batches.cancel(tmp_path / "job")
+    assert len(uploads_of(client)) == 1
+    assert await failing.batches.cancel(tmp_path / "job") is True
+    assert uploads_of(client) == {}
+
+
+async def test_a_folder_that_was_half_deleted(at_sandbox: Any, photos: list[Path], tmp_path: Path) -> None:
+    client = at_sandbox()
+    await client.batches.create(photos, "caption", folder=tmp_path / "job")
+    (tmp_path / "job" / "manifest.json").unlink()
+    assert (await client.batches.create(photos[:2], "caption", folder=tmp_path / "job")).items == 2
+
+
 async def test_results_that_are_there_later(at_sandbox: Any, photos: list[Path], tmp_path: Path) -> None:
     client = at_sandbox()
     job = await client.batches.wait(await client.batches.create(photos, "caption"))
@@ -329,6 +396,36 @@ async def test_another_server(at_sandbox: Any, photos: list[Path], tmp_path: Pat
     for ask in (other.batches.wait, other.batches.cancel):
         with pytest.raises(BatchError, match="of another server"):
             await ask(tmp_path / "job")
+
+
+@pytest.mark.parametrize("name", ["nosuch.batch", "./jobs/typo", "a b"])
+async def test_a_folder_that_is_none(at_sandbox: Any, name: str, tmp_path: Path) -> None:
+    client = at_sandbox()
+    with pytest.raises(BatchError, match="cannot be used"):
+        await client.batches.status(name)
+    with pytest.raises(NotFoundError):
+        await client.batches.save("01NOSUCH", tmp_path / "out.jsonl")
+    assert not (tmp_path / "out.jsonl").exists()
+
+
+async def test_others_have_their_turn(at_sandbox: Any, tiny: Any, tmp_path: Path) -> None:
+    """A job that is gone on with does not keep the loop, though nothing is left to be done."""
+    client, items = at_sandbox(), [(n, tiny) for n in range(2_000)]
+    await client.batches.create(items, "caption", folder=tmp_path / "job")
+    turns: list[int] = []
+
+    async def ticking() -> None:
+        while True:
+            turns.append(1)
+            await anyio.sleep(0)
+
+    with Folder(tmp_path / "job", read_manifest(tmp_path / "job")) as folder:
+        lines, known = Lines(client, "caption", {}, ImageOptions()), folder.known()
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(ticking)
+            assert [item async for item in lines.fresh(items, known, lambda _: None)] == []
+            tasks.cancel_scope.cancel()
+    assert len(turns) >= 30
 
 
 async def test_lists_that_go_round(at_sandbox: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -440,6 +440,21 @@ async def test_a_request_that_fails_oddly(finetune: AsyncFinetune) -> None:
     assert {0, 1, 2, 3, 4} <= set(seen)
 
 
+async def test_waiting_for_rollouts_can_be_given_up_and_begun_again(
+    finetune: AsyncFinetune, client: AsyncClient
+) -> None:
+    slow = AsyncFinetune(client.with_options(headers={"X-Sandbox-Fault": "latency=0.05"}).tuning._access, finetune.info)
+    stream = slow.rollout_stream((n, {"skill": "query", "question": "?"}) for n in range(8))
+    seen: list[int] = []
+    while True:
+        with anyio.move_on_after(0.02):
+            try:
+                seen.append((await anext(stream))[0])
+            except StopAsyncIteration:
+                break
+    assert sorted(seen) == list(range(8))
+
+
 class _Odd(dict[str, Any]):
     def items(self) -> Any:
         raise RuntimeError("odd")
