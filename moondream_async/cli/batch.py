@@ -214,7 +214,7 @@ def _print_job(job: BatchJob, arguments: Arguments) -> None:
         print(_line(batch))
     if job.refused:
         print(f"{job.refused:,} of {job.items:,} items cannot be sent; the results say why", file=sys.stderr)
-    if job.folder is not None:
+    if job.folder is not None and not arguments.sandbox:
         print(f"job: {job.folder}")
 
 
