@@ -7,7 +7,6 @@ import time
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Iterable, Mapping
 from contextlib import aclosing
-from types import TracebackType
 from typing import Any, Generic, Self, TypeVar, cast
 
 import anyio
@@ -16,6 +15,7 @@ from anyio.abc import TaskGroup
 from ..config import check_whole
 from ..errors import APIError, AuthenticationError, ConfigurationError, MoondreamError
 from ..net.background import Background, its_loop_has_ended
+from ..net.closing import Closes
 from ..net.threads import Aside
 from .items import Item, Outcome, read_item
 
@@ -27,7 +27,7 @@ Work = Callable[[Item], Awaitable[tuple[Any, int, MoondreamError | None]]]
 _PAYMENT_REQUIRED = 402
 
 
-class AsyncMap(Generic[R]):
+class AsyncMap(Closes, Generic[R]):
     """The outcomes of a run, as they come: `async for outcome in client.map("caption", paths)`.
 
     Nothing begins before the first is asked for. Leaving the loop, closing this or cancelling the task stops all
@@ -82,14 +82,6 @@ class AsyncMap(Generic[R]):
     async def aclose(self) -> None:
         """Stop what is under way; safe to call again."""
         await self._run.stop()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        await self.aclose()
 
     def __del__(self) -> None:
         run: _Run | None = getattr(self, "_run", None)

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
-from types import TracebackType
 from typing import Generic, Self, TypeVar
 
 import anyio
@@ -17,13 +16,14 @@ import anyio.lowlevel
 
 from . import background
 from .background import Background
+from .closing import Closes
 
 T = TypeVar("T")
 
 _AHEAD = 64  # pieces that are ready before they are asked for
 
 
-class Pumped(Generic[T]):
+class Pumped(Closes, Generic[T]):
     """The pieces, one by one. Nothing begins before the first is asked for; `async with` makes sure that it ends.
 
     Args:
@@ -43,14 +43,6 @@ class Pumped(Generic[T]):
     async def aclose(self) -> None:
         """Stop; safe to call again."""
         await self._flow.stop()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        await self.aclose()
 
     def __del__(self) -> None:
         flow: _Flow[T] | None = getattr(self, "_flow", None)

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Iterable
-from types import TracebackType
 from typing import Any, Generic, Self, TypeVar, cast
 
 from ..bulk.items import Item
 from ..bulk.mapping import AsyncMap
 from ..errors import ConfigurationError, MoondreamError
+from ..net.closing import Closes
 from ..net.counters import log
 from .types import Rollouts
 
 C = TypeVar("C")
 
 
-class AsyncRollouts(Generic[C]):
+class AsyncRollouts(Closes, Generic[C]):
     """Rollouts with their contexts, as they come: `async for context, rollouts in finetune.rollout_stream(...)`.
 
     Leaving the loop stops what is under way; with `async with`, it has stopped when the block is left. Who is cancelled
@@ -42,14 +42,6 @@ class AsyncRollouts(Generic[C]):
     async def aclose(self) -> None:
         """Stop what is under way; safe to call again."""
         await self._answers.aclose()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        await self.aclose()
 
 
 def prefetched(
