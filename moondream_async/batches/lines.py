@@ -15,6 +15,7 @@ from ..bulk.naming import named
 from ..errors import ConfigurationError, MoondreamError
 from ..images.encoded import EncodedImage
 from ..images.options import ImageOptions
+from ..net.together import together
 from . import wire
 from .folder import Known
 from .manifest import Entry
@@ -112,7 +113,7 @@ class Lines:
             raise ConfigurationError("There is no image.")
         limit = _ROOM // len(images) // 4 * 3
         options = self._options.evolve(max_bytes=max(1, min(limit, self._options.max_bytes)))
-        return [await self._client.encode_image(image, options) for image in images]
+        return await together(lambda image: self._client.encode_image(image, options), images)
 
 
 def _base64(image: EncodedImage) -> bytes:

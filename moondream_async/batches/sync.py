@@ -46,7 +46,8 @@ class Batches(Facade):
                 `query` an image may be a list of images, which it is asked about together.
             skill: `"caption"`, `"query"`, `"detect"` or `"point"`. Batches do not segment.
             model: What is to answer, for instance a finetune's checkpoint; None takes the client's, else the server's.
-            folder: Where the job is kept; made if it is not there. If it holds this same job, that is gone on with.
+            folder: Where the job is kept; made if it is not there. If it holds this same job, that is gone on with:
+                items that are new to it are added, those that could not be prepared are tried again.
                 Default: a new one in the user's state directory; it is deleted if this fails.
             max_failures: How many items may fail to be prepared; one more stops it. Default None: any.
             progress: Is given an `UploadProgress` now and then; may be async.

@@ -200,9 +200,8 @@ def _wait_for(client: Client, job: BatchJob | str, arguments: Arguments) -> int:
 def _save(client: Client, job: BatchJob | str, arguments: Arguments) -> int:
     summary = client.batches.save(job, arguments.out)
     before = f", {summary.skipped:,} in the file already" if summary.skipped else ""
-    before += f" ({summary.failed_before:,} of them failed)" if summary.failed_before else ""
     print(f"{summary.succeeded:,} done, {summary.failed:,} failed{before}; results: {arguments.out}", file=sys.stderr)
-    return SOME_FAILED if summary.failed + summary.failed_before else 0
+    return SOME_FAILED if summary.failed else 0
 
 
 def _print_job(job: BatchJob, arguments: Arguments) -> None:
