@@ -116,7 +116,9 @@ class RetryPolicy:
     random number in 0..1 (full jitter). A `Retry-After` of the server replaces it.
 
     Args:
-        attempts: How often a call may be sent in all; 1 means no retry. Default 4.
+        attempts: How often a call may be sent in all; 1 means no retry. Default 4. A refusal for load (429, or
+            Station's "Queue is full") does not count while other calls of the client get through; the call
+            gives up when none got through for 60 s.
         backoff: Base of the wait, in seconds. Default 0.5.
         max_backoff: Cap of the wait, in seconds. Default 30.
         max_retry_after: The longest `Retry-After` that is obeyed, in seconds; a longer one raises

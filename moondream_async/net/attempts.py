@@ -13,7 +13,7 @@ import attrs
 
 from ..config import RetryPolicy
 from ..errors import MoondreamError
-from ..wire.retry import Failure, next_delay
+from ..wire.retry import Failure, backoff, next_delay
 from . import failures
 
 if TYPE_CHECKING:
@@ -30,6 +30,11 @@ class Failed:
     failure: Failure | None
     sent: float = 0.0
     """When it was sent, on the monotonic clock, where the pace depends on it."""
+
+
+def is_refusal(outcome: object) -> bool:
+    """Return whether the server said "not now": a rate limit, or a full queue."""
+    return isinstance(outcome, Failed) and outcome.failure is not None and outcome.failure.status == 429
 
 
 async def persist(
@@ -65,9 +70,22 @@ async def persist(
     raise error
 
 
-def delay_by_policy(policy: RetryPolicy, failed: Failed, attempt: int, elapsed: float) -> float | None:
-    """Seconds to wait as the policy has it, or None to give up."""
+def delay_by_policy(
+    policy: RetryPolicy, failed: Failed, attempt: int, elapsed: float, *, total: int | None = None
+) -> float | None:
+    """Return the seconds to wait as the policy has it, or None to give up.
+
+    Args:
+        policy: The user's.
+        failed: The last attempt.
+        attempt: How many attempts count against the policy.
+        elapsed: Seconds since the first.
+        total: How many were made, if the backoff grows with all of them.
+    """
     if failed.failure is None:
         return None
     jitter = random.random()  # noqa: S311
-    return next_delay(policy, failed.failure, attempt=attempt, elapsed=elapsed, jitter=jitter)
+    delay = next_delay(policy, failed.failure, attempt=attempt, elapsed=elapsed, jitter=jitter)
+    if delay is None or total is None or failed.failure.retry_after is not None:
+        return delay
+    return jitter * backoff(policy, total)

@@ -17,7 +17,7 @@ from ..config import RetryPolicy, Timeouts
 from ..errors import APIError, MoondreamError
 from ..wire.retry import Failure
 from . import failures
-from .attempts import Failed, delay_by_policy, persist
+from .attempts import Failed, delay_by_policy, is_refusal, persist
 from .bodies import FileBody
 from .feed import event_data
 from .loops import LoopLocal
@@ -111,9 +111,14 @@ class Caller:
         """
         started = time.monotonic()
         self.session.counters.calls += 1
+        forgiven = 0
 
         def delay_after(failed: Failed, attempt: int) -> float | None:
-            delay = delay_by_policy(self._retry, failed, attempt, time.monotonic() - started)
+            nonlocal forgiven
+            now, progress = time.monotonic(), self.session.pacer.progress
+            if is_refusal(failed) and progress.leaves_attempts(now, started=started):
+                forgiven += 1
+            delay = delay_by_policy(self._retry, failed, attempt - forgiven, now - started, total=attempt)
             if delay is not None:
                 self.session.counters.retries += 1
             return delay
@@ -163,6 +168,7 @@ class Caller:
         await slot.acquire()
         outcome: Answer | Failed | None = None
         try:
+            slot.sent()
             with anyio.move_on_after(self._timeouts.total):
                 outcome = await self._exchange(request, judge)
         finally:
@@ -184,6 +190,7 @@ class Caller:
         except AnswerTooLargeError as exc:
             return Failed(unusable(200, None, str(exc)), None)
         if response.is_success:
+            self.session.pacer.progress.accepted(time.monotonic())
             return Answer(response.status_code, _lower(response), body)
         if response.status_code == 429:
             self.session.counters.rate_limited += 1

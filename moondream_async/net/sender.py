@@ -19,7 +19,7 @@ from ..types import Meta, Result
 from ..wire import errors, responses
 from ..wire.retry import Failure, backoff
 from . import failures
-from .attempts import Failed, delay_by_policy, persist
+from .attempts import Failed, delay_by_policy, is_refusal, persist
 from .bodies import FileBody
 from .counters import log
 from .feed import Feed, OutOfTimeError, SingleEvent
@@ -52,6 +52,9 @@ class _Request:
     unrepeatable: bool = False
     again_after: tuple[int, ...] = ()
     error_is_data: bool = False
+    started: float = attrs.field(factory=time.monotonic)
+    forgiven: int = 0
+    """Refused attempts that do not count, as other calls got through."""
 
     async def prepare(self) -> bytes | FileBody:
         """The body, made now if it is not yet: only who has a slot holds an image in memory."""
@@ -162,8 +165,7 @@ class Sender:
         request = self._request("POST", path, self._chat_headers if bearer else self._stream_headers, body)
         request.watch = self._watch(path, stream=True)
         async with _ending_in_failure(request.watch):
-            started = time.monotonic()
-            feed, attempts = await self._persist(lambda n: self._try_stream(request, n, started), request, started)
+            feed, attempts = await self._persist(lambda n: self._try_stream(request, n), request)
         feed.attempts, feed.watch, feed.counters = attempts, request.watch, self.session.counters
         return feed
 
@@ -201,9 +203,8 @@ class Sender:
         return cast("R", result)
 
     async def _fetch_quietly(self, request: _Request, read: Callable[[Any, Meta], R]) -> R:
-        started = time.monotonic()
-        answer, attempts = await self._persist(lambda n: self._try_fetch(request, n), request, started)
-        meta = Meta(answer.status, attempts, time.monotonic() - started)
+        answer, attempts = await self._persist(lambda n: self._try_fetch(request, n), request)
+        meta = Meta(answer.status, attempts, time.monotonic() - request.started)
         try:
             result = read(answer.data, meta)
         except responses.MALFORMED as exc:
@@ -215,23 +216,35 @@ class Sender:
         error.attempts = attempts
         raise error
 
-    async def _persist(
-        self, once: Callable[[int], Awaitable[T | Failed]], request: _Request, started: float
-    ) -> tuple[T, int]:
+    async def _persist(self, once: Callable[[int], Awaitable[T | Failed]], request: _Request) -> tuple[T, int]:
         self.session.counters.calls += 1
         return await persist(
-            once, self._retry, lambda failed, attempt: self._delay_after(failed, attempt, started), request.watch
+            once, self._retry, lambda failed, attempt: self._delay_after(failed, request, attempt), request.watch
         )
 
-    def _delay_after(self, failed: Failed, attempt: int, started: float) -> float | None:
-        delay = delay_by_policy(self._retry, failed, attempt, time.monotonic() - started)
+    def _delay_after(self, failed: Failed, request: _Request, attempt: int) -> float | None:
+        now = time.monotonic()
+        refused = is_refusal(failed)
+        if refused and self.session.pacer.progress.leaves_attempts(now, started=request.started):
+            request.forgiven += 1
+        counted = attempt - request.forgiven
+        delay = delay_by_policy(self._retry, failed, counted, now - request.started)
         if delay is not None:
             self.session.counters.retries += 1
-        if failed.failure is not None and failed.failure.status == 429:
-            self.session.counters.rate_limited += 1
-            hold = delay if delay is not None else backoff(self._retry, attempt)
-            self.session.pacer.pace.refused(time.monotonic(), started=failed.sent, delay=hold)
+        if refused:
+            hold = delay if delay is not None else backoff(self._retry, counted)
+            self._note_refusal(failed, now, hold)
         return delay
+
+    def _note_refusal(self, failed: Failed, now: float, hold: float) -> None:
+        self.session.counters.rate_limited += 1
+        self.session.pacer.pace.refused(now, started=failed.sent, delay=hold)
+        if isinstance(failed.error, APIError):
+            self.session.pacer.progress.refused(failed.error)
+
+    def _note_acceptance(self) -> None:
+        self.session.pacer.pace.succeeded()
+        self.session.pacer.progress.accepted(time.monotonic())
 
     async def _try_fetch(self, request: _Request, attempt: int) -> _Answer | Failed:
         slot = self.session.slot()
@@ -239,7 +252,10 @@ class Sender:
         outcome: _Answer | Failed | None = None
         try:
             await request.prepare()
-            sent = await self.session.pacer.turn()
+            sent = await self.session.pacer.turn(request.started)
+            if isinstance(sent, APIError):
+                return Failed(sent, None)
+            slot.sent()
             # A part of a large file takes as long as it does, as long as it moves (Timeouts.idle).
             seconds = None if isinstance(request.body, FileBody) else self._timeouts.total
             with anyio.move_on_after(seconds):
@@ -279,32 +295,35 @@ class Sender:
             return _only_if_refused(outcome, request.again_after)
         return outcome
 
-    async def _try_stream(self, request: _Request, attempt: int, started: float) -> Feed | Failed:
+    async def _try_stream(self, request: _Request, attempt: int) -> Feed | Failed:
         slot = self.session.slot()
         await slot.acquire()
         outcome: Feed | Failed | None = None
         try:
             await request.prepare()
-            sent = await self.session.pacer.turn()
-            expiry = self._expiry(sent, started)
+            sent = await self.session.pacer.turn(request.started)
+            if isinstance(sent, APIError):
+                return Failed(sent, None)
+            slot.sent()
+            expiry = self._expiry(sent, request.started)
             with anyio.move_on_after(self._timeouts.total):
-                outcome = await self._open_feed(request, attempt, slot, sent, started, expiry)
+                outcome = await self._open_feed(request, attempt, slot, sent, expiry)
         finally:
             if not isinstance(outcome, Feed) or isinstance(outcome, SingleEvent):
                 slot.release()
         return await self._told(outcome or self._out_of_time(sent), request, attempt, sent)
 
     async def _open_feed(
-        self, request: _Request, attempt: int, slot: Slot, sent: float, started: float, expiry: float
+        self, request: _Request, attempt: int, slot: Slot, sent: float, expiry: float
     ) -> Feed | Failed:
         try:
             response = await self._send(request, attempt)
             if not _is_stream(response):
-                return self._single_event(response, await read_all(response), sent, started)
+                return self._single_event(response, await read_all(response), sent, request.started)
             feed = Feed(
                 response,
                 slot.release,
-                started=started,
+                started=request.started,
                 expiry=expiry,
                 explain=self._explain,
                 without_key=self._without_key,
@@ -318,7 +337,7 @@ class Sender:
             return self._out_of_time(sent)
         refusal = feed.refusal()
         if refusal is None:
-            self.session.pacer.pace.succeeded()
+            self._note_acceptance()
             return feed
         await feed.aclose()
         return self._refused(refusal, sent)
@@ -354,7 +373,6 @@ class Sender:
         if not 200 <= status < 300:
             error = errors.from_response(status, self._lower(response.headers), body, now=time.time())
             return self._refused(error, sent)
-        self.session.pacer.pace.succeeded()
         try:
             data = responses.decode(body) if body or not may_be_empty else None
         except responses.Unusable as exc:
@@ -363,7 +381,10 @@ class Sender:
         reported = None
         if isinstance(data, dict) and "error" in data and not error_is_data:
             reported = errors.from_success(status, self._lower(response.headers), data, now=time.time())
-        return _Answer(status, data) if reported is None else self._refused(reported, sent)
+        outcome = _Answer(status, data) if reported is None else self._refused(reported, sent)
+        if not is_refusal(outcome):
+            self._note_acceptance()
+        return outcome
 
     def _refused(self, error: APIError, sent: float) -> Failed:
         return Failed(error, Failure("status", errors.status_meant(error), error.retry_after), sent)

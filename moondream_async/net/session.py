@@ -8,6 +8,7 @@ import anyio
 import httpx
 
 from ..errors import ConfigurationError
+from ..wire.progress import Progress
 from .bodies import FileBody
 from .counters import Counters
 from .download import Downloads
@@ -22,10 +23,12 @@ HttpClient = httpx.AsyncClient | httpx.AsyncBaseTransport | Literal["aiohttp"]
 class Slot:
     """The right to have one request in flight; given up once, from wherever the request ends."""
 
-    def __init__(self, limiter: anyio.CapacityLimiter, counters: Counters) -> None:
+    def __init__(self, limiter: anyio.CapacityLimiter, counters: Counters, progress: Progress) -> None:
         self._limiter = limiter
         self._counters = counters
+        self._progress = progress
         self._held = False
+        self._sent = False
 
     async def acquire(self) -> None:
         """Wait for a free slot; in the order of asking, however many wait."""
@@ -40,8 +43,16 @@ class Slot:
         self._held = True
         self._counters.in_flight += 1
 
+    def sent(self) -> None:
+        """Note that the request goes out now; it is in transit until the slot is released."""
+        self._sent = True
+        self._progress.in_transit += 1
+
     def release(self) -> None:
         """Give the slot back; further calls do nothing."""
+        if self._sent:
+            self._sent = False
+            self._progress.in_transit -= 1
         if self._held:
             self._held = False
             self._counters.in_flight -= 1
@@ -79,7 +90,7 @@ class Session:
         """A slot of the running loop, not yet acquired."""
         if self.closed:
             raise ConfigurationError("This client is closed; make a new one.")
-        return Slot(self._limiters.get(), self.counters)
+        return Slot(self._limiters.get(), self.counters, self.pacer.progress)
 
     async def send(
         self,

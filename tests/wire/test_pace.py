@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import heapq
+from collections import deque
+from typing import Protocol
 
 import pytest
 
@@ -12,11 +14,12 @@ from moondream_async.wire.pace import Pace
 class Bucket:
     """A server that allows `rate` requests a second, in a token bucket."""
 
-    def __init__(self, rate: float) -> None:
-        self.rate, self.tokens, self.seen = rate, rate, 0.0
+    def __init__(self, rate: float, capacity: float | None = None) -> None:
+        self.rate, self.capacity, self.seen = rate, capacity or rate, 0.0
+        self.tokens = self.capacity
 
     def allows(self, now: float) -> bool:
-        self.tokens = min(self.rate, self.tokens + (now - self.seen) * self.rate)
+        self.tokens = min(self.capacity, self.tokens + (now - self.seen) * self.rate)
         self.seen = now
         if self.tokens < 1:
             return False
@@ -24,8 +27,59 @@ class Bucket:
         return True
 
 
+class Server(Protocol):
+    def allows(self, now: float) -> bool: ...
+
+
+class Storm:
+    """A server that refuses everything for a while, and then is another."""
+
+    def __init__(self, seconds: float, then: Server, *, begins: float = 0.0) -> None:
+        self.begins, self.ends, self.then = begins, begins + seconds, then
+
+    def allows(self, now: float) -> bool:
+        return not self.begins <= now < self.ends and self.then.allows(now)
+
+
+def gather(calls: int, server: Server, *, latency: float, retry_after: float, slots: int = 256) -> tuple[float, int]:
+    """Make many calls at once, each until it is served; return the seconds, and the most attempts of a call.
+
+    A refused call waits, then queues behind all others, as `Sender` has it.
+    """
+    pace = Pace()
+    attempts = [0] * calls
+    waiting, ready = deque(range(calls)), deque[int]()
+    events: list[tuple[float, int, str, float]] = [(0.0, -1, "wake", 0.0)]
+    free, served, now = slots, 0, 0.0
+    while served < calls:
+        now, call, what, started = heapq.heappop(events)
+        if what == "served":
+            served, free = served + 1, free + 1
+            pace.succeeded()
+        elif what == "refused":
+            free += 1
+            pace.refused(now, started=started, delay=retry_after)
+            heapq.heappush(events, (now + retry_after, call, "again", 0.0))
+        elif what == "again":
+            waiting.append(call)
+        while free and waiting:
+            free -= 1
+            ready.append(waiting.popleft())
+        while ready and pace.wait(now) == 0:
+            pace.start(now)
+            call = ready.popleft()
+            attempts[call] += 1
+            answered = (
+                (now + latency, call, "served", now) if server.allows(now) else (now + 0.002, call, "refused", now)
+            )
+            heapq.heappush(events, answered)
+        if ready:
+            heapq.heappush(events, (now + pace.wait(now), -1, "wake", 0.0))
+    return now, max(attempts)
+
+
 def run(
-    pace: Pace, server: Bucket, *, workers: int, seconds: float, latency: float = 0.3, retry_after: float = 1.0
+    pace: Pace, server: Server, *, workers: int, seconds: float, latency: float = 0.3, retry_after: float = 1.0
 ) -> tuple[int, int]:
     """Let workers call as fast as the pace lets them; return successes and refusals."""
     served = refused = 0
@@ -111,7 +165,7 @@ def test_late_refusals_of_one_burst_do_not_cut_the_rate_again() -> None:
     assert pace.rate == pytest.approx(2.0)
 
 
-@pytest.mark.parametrize("tier", [2.0, 10.0])
+@pytest.mark.parametrize("tier", [2.0, 10.0, 50.0])
 def test_it_finds_the_tier_and_holds_it(tier: float) -> None:
     served, refused = run(Pace(), Bucket(tier), workers=32, seconds=600)
     assert served >= 0.97 * tier * 600
@@ -135,3 +189,32 @@ def test_a_server_without_limits_sets_it_free_again() -> None:
     pace.refused(0.1, started=0.0, delay=1.0)
     run(pace, Bucket(1e9), workers=64, seconds=900, latency=0.01)
     assert pace.free
+
+
+@pytest.mark.parametrize("retry_after", [0.1, 0.25, 1.0])
+@pytest.mark.parametrize("latency", [0.005, 0.1, 0.5])
+@pytest.mark.parametrize(
+    ("storm", "rate", "times_ideal"),
+    [(4.0, 200.0, 3), (4.0, 1e9, 4), (8.0, 20.0, 2), (8.0, 2.0, 1.2)],
+)
+def test_after_a_storm_the_rate_is_found_in_seconds(
+    storm: float, rate: float, times_ideal: float, latency: float, retry_after: float
+) -> None:
+    seconds, most_attempts = gather(1000, Storm(storm, Bucket(rate)), latency=latency, retry_after=retry_after)
+    assert seconds <= times_ideal * (storm + 1000 / rate)
+    assert most_attempts <= 4
+
+
+@pytest.mark.parametrize("burst", [1.0, 5.0])
+def test_after_a_storm_a_server_without_room_for_bursts_is_found_too(burst: float) -> None:
+    seconds, _ = gather(1000, Storm(8.0, Bucket(20.0, burst)), latency=0.1, retry_after=0.25)
+    assert seconds <= 2 * (8 + 1000 / 20)
+
+
+def test_a_storm_in_mid_run_does_not_forget_the_rate() -> None:
+    server = Storm(20.0, Bucket(10.0), begins=120.0)
+    pace = Pace()
+    served, refused = run(pace, server, workers=32, seconds=240)
+    assert pace.rate == pytest.approx(10.0, rel=0.1)
+    assert served >= 0.93 * 10.0 * 220
+    assert refused <= 32 + 20 + 0.02 * served
