@@ -10,6 +10,7 @@ from urllib.parse import SplitResult, quote, urlsplit
 
 import attrs
 
+from ._scalars import to_python
 from .errors import ConfigurationError
 
 DEFAULT_BASE_URL = "https://api.moondream.ai/v1"
@@ -61,13 +62,18 @@ def _whole(_: Any, field: Any, value: Any) -> None:
         raise ConfigurationError(f"{field.name} must be a whole number of at least 1, not {value!r}.")
 
 
+def _boolean(_: Any, field: Any, value: Any) -> None:
+    if not isinstance(value, bool):
+        raise ConfigurationError(f"{field.name} must be True or False, not {value!r}.")
+
+
 def _optional(check: Callable[[Any, Any, Any], None]) -> Callable[[Any, Any, Any], None]:
     return attrs.validators.optional(check)
 
 
 def _statuses(values: Iterable[int]) -> frozenset[int]:
     try:
-        statuses = frozenset(values)
+        statuses = frozenset(to_python(value) for value in values)
     except TypeError:
         raise ConfigurationError(f"statuses must be HTTP statuses such as {{429, 503}}, not {values!r}.") from None
     for status in statuses:
@@ -91,13 +97,14 @@ class Timeouts:
         ConfigurationError: A value is not a finite number above 0.
     """
 
-    connect: float = attrs.field(default=10.0, validator=_seconds(above_zero=True))
-    idle: float = attrs.field(default=120.0, validator=_seconds(above_zero=True))
-    total: float = attrs.field(default=600.0, validator=_seconds(above_zero=True))
+    connect: float = attrs.field(default=10.0, converter=to_python, validator=_seconds(above_zero=True))
+    idle: float = attrs.field(default=120.0, converter=to_python, validator=_seconds(above_zero=True))
+    total: float = attrs.field(default=600.0, converter=to_python, validator=_seconds(above_zero=True))
 
     @classmethod
     def of(cls, value: Timeouts | float | None) -> Timeouts:
         """Read what a user may pass: None is the default, a number bounds each attempt as a whole."""
+        value = to_python(value)
         if value is None:
             return cls()
         if isinstance(value, Timeouts):
@@ -132,17 +139,20 @@ class RetryPolicy:
         ConfigurationError: A value is out of range.
     """
 
-    attempts: int = attrs.field(default=4, validator=_whole)
-    backoff: float = attrs.field(default=0.5, validator=_seconds(above_zero=False))
-    max_backoff: float = attrs.field(default=30.0, validator=_seconds(above_zero=False))
-    max_retry_after: float = attrs.field(default=120.0, validator=_seconds(above_zero=False))
+    attempts: int = attrs.field(default=4, converter=to_python, validator=_whole)
+    backoff: float = attrs.field(default=0.5, converter=to_python, validator=_seconds(above_zero=False))
+    max_backoff: float = attrs.field(default=30.0, converter=to_python, validator=_seconds(above_zero=False))
+    max_retry_after: float = attrs.field(default=120.0, converter=to_python, validator=_seconds(above_zero=False))
     statuses: frozenset[int] = attrs.field(default=RETRY_STATUSES, converter=_statuses)
-    retry_timeouts: bool = attrs.field(default=True)
-    deadline: float | None = attrs.field(default=None, validator=_optional(_seconds(above_zero=True)))
+    retry_timeouts: bool = attrs.field(default=True, converter=to_python, validator=_boolean)
+    deadline: float | None = attrs.field(
+        default=None, converter=to_python, validator=_optional(_seconds(above_zero=True))
+    )
 
     @classmethod
     def of(cls, value: RetryPolicy | int | None) -> RetryPolicy:
         """Read what a user may pass: None is the default, a whole number is `attempts`."""
+        value = to_python(value)
         if value is None:
             return cls()
         if isinstance(value, RetryPolicy):
@@ -301,6 +311,7 @@ def check_headers(headers: Mapping[str, str] | None) -> dict[str, str]:
 
 def check_rate_limit(rate: float | None) -> float | None:
     """Check `rate_limit`: requests per second above 0, or None to adapt to the server."""
+    rate = to_python(rate)
     if rate is None:
         return None
     if isinstance(rate, bool) or not isinstance(rate, (int, float)) or not 0 < rate < 1e9:
@@ -310,6 +321,7 @@ def check_rate_limit(rate: float | None) -> float | None:
 
 def check_whole(name: str, value: int, *, least: int) -> int:
     """Check a whole number of at least `least`."""
+    value = to_python(value)
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise ConfigurationError(f"{name} must be a whole number of at least {least}, not {value!r}.")
     return value
@@ -321,6 +333,7 @@ def check_seconds(name: str, value: float | None) -> float | None:
     Raises:
         ConfigurationError: It is not a number of seconds above 0, nor None.
     """
+    value = to_python(value)
     if value is None:
         return None
     if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 < value < 1e9:

@@ -6,6 +6,7 @@ from typing import Any, Protocol
 
 import attrs
 
+from ._scalars import to_python
 from .config import DEFAULT_BASE_URL
 from .errors import ConfigurationError
 
@@ -25,6 +26,7 @@ class Usage(Protocol):
 
 
 def _price(_: Any, field: Any, value: Any) -> None:
+    value = to_python(value)
     if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 <= value < 1e9:
         raise ConfigurationError(f"{field.name} must be US dollars per million tokens, not {value!r}.")
 

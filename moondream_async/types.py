@@ -9,6 +9,7 @@ from typing import Any
 
 import attrs
 
+from ._scalars import to_python
 from .errors import ConfigurationError, MoondreamError
 
 
@@ -258,6 +259,7 @@ class Result(Fields):
             size = self.image_size
         else:
             raise ConfigurationError("Give both width and height, in pixels; this result does not know its image's.")
+        size = to_python(size[0]), to_python(size[1])
         if not all(isinstance(side, int) and not isinstance(side, bool) and side > 0 for side in size):
             raise ConfigurationError(f"width and height must be whole numbers above 0, not {size}.")
         return size

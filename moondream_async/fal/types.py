@@ -7,6 +7,7 @@ from typing import Any, Literal, TypeAlias
 
 import attrs
 
+from .._scalars import to_python
 from ..errors import ConfigurationError, MoondreamError
 from ..types import Fields
 
@@ -140,7 +141,7 @@ class Lifecycle:
         ConfigurationError: A value is none of these.
     """
 
-    expires_in: int | str | None = attrs.field(default=None, validator=_expiry)
+    expires_in: int | str | None = attrs.field(default=None, converter=to_python, validator=_expiry)
     default: Literal["allow", "forbid", "hide"] | None = attrs.field(default=None, validator=_optional_decision)
     rules: tuple[AclRule, ...] = attrs.field(default=(), converter=tuple)
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from numbers import Integral
 from typing import Any, TypeVar, cast
 
 import attrs
 
+from .._scalars import to_python
 from ..errors import ConfigurationError
 from ..types import Meta
 from ..wire import requests, responses
@@ -164,7 +164,8 @@ def rl_group(group: Object, request: Object) -> Object:
 
 def _reward(value: Any) -> float | None:
     """A number; whether an answer was right, is one, too."""
-    if isinstance(value, bool) or type(value).__name__ in ("bool", "bool_"):  # NumPy's
+    value = to_python(value)
+    if isinstance(value, bool):
         return float(bool(value))
     return requests.real(value)
 
@@ -341,7 +342,8 @@ def _plain(value: Any) -> Any:
 
 def _whole(value: object) -> int | None:
     """A whole number, NumPy's too; None for anything else."""
-    return int(value) if isinstance(value, Integral) and not isinstance(value, bool) else None
+    value = to_python(value)
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
 def _json(fields: Object) -> bytes:

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from numbers import Real
 from typing import Any, SupportsFloat, cast, get_args
 
+from .._scalars import to_python
 from ..config import Length, SamplingSettings, SpatialRef, check_model
 from ..errors import ConfigurationError
 from ..types import BoundingBox, Point
+
+_SETTINGS = (*SamplingSettings.__annotations__, "adapter")
+_MISSPELLED = 0.85  # likeness to a known setting, from which a name is a mistake: "max_token" is, "top_k" is not
 
 AnyRef = SpatialRef | BoundingBox | Point
 
@@ -129,6 +135,7 @@ def flag(name: str, value: object) -> bool:
         ConfigurationError: It is something else.
     """
     # Servers refuse 0/1 and take "false" for true: only real booleans are sent.
+    value = to_python(value)
     if not isinstance(value, bool):
         raise ConfigurationError(f"{name} must be True or False, not {value!r}.")
     return value
@@ -146,6 +153,7 @@ def sampling(settings: object) -> dict[str, Any]:
     for name, value in cast("Mapping[object, object]", settings).items():
         if not isinstance(name, str):
             raise ConfigurationError(f"settings keys must be str, not {name!r}.")
+        _refuse_misspelled(name)
         if name in ("max_tokens", "max_objects"):
             checked[name] = _whole(name, value)
         elif name == "temperature":
@@ -155,11 +163,22 @@ def sampling(settings: object) -> dict[str, Any]:
             if checked[name] == 0:
                 raise ConfigurationError("settings['top_p'] must be above 0.")
         else:
-            checked[name] = value
+            checked[name] = to_python(value)
     return checked
 
 
+def _refuse_misspelled(name: str) -> None:
+    """Refuse a name that is nearly a known one; any other may be known to the server."""
+    if name in _SETTINGS:
+        return
+    plain = {re.sub(r"[^a-z]", "", known): known for known in _SETTINGS}
+    close = difflib.get_close_matches(re.sub(r"[^a-z]", "", name.lower()), plain, n=1, cutoff=_MISSPELLED)
+    if close:
+        raise ConfigurationError(f"Unknown setting {name!r}. Did you mean {plain[close[0]]!r}?")
+
+
 def _whole(name: str, value: object) -> int:
+    value = to_python(value)
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
         raise ConfigurationError(f"settings[{name!r}] must be a whole number of at least 1, not {value!r}.")
     return value
@@ -175,6 +194,7 @@ def _number(name: str, value: object, *, low: float, high: float) -> float:
 
 def real(value: object) -> float | None:
     """The finite number that a value is (numpy's numbers too), or None; True and False are no numbers."""
+    value = to_python(value)
     if not isinstance(value, Real) or isinstance(value, bool):
         return None
     try:

@@ -146,3 +146,27 @@ def test_numpy_numbers_are_numbers() -> None:
     sent = query(spatial_refs=[numpy.array([0.25, 0.5])], settings={"temperature": numpy.float32(0.5)})
     assert sent["spatial_refs"] == [[0.25, 0.5]]
     assert sent["settings"] == {"temperature": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("max_token", "max_tokens"),
+        ("maxTokens", "max_tokens"),
+        ("max-objects", "max_objects"),
+        ("max_object", "max_objects"),
+        ("temprature", "temperature"),
+        ("Temperature", "temperature"),
+        ("topp", "top_p"),
+        (" top_p", "top_p"),
+        ("adaptor", "adapter"),
+    ],
+)
+def test_a_misspelled_setting_is_refused(name: str, meant: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"Did you mean '{meant}'"):
+        requests.sampling({name: 1})
+
+
+@pytest.mark.parametrize("name", ["top_k", "min_p", "seed", "min_tokens", "adapter", "repetition_penalty", "variant"])
+def test_other_unknown_settings_pass(name: str) -> None:
+    assert requests.sampling({name: 1}) == {name: 1}
