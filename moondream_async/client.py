@@ -17,6 +17,7 @@ from .config import Length, RetryPolicy, SamplingSettings, Secret, Server, Timeo
 from .errors import ConfigurationError
 from .images.encoded import EncodedImage
 from .images.options import ImageOptions
+from .prices import Prices, prices_of
 from .streams import AsyncChatStream, AsyncSegmentStream, AsyncTextStream
 from .types import CaptionResult, ChatResult, DetectResult, Meta, Model, PointResult, QueryResult, Result, SegmentResult
 from .wire import chat, requests, responses
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
     from .images.prepare import ImageInput
     from .net.sender import Body, Sender
     from .net.session import HttpClient, Session
-    from .prices import Prices
     from .tuning.client import AsyncTuning
 
 T = TypeVar("T")
@@ -572,6 +572,9 @@ class AsyncClient:
         ordered: bool = False,
         max_failures: int | None = None,
         stop_when_pointless: bool = True,
+        max_connection_failures: int | None = 20,
+        max_cost: float | None = None,
+        prices: Prices | None = None,
         **arguments: Any,
     ) -> AsyncMap[QueryResult]: ...
 
@@ -585,6 +588,9 @@ class AsyncClient:
         ordered: bool = False,
         max_failures: int | None = None,
         stop_when_pointless: bool = True,
+        max_connection_failures: int | None = 20,
+        max_cost: float | None = None,
+        prices: Prices | None = None,
         **arguments: Any,
     ) -> AsyncMap[CaptionResult]: ...
 
@@ -598,6 +604,9 @@ class AsyncClient:
         ordered: bool = False,
         max_failures: int | None = None,
         stop_when_pointless: bool = True,
+        max_connection_failures: int | None = 20,
+        max_cost: float | None = None,
+        prices: Prices | None = None,
         **arguments: Any,
     ) -> AsyncMap[DetectResult]: ...
 
@@ -611,6 +620,9 @@ class AsyncClient:
         ordered: bool = False,
         max_failures: int | None = None,
         stop_when_pointless: bool = True,
+        max_connection_failures: int | None = 20,
+        max_cost: float | None = None,
+        prices: Prices | None = None,
         **arguments: Any,
     ) -> AsyncMap[PointResult]: ...
 
@@ -624,6 +636,9 @@ class AsyncClient:
         ordered: bool = False,
         max_failures: int | None = None,
         stop_when_pointless: bool = True,
+        max_connection_failures: int | None = 20,
+        max_cost: float | None = None,
+        prices: Prices | None = None,
         **arguments: Any,
     ) -> AsyncMap[SegmentResult]: ...
 
@@ -637,6 +652,9 @@ class AsyncClient:
         ordered: bool = False,
         max_failures: int | None = None,
         stop_when_pointless: bool = True,
+        max_connection_failures: int | None = 20,
+        max_cost: float | None = None,
+        prices: Prices | None = None,
         **arguments: Any,
     ) -> AsyncMap[Any]: ...
 
@@ -649,6 +667,9 @@ class AsyncClient:
         ordered: bool = False,
         max_failures: int | None = None,
         stop_when_pointless: bool = True,
+        max_connection_failures: int | None = 20,
+        max_cost: float | None = None,
+        prices: Prices | None = None,
         **arguments: Any,
     ) -> AsyncMap[Any]:
         """Do the same with many images, so many at a time; an item that fails does not stop the others.
@@ -662,25 +683,37 @@ class AsyncClient:
             ordered: Whether outcomes come in the items' order; otherwise as they are completed. Default False.
             max_failures: How many items may fail; one more stops the run. 0 stops at the first. Default None: any.
             stop_when_pointless: Whether a refused key (401) or missing credit (402) stops the run. Default True.
+            max_connection_failures: How many items in a row may fail because no connection can be made or kept, with
+                no answer of the server in between, before the run stops. Default 20; None for any number.
+            max_cost: US dollars. No item is begun that could pass it, together with those in flight; then the
+                iteration ends, and `cost_limit_reached` is True. Default None: no limit.
+            prices: For `max_cost`. Default: the published ones of the client's model, on Moondream Cloud.
             arguments: The skill's own, for every item: `question=`, `object=`, `settings=`, ...
 
         Returns:
             The outcomes, to be iterated: `.id`, `.result` or `.error`, `.attempts`, `.elapsed`.
 
         Raises:
-            ConfigurationError: A skill or argument is unknown, or `items` is a single image. While iterating: the
-                error of the item that stopped the run, after the outcomes of all that were begun.
+            ConfigurationError: A skill or argument is unknown, or missing with all items; `items` is a single image;
+                `max_cost` is given and the prices are not known.
+            MoondreamError: While iterating: the error of the item that stopped the run, after the outcomes of all
+                that were begun.
         """
+        from .bulk.budget import budget_of
         from .bulk.mapping import AsyncMap, check_items
         from .bulk.work import SkillWork
 
+        work = SkillWork(self, skill, arguments)
+        work.budget = budget_of(max_cost, prices or prices_of(self.base_url, self.model), work.calls)
         return AsyncMap(
-            check_items(items),
-            SkillWork(self, skill, arguments),
+            work.checked(check_items(items)),
+            work,
             concurrency=concurrency,
             ordered=ordered,
             max_failures=max_failures,
             stop_when_pointless=stop_when_pointless,
+            max_connection_failures=max_connection_failures,
+            budget=work.budget,
         )
 
     async def run(

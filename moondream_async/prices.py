@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from types import MappingProxyType
+from typing import Any, Protocol, Self
 
 import attrs
 
@@ -26,7 +27,8 @@ class Usage(Protocol):
 
 
 def _price(_: Any, field: Any, value: Any) -> None:
-    value = to_python(value)
+    if value is None and field.default is None:
+        return
     if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 <= value < 1e9:
         raise ConfigurationError(f"{field.name} must be US dollars per million tokens, not {value!r}.")
 
@@ -39,29 +41,64 @@ class Prices:
         input: Of tokens read, images included.
         output: Of tokens written.
         as_of: When these were the prices, as `YYYY-MM` or `YYYY-MM-DD`; for people.
+        batch_input: Of tokens read in a batch. Default None: half of `input`.
+        batch_output: Of tokens written in a batch. Default None: half of `output`.
+        training: Of training tokens (finetunes). Default None: unknown.
+        source: Where the prices are published; for people.
 
     Raises:
         ConfigurationError: A price is not a number of at least 0.
     """
 
-    input: float = attrs.field(validator=_price)
-    output: float = attrs.field(validator=_price)
+    input: float = attrs.field(converter=to_python, validator=_price)
+    output: float = attrs.field(converter=to_python, validator=_price)
     as_of: str = ""
+    batch_input: float | None = attrs.field(default=None, kw_only=True, converter=to_python, validator=_price)
+    batch_output: float | None = attrs.field(default=None, kw_only=True, converter=to_python, validator=_price)
+    training: float | None = attrs.field(default=None, kw_only=True, converter=to_python, validator=_price)
+    source: str = attrs.field(default="", kw_only=True)
+
+    @classmethod
+    def of(cls, model: str | None) -> Prices | None:
+        """Return Moondream Cloud's published prices for a model.
+
+        Args:
+            model: Its name, such as `"moondream3-preview"`.
+
+        Returns:
+            The prices; None if they are not known, as for a finetune, or for the server's default model (None),
+            of which is not documented which model it is.
+        """
+        return MODEL_PRICES.get(model or "")
+
+    @property
+    def batch(self) -> Self:
+        """The prices of the same tokens in a batch."""
+        batch_input = self.input * _BATCH_FACTOR if self.batch_input is None else self.batch_input
+        batch_output = self.output * _BATCH_FACTOR if self.batch_output is None else self.batch_output
+        return attrs.evolve(self, input=batch_input, output=batch_output)
 
     def cost(self, usage: Usage) -> float:
-        """US dollars for the tokens of a result's `metrics`, of `client.stats`, of a run's summary."""
+        """Return US dollars for the tokens of a result's `metrics`, of `client.stats`, of a run's summary."""
         return ((usage.input_tokens or 0) * self.input + (usage.output_tokens or 0) * self.output) / 1_000_000
 
 
-CLOUD_PRICES = Prices(0.30, 2.50, as_of="2026-05")
-"""Moondream Cloud's for its base models, from its published price list; a finetune has a price of its own."""
+_BATCH_FACTOR = 0.5  # of the usual price, where a batch has no price of its own (moondream-api.md 1.6)
+_PRICE_LIST = "https://moondream.ai/pricing"
 
-
-BATCH_PART = 0.5
-"""What of the prices a batch costs (moondream-api.md 1.6)."""
+MODEL_PRICES = MappingProxyType(
+    {
+        "moondream3.1-9B-A2B": Prices(
+            0.30, 1.00, "2026-10-07", batch_input=0.15, batch_output=0.50, training=0.60, source=_PRICE_LIST
+        ),
+        "moondream3-preview": Prices(
+            0.30, 2.50, "2026-10-07", batch_input=0.15, batch_output=1.25, training=0.60, source=_PRICE_LIST
+        ),
+    }
+)
+"""Moondream Cloud's published prices by model."""
 
 
 def prices_of(base_url: str, model: str | None) -> Prices | None:
-    """The prices at a server; None where they are not known, or nothing is paid by the token."""
-    is_finetune = "@" in (model or "")  # `{base}/{finetune}@{step}`
-    return CLOUD_PRICES if base_url == DEFAULT_BASE_URL and not is_finetune else None
+    """Return the prices of a model at a server; None where they are not known, or nothing is paid by the token."""
+    return Prices.of(model) if base_url == DEFAULT_BASE_URL else None

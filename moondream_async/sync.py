@@ -541,6 +541,9 @@ class Client(Facade):
         ordered: bool = False,
         max_failures: int | None = None,
         stop_when_pointless: bool = True,
+        max_connection_failures: int | None = 20,
+        max_cost: float | None = None,
+        prices: Prices | None = None,
         **arguments: Any,
     ) -> Map[QueryResult]: ...
 
@@ -554,6 +557,9 @@ class Client(Facade):
         ordered: bool = False,
         max_failures: int | None = None,
         stop_when_pointless: bool = True,
+        max_connection_failures: int | None = 20,
+        max_cost: float | None = None,
+        prices: Prices | None = None,
         **arguments: Any,
     ) -> Map[CaptionResult]: ...
 
@@ -567,6 +573,9 @@ class Client(Facade):
         ordered: bool = False,
         max_failures: int | None = None,
         stop_when_pointless: bool = True,
+        max_connection_failures: int | None = 20,
+        max_cost: float | None = None,
+        prices: Prices | None = None,
         **arguments: Any,
     ) -> Map[DetectResult]: ...
 
@@ -580,6 +589,9 @@ class Client(Facade):
         ordered: bool = False,
         max_failures: int | None = None,
         stop_when_pointless: bool = True,
+        max_connection_failures: int | None = 20,
+        max_cost: float | None = None,
+        prices: Prices | None = None,
         **arguments: Any,
     ) -> Map[PointResult]: ...
 
@@ -593,6 +605,9 @@ class Client(Facade):
         ordered: bool = False,
         max_failures: int | None = None,
         stop_when_pointless: bool = True,
+        max_connection_failures: int | None = 20,
+        max_cost: float | None = None,
+        prices: Prices | None = None,
         **arguments: Any,
     ) -> Map[SegmentResult]: ...
 
@@ -606,6 +621,9 @@ class Client(Facade):
         ordered: bool = False,
         max_failures: int | None = None,
         stop_when_pointless: bool = True,
+        max_connection_failures: int | None = 20,
+        max_cost: float | None = None,
+        prices: Prices | None = None,
         **arguments: Any,
     ) -> Map[Any]: ...
 
@@ -618,6 +636,9 @@ class Client(Facade):
         ordered: bool = False,
         max_failures: int | None = None,
         stop_when_pointless: bool = True,
+        max_connection_failures: int | None = 20,
+        max_cost: float | None = None,
+        prices: Prices | None = None,
         **arguments: Any,
     ) -> Map[Any]:
         """Do the same with many images, so many at a time; an item that fails does not stop the others.
@@ -631,14 +652,21 @@ class Client(Facade):
             ordered: Whether outcomes come in the items' order; otherwise as they are completed. Default False.
             max_failures: How many items may fail; one more stops the run. 0 stops at the first. Default None: any.
             stop_when_pointless: Whether a refused key (401) or missing credit (402) stops the run. Default True.
+            max_connection_failures: How many items in a row may fail because no connection can be made or kept, with
+                no answer of the server in between, before the run stops. Default 20; None for any number.
+            max_cost: US dollars. No item is begun that could pass it, together with those in flight; then the
+                iteration ends, and `cost_limit_reached` is True. Default None: no limit.
+            prices: For `max_cost`. Default: the published ones of the client's model, on Moondream Cloud.
             arguments: The skill's own, for every item: `question=`, `object=`, `settings=`, ...
 
         Returns:
             The outcomes, to be iterated: `.id`, `.result` or `.error`, `.attempts`, `.elapsed`.
 
         Raises:
-            ConfigurationError: A skill or argument is unknown, or `items` is a single image. While iterating: the
-                error of the item that stopped the run, after the outcomes of all that were begun.
+            ConfigurationError: A skill or argument is unknown, or missing with all items; `items` is a single image;
+                `max_cost` is given and the prices are not known.
+            MoondreamError: While iterating: the error of the item that stopped the run, after the outcomes of all
+                that were begun.
         """
         return self._mapped(
             self._async.map(
@@ -648,6 +676,9 @@ class Client(Facade):
                 ordered=ordered,
                 max_failures=max_failures,
                 stop_when_pointless=stop_when_pointless,
+                max_connection_failures=max_connection_failures,
+                max_cost=max_cost,
+                prices=prices,
                 **arguments,
             )
         )

@@ -200,7 +200,10 @@ def test_dry_run(folder: Path, say: Say, monkeypatch: pytest.MonkeyPatch, scene:
     monkeypatch.delenv("MOONDREAM_BASE_URL")
     (folder / "photos" / "bad.jpg").write_bytes(b"no image")
     words = ["run", "photos", "https://example.com/a.jpg", "--skill", "caption", "--dry-run"]
-    code, out, _ = say(*words, "--rate", "2")
+    code, out, _ = say(*words)
+    assert code == 0
+    assert "cost         unknown" in out  # which model the server takes by default is not documented
+    code, out, _ = say(*words, "--rate", "2", "--model", "moondream3-preview")
     assert code == 0
     assert re.search(r"items +6\n", out)
     assert f"{4 * len(scene) / 1000:.1f} KB" in out

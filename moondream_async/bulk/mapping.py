@@ -13,18 +13,19 @@ import anyio
 from anyio.abc import TaskGroup
 
 from ..config import check_whole
-from ..errors import APIError, AuthenticationError, ConfigurationError, MoondreamError
+from ..errors import ConfigurationError, MoondreamError
 from ..net.background import Background, its_loop_has_ended
 from ..net.closing import Closes
+from ..net.counters import log
 from ..net.threads import Aside
+from .budget import Budget
 from .items import Item, Outcome, read_item
+from .stopping import StopPolicy
 
 R = TypeVar("R")
 
 Work = Callable[[Item], Awaitable[tuple[Any, int, MoondreamError | None]]]
 """Does all that is to be done with one item; returns the result, the requests it took, and the error if it failed."""
-
-_PAYMENT_REQUIRED = 402
 
 
 class AsyncMap(Closes, Generic[R]):
@@ -41,16 +42,20 @@ class AsyncMap(Closes, Generic[R]):
         *,
         concurrency: int,
         ordered: bool,
-        max_failures: int | None,
-        stop_when_pointless: bool,
+        max_failures: int | None = None,
+        stop_when_pointless: bool = True,
+        max_connection_failures: int | None = None,
+        budget: Budget | None = None,
         room: int | None = None,
     ) -> None:
-        check_whole("concurrency", concurrency, least=1)
-        if max_failures is not None:
-            check_whole("max_failures", max_failures, least=0)
+        concurrency = check_whole("concurrency", concurrency, least=1)
+        policy = StopPolicy(
+            max_failures=max_failures,
+            stop_when_pointless=stop_when_pointless,
+            max_connection_failures=max_connection_failures,
+        )
         # The run holds no reference to this: dropped half-way, this is collected, and the run stopped.
-        allowed = _allowed(max_failures, stop_when_pointless)
-        self._run = _Run(items, work, concurrency, allowed, ordered=ordered, room=room or 2 * concurrency)
+        self._run = _Run(items, work, concurrency, policy, budget, ordered=ordered, room=room or 2 * concurrency)
 
     def __aiter__(self) -> Self:
         return self
@@ -59,7 +64,8 @@ class AsyncMap(Closes, Generic[R]):
         """The next outcome.
 
         Raises:
-            MoondreamError: The run was stopped by this failure of an item (`max_failures`, `stop_when_pointless`),
+            MoondreamError: The run was stopped by this failure of an item (`max_failures`, `stop_when_pointless`,
+                `max_connection_failures`),
                 after the outcomes of all others were given. What the items' own iterator raises comes here too.
         """
         try:
@@ -71,6 +77,16 @@ class AsyncMap(Closes, Generic[R]):
     async def next_outcome(self) -> Outcome[R]:
         """The same, for who may be cancelled while waiting, and ask again: the run goes on."""
         return cast("Outcome[R]", await self._run.next())
+
+    @property
+    def cost_limit_reached(self) -> bool:
+        """Whether `max_cost` kept further items from being begun."""
+        return self._run.cost_limit_reached
+
+    @property
+    def unreachable(self) -> bool:
+        """Whether the run was stopped because the server cannot be reached (`max_connection_failures`)."""
+        return self._run.policy.unreachable
 
     def finish(self) -> None:
         """Take no more items: those that are begun are finished, and their outcomes still given.
@@ -95,7 +111,8 @@ class _Run:
         items: Iterable[Any] | AsyncIterable[Any],
         work: Work,
         concurrency: int,
-        is_fatal: Callable[[int, MoondreamError], bool],
+        policy: StopPolicy,
+        budget: Budget | None,
         *,
         ordered: bool,
         room: int,
@@ -104,12 +121,13 @@ class _Run:
         self._most = room
         self._work = work
         self._concurrency = concurrency
-        self._is_fatal = is_fatal
+        self.policy = policy
+        self._budget = budget
+        self.cost_limit_reached = False
         self._waiting: dict[int, Outcome[Any]] | None = {} if ordered else None  # those that came before their turn
         self._turn = 0
         self._ready: deque[Outcome[Any]] = deque()
         self._done = False
-        self._failures = 0
         self._fatal: BaseException | None = None
         self._over = False
         self._enough = False
@@ -120,6 +138,7 @@ class _Run:
         self._room = anyio.Semaphore(self._most)
         self._slots = anyio.Semaphore(self._concurrency)
         self._news = anyio.Event()
+        self._ended = anyio.Event()  # another item
         self._taking = anyio.CancelScope()
         background = Background(self._main)
         background.start()
@@ -192,7 +211,18 @@ class _Run:
         """Wait until another item may be begun; False if none shall."""
         await self._room.acquire()
         await self._slots.acquire()
-        return self._fatal is None and not self._enough
+        return self._fatal is None and not self._enough and await self._within_budget()
+
+    async def _within_budget(self) -> bool:
+        """Wait until the budget allows another item; False if it will not."""
+        while self._budget is not None and not self._budget.begin():
+            if not self._budget.in_flight:
+                self.cost_limit_reached = True
+                log.warning("%s", self._budget)
+                return False
+            self._ended = anyio.Event()
+            await self._ended.wait()
+        return True
 
     async def _do(self, index: int, raw: Any) -> None:
         started = time.monotonic()
@@ -204,11 +234,12 @@ class _Run:
             result, attempts, error = await self._work(item)
             outcome = Outcome(index, item.id, result, error, attempts, time.monotonic() - started)
         self._slots.release()
-        if outcome.error is not None:
-            self._failures += 1
-            if self._fatal is None and self._is_fatal(self._failures, outcome.error):
-                self._fatal = outcome.error
-                self._taking.cancel()
+        if self._budget is not None:
+            self._budget.end()
+            self._ended.set()
+        if self.policy.stops(outcome.error) and self._fatal is None:
+            self._fatal = outcome.error
+            self._taking.cancel()
         self._give(outcome)
 
     def _give(self, outcome: Outcome[Any]) -> None:
@@ -225,18 +256,6 @@ class _Run:
         """Give what waits for items that will never come."""
         waiting = self._waiting or {}
         self._ready.extend(waiting[index] for index in sorted(waiting))
-
-
-def is_pointless(error: MoondreamError) -> bool:
-    """Whether the error says that no other item will do better: a refused key, or missing credit."""
-    return isinstance(error, AuthenticationError) or (isinstance(error, APIError) and error.status == _PAYMENT_REQUIRED)
-
-
-def _allowed(max_failures: int | None, stop_when_pointless: bool) -> Callable[[int, MoondreamError], bool]:
-    def is_fatal(failures: int, error: MoondreamError) -> bool:
-        return (stop_when_pointless and is_pointless(error)) or (max_failures is not None and failures > max_failures)
-
-    return is_fatal
 
 
 def _first_of(exc: BaseException) -> BaseException:

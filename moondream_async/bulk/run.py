@@ -19,9 +19,10 @@ from ..prices import Prices, prices_of
 from . import records
 from .items import Item
 from .journal import Journal
-from .mapping import AsyncMap, check_items, is_pointless, numbered
+from .mapping import AsyncMap, check_items, numbered
 from .naming import named
 from .records import Finished
+from .stopping import is_pointless
 from .work import HasSkills, SkillWork
 
 _FAILURES_KEPT = 10

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
-from typing import Any, Protocol
+from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Mapping, Sequence
+from contextlib import aclosing
+from typing import Any, Protocol, TypeAlias, cast
 
 from .. import labels
 from ..errors import ConfigurationError, MoondreamError
 from ..net.counters import log
 from ..wire import requests
-from .items import Item, read_skills
+from .budget import Budget
+from .items import Item, read_item, read_skills
+from .mapping import numbered
+
+Items: TypeAlias = Iterable[Any] | AsyncIterable[Any]
+
+REQUIRED = {"query": "question", "detect": "object", "point": "object", "segment": "object"}
+"""What a skill cannot do without, besides the image."""
 
 _NOT_GIVEN = ("self", "image", "stream")
 
@@ -46,6 +54,40 @@ class SkillWork:
         self._check(arguments, self._known)
         for name in self._skills:
             self._try(client, name)
+        self.budget: Budget | None = None
+
+    @property
+    def calls(self) -> dict[str, dict[str, Any]]:
+        """What each skill is given for an item that brings no arguments of its own."""
+        return self.arguments_of(Item(0, None, None, {}))
+
+    def checked(self, items: Items) -> Items:
+        """Return the items, checked as far as they can be before the first call.
+
+        Raises:
+            ConfigurationError: A skill lacks an argument, and no item brings it; of an iterator, the first item is
+                looked at when it is taken.
+        """
+        calls = self.calls
+        missing = [
+            (name, REQUIRED[name]) for name in calls.keys() & REQUIRED if calls[name].get(REQUIRED[name]) is None
+        ]
+        if not missing:
+            return items
+        if not isinstance(items, (list, tuple)):
+            return self._first_checked(items)
+        if not any(_brings_arguments(item) for item in cast("Sequence[Any]", items)):
+            raise _lacking(*missing[0])
+        return items
+
+    async def _first_checked(self, items: Items) -> AsyncGenerator[Any]:
+        async with aclosing(numbered(items)) as taken:
+            async for index, raw in taken:
+                if index == 0:
+                    item = read_item(index, raw)
+                    for name in self._skills:
+                        self._given(name, item)
+                yield raw
 
     @property
     def task(self) -> list[Any]:
@@ -69,9 +111,19 @@ class SkillWork:
             done: Results by skill that there are already.
         """
         results: dict[str, Any] = dict(done or {})
+        attempts, error = await self._ask_all(item, results)
+        if self.budget is not None:
+            new = (result for name, result in results.items() if name not in (done or {}))
+            self.budget.spend(result.metrics for result in new if result.metrics is not None)
+        if self.several:
+            return results or None, attempts, error  # what was paid for is kept, even beside an error
+        return next(iter(results.values()), None), attempts, error
+
+    async def _ask_all(self, item: Item, results: dict[str, Any]) -> tuple[int, MoondreamError | None]:
+        """Call the skills that have no result yet; return the requests sent, and the error if one failed."""
         attempts = 0
         if item.problem is not None:
-            return None, 0, item.problem
+            return 0, item.problem
         try:
             self._check(item.arguments, self._known)
             image = await self._shared(item.image)
@@ -82,13 +134,11 @@ class SkillWork:
                 results[name] = await call(item.image if name == "segment" else image, **self._given(name, item))
                 attempts += results[name].meta.attempts
         except MoondreamError as exc:
-            # Of several skills, what was paid for is kept.
-            return (results or None) if self.several else None, attempts + exc.attempts, exc
+            return attempts + exc.attempts, exc
         except Exception as exc:  # a fault of ours, or of what the user passed: one item's all the same
             log.exception("An item failed unexpectedly.")
-            error = MoondreamError(f"Unexpected {type(exc).__name__}: {exc}")
-            return (results or None) if self.several else None, attempts, error
-        return results if self.several else next(iter(results.values())), attempts, None
+            return attempts, MoondreamError(f"Unexpected {type(exc).__name__}: {exc}")
+        return attempts, None
 
     async def _shared(self, image: Any) -> Any:
         """The image, encoded if several skills send the same (`segment` sends it at full resolution)."""
@@ -96,9 +146,9 @@ class SkillWork:
 
     def _given(self, skill: str, item: Item) -> dict[str, Any]:
         known, given = self._known[skill], self._all_given(skill, item)
-        missing = [name for name, required in known.items() if required and name not in given]
-        if missing:
-            raise ConfigurationError(f"{skill} needs {missing[0]}=...")
+        required = REQUIRED.get(skill)
+        if required is not None and given.get(required) is None:
+            raise _lacking(skill, required)
         return {name: value for name, value in given.items() if name in known}
 
     def _try(self, client: HasSkills, skill: str) -> None:
@@ -121,6 +171,16 @@ class SkillWork:
         for name in arguments:
             if not any(name in parameters for parameters in known.values()):
                 raise ConfigurationError(f"{' and '.join(known)} takes no {name}=.")
+
+
+def _lacking(skill: str, argument: str) -> ConfigurationError:
+    return ConfigurationError(
+        f"{skill} needs {argument}=..., for all items or with each: (id, image, {{{argument!r}: ...}})."
+    )
+
+
+def _brings_arguments(item: object) -> bool:
+    return isinstance(item, Item) or (isinstance(item, tuple) and len(cast("tuple[Any, ...]", item)) == 3)
 
 
 def _parameters(client: HasSkills, skill: str) -> dict[str, bool]:

@@ -19,7 +19,7 @@ from ..batches.saving import run_name
 from ..batches.types import FAILED, UNKNOWN, Batch, BatchJob, UploadProgress
 from ..bulk.journal import read_records
 from ..errors import ConfigurationError, MoondreamError, ResultsFileError
-from ..prices import BATCH_PART, prices_of
+from ..prices import prices_of
 from ..sync import Client
 from .inputs import Inputs
 from .progress import meter
@@ -191,7 +191,7 @@ def _wait_for(client: Client, job: BatchJob | str, arguments: Arguments) -> int:
         job = client.batches.wait(job, timeout=arguments.timeout, progress=told)
     _print_job(job, arguments)
     prices = prices_of(client.base_url, arguments.model)
-    cost = "" if prices is None else f", about ${BATCH_PART * prices.cost(job.usage):.2f} (half the usual price)"
+    cost = "" if prices is None else f", about ${prices.batch.cost(job.usage):.2f}"
     tokens = f"{job.usage.input_tokens:,} input and {job.usage.output_tokens:,} output tokens"
     print(tokens + cost, file=sys.stderr)
     return STOPPED if job.status in FAILED else 0

@@ -191,6 +191,8 @@ def _dry_run(inputs: Inputs, given: dict[str, Any], arguments: argparse.Namespac
     if prices is not None and cost is not None:
         as_of = f", prices as of {prices.as_of}" if prices.as_of else ""
         print(f"cost         about ${cost:.2f} (${prices.input:g} and ${prices.output:g} a million tokens{as_of})")
+    elif not arguments.sandbox and server == DEFAULT_BASE_URL:
+        print("cost         unknown: name a model whose price is known (--model), or give --prices")
     if arguments.rate:
         print(f"time         at least {duration(found.items / arguments.rate)}")
     return 0

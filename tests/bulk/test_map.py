@@ -341,10 +341,96 @@ def test_bad_options(options: Any) -> None:
         AsyncClient("k").map("caption", [IMAGE], **options)
 
 
-async def test_a_missing_argument_is_the_items_error() -> None:
-    async with AsyncClient("k") as c:
-        outcomes = [o async for o in c.map("detect", [IMAGE])]
-        assert "detect needs object=" in str(outcomes[0].error)
+@pytest.mark.parametrize(
+    ("skill", "arguments", "needed"),
+    [
+        ("detect", {}, "object"),
+        ("segment", {}, "object"),
+        ("query", {}, "question"),
+        (["caption", "detect"], {}, "object"),
+        ({"caption": {}, "query": {}}, {}, "question"),
+    ],
+)
+@pytest.mark.parametrize("kind", [list, tuple, iter])
+async def test_an_argument_that_no_item_brings(kind: Any, skill: Any, arguments: Any, needed: str) -> None:
+    async with serve(answer) as server, client(server) as c:
+        with pytest.raises(ConfigurationError, match=f"needs {needed}="):
+            [o async for o in c.map(skill, kind([IMAGE] * 3), **arguments)]
+    assert server.requests == 0
+
+
+@pytest.mark.parametrize("kind", [list, iter])
+async def test_an_argument_that_some_items_lack_is_their_error(kind: Any) -> None:
+    items = [(0, IMAGE, {"object": "cat"}), IMAGE]
+    async with serve(answer) as server, client(server) as c:
+        outcomes = [o async for o in c.map("detect", kind(items), ordered=True)]
+    assert outcomes[0].ok
+    assert "detect needs object=" in str(outcomes[1].error)
+
+
+async def drop(exchange: Exchange) -> None:
+    exchange.cut()
+
+
+@pytest.mark.parametrize("limit", [3, 20])
+async def test_a_server_that_cannot_be_reached_stops_it(limit: int) -> None:
+    async with (
+        serve(drop) as server,
+        client(
+            server,
+        ) as c,
+    ):
+        seen = 0
+        outcomes = c.map("caption", [IMAGE] * 500, max_connection_failures=limit)
+        with pytest.raises(md.APIConnectionError):
+            async for outcome in outcomes:
+                assert isinstance(outcome.error, md.APIConnectionError)
+                seen += 1
+    assert limit <= seen <= limit + 32
+    assert outcomes.unreachable
+
+
+async def test_answers_between_connection_failures_keep_it_going() -> None:
+    async def drop_most(exchange: Exchange) -> None:
+        if exchange.json["question"] == "drop":
+            exchange.cut()
+        else:
+            await exchange.answer({"error": {"message": "no"}}, 400)
+
+    items = [(n, IMAGE, {"question": "drop" if n % 5 else "refuse"}) for n in range(40)]
+    async with serve(drop_most) as server, client(server) as c:
+        outcomes = [o async for o in c.map("query", items, concurrency=1, max_connection_failures=5)]
+    assert len(outcomes) == 40
+
+
+async def test_images_that_cannot_be_read_say_nothing_about_the_server() -> None:
+    async with serve(drop) as server, client(server) as c:
+        items = [b"no image"] * 30 + [IMAGE]
+        outcomes = [o async for o in c.map("caption", items, concurrency=1, max_connection_failures=2)]
+    assert len(outcomes) == 31
+
+
+async def cost_a_cent(exchange: Exchange) -> None:
+    await exchange.answer({"caption": "x", "metrics": {"input_tokens": 9_000, "output_tokens": 1_000}})
+
+
+@pytest.mark.parametrize("concurrency", [1, 16])
+async def test_max_cost(concurrency: int) -> None:
+    prices = md.Prices(1, 1)  # a cent for 10,000 tokens
+    async with serve(cost_a_cent) as server, client(server) as c:
+        outcomes = c.map("caption", [IMAGE] * 100, concurrency=concurrency, max_cost=0.2, prices=prices)
+        assert [o.ok async for o in outcomes] == [True] * 20
+        assert outcomes.cost_limit_reached
+        assert server.requests == 20
+        within = c.map("caption", [IMAGE] * 5, max_cost=0.2, prices=prices)
+        assert len([o async for o in within]) == 5
+        assert not within.cost_limit_reached
+
+
+async def test_max_cost_needs_prices() -> None:
+    with pytest.raises(ConfigurationError, match="max_cost needs prices"):
+        AsyncClient("k").map("caption", [IMAGE], max_cost=1)
+    AsyncClient("k", model="moondream3-preview").map("caption", [IMAGE], max_cost=1)
 
 
 def test_on_trio() -> None:

@@ -1,0 +1,54 @@
+"""Tokens of calls that are not made yet: counted for an image, estimated for an answer (pure)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, cast
+
+from ..types import Metrics
+
+_IMAGE_TOKENS = 730  # of any image: 729, and one that begins the prompt
+_CHARACTERS_PER_TOKEN = 4  # of English
+_CAPTION_TOKENS = {"short": 40, "normal": 120, "long": 250}
+_OUTPUT_TOKENS = {"query": 60, "detect": 10, "point": 7, "segment": 150}
+"""What an answer typically has: three tokens for a box, two for a point. Guesses; the run itself counts."""
+_MAX_TOKENS = 768  # of an answer, unless `max_tokens` says otherwise
+
+
+def usage(calls: Mapping[str, Mapping[str, Any]], *, longest: bool = False) -> Metrics:
+    """Return the estimated tokens of some calls.
+
+    Args:
+        calls: The arguments of each skill, by skill.
+        longest: Whether to take the longest answers that are allowed, not typical ones.
+    """
+    output = _longest_output if longest else _typical_output
+    counts = {skill: count_calls(skill, arguments) for skill, arguments in calls.items()}
+    return Metrics(
+        input_tokens=sum(counts[skill] * _input_tokens(arguments) for skill, arguments in calls.items()),
+        output_tokens=sum(counts[skill] * output(skill, arguments) for skill, arguments in calls.items()),
+    )
+
+
+def count_calls(skill: str, arguments: Mapping[str, Any]) -> int:
+    """Return how many calls a skill makes for one image: one for each label."""
+    labels = arguments.get("object")
+    is_several = isinstance(labels, (list, tuple)) and skill in ("detect", "point")
+    return len(cast("list[Any]", labels)) if is_several else 1
+
+
+def _input_tokens(arguments: Mapping[str, Any]) -> int:
+    text = str(arguments.get("question") or arguments.get("object") or "")
+    return _IMAGE_TOKENS + math.ceil(len(text) / _CHARACTERS_PER_TOKEN)
+
+
+def _typical_output(skill: str, arguments: Mapping[str, Any]) -> int:
+    length = str(arguments.get("length", "normal"))
+    typical = _CAPTION_TOKENS.get(length, _MAX_TOKENS) if skill == "caption" else _OUTPUT_TOKENS[skill]
+    return min(typical, _longest_output(skill, arguments))
+
+
+def _longest_output(skill: str, arguments: Mapping[str, Any]) -> int:
+    settings: Mapping[str, Any] = arguments.get("settings") or {}
+    return int(settings.get("max_tokens", _MAX_TOKENS))
