@@ -78,6 +78,14 @@ def test_the_same_signatures() -> None:
             assert list(sync.parameters) == list(inspect.signature(method).parameters)
 
 
+@pytest.mark.parametrize("model_id", ["nope", "", "moondream2", 1, None])
+async def test_a_model_that_fal_does_not_know(fal: AsyncFalClient, scene: bytes, model_id: Any) -> None:
+    arguments = {"inputs": [{"image_url": scene}], "model_id": model_id}
+    with pytest.raises(md.UnprocessableEntityError, match="model_id") as error:
+        await fal.subscribe("fal-ai/moondream/batched", arguments)
+    assert error.value.status == 422
+
+
 async def test_batched(fal: AsyncFalClient, scene: bytes, tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     path.write_bytes(scene)

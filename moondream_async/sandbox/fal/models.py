@@ -9,6 +9,7 @@ from typing import Any, cast
 
 import attrs
 
+from ...fal.inputs import BATCHED_MODELS
 from .. import engine
 from ..reading import Fields, Refusal
 
@@ -82,6 +83,9 @@ def _batched(fields: Fields, load: Load) -> Any:
     entries = cast("list[Any]", inputs)
     if len(entries) > _MOST_INPUTS:
         raise _Fault(422, "sequence_too_long", ["inputs"], f"At most {_MOST_INPUTS} inputs")
+    if fields.get("model_id", BATCHED_MODELS[0]) not in BATCHED_MODELS:
+        expected = " or ".join(repr(name) for name in BATCHED_MODELS)
+        raise _Fault(422, "literal_error", ["model_id"], f"Input should be {expected}")
     outputs: list[str] = []
     settings = {name: fields[name] for name in ("max_tokens", "temperature", "top_p") if name in fields}
     for number, entry in enumerate(entries):
