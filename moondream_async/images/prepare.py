@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import math
 import os
@@ -14,7 +15,7 @@ from typing import Any, BinaryIO, Protocol, TypeAlias, cast
 from PIL import Image
 
 from ..errors import ImageError
-from . import colour, grid, guards, kinds, orientation, pixels, sources
+from . import colour, gif, grid, guards, icon, kinds, limits, netpbm, orientation, pixels, png, sources, tags
 from .encoded import EncodedImage
 from .options import DEFAULT, ImageOptions
 from .orientation import Size
@@ -41,7 +42,7 @@ ImageInput: TypeAlias = (
 """What every `image` parameter takes: a path, an http(s) URL, the bytes of an image file, a binary file,
 a PIL image, an array (RGB, `uint8`), a `data:` URI, bare base64, or an `EncodedImage` made before."""
 
-MOST_PIXELS = 178_956_970
+MOST_PIXELS = limits.MAX_PIXELS
 """Width x height beyond which an image is refused undecoded; Pillow's own limit for bombs."""
 
 LARGEST_SIDE = 8192
@@ -118,9 +119,9 @@ def upright(image: object) -> Image.Image:
             loaded = sources.load(given)
             if not isinstance(loaded, bytes):
                 return _upright(loaded, orientation.of_image(loaded))
-        kind = kinds.kind_of(loaded)
-        guards.check(loaded, kind)
-        with _open(loaded, kind) as picture:
+        data, kind = _unwrapped(loaded)
+        guards.check(data, kind)
+        with _open(data, kind) as picture:
             return _upright(picture, orientation.of_file(picture))
     except ImageError:
         raise
@@ -132,7 +133,7 @@ def upright(image: object) -> Image.Image:
 
 
 def _upright(picture: Image.Image, exif: int) -> Image.Image:
-    _check_size(picture.size)
+    limits.check_size(*picture.size)
     with _one_at_a_time(picture.size):
         picture.load()  # which turns a TIFF upright by itself
         exif = 1 if picture.format == "TIFF" else exif
@@ -191,10 +192,10 @@ def _is_near(size: Size, best: Size, pixels_more: float) -> bool:
 
 
 def _encode_file(data: bytes, plan: _Plan) -> EncodedImage:
-    kind = kinds.kind_of(data)
+    data, kind = _unwrapped(data)
     guards.check(data, kind)
     with _open(data, kind) as picture:
-        _check_size(picture.size)
+        limits.check_size(*picture.size)
         if _is_right(picture, data, plan.options.max_bytes) and plan.passes(picture.size):
             return _pass_through(picture, data)
         exif, original = orientation.of_file(picture), None
@@ -214,15 +215,37 @@ def _open(data: bytes, kind: str | None) -> Image.Image:
         return _open_heif(data)
     if kind not in Image.OPEN:
         Image.init()
+    needed, info = _needed(data, kind)
     try:
         # That format's reader and no other: some of Pillow's start programs. How many pixels are too many is
         # decided here; `Image.open` would also warn of half as many.
-        return Image.OPEN[kind][0](io.BytesIO(data), "")
+        picture = Image.OPEN[kind][0](io.BytesIO(needed), "")
     except KeyError:
         problem = f"is a {kind}, which this Pillow does not read; a newer one does"
     except (SyntaxError, IndexError, TypeError, struct.error):
         problem = f"is a {kind} that is damaged, or cut off, at its start"
+    else:
+        picture.info.update(info)
+        return picture
     raise ImageError(f"The image {problem}.")
+
+
+def _unwrapped(data: bytes) -> tuple[bytes, str | None]:
+    """Return the image file and its format; of an icon, the PNG in it."""
+    kind = kinds.kind_of(data)
+    inner = icon.largest_png(data) if kind == "ICO" else None
+    return (data, kind) if inner is None else (inner, "PNG")
+
+
+def _needed(data: bytes, kind: str) -> tuple[bytes, dict[str, Any]]:
+    """Return the file as Pillow decodes it fast, and what it says of its picture that Pillow then does not see."""
+    if kind == "PNG":
+        needed, info = png.split(data)
+        tags.check_block(info.get("exif", b""))
+        return needed, info
+    if kind == "GIF":
+        return gif.without_extensions(data), {}
+    return netpbm.as_8_bit(data) if kind == "PPM" else data, {}
 
 
 def _open_heif(data: bytes) -> Image.Image:
@@ -232,7 +255,7 @@ def _open_heif(data: bytes) -> Image.Image:
         pass
     else:
         file = cast("Any", pillow_heif).open_heif(data)
-        _check_size(file.size)
+        limits.check_size(*file.size)
         return cast("Image.Image", file.to_pillow())
     raise ImageError(
         "The image is a HEIC, which Pillow does not read by itself: pip install 'moondream-async[heif]', "
@@ -242,7 +265,7 @@ def _open_heif(data: bytes) -> Image.Image:
 
 def _encode_image(picture: Image.Image, plan: _Plan) -> EncodedImage:
     """Prepare a user's Pillow image, and leave it as it was."""
-    _check_size(picture.size)
+    limits.check_size(*picture.size)
     with _one_at_a_time(picture.size):
         picture.load()  # which turns a TIFF upright by itself
         exif = orientation.of_image(picture)
@@ -272,7 +295,7 @@ def _pass_through(picture: Image.Image, data: bytes) -> EncodedImage:
 
 
 def _encode_pixels(picture: Image.Image, exif: int, original: Size, plan: _Plan) -> EncodedImage:
-    _check_size(picture.size)
+    limits.check_size(*picture.size)
     # Photographs hold their colours at half resolution already; drawings and text do not.
     subsampling = "4:2:0" if picture.format in _DRAFTED else "4:4:4"
     size = orientation.swapped(plan.size_from(orientation.swapped(picture.size, exif), original), exif)
@@ -305,17 +328,25 @@ def _fitted(picture: Image.Image, quality: int, subsampling: str, max_bytes: int
 
 
 def _jpeg(picture: Image.Image, quality: int, subsampling: str) -> bytes:
-    with _memory_file() as file:
+    # Pillow lets other threads run while it writes to a descriptor, and not while it writes to a BytesIO.
+    with contextlib.suppress(OSError), _memory_file() as file:
         picture.save(file, "JPEG", quality=quality, subsampling=subsampling)
         file.seek(0)
         return file.read()
+    buffer = io.BytesIO()
+    picture.save(buffer, "JPEG", quality=quality, subsampling=subsampling)
+    return buffer.getvalue()
 
 
 def _memory_file() -> BinaryIO:
-    # Pillow lets other threads run while it writes to a descriptor, and not while it writes to a BytesIO.
-    if hasattr(os, "memfd_create"):
-        return os.fdopen(os.memfd_create("moondream-async"), "w+b")
-    return io.BytesIO()
+    """Open a file in memory.
+
+    Raises:
+        OSError: There is none on this system, or it is denied (by seccomp, `vm.memfd_noexec`, limits).
+    """
+    if not hasattr(os, "memfd_create"):
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+    return os.fdopen(os.memfd_create("moondream-async"), "w+b")
 
 
 def _scaled(size: Size, factor: float) -> Size:
@@ -332,11 +363,3 @@ def _one_at_a_time(size: Size) -> Generator[None]:
     """Huge images wait for each other, so that what they take together stays bounded."""
     with _heavy if size[0] * size[1] > _HEAVY_PIXELS else contextlib.nullcontext():
         yield
-
-
-def _check_size(size: Size) -> None:
-    width, height = size
-    if width < 1 or height < 1:
-        raise ImageError(f"The image has no pixels ({width} x {height}).")
-    if width * height > MOST_PIXELS:
-        raise ImageError(f"The image has {width} x {height} pixels; more than {MOST_PIXELS:,} are refused undecoded.")
