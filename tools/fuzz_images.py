@@ -1,13 +1,15 @@
-"""Feed damaged images of every format to the image room: only an `ImageError` may come out, soon and in bounded memory.
+"""Encode damaged images of every format: only an `ImageError` may come out, soon and in bounded memory.
 
-`python tools/fuzz_images.py [--minutes 5] [--seed 0]`. Each batch runs in a child process with limits on memory and
-processor time; what breaks the rule is kept as a file, and the exit code is 1.
+`python tools/fuzz_images.py [--minutes 5] [--seed 0]`. Each batch runs in a child process with limits on address space
+and processor time. An image that breaks the rule is kept as a file, and the exit code is 1. At the end there is a
+count for each kind of file.
 """
 
 from __future__ import annotations
 
 import argparse
 import collections
+import json
 import random
 import resource
 import struct
@@ -61,21 +63,23 @@ def child(seed: int, kept: Path) -> int:
 
     warnings.simplefilter("ignore")
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+    _, hard = resource.getrlimit(resource.RLIMIT_CPU)  # which could not be raised again
     dice = random.Random(seed)
-    outcomes: collections.Counter[str] = collections.Counter()
+    counts: dict[str, list[int]] = {}
     for _ in range(BATCH):
         name = dice.choice(sorted(SEEDS))
         data = damaged(SEEDS[name], dice)
         kept.write_bytes(data)
         used = time.process_time()
-        resource.setrlimit(resource.RLIMIT_CPU, (int(used) + SECONDS, int(used) + SECONDS + 5))
+        resource.setrlimit(resource.RLIMIT_CPU, (int(used) + SECONDS, hard))  # the soft one ends the process
         try:
             encode(data, full_resolution=dice.random() < 0.5)
-            outcomes["prepared"] += 1
+            is_refused = False
         except ImageError:
-            outcomes["refused"] += 1
+            is_refused = True
+        counts.setdefault(name, [0, 0])[is_refused] += 1
     kept.unlink()
-    print(outcomes["prepared"], outcomes["refused"])
+    print(json.dumps({"counts": counts, "kilobytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss}))
     return 0
 
 
@@ -88,7 +92,8 @@ def main() -> int:
     arguments = parser.parse_args()
     if arguments.child:
         return child(arguments.seed, arguments.child)
-    folder, seed, prepared, refused, failures = Path(tempfile.mkdtemp()), arguments.seed, 0, 0, 0
+    folder, seed, failures, kilobytes = Path(tempfile.mkdtemp()), arguments.seed, 0, 0
+    prepared, refused = collections.Counter[str](), collections.Counter[str]()
     end = time.monotonic() + arguments.minutes * 60
     while time.monotonic() < end:
         seed += 1
@@ -98,9 +103,17 @@ def main() -> int:
             failures += 1
             print(f"seed {seed}: exit {done.returncode}, kept in {folder}\n{done.stderr[-2000:]}")
             continue
-        counts = done.stdout.split()
-        prepared, refused = prepared + int(counts[0]), refused + int(counts[1])
-    print(f"{prepared:,} prepared, {refused:,} refused with an ImageError, {failures} batches that broke the rule")
+        found = json.loads(done.stdout)
+        kilobytes = max(kilobytes, found["kilobytes"])
+        for name, (good, bad) in found["counts"].items():
+            prepared[name] += good
+            refused[name] += bad
+    for name in sorted(prepared):
+        print(f"{name:20} {prepared[name]:7,} prepared {refused[name]:7,} refused")
+    print(
+        f"{prepared.total():,} prepared, {refused.total():,} refused with an ImageError, "
+        f"{failures} batches that broke the rule; at most {kilobytes // 1024:,} MB"
+    )
     return 1 if failures else 0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import struct
 import subprocess
 import sys
@@ -9,7 +10,7 @@ import sys
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from moondream_async import EncodedImage, ImageError, ImageOptions
 from moondream_async.images.grid import best_size, crop_grid, detail, seen_size
@@ -20,6 +21,26 @@ _PICTURE = Image.effect_noise((48, 32), 90).convert("RGB")
 _EXIF = Image.Exif()
 _EXIF[0x0112] = 6
 _EXIF[0x010E] = "a description"
+
+
+def _texts() -> PngImagePlugin.PngInfo:
+    texts = PngImagePlugin.PngInfo()
+    texts.add_text("workflow", "x" * 300, zip=True)
+    texts.add_itxt("XML:com.adobe.xmp", '<x tiff:Orientation="6"/>', zip=True)
+    return texts
+
+
+def _heic() -> dict[str, bytes]:
+    try:
+        import pillow_heif
+    except ImportError:
+        return {}
+    single, grid = io.BytesIO(), io.BytesIO()
+    pillow_heif.from_pillow(_PICTURE).save(single, quality=50, exif=_EXIF.tobytes())
+    pillow_heif.from_pillow(_PICTURE.resize((256, 128))).save(grid, quality=50, tile_size=128)
+    return {"heic": single.getvalue(), "heic grid": grid.getvalue()}
+
+
 SEEDS = {
     "jpeg": file(_PICTURE, "JPEG", exif=_EXIF),
     "progressive": file(_PICTURE, "JPEG", progressive=True),
@@ -35,6 +56,29 @@ SEEDS = {
     "ico": file(_PICTURE, "ICO"),
     **({"avif": file(_PICTURE, "AVIF")} if AVIF else {}),
     "jpeg2000": file(_PICTURE, "JPEG2000"),
+    "jpeg2000 codestream": file(_PICTURE, "JPEG2000", no_jp2=True, tile_size=(16, 16), precinct_size=(16, 16)),
+    "jpeg2000 layers": file(_PICTURE, "JPEG2000", quality_mode="rates", quality_layers=[9, 3], progression="RPCL"),
+    "icon of bitmaps": file(_PICTURE, "ICO", bitmap_format="bmp", sizes=[(16, 16), (32, 32)]),
+    "webp animation": file(_PICTURE, "WEBP", save_all=True, append_images=[_PICTURE.rotate(90)], exif=_EXIF),
+    "tiff chain": file(_PICTURE, "TIFF", save_all=True, append_images=[_PICTURE] * 3, compression="packbits"),
+    **{
+        f"tiff {compression}": file(_PICTURE, "TIFF", compression=compression)
+        for compression in ("tiff_adobe_deflate", "jpeg", "lzma", "zstd")
+    },
+    "big tiff": file(_PICTURE, "TIFF", big_tiff=True),
+    "fax": file(_PICTURE.convert("1"), "TIFF", compression="group4"),
+    "png with texts": file(_PICTURE, "PNG", pnginfo=_texts(), icc_profile=bytes(range(256))),
+    "mpo": file(_PICTURE, "MPO", save_all=True, append_images=[_PICTURE]),
+    "pbm": file(_PICTURE.convert("1"), "PPM"),
+    "ppm of 10 bits": b"P6 48 32 1023\n" + _PICTURE.resize((96, 32)).tobytes(),
+    "ppm in ascii": b"P3 # of numbers\n48 32 255\n" + " ".join(map(str, _PICTURE.tobytes())).encode(),
+    "pbm in ascii": b"P1 48 32\n" + b"1 0\n" * 768,
+    "bmp of runs": b"BM"
+    + struct.pack("<IHHIIiiHHIIiiII", 0, 0, 0, 1078, 40, 48, 32, 1, 8, 1, 0, 0, 0, 256, 0)
+    + bytes(1024)
+    + b"\x30\5\0\0" * 32
+    + b"\0\1",
+    **_heic(),
 }
 
 
