@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager
@@ -15,6 +14,7 @@ import httpx
 from .._version import __version__
 from ..config import RetryPolicy, Timeouts
 from ..errors import APIError, MoondreamError
+from ..wire.responses import Unusable, decode
 from ..wire.retry import Failure
 from . import failures
 from .attempts import Failed, delay_by_policy, is_refusal, persist
@@ -65,10 +65,10 @@ class Answer:
             APIError: It is not JSON.
         """
         try:
-            return json.loads(self.body)
-        except (ValueError, RecursionError):
-            pass
-        raise unusable(self.status, self.body[:4000].decode("utf-8", "replace"), "it is not JSON")
+            return decode(self.body)
+        except Unusable as exc:
+            problem = str(exc)
+        raise unusable(self.status, self.body[:4000].decode("utf-8", "replace"), problem)
 
 
 Judge = Callable[[int, Mapping[str, str], bytes], tuple[APIError, Failure | None]]

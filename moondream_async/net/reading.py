@@ -6,16 +6,19 @@ from typing import cast
 
 import httpx
 
-LARGEST_ANSWER = 64 * 1024 * 1024
-"""Bytes; no answer of a skill comes near."""
+LARGEST_BODY = 64 * 1024 * 1024
+"""Bytes of any answer, such as the result of a fal endpoint."""
+
+LARGEST_ANSWER = 8 * 1024 * 1024
+"""Bytes of an answer of Moondream's API. None comes near; decoding one of this size does not hold up the event loop."""
 
 
 class AnswerTooLargeError(Exception):
     """An answer, or one event of a stream, grew beyond its size cap."""
 
 
-async def read_all(response: httpx.Response) -> bytes:
-    """The whole answer, up to 64 MiB; the connection is free after this, however it ends.
+async def read_all(response: httpx.Response, limit: int = LARGEST_BODY) -> bytes:
+    """Read the whole answer, up to a limit; the connection is free after this, however it ends.
 
     Raises:
         AnswerTooLargeError: It is larger, or compressed more than once.
@@ -32,8 +35,8 @@ async def read_all(response: httpx.Response) -> bytes:
         async for chunk in response.aiter_bytes() if encoded else cast("httpx.AsyncByteStream", response.stream):
             chunks.append(chunk)
             size += len(chunk)
-            if size > LARGEST_ANSWER:
-                raise AnswerTooLargeError(f"the answer has more than {LARGEST_ANSWER:,} bytes")
+            if size > limit:
+                raise AnswerTooLargeError(f"the answer has more than {limit:,} bytes")
         return b"".join(chunks)
     finally:
         await response.aclose()

@@ -24,7 +24,7 @@ from .bodies import FileBody
 from .counters import log
 from .feed import Feed, OutOfTimeError, SingleEvent
 from .files import Files
-from .reading import AnswerTooLargeError, read_all
+from .reading import LARGEST_ANSWER, AnswerTooLargeError, read_all
 from .session import Session, Slot
 
 if TYPE_CHECKING:
@@ -281,7 +281,7 @@ class Sender:
     async def _transfer(self, request: _Request, attempt: int, sent: float) -> _Answer | Failed:
         try:
             response = await self._send(request, attempt)
-            body = await read_all(response)
+            body = await read_all(response, LARGEST_ANSWER)
         except failures.TRANSPORT_ERRORS as exc:
             if request.unrepeatable and not isinstance(exc, failures.NOT_SENT):
                 return Failed(failures.doubtful(self._explain(exc)[0]), None, sent)
@@ -319,7 +319,7 @@ class Sender:
         try:
             response = await self._send(request, attempt)
             if not _is_stream(response):
-                return self._single_event(response, await read_all(response), sent, request.started)
+                return self._single_event(response, await read_all(response, LARGEST_ANSWER), sent, request.started)
             feed = Feed(
                 response,
                 slot.release,

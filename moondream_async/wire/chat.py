@@ -248,9 +248,8 @@ def _usage(fields: Object) -> Metrics | None:
     if not isinstance(usage, dict):
         return None
     counts = cast("Object", usage)
-    found = [counts.get(name) for name in ("prompt_tokens", "completion_tokens")]
-    read, written = (count if isinstance(count, int) else None for count in found)
-    return Metrics(input_tokens=read, output_tokens=written)
+    named = {"input_tokens": counts.get("prompt_tokens"), "output_tokens": counts.get("completion_tokens")}
+    return responses.metrics({"metrics": named})
 
 
 def _text(value: Any) -> str:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar, cast
 
 from ..types import (
@@ -34,16 +35,69 @@ MALFORMED = (Unusable, TypeError, ValueError, ArithmeticError, LookupError, Attr
 """What reading an answer that is JSON, but not of the documented shape, can raise."""
 
 
+MAX_DEPTH = 64
+"""Lists and objects in one another. Answers have 5; what is much deeper can be read only on a stack with room."""
+
+_MAX_TOKENS = 2**53
+_MAX_DIGITS = 308  # of a whole number that a double holds
+
+
 def decode(body: str | bytes) -> Any:
     """Read a JSON body.
 
+    Numbers that are not finite (`NaN`, `1e999`), or too large for a double, are read as null: no JSON could be
+    written with them.
+
     Raises:
-        Unusable: It is not JSON.
+        Unusable: It is not JSON, or nested more than 64 deep.
     """
     try:
-        return json.loads(body)
+        data = _DECODER.decode(body if isinstance(body, str) else _text_of(body))
     except (ValueError, RecursionError):
-        raise Unusable("it is not JSON") from None
+        raise Unusable("it is not JSON, or nested too deeply") from None
+    if _brackets(body) > MAX_DEPTH and _is_deeper(data, MAX_DEPTH):
+        raise Unusable(f"it is nested more than {MAX_DEPTH} deep")
+    return data
+
+
+def _text_of(body: bytes) -> str:
+    return body.decode(json.detect_encoding(body), "surrogatepass")
+
+
+def _no_number(_: str) -> None:
+    return None
+
+
+def _finite(digits: str) -> float | None:
+    number = float(digits)
+    return number if math.isfinite(number) else None
+
+
+def _whole(digits: str) -> int | None:
+    return int(digits) if len(digits) <= _MAX_DIGITS else None
+
+
+_DECODER = json.JSONDecoder(parse_constant=_no_number, parse_float=_finite, parse_int=_whole)
+
+
+def _brackets(body: str | bytes) -> int:
+    if isinstance(body, str):
+        return body.count("[") + body.count("{")
+    return body.count(b"[") + body.count(b"{")
+
+
+def _is_deeper(data: Any, depth: int) -> bool:
+    """Whether lists and objects are nested deeper than this; looks at every value once."""
+    level: list[Any] = [data]
+    for _ in range(depth):
+        level = [value for each in level for value in _values(each)]
+    return any(isinstance(each, (list, dict)) for each in level)
+
+
+def _values(value: Any) -> Iterable[Any]:
+    if isinstance(value, dict):
+        return cast("Object", value).values()
+    return cast("list[Any]", value) if isinstance(value, list) else ()
 
 
 def query(data: Any, meta: Meta) -> QueryResult:
@@ -69,9 +123,7 @@ def point(data: Any, meta: Meta) -> PointResult:
     """Read the answer of `/point`."""
     fields, rest = _split(data, "points", "count")
     points, count = each_of(fields, "points", position), fields.get("count")
-    return PointResult(
-        points=points, count=count if isinstance(count, int) else None, meta=meta, **_common(fields, rest)
-    )
+    return PointResult(points=points, count=_count(count), meta=meta, **_common(fields, rest))
 
 
 def segment(data: Any, meta: Meta) -> SegmentResult:
@@ -125,11 +177,24 @@ def metrics(fields: Mapping[str, Any]) -> Metrics | None:
     given = fields.get("metrics")
     if isinstance(given, dict):
         known = cast("Object", given)
-        return Metrics(**{name: known.get(name) for name in _METRICS})
+        read, written, cached = (_count(known.get(name)) for name in _COUNTS)
+        times = {name: _milliseconds(known.get(name)) for name in _TIMES}
+        return Metrics(input_tokens=read, output_tokens=written, cached_tokens=cached, **times)
     stats = fields.get("_stats", fields.get("stats"))
     if isinstance(stats, dict):
-        return Metrics(output_tokens=cast("Object", stats).get("tokens"))
+        return Metrics(output_tokens=_count(cast("Object", stats).get("tokens")))
     return None
+
+
+def _count(value: Any) -> int | None:
+    """A count; None for what is not one. The answer is worth more than what is said of it."""
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return int(value) if is_number and 0 <= value <= _MAX_TOKENS and value == int(value) else None
+
+
+def _milliseconds(value: Any) -> float | None:
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return value if is_number and 0 <= value <= _MAX_TOKENS else None
 
 
 def summary(fields: Object | None) -> Result:
@@ -137,7 +202,8 @@ def summary(fields: Object | None) -> Result:
     return Result(**_common(fields or {}, {}))
 
 
-_METRICS = ("input_tokens", "output_tokens", "prefill_time_ms", "decode_time_ms", "ttft_ms", "cached_tokens")
+_COUNTS = ("input_tokens", "output_tokens", "cached_tokens")
+_TIMES = ("prefill_time_ms", "decode_time_ms", "ttft_ms")
 _COMMON = frozenset({"request_id", "finish_reason", "metrics"})
 
 

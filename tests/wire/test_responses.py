@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import nullcontext
 from typing import Any
 
+import attrs
 import pytest
 
 from moondream_async import BoundingBox, Grounding, Meta, Metrics, Point
@@ -149,3 +151,52 @@ def test_results_are_frozen_and_comparable() -> None:
         one.answer = "b"  # type: ignore[misc]
     assert not hasattr(one, "__dict__")
     assert json.dumps(one.to_dict()) == '{"answer": "a"}'
+
+
+@pytest.mark.parametrize(
+    ("sent", "read"),
+    [
+        ("NaN", None),
+        ("-Infinity", None),
+        ("1e999", None),
+        ("-1e999", None),
+        ("9" * 308, int("9" * 308)),
+        ("9" * 309, None),
+        ("9" * 100_000, None),
+        ("1.5", 1.5),
+        ("-0.0", -0.0),
+        ("1e-999", 0.0),
+    ],
+)
+def test_numbers_that_no_json_can_hold_are_null(sent: str, read: Any) -> None:
+    assert responses.decode(f'{{"a": [{sent}]}}') == {"a": [read]}
+    assert responses.decode(f'{{"a": [{sent}]}}'.encode()) == {"a": [read]}
+    with pytest.raises(Unusable) if read is None else nullcontext():
+        responses.position(responses.decode(f'{{"x": {sent}, "y": 0}}'))
+
+
+@pytest.mark.parametrize(("opened", "closed", "depth"), [("[", "]", 1), ('{"a":', "}", 1), ('[{"b":1,"a":', "}]", 2)])
+def test_nesting_is_bounded(opened: str, closed: str, depth: int) -> None:
+    times = responses.MAX_DEPTH // depth
+    body = opened * times + "0" + closed * times
+    assert responses.decode(body) == json.loads(body)
+    for more in (f"[{body}]", body.replace("0", "[]"), body.replace("0", '[0, {"a": []}]')):
+        with pytest.raises(Unusable, match="deep"):
+            responses.decode(more)
+    with pytest.raises(Unusable, match="deep"):
+        responses.decode(opened * 100_000)
+    wide = "[" + ",".join(["[]"] * 1000) + "]"
+    assert responses.decode(wide.encode("utf-16")) == [[]] * 1000
+
+
+_NO_COUNTS = ["7", [1], {"a": 1}, True, -5, 1.5, 10**40, 1e300, None, "", False]
+
+
+@pytest.mark.parametrize("value", _NO_COUNTS)
+def test_counts_that_are_none_are_not_kept(value: Any) -> None:
+    names = [field.name for field in attrs.fields(Metrics) if not field.name.endswith("_ms")]
+    assert responses.metrics({"metrics": dict.fromkeys(names, value)}) == Metrics()
+    assert responses.metrics({"_stats": {"tokens": value}}) == Metrics()
+    assert responses.point({"points": [], "count": value}, Meta(200)).count is None
+    if value != 1.5:
+        assert responses.metrics({"metrics": {"ttft_ms": value, "input_tokens": 7.0}}) == Metrics(input_tokens=7)
