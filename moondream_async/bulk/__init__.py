@@ -14,7 +14,7 @@ export("results.jsonl", "results.csv")
 
 from .export import export
 from .items import Outcome
-from .journal import read_records, read_results
+from .reading import ResultsReader, read_records, read_results
 from .run import Run, RunSummary
 
-__all__ = ["Outcome", "Run", "RunSummary", "export", "read_records", "read_results"]
+__all__ = ["Outcome", "ResultsReader", "Run", "RunSummary", "export", "read_records", "read_results"]

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
-from contextlib import suppress
+import secrets
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
 from io import FileIO
+from pathlib import Path
 
 if os.name == "posix":
     import fcntl
@@ -34,3 +37,18 @@ def sync(descriptor: int) -> None:
     """Have what was written on the disk, as far as its file system knows how."""
     with suppress(OSError):
         os.fsync(descriptor)
+
+
+@contextmanager
+def aside_of(path: Path) -> Generator[Path]:
+    """Make a new file beside another, to be put in its place; it is removed if it is not.
+
+    Raises:
+        OSError: None can be made there.
+    """
+    aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    aside.touch(exist_ok=False)
+    try:
+        yield aside
+    finally:
+        aside.unlink(missing_ok=True)

@@ -48,8 +48,10 @@ def _checked(id: Any) -> str | float:
         return str(id)
     if isinstance(id, str):
         return id
-    if isinstance(id, numbers.Integral) and not isinstance(id, bool):  # NumPy's, too
-        return int(id)
-    if isinstance(id, numbers.Real) and not isinstance(id, bool) and math.isfinite(id):
-        return float(id)
+    if isinstance(id, numbers.Real) and not isinstance(id, bool):
+        try:
+            if math.isfinite(float(id)):
+                return int(id) if isinstance(id, numbers.Integral) else float(id)  # NumPy's, too
+        except OverflowError:
+            raise ConfigurationError("The id of an item must be a number that a double holds, or a text.") from None
     raise ConfigurationError(f"The id of an item must be a text or a number, not {id!r}.")

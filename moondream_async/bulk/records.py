@@ -7,13 +7,16 @@
 
 `result` is the answer as it was on the wire; of several skills, each by its name, as are the `arguments`, and `skill`
 is a list. A failed item has `"ok": false` and an `error` with `type`, `message`, and what the server said.
+
+A failed item that is tried again gets a new line, with `"retried": true`, which takes the place of the old one. Both
+are in the file until the end of that run. Lines are strict JSON: numbers that are not finite are written as null.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import re
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias, cast
 
@@ -28,8 +31,18 @@ from .items import Outcome
 
 Record: TypeAlias = dict[str, Any]
 
-_START = b'{"id": '  # of every line
-_OURS = re.compile(rb'\{"id": (?:"(?:[^"\\]|\\.)*"|[-+.0-9eE]+), "skill": ')  # enough of a line to know it by
+RETRIED = "retried"  # marks a line that takes the place of an earlier one
+_MARK = b', "retried": true}\n'
+_FIELDS: dict[str, tuple[tuple[type, ...], str]] = {
+    "id": ((str, int, float), "a text or a number"),
+    "skill": ((str, list), "a text or a list"),
+    "arguments": ((dict,), "an object"),
+    "ok": ((bool,), "true or false"),
+    "run": ((str,), "a text"),
+}
+_MAX_ARGUMENTS = 4 * 1024 * 1024
+UNWRITABLE = (ValueError, TypeError, RecursionError)
+"""What encoding a value that has no form in JSON can raise."""
 _READERS = {name: getattr(responses, name) for name in SKILLS}
 _OF_ANSWER = ("status", "type", "code", "param", "request_id", "retry_after")
 
@@ -38,8 +51,22 @@ class NotARecord(ValueError):
     """The line is not one of ours; the text says why."""
 
 
-class TornLine(NotARecord):
-    """The line is the beginning of one of ours; or zeros, which a crash of the machine can leave."""
+@attrs.frozen(eq=False)
+class Entry:
+    """A line that was read.
+
+    Attributes:
+        record: As it is written.
+        outcome: What it says; `index` is 0.
+    """
+
+    record: Record
+    outcome: Outcome[Any]
+
+    @property
+    def retries(self) -> bool:
+        """Whether it takes the place of an earlier line, of the same item, that failed."""
+        return self.record.get(RETRIED) is True
 
 
 @attrs.frozen(eq=False)
@@ -89,37 +116,40 @@ def to_line(finished: Finished, *, several: bool, run: str) -> bytes:
     return as_json(record) + b"\n"
 
 
-def from_line(line: bytes, *, is_first: bool = False) -> Record:
-    """Read a line.
-
-    Args:
-        line: As it is in the file.
-        is_first: Whether nothing before it says that the file is one of ours.
+def read(value: object) -> Entry:
+    """Read the JSON value of a line.
 
     Raises:
-        TornLine: Its end is missing.
-        NotARecord: It is not one of ours.
+        NotARecord: It is not one of ours, or its result cannot be read.
     """
-    try:
-        record = json.loads(line)
-    except (ValueError, RecursionError):
-        if _is_torn(line, is_first=is_first):
-            raise TornLine("its end is missing") from None
-        raise NotARecord("it is not JSON") from None
-    if not isinstance(record, dict):
+    if not isinstance(value, dict):
         raise NotARecord("it is not a JSON object")
-    fields = cast("Record", record)
-    missing = [name for name in ("id", "skill", "arguments", "ok", "run") if name not in fields]
-    if missing:
-        raise NotARecord(f"it has no {missing[0]!r}")
-    return fields
+    record = cast("Record", value)
+    for name, (kinds, what) in _FIELDS.items():
+        if name not in record:
+            raise NotARecord(f"it has no {name!r}")
+        if not isinstance(record[name], kinds):
+            raise NotARecord(f"its {name!r} is not {what}")
+    if isinstance(record["id"], bool):
+        raise NotARecord("its 'id' is not a text or a number")
+    _check_skills(record)
+    return Entry(record, to_outcome(0, record))
 
 
-def _is_torn(line: bytes, *, is_first: bool) -> bool:
-    if line.endswith(b"\n"):
-        return False
-    looks_like_one = line.startswith(_START) or _START.startswith(line) or not line.strip(b"\0")
-    return bool(_OURS.match(line)) or (looks_like_one and not is_first)
+def _check_skills(record: Record) -> None:
+    """Check that there are arguments, and results if it succeeded, of all its skills."""
+    skill, arguments, result = record["skill"], record["arguments"], record.get("result")
+    if result is not None and not isinstance(result, dict):
+        raise NotARecord("its 'result' is not an object")
+    if record["ok"] and result is None:
+        raise NotARecord("it has no 'result'")
+    if isinstance(skill, str):
+        return
+    names = cast("list[Any]", skill)
+    if not names or not all(isinstance(name, str) and isinstance(arguments.get(name), dict) for name in names):
+        raise NotARecord("it has not the arguments of each 'skill'")
+    if record["ok"] and not all(name in cast("Record", result) for name in names):
+        raise NotARecord("it has not the result of each 'skill'")
 
 
 def to_outcome(index: int, record: Record) -> Outcome[Any]:
@@ -138,7 +168,7 @@ def to_outcome(index: int, record: Record) -> Outcome[Any]:
             result = _read(skill, found, meta, record, record["arguments"])
         else:
             result = {name: _read(name, each, meta, record, record["arguments"][name]) for name, each in found.items()}
-        error = None if record["ok"] else error_of(record["error"], attempts)
+        error = None if record["ok"] else error_of(record.get("error"), attempts)
     except responses.MALFORMED as exc:
         raise NotARecord(f"its result is not one of {skill}: {exc}") from None
     return Outcome(index, record["id"], result, error, attempts, elapsed)
@@ -161,8 +191,15 @@ def _read(skill: str, found: Any, meta: Meta, record: Record, arguments: Record)
 
 
 def key_of(id: str | float, arguments: Mapping[str, Any]) -> bytes:
-    """What tells items apart: their id, and what was asked about them."""
-    return hashlib.blake2b(as_json([id, arguments], sort=True), digest_size=16).digest()
+    """Return what tells items apart: a digest of their id, and of what was asked about them.
+
+    Raises:
+        UNWRITABLE: They have no form in JSON, or are too long for a line.
+    """
+    text = as_json([id, arguments], sort=True)
+    if len(text) > _MAX_ARGUMENTS:
+        raise ValueError(f"they have {len(text):,} bytes; at most {_MAX_ARGUMENTS:,} are taken")
+    return hashlib.blake2b(text, digest_size=16).digest()
 
 
 def key_of_record(record: Record) -> bytes:
@@ -177,11 +214,39 @@ def fingerprint(value: Any) -> str:
 
 
 def as_json(value: Any, *, sort: bool = False) -> bytes:
-    """JSON in UTF-8; half characters, as file names can hold, are escaped."""
+    """Encode as strict JSON in UTF-8: half characters are escaped, numbers that are not finite are null.
+
+    Raises:
+        ValueError, TypeError, RecursionError: It has no form in JSON.
+    """
     try:
-        return json.dumps(value, ensure_ascii=False, sort_keys=sort, default=_plain).encode()
+        return _dumps(value, sort=sort)
+    except ValueError:
+        return _dumps(_finite(value), sort=sort)
+
+
+def _dumps(value: Any, *, sort: bool) -> bytes:
+    try:
+        return json.dumps(value, ensure_ascii=False, sort_keys=sort, allow_nan=False, default=_plain).encode()
     except UnicodeEncodeError:
-        return json.dumps(value, sort_keys=sort, default=_plain).encode()
+        return json.dumps(value, sort_keys=sort, allow_nan=False, default=_plain).encode()
+
+
+def _finite(value: Any) -> Any:
+    """The same with None for numbers that are not finite."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        fields = cast("Mapping[Any, Any]", value)
+        return {key: _finite(each) for key, each in fields.items()}
+    if isinstance(value, Sequence) and not isinstance(value, (str, bytes, bytearray)):
+        return [_finite(each) for each in cast("Sequence[Any]", value)]
+    return value
+
+
+def marked(line: bytes) -> bytes:
+    """The line, marked as one that takes the place of an earlier one."""
+    return line.removesuffix(b"}\n") + _MARK
 
 
 def _plain(value: Any) -> Any:
@@ -204,21 +269,27 @@ def error_fields(error: MoondreamError) -> Record:
     return fields
 
 
-def error_of(fields: Record, attempts: int) -> MoondreamError:
-    """The error of which that was written."""
+def error_of(fields: Any, attempts: int) -> MoondreamError:
+    """Make the error that was written; a general one if it was not, or is not ours any more."""
+    try:
+        error = _error_of(cast("Record", fields))
+    except responses.MALFORMED:
+        error = MoondreamError(f"The line does not say why the item failed: {fields!r:.200}")
+    error.attempts = attempts
+    return error
+
+
+def _error_of(fields: Record) -> MoondreamError:
     kind: Any = getattr(errors, str(fields.get("type")), None)
     message = str(fields.get("message", ""))
     if not (isinstance(kind, type) and issubclass(kind, MoondreamError)):
-        error = MoondreamError(message)
-    elif issubclass(kind, APIError):
+        return MoondreamError(message)
+    if issubclass(kind, APIError):
         said = {name: fields.get(name) for name in _OF_ANSWER if name not in ("status", "type")}
-        error = kind(message, status=int(fields.get("status", 0)), type=fields.get("error_type"), **said)
-    elif issubclass(kind, (BatchError, BatchLineError)):
-        error = kind(message, code=fields.get("code"))
-    else:
-        error = kind(message)
-    error.attempts = attempts
-    return error
+        return kind(message, status=int(fields.get("status", 0)), type=fields.get("error_type"), **said)
+    if issubclass(kind, (BatchError, BatchLineError)):
+        return kind(message, code=fields.get("code"))
+    return kind(message)
 
 
 def metrics_of(result: Any) -> list[Any]:

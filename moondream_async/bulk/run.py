@@ -13,12 +13,13 @@ import anyio
 import anyio.to_thread
 import attrs
 
-from ..errors import ConfigurationError, MoondreamError
+from ..errors import ConfigurationError, MoondreamError, ResultsFileError
 from ..net.callbacks import tell
 from ..prices import Prices, prices_of
 from . import records
 from .items import Item
 from .journal import Journal
+from .lines import MAX_LINE
 from .mapping import AsyncMap, check_items, numbered
 from .naming import named
 from .records import Finished
@@ -58,6 +59,8 @@ class RunSummary:
         output_tokens: Of this run.
         cost: US dollars for them, an estimate; None where prices are not known.
         elapsed: Seconds.
+        damaged_lines: Lines of the file that cannot be read (blank, torn, edited, or of something else). They stay in
+            the file, and their items are done.
     """
 
     total: int | None = None
@@ -70,6 +73,7 @@ class RunSummary:
     output_tokens: int = 0
     cost: float | None = None
     elapsed: float = 0.0
+    damaged_lines: int = 0
 
     @property
     def seen(self) -> int:
@@ -171,6 +175,17 @@ class Run:
         """
         self._started = time.monotonic()
         self._journal = await self._open()
+        self._summary = attrs.evolve(self._summary, damaged_lines=self._journal.damaged_lines)
+        try:
+            await self._write_all()
+        except ResultsFileError:
+            if self._journal.is_lost:
+                with anyio.CancelScope(shield=True):
+                    await self._count_again()
+            raise
+        return self.summary
+
+    async def _write_all(self) -> None:
         try:
             async with self._outcomes:
                 async for _ in self._outcomes:
@@ -180,7 +195,15 @@ class Run:
         finally:
             with anyio.CancelScope(shield=True):
                 await anyio.to_thread.run_sync(self._journal.close)
-        return self.summary
+
+    async def _count_again(self) -> None:
+        """Count only what is in the file: some of it may have been lost with the file."""
+        written = await anyio.to_thread.run_sync(self._journal.count_written)
+        self._summary = attrs.evolve(
+            self._summary,
+            succeeded=min(self._summary.succeeded, written[True]),
+            failed=min(self._summary.failed, written[False]),
+        )
 
     async def _open(self) -> Journal:
         journal = functools.partial(Journal, resume=self._resume, retry_failed=self._retry_failed)
@@ -191,8 +214,7 @@ class Run:
         begun: set[bytes] = set()
         async with aclosing(numbered(self._items)) as items:
             async for index, raw in items:
-                item = await named(index, raw)
-                key = records.key_of(item.id, self._work.arguments_of(item))
+                item, key = self._with_key(await named(index, raw))
                 if key in begun:
                     self._count(repeated=1)
                 elif key in self._journal.finished:
@@ -210,7 +232,9 @@ class Run:
         # No wait from here on: what was answered is written, whatever ends the run in this moment.
         if error is None or not (self._stop_when_pointless and is_pointless(error)):
             finished = Finished(item.id, arguments, result, error, attempts, time.monotonic() - started)
-            self._journal.add(key, records.to_line(finished, several=self._work.several, run=self._name))
+            line, error = self._line_of(finished)
+            result = finished.result if error is finished.error else None
+            self._journal.add(key, line)
         if error is not None and len(self.failures) < _FAILURES_KEPT:
             self.failures.append((item.id, error))
         metrics = records.metrics_of(_without(result, done))
@@ -222,10 +246,33 @@ class Run:
         )
         return result, attempts, error
 
+    def _with_key(self, item: Item) -> tuple[Item, bytes]:
+        """The item and its key; the item as one that fails, if its arguments cannot be written."""
+        arguments = self._work.arguments_of(item)
+        try:
+            return item, records.key_of(item.id, arguments)
+        except records.UNWRITABLE as exc:
+            problem = ConfigurationError(f"The arguments of item {item.id!r:.200} cannot be written as JSON: {exc}.")
+        item = Item(item.index, f"#{item.index}", None, {}, problem)
+        return item, records.key_of(item.id, self._work.arguments_of(item))
+
+    def _line_of(self, finished: Finished) -> tuple[bytes, MoondreamError | None]:
+        """The line, and the item's error; a result that no reader would take is an error."""
+        try:
+            line = records.to_line(finished, several=self._work.several, run=self._name)
+            problem = "" if len(line) <= MAX_LINE else f"it has {len(line):,} bytes; at most {MAX_LINE:,} are read"
+        except records.UNWRITABLE as exc:
+            line, problem = b"", str(exc)
+        if not problem:
+            return line, finished.error
+        error = MoondreamError(f"The result cannot be written: {problem}.")
+        finished = attrs.evolve(finished, result=None, error=error)
+        return records.to_line(finished, several=self._work.several, run=self._name), error
+
     def _done_before(self, key: bytes) -> dict[str, Any]:
         """Of an item that is tried again, what its several skills have answered already."""
         record = self._journal.before(key)
-        found = records.to_outcome(0, record).result if record is not None else None
+        found = None if record is None else records.read(record).outcome.result
         return cast("dict[str, Any]", found) if isinstance(found, dict) else {}
 
     def _count(self, **more: int) -> None:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
+import os
 import uuid
 from collections.abc import AsyncIterator
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +29,7 @@ from moondream_async import (
     RetryPolicy,
     RunSummary,
 )
-from moondream_async.bulk import Run, read_records, read_results
+from moondream_async.bulk import Run, export, read_records, read_results
 from tests.support.loopback import Exchange, serve, until
 from tests.support.pictures import file
 
@@ -402,3 +405,137 @@ async def test_bounded_memory(tmp_path: Path) -> None:
         items = ((n, Picture(png)) for n in range(1000))
         assert (await c.run("caption", items, tmp_path / "r.jsonl", concurrency=4)).succeeded == 1000
     assert most <= 64 + 2 * 4 + 8  # read ahead of a quick iterator, and under way
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"caption": "x", "extra": ' + b"[" * 950 + b"]" * 950 + b"}",
+        b'{"caption": "' + b"x" * 8_388_600 + b'"}',
+        b'{"caption": NaN}',
+        b'{"caption": "x", "extra": ' + b"9" * 5000 + b"}",
+        b'{"caption": "x", "extra": [NaN, -Infinity, 1e999]}',
+        b'{"caption": "\\ud800 \xed\xa0\x80 \\u0000", "\\udfff": 1}',
+        b'{"caption": "x", "caption": "y", "metrics": {"input_tokens": [], "output_tokens": 1e400}}',
+        b'{"caption": "x", "request_id": {"a": [1]}, "finish_reason": 5, "metrics": 7}',
+    ],
+)
+async def test_whatever_is_answered_every_line_can_be_read(body: bytes, tmp_path: Path, tiny: EncodedImage) -> None:
+    async def handler(exchange: Exchange) -> None:
+        if exchange.json["length"] == "long":
+            await exchange.send(
+                b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(body) + body
+            )
+        else:
+            await answer(exchange)
+
+    out = tmp_path / "r.jsonl"
+    items = [(n, tiny, {"length": "long" if n == 1 else "short"}) for n in range(4)]
+    async with serve(handler) as server, client(server) as c:
+        summary = await c.run("caption", items, out, prices=Prices(1, 1))
+        again = await c.run("caption", items, out)
+    assert summary.succeeded + summary.failed == again.skipped == 4
+    reader = read_results(out)
+    assert sorted(outcome.id for outcome in reader) == [0, 1, 2, 3]
+    assert reader.damaged_lines == again.damaged_lines == 0
+    assert export(out, tmp_path / "r.csv") == 4
+    for line in out.read_bytes().splitlines():
+        json.loads(line, parse_constant=pytest.fail)
+
+
+async def test_a_line_that_no_reader_would_take_is_a_failed_item(
+    tmp_path: Path, tiny: EncodedImage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def handler(exchange: Exchange) -> None:
+        await exchange.answer({"caption": "x" * (2000 if exchange.json["length"] == "long" else 5)})
+
+    monkeypatch.setattr("moondream_async.bulk.run.MAX_LINE", 1000)
+    out = tmp_path / "r.jsonl"
+    items = [(n, tiny, {"length": "long" if n == 1 else "short"}) for n in range(3)]
+    async with serve(handler) as server, client(server) as c:
+        summary = await c.run("caption", items, out)
+    assert (summary.succeeded, summary.failed) == (2, 1)
+    failed = next(outcome for outcome in read_results(out) if not outcome.ok)
+    assert failed.id == 1
+    assert "at most 1,000 are read" in str(failed.error)
+
+
+async def test_items_that_cannot_be_written_fail(tmp_path: Path, tiny: EncodedImage) -> None:
+    ring: list[Any] = []
+    ring.append(ring)
+    deep: Any = 0
+    for _ in range(5000):
+        deep = [deep]
+    items: list[Any] = [("good", tiny)]
+    items += [
+        ("a", tiny, {"settings": each}) for each in (ring, deep, {"x": ring}, {(1, 2): 3}, {"x": "y" * 5_000_000})
+    ]
+    items += [(10**5000, tiny), (Fraction(10**400), tiny), ("nan", tiny, {"settings": {"temperature": math.nan}})]
+    out = tmp_path / "r.jsonl"
+    async with serve(answer) as server, client(server) as c:
+        summary = await c.run("caption", items, out)
+        again = await c.run("caption", items, out)
+    assert (summary.succeeded, summary.failed) == (1, len(items) - 1)
+    assert (again.skipped, again.damaged_lines) == (len(items), 0)
+    names = [f"#{n}" for n in range(1, 8)]
+    assert sorted(ids(out)) == sorted(["good", "nan", *names])
+    for line in out.read_bytes().splitlines():
+        json.loads(line, parse_constant=pytest.fail)
+
+
+@pytest.mark.parametrize("how", ["truncated", "removed"])
+@pytest.mark.parametrize("at", [3, 8])
+async def test_a_file_that_is_lost_under_way(how: str, at: int, tmp_path: Path, tiny: EncodedImage) -> None:
+    out = tmp_path / "r.jsonl"
+
+    def lose(summary: RunSummary) -> None:
+        if summary.seen == at and how == "truncated":
+            os.truncate(out, 0)
+        elif summary.seen == at:
+            out.unlink()
+
+    async with serve(answer) as server, client(server) as c:
+        run = Run(c, "caption", [(n, tiny) for n in range(8)], out, concurrency=1, progress=lose)
+        with pytest.raises(ResultsFileError, match=how):
+            await run.run()
+    assert run.summary.succeeded == (len(ids(out)) if out.exists() else 0)
+    assert run.summary.failed == 0
+
+
+async def test_damaged_lines_are_counted_and_their_items_done(tmp_path: Path, tiny: EncodedImage) -> None:
+    out = tmp_path / "r.jsonl"
+    items = [(n, tiny) for n in range(5)]
+    async with serve(answer) as server, client(server) as c:
+        await c.run("caption", items, out)
+        lines = out.read_bytes().splitlines(keepends=True)
+        out.write_bytes(b"".join([lines[0][:50], b"\n\n", *lines[1:], lines[0][:20]]))
+        summary = await c.run("caption", items, out)
+    assert (summary.succeeded, summary.skipped, summary.damaged_lines) == (1, 4, 2)
+    assert sorted(outcome.id for outcome in read_results(out)) == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("edit", ["without error", "damaged result"])
+async def test_failed_lines_edited_by_hand_are_tried_again(edit: str, tmp_path: Path, tiny: EncodedImage) -> None:
+    out, skills = tmp_path / "r.jsonl", {"caption": {}, "detect": {"object": "face"}}
+    asked: list[str] = []
+
+    async def handler(exchange: Exchange) -> None:
+        asked.append(exchange.head.split()[1])
+        if len(asked) == 2:
+            await exchange.answer({"error": "no"}, status=400)
+        else:
+            await answer(exchange)
+
+    async with serve(handler) as server, client(server) as c:
+        await c.run(skills, [("a", tiny)], out)
+        record = json.loads(out.read_bytes())
+        if edit == "without error":
+            del record["error"]
+        else:
+            record["result"]["caption"] = {"caption": 5}
+        out.write_text(json.dumps(record))
+        summary = await c.run(skills, [("a", tiny)], out, retry_failed=True)
+    assert summary.succeeded == 1
+    assert len(asked) == (3 if edit == "without error" else 4)
+    [outcome] = read_results(out)
+    assert outcome.ok
