@@ -1,27 +1,32 @@
-"""A file of results as CSV or Parquet."""
+"""A results file as CSV or Parquet."""
 
 from __future__ import annotations
 
-import csv
 import importlib
 import itertools
+import math
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from ..csv_cells import csv_row
 from ..errors import ConfigurationError, ResultsFileError
-from ..wire.responses import MALFORMED
-from .journal import aside_of, read_records
+from .files import aside_of
+from .reading import ResultsFile, check_path, describe
 from .table import COLUMNS, Row, columns, rows
 
 _ROWS_AT_ONCE = 10_000
+_MAX_INT = 2**63 - 1  # of a column
 
 PathLike = str | os.PathLike[str]
 
 
 def export(results: PathLike, out: PathLike) -> int:
-    """Write a file of results as a table: one row for each box or point found, else one for each item and skill.
+    """Write a results file as a table: one row for each box or point found, else one for each item and skill.
+
+    Lines that cannot be read are passed over, with a warning in the log; values that do not fit their column are left
+    out. In CSV, texts that a spreadsheet would run as a formula get a quotation mark in front.
 
     Args:
         results: The file that `run` wrote.
@@ -32,52 +37,58 @@ def export(results: PathLike, out: PathLike) -> int:
 
     Raises:
         ConfigurationError: `out` has another ending, or the extra is missing.
-        ResultsFileError: A file cannot be read or written, or `results` is no file of results.
+        ResultsFileError: A file cannot be read or written, or `results` is not a results file.
     """
-    target = Path(os.path.realpath(out))  # what a link points to is written, not the link
+    out = check_path(out)
     write = _WRITERS.get(Path(out).suffix.lower())
-    if write is None:
-        raise ConfigurationError(f"{os.fspath(out)!r} must end in {' or '.join(_WRITERS)}.")
-    if target.exists() and Path(results).exists() and target.samefile(results):
-        raise ConfigurationError(f"{os.fspath(out)!r} is the file of results itself.")
-    try:
-        size = Path(results).stat().st_size  # a run may be writing on
-    except OSError as exc:
-        raise ResultsFileError(f"{os.fspath(results)!r} cannot be read: {exc.strerror or exc}.") from None
-    used = columns(_rows(results, size))
-    try:
-        with aside_of(target) as unfinished:
-            count = write(unfinished, used, _rows(results, size))
-            unfinished.replace(target)
-    except OSError as exc:
-        problem = exc.strerror or str(exc)
-    else:
-        return count
-    raise ResultsFileError(f"{os.fspath(out)!r} cannot be written: {problem}.")
-
-
-def _rows(results: PathLike, size: int) -> Iterator[Row]:
-    for number, record in enumerate(read_records(results, size=size), 1):
+    if write is None or "\0" in out:
+        raise ConfigurationError(f"{out!r} must end in {' or '.join(_WRITERS)}.")
+    target = Path(os.path.realpath(out))  # what a link points to is written, not the link
+    with ResultsFile(results) as file:
+        if file.is_same(target):
+            raise ConfigurationError(f"{out!r} is the results file itself.")
+        used = columns(_rows(file))
         try:
-            yield from [_typed(row) for row in rows(record)]
-        except MALFORMED as exc:
-            problem = str(exc)
+            with aside_of(target) as unfinished:
+                count = write(unfinished, used, _rows(file))
+                unfinished.replace(target)
+        except OSError as exc:
+            problem = describe(exc)
         else:
-            continue
-        raise ResultsFileError(f"{os.fspath(results)!r} is damaged in line {number}: {problem}.")
+            return count
+    raise ResultsFileError(f"{out!r} cannot be written: {problem}.")
+
+
+def _rows(file: ResultsFile) -> Iterator[Row]:
+    for entry in file.entries():
+        for row in rows(entry.record):
+            yield _typed(row)
 
 
 def _typed(row: Row) -> Row:
-    return {name: COLUMNS[name](value) for name, value in row.items()}
+    """The row with each value of its column's type; without those that do not fit."""
+    typed = {name: _cell(COLUMNS[name], value) for name, value in row.items()}
+    return {name: value for name, value in typed.items() if value is not None}
+
+
+def _cell(kind: type, value: Any) -> Any:
+    if kind is str:
+        return str(value)
+    if kind is bool:
+        return bool(value)
+    try:
+        number = kind(value)
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return number if (math.isfinite(number) if kind is float else abs(number) <= _MAX_INT) else None
 
 
 def _to_csv(path: Path, used: list[str], found: Iterator[Row]) -> int:
     count = 0
     with path.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
-        writer = csv.DictWriter(file, used)
-        writer.writeheader()
+        file.write(csv_row(used) + "\r\n")
         for row in found:
-            writer.writerow(row)
+            file.write(csv_row(row.get(name, "") for name in used) + "\r\n")
             count += 1
     return count
 

@@ -162,7 +162,7 @@ def to_outcome(index: int, record: Record) -> Outcome[Any]:
     try:
         attempts, elapsed = int(record.get("attempts", 1)), float(record.get("elapsed", 0.0))
         meta = Meta(status=200, attempts=attempts, elapsed=elapsed)
-        if found is None:
+        if found is None or (not found and not record["ok"]):
             result = None
         elif isinstance(skill, str):
             result = _read(skill, found, meta, record, record["arguments"])

@@ -46,7 +46,8 @@ its box.
 """
 
 _ALWAYS = ("id", "skill", "ok")
-_LISTS = {"objects": ("x_min", "y_min", "x_max", "y_max"), "points": ("x", "y")}
+_BOX, _POINT = ("x_min", "y_min", "x_max", "y_max"), ("x", "y")
+_LISTS = {"detect": ("objects", _BOX), "point": ("points", _POINT)}
 
 
 def rows(record: Record) -> Iterator[Row]:
@@ -54,9 +55,9 @@ def rows(record: Record) -> Iterator[Row]:
     names: list[str] = [record["skill"]] if isinstance(record["skill"], str) else record["skill"]
     one = isinstance(record["skill"], str)
     for name in names:
-        arguments: Row = record["arguments"] if one else record["arguments"].get(name, {})
-        result: Row = record.get("result") or {}
-        found: Row | None = (result if one else result.get(name)) or None
+        arguments = _object(record["arguments"] if one else record["arguments"].get(name))
+        result = _object(record.get("result"))
+        found = (result if one else _object(result.get(name))) or None
         yield from _of_skill(record, name, arguments, found)
 
 
@@ -73,21 +74,22 @@ def _of_skill(record: Record, skill: str, arguments: Row, found: Row | None) -> 
     row |= {name: _text(arguments[name]) for name in ("object", "question") if name in arguments}
     row |= {name: record[name] for name in ("attempts", "elapsed") if name in record}
     if found is None:
-        error: Row = record.get("error") or {}
+        error = _object(record.get("error"))
         row |= {"error": error.get("type"), "message": error.get("message"), "status": error.get("status")}
         yield _without_none(row)
         return
-    metrics: Row = found.get("metrics") or {}
+    metrics = _object(found.get("metrics"))
     row |= {name: metrics.get(name) for name in ("input_tokens", "output_tokens")}
     row |= {name: found.get(name) for name in ("answer", "caption", "path", "finish_reason", "request_id")}
-    thoughts: Row = found.get("reasoning") or {}
-    row["reasoning"] = thoughts.get("text")
-    row |= found.get("bbox") or {}
-    for name, parts in _LISTS.items():
-        if name in found:
-            yield from _of_list(row, cast("list[Row]", found[name]), parts)
-            return
-    yield _without_none(row)
+    thoughts = found.get("reasoning")
+    row["reasoning"] = thoughts if isinstance(thoughts, str) else _object(thoughts).get("text")
+    box = _object(found.get("bbox"))
+    row |= {name: box.get(name) for name in _BOX}
+    if skill in _LISTS:
+        name, parts = _LISTS[skill]
+        yield from _of_list(row, cast("list[Row]", found.get(name) or []), parts)
+    else:
+        yield _without_none(row)
 
 
 def _of_list(row: Row, things: list[Row], parts: Iterable[str]) -> Iterator[Row]:
@@ -100,6 +102,10 @@ def _of_list(row: Row, things: list[Row], parts: Iterable[str]) -> Iterator[Row]
 
 def _without_none(row: Row) -> Row:
     return {name: value for name, value in row.items() if value is not None and name in COLUMNS}
+
+
+def _object(value: Any) -> Row:
+    return cast("Row", value) if isinstance(value, dict) else {}
 
 
 def _text(value: Any) -> str:

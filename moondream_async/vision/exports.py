@@ -6,13 +6,12 @@ image's.
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterable, Sequence
 from pathlib import PurePath
 from typing import Any
 from xml.etree import ElementTree
 
+from ..csv_cells import csv_row
 from ..errors import ConfigurationError
 from ..types import BoundingBox, Point, Result, SegmentResult
 from .outlines import needed
@@ -202,21 +201,22 @@ def to_geojson(result: Result, *, label: str = LABEL, size: Size | None = None) 
 
 
 def to_csv(result: Result, *, label: str = LABEL, size: Size | None = None) -> str:
-    """A table with a heading: label, box or point, 0..1 and, where the size is known, in pixels."""
+    """Return a table with a heading: label, box or point, 0..1 and, where the size is known, in pixels.
+
+    Labels that a spreadsheet would take for formulas get a quotation mark in front.
+    """
     shape = size_of(result, size) if size or result.image_size else None
     pixels = ["left", "top", "right", "bottom"] if shape else []
-    file = io.StringIO()
-    writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(["label", "x_min", "y_min", "x_max", "y_max", *pixels])
+    rows: list[list[object]] = [["label", "x_min", "y_min", "x_max", "y_max", *pixels]]
     for thing in things(result, label):
         box = thing.box
         if isinstance(thing.place, Point):
             box = BoundingBox(thing.place.x, thing.place.y, thing.place.x, thing.place.y)
         if box is not None:
-            writer.writerow(
+            rows.append(
                 [thing.label, box.x_min, box.y_min, box.x_max, box.y_max, *(box.to_pixels(*shape) if shape else [])]
             )
-    return file.getvalue()
+    return "".join(csv_row(row) + "\n" for row in rows)
 
 
 def _coco_place(thing: Thing, box: BoundingBox, size: Size) -> Object:

@@ -11,8 +11,9 @@ from typing import Any
 import pyarrow.parquet as parquet
 import pytest
 
-from moondream_async import Client, ConfigurationError, ResultsFileError
+from moondream_async import BoundingBox, Client, ConfigurationError, DetectResult, ResultsFileError
 from moondream_async.bulk import export
+from moondream_async.vision import to_csv
 
 
 @pytest.fixture
@@ -85,8 +86,8 @@ def test_every_skill(tmp_path: Path, scene: bytes, moondream_sandbox: Any) -> No
 def test_a_table_is_whole_or_not_there(tmp_path: Path, results: Path) -> None:
     table = tmp_path / "t.csv"
     table.write_text("before")
-    results.write_bytes(results.read_bytes() + b"{}\n" + b"{}\n")
-    with pytest.raises(ResultsFileError, match="no file of results"):
+    results.write_bytes(b"{}\n" * 30 + results.read_bytes())
+    with pytest.raises(ResultsFileError, match="not a results file"):
         export(results, table)
     assert table.read_text() == "before"
     assert not list(tmp_path.glob("*.new"))
@@ -110,12 +111,14 @@ def test_a_link_stays_a_link(results: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", [{"elapsed": "x"}, {"result": 5}, {"result": {"objects": [1]}}])
-def test_damaged_records(damage: dict[str, Any], results: Path) -> None:
-    record = {**json.loads(results.read_bytes().splitlines()[0]), **damage}
-    results.write_text(json.dumps(record) + "\n")
+def test_damaged_records_are_passed_over(
+    damage: dict[str, Any], results: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    first, *others = results.read_bytes().splitlines(keepends=True)
+    results.write_bytes(b"".join([*others, json.dumps({**json.loads(first), **damage}).encode()]))
     for table in ("t.csv", "t.parquet"):
-        with pytest.raises(ResultsFileError, match="damaged in line 1"):
-            export(results, results.parent / table)
+        assert export(results, results.parent / table) == 2
+    assert "1 damaged lines were passed over (line 3: its " in caplog.text
 
 
 def test_questions_need_not_be_text(results: Path) -> None:
@@ -132,3 +135,77 @@ def test_where_to(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(ConfigurationError, match=r"moondream-async\[parquet\]"):
         export(results, results.with_suffix(".parquet"))
+
+
+def hostile(id: Any, result: dict[str, Any], skill: str = "caption", **more: Any) -> bytes:
+    record = {"id": id, "skill": skill, "arguments": {}, "ok": True, "result": result, "run": "run", **more}
+    return json.dumps(record).encode() + b"\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "cell"),
+    [
+        ("=cmd|' /C calc'!A0", "'=cmd|' /C calc'!A0"),
+        ("+1+1", "'+1+1"),
+        ("-2+3", "'-2+3"),
+        ("@SUM(A1)", "'@SUM(A1)"),
+        ("\t=1", "'\t=1"),
+        ("\r=1", "'\r=1"),
+        ("\n=1", "'\n=1"),
+        ("\uff1d1+1", "'\uff1d1+1"),
+        ("=", "'="),
+        ("-", "'-"),
+        ("-5", "-5"),
+        ("+1.5e-3", "+1.5e-3"),
+        ("-\u0661", "'-\u0661"),
+        ("1=1", "1=1"),
+        ("a\r=1", "a\r=1"),
+        ('a",=1', 'a",=1'),
+        ("", ""),
+    ],
+)
+def test_no_cell_is_a_formula(text: str, cell: str, tmp_path: Path) -> None:
+    (tmp_path / "r").write_bytes(
+        hostile(text, {"caption": text, "finish_reason": text}) + hostile(-7.5, {"caption": ""})
+    )
+    assert export(tmp_path / "r", tmp_path / "r.csv") == 2
+    with (tmp_path / "r.csv").open(newline="") as file:
+        first, second = csv.DictReader(file)
+    assert (first["id"], first["caption"], first["finish_reason"]) == (cell, cell, cell)
+    assert second["id"] == "-7.5"
+    box = BoundingBox(-0.5, 0.0, 1.0, 1.0, label=text)
+    rows = list(csv.reader(to_csv(DetectResult(objects=(box, box))).splitlines(keepends=True)))
+    assert "".join(to_csv(DetectResult(objects=())).splitlines()) == "label,x_min,y_min,x_max,y_max"
+    if text:
+        assert rows[1:] == [[cell, "-0.5", "0.0", "1.0", "1.0"]] * 2
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        hostile("a", {"caption": "x", "metrics": {"input_tokens": 10**40, "output_tokens": "7"}}),
+        hostile("a", {"caption": "x", "metrics": [1], "objects": 5, "points": [1]}),
+        hostile("a", {"caption": "x", "metrics": {"input_tokens": float("inf")}}),
+        hostile("a", {"caption": "x"}, attempts=10**30),
+        hostile("a", {"caption": "x"}, elapsed=float("nan")),
+        hostile("a", {"answer": "x", "reasoning": "why"}, "query"),
+        hostile("a", {"objects": [{"x_min": float("nan"), "y_min": 0, "x_max": 1, "y_max": 1}]}, "detect"),
+        hostile("a", {"path": "M", "bbox": {"x_min": 0, "y_min": 0, "x_max": 1, "y_max": 1, "id": "b"}}, "segment"),
+        hostile("a", {}, ok=False, error="no"),
+        hostile("a", {}, ok=False, error={"type": 5, "status": "x"}),
+    ],
+)
+def test_whatever_is_in_a_line_it_is_one_row(line: bytes, tmp_path: Path) -> None:
+    (tmp_path / "r").write_bytes(line)
+    for name in ("t.csv", "t.parquet"):
+        assert export(tmp_path / "r", tmp_path / name) == 1
+    [row] = parquet.read_table(tmp_path / "t.parquet").to_pylist()
+    assert row["id"] == "a"
+
+
+@pytest.mark.parametrize("name", ["a\0b.csv", "a\0b.parquet", None, 5])
+def test_names_that_are_none(name: Any, results: Path) -> None:
+    with pytest.raises(ConfigurationError):
+        export(results, name)
+    with pytest.raises((ResultsFileError, ConfigurationError)):
+        export(name, results.with_suffix(".csv"))
