@@ -5,9 +5,11 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
+import unicodedata
 from pathlib import Path
 from typing import Any
 
@@ -169,3 +171,65 @@ def test_a_picture_that_cannot_be_written(picture: str, capsys: pytest.CaptureFi
         assert main(["detect", picture, "red", "--save", name, "--sandbox"]) == 1
     assert main(["segment", picture, "red", "--format", "svg", "--stream", "--sandbox"]) == 1
     assert "cannot be written" in capsys.readouterr().err
+
+
+HOSTILE = "\x1b]0;owned\x07 \x1b[31mred\x9b2J \x7f\x08 \r"
+
+
+@pytest.mark.parametrize(
+    ("words", "answer"),
+    [
+        (["query", "PICTURE", "what?"], {"answer": HOSTILE, "reasoning": {"text": HOSTILE}}),
+        (["caption", "PICTURE"], {"caption": HOSTILE}),
+        (["caption", "PICTURE", "--stream"], {"caption": HOSTILE}),
+        (
+            ["detect", "PICTURE", "a"],
+            {"objects": [{"x_min": 0, "y_min": 0, "x_max": 1, "y_max": 1, "label": HOSTILE}]},
+        ),
+        (["detect", "PICTURE", HOSTILE, "b\n"], {"objects": [{"x_min": 0, "y_min": 0, "x_max": 1, "y_max": 1}]}),
+        (
+            ["detect", "PICTURE", HOSTILE, "--format", "csv"],
+            {"objects": [{"x_min": 0, "y_min": 0, "x_max": 1, "y_max": 1}]},
+        ),
+        (["segment", "PICTURE", "a"], {"path": HOSTILE}),
+        (["segment", "PICTURE", "a", "--format", "svg"], {"path": HOSTILE}),
+        (["models"], {"data": [{"id": HOSTILE}]}),
+        (["caption", "PICTURE"], {"error": {"message": HOSTILE, "code": HOSTILE}, "request_id": HOSTILE}),
+        (["run", "PICTURE", "--skill", "caption", "--out", "OUT"], {"error": {"message": HOSTILE}}),
+        (["batch", "list"], {"batches": [{"id": HOSTILE, "status": "failed", "error": {"message": HOSTILE}}]}),
+        (["batch", "status", "abc"], {"id": HOSTILE, "status": "failed", "error": {"message": HOSTILE}}),
+    ],
+)
+def test_nothing_controls_the_terminal(
+    words: list[str],
+    answer: Any,
+    picture: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    import anyio.from_thread
+
+    from tests.support.loopback import Exchange, serve
+
+    async def handler(exchange: Exchange) -> None:
+        await exchange.answer(answer)
+
+    words = [word.replace("PICTURE", picture).replace("OUT", str(tmp_path / "r.jsonl")) for word in words]
+    with (
+        anyio.from_thread.start_blocking_portal() as portal,
+        portal.wrap_async_context_manager(serve(handler)) as server,
+    ):
+        monkeypatch.setenv("MOONDREAM_BASE_URL", server.base_url)
+        main(words)
+    said = "".join(capsys.readouterr())
+    assert "\\x1b" in said or "\\u001b" in said or "segment" in words
+    assert not [char for char in said if unicodedata.category(char) == "Cc" and char not in "\n\t"]
+
+
+def test_all_that_is_printed_goes_through_one_function() -> None:
+    import moondream_async.cli
+
+    folder = Path(moondream_async.cli.__path__[0])
+    prints = [path.name for path in folder.glob("*.py") if re.search(r"(?<![.\w])print\(", path.read_text())]
+    assert prints == ["console.py"]

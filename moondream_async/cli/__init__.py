@@ -11,6 +11,7 @@ from typing import Any
 
 from ..errors import MoondreamError
 from .arguments import parser
+from .console import show
 
 
 def _flush() -> None:
@@ -34,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         code = arguments.run(arguments) or 0
         _flush()
     except MoondreamError as exc:
-        print(f"moondream-async: {exc}", file=sys.stderr)
+        show(f"moondream-async: {exc}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
@@ -42,6 +43,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         # The reader of a pipe (`| head`) has gone: not an error, and nothing more can be written.
         os.dup2(os.open(os.devnull, os.O_WRONLY), output.fileno())
     except OSError as exc:  # what is printed cannot be written: the disk is full
-        print(f"moondream-async: {exc.strerror or exc}", file=sys.stderr)
+        show(f"moondream-async: {exc.strerror or exc}", file=sys.stderr)
         return 1
     return code

@@ -21,6 +21,7 @@ from ..bulk.journal import read_records
 from ..errors import ConfigurationError, MoondreamError, ResultsFileError
 from ..prices import prices_of
 from ..sync import Client
+from .console import one_line, show
 from .inputs import Inputs
 from .progress import meter
 from .run import SOME_FAILED, STOPPED, WRONG_USAGE, skill_arguments
@@ -79,7 +80,7 @@ def _folder_of(arguments: Arguments) -> Generator[Path]:
             yield Path(temporary, "job")
     else:
         folder = default_folder()
-        print(f"job: {folder}", file=sys.stderr)
+        show(f"job: {folder}", file=sys.stderr)
         yield folder
 
 
@@ -104,23 +105,23 @@ def results(client: Client, arguments: Arguments) -> int:
         failed += not outcome.ok
         told: dict[str, Any] = {"id": outcome.id, "ok": outcome.ok}
         told |= {"result": outcome.unwrap().to_dict()} if outcome.ok else {"error": str(outcome.error)}
-        print(json.dumps(told))
+        show(json.dumps(told))
     return SOME_FAILED if failed else 0
 
 
 def listing(client: Client, arguments: Arguments) -> int:
     """Print all batches, the newest first."""
     for batch in client.batches.list(limit=arguments.limit):
-        print(json.dumps(batch.to_dict()) if arguments.json else _line(batch))
+        show(json.dumps(batch.to_dict()) if arguments.json else _line(batch))
     return 0
 
 
 def cancel(client: Client, arguments: Arguments) -> int:
     """Abort what is not handed in yet."""
     if client.batches.cancel(_job(arguments)):
-        print("aborted")
+        show("aborted")
         return 0
-    print("moondream-async: what the server has accepted goes on: batches cannot be stopped.", file=sys.stderr)
+    show("moondream-async: what the server has accepted goes on: batches cannot be stopped.", file=sys.stderr)
     return STOPPED
 
 
@@ -131,7 +132,7 @@ def run(arguments: Arguments) -> int:
         with base_url_of(arguments) as base_url, Client(base_url=base_url, model=arguments.model) as client:
             return work(client, arguments)
     except (ConfigurationError, ResultsFileError) as exc:
-        print(f"moondream-async: {exc}", file=sys.stderr)
+        show(f"moondream-async: {exc}", file=sys.stderr)
         return WRONG_USAGE
 
 
@@ -168,7 +169,7 @@ def _check_out(out: str | None, folder: Path) -> None:
 def _say_how_to_go_on(folder: Path, arguments: Arguments) -> None:
     words = list(arguments.words)
     command = words if arguments.job else [*words[:2], "--job", str(folder), *words[2:]]
-    print(f"To go on: {shlex.join(['moondream-async', *command])}", file=sys.stderr)
+    show(f"To go on: {shlex.join(['moondream-async', *command])}", file=sys.stderr)
 
 
 def _job(arguments: Arguments) -> str:
@@ -193,28 +194,28 @@ def _wait_for(client: Client, job: BatchJob | str, arguments: Arguments) -> int:
     prices = prices_of(client.base_url, arguments.model)
     cost = "" if prices is None else f", about ${prices.batch.cost(job.usage):.2f}"
     tokens = f"{job.usage.input_tokens:,} input and {job.usage.output_tokens:,} output tokens"
-    print(tokens + cost, file=sys.stderr)
+    show(tokens + cost, file=sys.stderr)
     return STOPPED if job.status in FAILED else 0
 
 
 def _save(client: Client, job: BatchJob | str, arguments: Arguments) -> int:
     summary = client.batches.save(job, arguments.out)
     before = f", {summary.skipped:,} in the file already" if summary.skipped else ""
-    print(f"{summary.succeeded:,} done, {summary.failed:,} failed{before}; results: {arguments.out}", file=sys.stderr)
+    show(f"{summary.succeeded:,} done, {summary.failed:,} failed{before}; results: {arguments.out}", file=sys.stderr)
     return SOME_FAILED if summary.failed else 0
 
 
 def _print_job(job: BatchJob, arguments: Arguments) -> None:
     if arguments.json:
         told: dict[str, Any] = {"folder": None if job.folder is None else str(job.folder), "status": job.status}
-        print(json.dumps({**told, "refused": job.refused, "batches": [batch.to_dict() for batch in job.batches]}))
+        show(json.dumps({**told, "refused": job.refused, "batches": [batch.to_dict() for batch in job.batches]}))
         return
     for batch in job.batches:
-        print(_line(batch))
+        show(_line(batch))
     if job.refused:
-        print(f"{job.refused:,} of {job.items:,} items cannot be sent; the results say why", file=sys.stderr)
+        show(f"{job.refused:,} of {job.items:,} items cannot be sent; the results say why", file=sys.stderr)
     if job.folder is not None and not arguments.sandbox:
-        print(f"job: {job.folder}")
+        show(f"job: {job.folder}")
 
 
 def _line(batch: Batch) -> str:
@@ -222,4 +223,4 @@ def _line(batch: Batch) -> str:
     told = [] if now is None else [f"{now.completed + now.failed:,} of {now.total:,} lines, {now.failed:,} failed"]
     why = [batch.error_code, batch.error_message] if batch.status in FAILED else []
     told += dict.fromkeys(filter(None, why))  # each once
-    return f"{batch.id}  {batch.status:<10}  {batch.created_at or '':<24}  {'; '.join(told)}".rstrip()
+    return one_line(f"{batch.id}  {batch.status:<10}  {batch.created_at or '':<24}  {'; '.join(told)}".rstrip())

@@ -16,6 +16,7 @@ from ..sync import Client
 from ..sync_streams import SegmentStream, TextStream
 from ..types import Result
 from . import output, pictures
+from .console import one_line, show
 from .server import base_url_of
 
 Arguments = argparse.Namespace
@@ -50,7 +51,7 @@ def models(arguments: Arguments) -> None:
     """Print the server's models."""
     with _client(arguments) as client:
         for model in client.models():
-            print(json.dumps(model.to_dict()) if arguments.json else model.id)
+            show(json.dumps(model.to_dict()) if arguments.json else one_line(model.id))
 
 
 def sandbox(arguments: Arguments) -> None:
@@ -66,8 +67,8 @@ def sandbox(arguments: Arguments) -> None:
         shape=arguments.shape,
     )
     with server:
-        print(f"moondream-async sandbox on {server.base_url} ({NOTICE})", flush=True)
-        print("Any key, or none, is accepted. Ctrl-C stops it.", flush=True)
+        show(f"moondream-async sandbox on {server.base_url} ({NOTICE})", flush=True)
+        show("Any key, or none, is accepted. Ctrl-C stops it.", flush=True)
         threading.Event().wait()
 
 
@@ -76,7 +77,7 @@ def export(arguments: Arguments) -> None:
     from ..bulk.export import export
 
     rows = export(arguments.results, arguments.table)
-    print(f"{rows:,} rows in {arguments.table}")
+    show(f"{rows:,} rows in {arguments.table}")
 
 
 def run(arguments: Arguments) -> int:

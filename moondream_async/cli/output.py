@@ -18,6 +18,7 @@ from ..types import (
     SegmentResult,
 )
 from ..vision import exports
+from .console import one_line, show
 
 
 def result(value: Result, form: str, image: str, labels: Sequence[str]) -> None:
@@ -29,7 +30,7 @@ def result(value: Result, form: str, image: str, labels: Sequence[str]) -> None:
         image: The image's name.
         labels: What was looked for.
     """
-    print(_formatted(value, form, image, labels).rstrip("\n"))
+    show(_formatted(value, form, image, labels).rstrip("\n"))
 
 
 def stream(pieces: TextStream[Any] | SegmentStream, form: str) -> None:
@@ -38,15 +39,15 @@ def stream(pieces: TextStream[Any] | SegmentStream, form: str) -> None:
     if isinstance(pieces, SegmentStream):
         for update in pieces:
             if as_json:
-                print(json.dumps(update.to_dict()), flush=True)
+                show(json.dumps(update.to_dict()), flush=True)
             elif update.completed:
-                print("\n" + text(pieces.result()))
+                show("\n" + text(pieces.result()))
             else:
-                print(box(update.bbox) if update.bbox else update.chunk, end="", flush=True)
+                show(box(update.bbox) if update.bbox else update.chunk, end="", flush=True)
         return
     for piece in pieces:
-        print(json.dumps({"chunk": piece}) + "\n" if as_json else piece, end="", flush=True)
-    print(json.dumps(pieces.result().to_dict()) if as_json else "")
+        show(json.dumps({"chunk": piece}) + "\n" if as_json else piece, end="", flush=True)
+    show(json.dumps(pieces.result().to_dict()) if as_json else "")
 
 
 def _formatted(value: Result, form: str, image: str, labels: Sequence[str]) -> str:
@@ -97,5 +98,7 @@ def _table(names: list[str], rows: list[tuple[list[float], str | None]]) -> str:
     labelled = any(label for _, label in rows)
     lines = ["".join(f"{name:>8}" for name in ["#", *names]) + ("  label" if labelled else "")]
     for number, (row, label) in enumerate(rows, 1):
-        lines.append(f"{number:>8}" + "".join(f"{value:8.3f}" for value in row) + (f"  {label}" if label else ""))
+        lines.append(
+            f"{number:>8}" + "".join(f"{value:8.3f}" for value in row) + (f"  {one_line(label)}" if label else "")
+        )
     return "\n".join(lines)

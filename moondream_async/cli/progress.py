@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import Any, Protocol
 
 from ..bulk.run import RunSummary
+from .console import printable, show
 
 _PLAIN_EVERY = 5.0  # seconds
 
@@ -34,7 +35,7 @@ def meter() -> Meter:
         try:
             return _Bar()
         except ImportError:
-            print("(a progress bar needs the extra 'cli': pip install 'moondream-async[cli]')", file=sys.stderr)
+            show("(a progress bar needs the extra 'cli': pip install 'moondream-async[cli]')", file=sys.stderr)
     return _Lines()
 
 
@@ -66,7 +67,7 @@ class _Lines:
 
     def say(self, text: str) -> None:
         with suppress(OSError):  # whoever read it has gone; the run goes on
-            print(text, file=sys.stderr, flush=True)
+            show(text, file=sys.stderr, flush=True)
 
 
 class _Bar:
@@ -86,7 +87,7 @@ class _Bar:
         self._progress.update(self._task, completed=done, total=total, count=count, unit=unit, details=details)
 
     def say(self, text: str) -> None:
-        self._progress.console.print(text, markup=False, highlight=False)
+        self._progress.console.print(printable(text), markup=False, highlight=False)
 
 
 def _details(summary: RunSummary) -> str:

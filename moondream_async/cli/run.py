@@ -22,6 +22,7 @@ from ..client import AsyncClient
 from ..config import DEFAULT_BASE_URL, normalise_base_url
 from ..errors import ConfigurationError, MoondreamError, ResultsFileError
 from ..prices import Prices, prices_of
+from .console import one_line, show
 from .estimate import Estimate, estimate
 from .inputs import Inputs
 from .progress import Reporter, duration
@@ -40,7 +41,7 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         return _run(arguments)
     except (ConfigurationError, ResultsFileError) as exc:
-        print(f"moondream-async: {exc}", file=sys.stderr)
+        show(f"moondream-async: {exc}", file=sys.stderr)
         return WRONG_USAGE
 
 
@@ -84,7 +85,7 @@ async def _go(inputs: Inputs, given: dict[str, Any], arguments: argparse.Namespa
                 error, stopped_by = await _until_done(work, shows)
     summary = work.summary
     if error is not None and not summary.seen:
-        print(f"moondream-async: {error}", file=sys.stderr)
+        show(f"moondream-async: {error}", file=sys.stderr)
         return WRONG_USAGE if isinstance(error, (ConfigurationError, ResultsFileError)) else STOPPED
     _print_summary(summary, arguments)
     _print_failures(work, summary)
@@ -124,7 +125,7 @@ def _verdict(
 ) -> int:
     """Say how to go on, if there is anything left; returns the exit code."""
     if error is not None:
-        print(f"moondream-async: {error}", file=sys.stderr)
+        show(f"moondream-async: {error}", file=sys.stderr)
         _say_how_to_go_on(arguments, "--resume")
         return STOPPED
     if stopped_by is not None:
@@ -139,7 +140,7 @@ def _verdict(
 def _say_how_to_go_on(arguments: argparse.Namespace, option: str) -> None:
     command, *words = [word for word in arguments.words if word not in ("--resume", "--retry-failed")]
     what = "To try the failed ones again" if option == "--retry-failed" else "To go on"
-    print(f"{what}: {shlex.join(['moondream-async', command, option, *words])}", file=sys.stderr)
+    show(f"{what}: {shlex.join(['moondream-async', command, option, *words])}", file=sys.stderr)
 
 
 def _concurrency(arguments: argparse.Namespace) -> int:
@@ -152,23 +153,25 @@ def _concurrency(arguments: argparse.Namespace) -> int:
 def _print_failures(work: Run, summary: RunSummary) -> None:
     shown = work.failures[:_FAILURES_SHOWN]
     for name, error in shown:
-        print(f"failed: {name}: {error}", file=sys.stderr)
+        show(f"failed: {one_line(name)}: {one_line(error)}", file=sys.stderr)
     if summary.failed > len(shown):
-        print(f"... and {summary.failed - len(shown):,} more", file=sys.stderr)
+        show(f"... and {summary.failed - len(shown):,} more", file=sys.stderr)
 
 
 def _print_summary(summary: RunSummary, arguments: argparse.Namespace) -> None:
     if arguments.json:
-        print(json.dumps(attrs.asdict(summary)))
+        show(json.dumps(attrs.asdict(summary)))
         return
     done = f"{summary.succeeded:,} done, {summary.failed:,} failed"
     before = f"in the file already ({summary.failed_before:,} of them failed)"
     for number, what in ((summary.skipped, before), (summary.repeated, "repeated")):
         done += f", {number:,} {what}" if number else ""
-    print(f"{done}; {duration(summary.elapsed)}" + (f", {summary.rate:.1f}/s" if summary.rate else ""))
+    show(f"{done}; {duration(summary.elapsed)}" + (f", {summary.rate:.1f}/s" if summary.rate else ""))
     tokens = f"{summary.input_tokens:,} input and {summary.output_tokens:,} output tokens"
-    print(tokens + (f", about ${summary.cost:.2f}" if summary.cost is not None else ""))
-    print(f"results: {arguments.out}")
+    show(tokens + (f", about ${summary.cost:.2f}" if summary.cost is not None else ""))
+    show(f"results: {arguments.out}")
+    if summary.damaged_lines:
+        show(f"{summary.damaged_lines:,} damaged lines in it were passed over", file=sys.stderr)
 
 
 def _dry_run(inputs: Inputs, given: dict[str, Any], arguments: argparse.Namespace) -> int:
@@ -180,21 +183,21 @@ def _dry_run(inputs: Inputs, given: dict[str, Any], arguments: argparse.Namespac
     found = _scaled(found, (found.items - finished) / max(1, found.items))
     cost = None if prices is None else prices.cost(found)
     if arguments.json:
-        print(json.dumps({**attrs.asdict(found), "finished": finished, "cost": cost}))
+        show(json.dumps({**attrs.asdict(found), "finished": finished, "cost": cost}))
         return 0
-    print(f"items        {found.items:,}" + (f", of which {finished:,} in {arguments.out} already" if finished else ""))
-    print(f"on the disk  {_size(found.nbytes)}")
-    print(f"to be sent   about {_size(found.nbytes_sent)} (from {found.sample} of the images)")
+    show(f"items        {found.items:,}" + (f", of which {finished:,} in {arguments.out} already" if finished else ""))
+    show(f"on the disk  {_size(found.nbytes)}")
+    show(f"to be sent   about {_size(found.nbytes_sent)} (from {found.sample} of the images)")
     if found.unreadable:
-        print(f"unreadable   {found.unreadable} of those {found.sample}")
-    print(f"tokens       about {found.input_tokens:,} input and {found.output_tokens:,} output")
+        show(f"unreadable   {found.unreadable} of those {found.sample}")
+    show(f"tokens       about {found.input_tokens:,} input and {found.output_tokens:,} output")
     if prices is not None and cost is not None:
         as_of = f", prices as of {prices.as_of}" if prices.as_of else ""
-        print(f"cost         about ${cost:.2f} (${prices.input:g} and ${prices.output:g} a million tokens{as_of})")
+        show(f"cost         about ${cost:.2f} (${prices.input:g} and ${prices.output:g} a million tokens{as_of})")
     elif not arguments.sandbox and server == DEFAULT_BASE_URL:
-        print("cost         unknown: name a model whose price is known (--model), or give --prices")
+        show("cost         unknown: name a model whose price is known (--model), or give --prices")
     if arguments.rate:
-        print(f"time         at least {duration(found.items / arguments.rate)}")
+        show(f"time         at least {duration(found.items / arguments.rate)}")
     return 0
 
 
