@@ -19,10 +19,12 @@ MAX_LINE = 64 * 1024 * 1024
 
 _BOM = b"\xef\xbb\xbf"
 _FILLER = b"\0 \t\r\n"
+_FILLER_TEXT = _FILLER.decode()
+_LONG_TRIES = 8
 _CHECKED_LINES = 20  # a file without any result in so many lines is something else
 _VALUE = rb'"(?:[^"\\]|\\.)*"|[-+.0-9eE]+|\[[^\[\]]*\]'
 _TORN_VALUE = re.compile(rb'(?:"(?:[^"\\]|\\.)*\\?|\[[^\[\]]*)?', re.DOTALL)
-_START = re.compile(rb'\{\s*"id"\s*:\s*(?:' + _VALUE + rb')\s*,\s*"skill"\s*:\s*["\[]', re.DOTALL)
+_START = re.compile(r'\{\s*"id"\s*:\s*(?:' + _VALUE.decode() + r')\s*,\s*"skill"\s*:\s*["\[]', re.DOTALL)
 _TEMPLATE = (b'{"id": ', b', "skill": ', b', "arguments": {')  # with a value in between
 _VALUE_PATTERN = re.compile(_VALUE, re.DOTALL)
 _NOT_JSON = "it is not JSON"
@@ -90,8 +92,10 @@ def read_lines(file: BinaryIO, size: int) -> Iterator[Line]:
 
 def parse_line(data: bytes, *, number: int = 1, start: int = 0, length: int | None = None) -> Line:
     """Read one line, from a stack of any depth."""
-    found = _parse_on_new_stack(data, number) if (parsed := _try_parse(data, number)) is None else parsed
-    entries, problem = ([], "it is nested too deeply") if found is None else found
+    try:
+        entries, problem = _parse(data, number, ValueError)
+    except RecursionError:
+        entries, problem = _parse_on_new_stack(data, number)
     text, is_ended = _text_of(data, number), data.endswith(b"\n")
     is_ours = bool(entries) or (problem is not None and _is_start_of_ours(text))
     return Line(
@@ -149,62 +153,65 @@ def _text_of(data: bytes, number: int) -> bytes:
 
 
 Parsed = tuple[list[Entry], str | None]
+Expected = type[Exception] | tuple[type[Exception], ...]
 
 
-def _try_parse(data: bytes, number: int) -> Parsed | None:
-    try:
-        return _parse(data, number)
-    except RecursionError:
-        return None
-
-
-def _parse_on_new_stack(data: bytes, number: int) -> Parsed | None:
+def _parse_on_new_stack(data: bytes, number: int) -> Parsed:
     """Parse in a thread, which has a stack of its own: the caller's can be nearly used up."""
-    found: list[Parsed | None] = []
-    thread = threading.Thread(target=lambda: found.append(_try_parse(data, number)))
+    found: list[Parsed] = []
+    thread = threading.Thread(target=lambda: found.append(_parse(data, number, (ValueError, RecursionError))))
     thread.start()
     thread.join()
     return found[0]
 
 
-def _parse(data: bytes, number: int) -> Parsed:
+def _parse(data: bytes, number: int, expected: Expected) -> Parsed:
+    """Parse a line; what is expected to go wrong is a problem of the line."""
     text = _text_of(data, number)
     if not text:
         return [], None
     try:
         value = json.loads(text)
-    except ValueError:
-        return _salvage(text)
+    except expected:
+        return _salvage(text, expected)
     try:
         return [records.read(value)], None
     except NotARecord as exc:
         return [], str(exc)
+    except expected:
+        return [], "it is nested too deeply"
 
 
-def _salvage(text: bytes) -> Parsed:
-    """Read the results in a line that is not JSON as a whole: a torn one with others right behind it."""
+def _salvage(line: bytes, expected: Expected) -> Parsed:
+    """Read the results in a line that is not JSON as a whole, such as a torn one with others right behind it.
+
+    A result is looked for at each place where one seems to start. Not all need be: a result may hold what looks like
+    the start of another. So that this takes no more than some passes over the line, after some failures each is taken
+    to end where the next one seems to start.
+    """
+    text = line.decode(errors="surrogateescape")
     starts = [match.start() for match in _START.finditer(text)]
     entries: list[Entry] = []
-    is_whole = bool(starts) and not text[: starts[0]].strip(_FILLER)
-    for start, end in itertools.pairwise([*starts, len(text)]):
+    end, failures, is_whole = 0, 0, True
+    for start, next_start in itertools.pairwise([*starts, len(text)]):
+        if start < end:
+            continue
         try:
-            value, rest = _first_value(text[start:end])
+            if failures < _LONG_TRIES:
+                value, stop = _DECODER.raw_decode(text, start)
+            else:
+                value, length = _DECODER.raw_decode(text[start:next_start])
+                stop = start + length
+            text[start:stop].encode()  # not all of it was UTF-8, if that fails
             entries.append(records.read(value))
-        except ValueError:
+        except expected:
+            failures += 1
             is_whole = False
         else:
-            is_whole = is_whole and not rest
+            is_whole = is_whole and not text[end:start].strip(_FILLER_TEXT)
+            end = stop
+    is_whole = is_whole and not text[end:].strip(_FILLER_TEXT)
     return entries, None if is_whole else _NOT_JSON
-
-
-def _first_value(piece: bytes) -> tuple[object, str]:
-    """The JSON value at the start, and what follows it."""
-    try:
-        text = piece.decode()
-    except UnicodeDecodeError as exc:
-        text = piece[: exc.start].decode() + "\ufffd"
-    value, end = _DECODER.raw_decode(text)
-    return value, text[end:].strip(_FILLER.decode())
 
 
 def _is_start_of_ours(text: bytes) -> bool:

@@ -253,6 +253,7 @@ def test_a_disk_that_fails_at_the_end(tmp_path: Path, monkeypatch: pytest.Monkey
         opened.close()
 
 
+NESTED = line("b").replace(b'"caption": "', b'"like": {"id": "y", "skill": "caption", "arguments": {}}, "caption": "')
 WHOLE = [("a", True), ("b", True), ("c", True)]
 
 
@@ -272,6 +273,8 @@ WHOLE = [("a", True), ("b", True), ("c", True)]
         (line("a") + line("b").strip() + line("c"), WHOLE, 0),
         (line("a") + line("b").strip() + bytes(9) + line("c"), WHOLE, 0),
         (line("a") + line("b").strip() + line("x")[:9] + b"\n" + line("c"), WHOLE, 1),
+        (line("a") + line("x")[:40] + NESTED + line("c"), WHOLE, 1),
+        (line("a") + b"[" * 5000 + line("b") + line("c"), WHOLE, 1),
         (line("a") + b'{"id": "\xe9' + line("b") + line("c"), WHOLE, 1),
         (line("a") + b"{}\n[]\nnull\n7\n\xff\n" + line("b") + line("c"), WHOLE, 5),
         (b"# by hand\n" + line("a") + line("b") + line("c") + b"half a li", WHOLE, 2),
