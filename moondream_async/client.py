@@ -725,6 +725,8 @@ class AsyncClient:
         concurrency: int = 32,
         max_failures: int | None = None,
         stop_when_pointless: bool = True,
+        max_connection_failures: int | None = 20,
+        max_cost: float | None = None,
         resume: bool = True,
         retry_failed: bool = False,
         progress: Callable[[RunSummary], Any] | None = None,
@@ -746,6 +748,9 @@ class AsyncClient:
             concurrency: As in `map`.
             max_failures: As in `map`.
             stop_when_pointless: As in `map`; the item that is refused for its key or credit is not written.
+            max_connection_failures: As in `map`; the items that failed then are not written, so that a resumed run
+                takes them up.
+            max_cost: As in `map`; the summary's `cost_limit_reached` and `remaining` say what is left to do.
             resume: Whether to go on with a file that holds results; if False, such a file is refused. Default True.
             retry_failed: Whether to do those again that failed; their lines are taken out first. Default False.
             progress: Is given the `RunSummary` so far after each item; may be async.
@@ -757,7 +762,8 @@ class AsyncClient:
 
         Raises:
             ConfigurationError: As in `map`.
-            ResultsFileError: The file cannot be used, or written.
+            OutputFileError: The file cannot be used or written; nothing was sent.
+            ResultsFileError: The file could not be written any further.
             MoondreamError: What stopped the run, after all that was begun has been written.
         """
         from .bulk.run import Run
@@ -770,6 +776,8 @@ class AsyncClient:
             concurrency=concurrency,
             max_failures=max_failures,
             stop_when_pointless=stop_when_pointless,
+            max_connection_failures=max_connection_failures,
+            max_cost=max_cost,
             resume=resume,
             retry_failed=retry_failed,
             progress=progress,

@@ -19,6 +19,7 @@ __all__ = [
     "ImageError",
     "MoondreamError",
     "NotFoundError",
+    "OutputFileError",
     "PathError",
     "PayloadTooLargeError",
     "PermissionDeniedError",
@@ -70,6 +71,10 @@ class ImageError(MoondreamError, ValueError):
 
 class ResultsFileError(MoondreamError):
     """A file of results cannot be used: it is something else, of another run, in use, or cannot be written."""
+
+
+class OutputFileError(ResultsFileError, ConfigurationError):
+    """The file of results cannot be used from the start; nothing was sent, and the file is as it was."""
 
 
 class AnswerError(MoondreamError, ValueError):

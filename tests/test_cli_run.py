@@ -160,7 +160,7 @@ def test_options_reach_the_server(folder: Path, say: Say) -> None:
         (["photos", "--skill", "caption", "--out", "r", "--question", "?"], "takes no question="),
         (["photos", "--skill", "caption", "--out", "r", "--concurrency", "0"], "concurrency"),
         (["photos", "--skill", "caption", "--out", "r", "--rate", "-1"], "rate"),
-        (["photos", "--skill", "caption", "--out", "photos/b.png", "--resume"], "no file of results"),
+        (["photos", "--skill", "caption", "--out", "photos/b.png", "--resume"], "is not a results file"),
         (["photos", "--skill", "caption", "--out", "no/where.jsonl"], "cannot be used"),
         (["photos/.dir/..", "--skill", "caption", "--out", "photos"], "cannot be used"),
         (["empty", "--skill", "caption", "--out", "r"], "no images in empty"),
@@ -192,8 +192,22 @@ def test_max_failures(folder: Path, say: Say) -> None:
     code, _, err = say(*run)
     assert code == 1
     assert "not an image" in err
-    assert "To go on: moondream-async run --resume '*.jpg'" in err
+    assert "To go on: moondream-async run --retry-failed '*.jpg'" in err
     assert len(list(read_records("r.jsonl"))) == 3
+
+
+def test_max_cost(folder: Path, say: Say) -> None:
+    run = ["run", "photos", "--skill", "caption", "--out", "r.jsonl", "--prices", "1000,1000", "--concurrency", "1"]
+    code, _, err = say(*run, "--max-cost", "1.5")
+    assert code == 1
+    done = len(list(read_records("r.jsonl")))
+    assert 1 <= done < 4
+    assert f"{4 - done} items are left" in err
+    assert "To go on: moondream-async run --resume photos" in err
+    code, _, err = say("run", "photos", "--skill", "caption", "--out", "new.jsonl", "--max-cost", "1")
+    assert code == 2
+    assert "max_cost needs prices" in err
+    assert not Path("new.jsonl").exists()
 
 
 def test_dry_run(folder: Path, say: Say, monkeypatch: pytest.MonkeyPatch, scene: bytes, moondream_sandbox: Any) -> None:

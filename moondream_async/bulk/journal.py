@@ -14,7 +14,7 @@ from typing import BinaryIO
 
 import attrs
 
-from ..errors import ResultsFileError
+from ..errors import OutputFileError, ResultsFileError
 from ..net.counters import log
 from .files import aside_of, lock, write_all
 from .lines import Line, NotAResultsFile, parse_line, read_lines
@@ -49,7 +49,7 @@ class Journal:
         retry_failed: Whether failed items are to be tried again.
 
     Raises:
-        ResultsFileError: The file is something else, of another run, in use, or cannot be written.
+        OutputFileError: The file is something else, of another run, in use, or cannot be written.
 
     Attributes:
         finished: Keys of the items that need not be done.
@@ -60,6 +60,7 @@ class Journal:
 
     def __init__(self, path: str | os.PathLike[str], run: str, *, resume: bool, retry_failed: bool) -> None:
         self.path = check_path(path)
+        self._is_open = False
         self.finished: set[bytes] = set()
         self.failed: set[bytes] = set()
         self.damaged_lines = 0
@@ -84,6 +85,7 @@ class Journal:
             self._file.close()
             raise
         else:
+            self._is_open = True
             return
         raise self._error(problem)
 
@@ -293,7 +295,8 @@ class Journal:
             log.info("%r: replaced lines stay in the file: %s", self.path, exc)
 
     def _error(self, problem: str) -> ResultsFileError:
-        return ResultsFileError(f"{self.path!r} {problem}.")
+        kind = ResultsFileError if self._is_open else OutputFileError
+        return kind(f"{self.path!r} {problem}.")
 
 
 class _MixedLineError(Exception):

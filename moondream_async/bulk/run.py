@@ -7,24 +7,27 @@ import os
 import time
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Mapping, Sized
 from contextlib import aclosing
-from typing import Any, Protocol, cast
+from typing import Any, Protocol, TypeVar, cast
 
 import anyio
 import anyio.to_thread
 import attrs
 
-from ..errors import ConfigurationError, MoondreamError, ResultsFileError
+from ..errors import APIConnectionError, ConfigurationError, MoondreamError, ResultsFileError
 from ..net.callbacks import tell
 from ..prices import Prices, prices_of
 from . import records
+from .budget import budget_of
 from .items import Item
 from .journal import Journal
 from .lines import MAX_LINE
 from .mapping import AsyncMap, check_items, numbered
 from .naming import named
 from .records import Finished
-from .stopping import is_pointless
+from .stopping import is_answer, is_pointless
 from .work import HasSkills, SkillWork
+
+T = TypeVar("T")
 
 _FAILURES_KEPT = 10
 _TABLES = (".csv", ".parquet", ".xlsx")
@@ -59,6 +62,7 @@ class RunSummary:
         output_tokens: Of this run.
         cost: US dollars for them, an estimate; None where prices are not known.
         elapsed: Seconds.
+        cost_limit_reached: Whether `max_cost` kept further items from being begun.
         damaged_lines: Lines of the file that cannot be read (blank, torn, edited, or of something else). They stay in
             the file, and their items are done.
     """
@@ -74,6 +78,12 @@ class RunSummary:
     cost: float | None = None
     elapsed: float = 0.0
     damaged_lines: int = 0
+    cost_limit_reached: bool = False
+
+    @property
+    def remaining(self) -> int | None:
+        """Items that are not dealt with yet; None if the total is not known."""
+        return None if self.total is None else max(0, self.total - self.seen)
 
     @property
     def seen(self) -> int:
@@ -104,6 +114,8 @@ class Run:
         concurrency: As in `AsyncClient.map`.
         max_failures: As in `AsyncClient.map`.
         stop_when_pointless: As in `AsyncClient.map`.
+        max_connection_failures: As in `AsyncClient.map`.
+        max_cost: As in `AsyncClient.map`.
         resume: Whether to go on with a file that holds results.
         retry_failed: Whether to do those again that failed.
         progress: Is given the summary so far, after each item; may be async.
@@ -128,6 +140,8 @@ class Run:
         concurrency: int = 32,
         max_failures: int | None = None,
         stop_when_pointless: bool = True,
+        max_connection_failures: int | None = 20,
+        max_cost: float | None = None,
         resume: bool = True,
         retry_failed: bool = False,
         progress: Callable[[RunSummary], Any] | None = None,
@@ -136,13 +150,17 @@ class Run:
         arguments: Mapping[str, Any] | None = None,
     ) -> None:
         self._work = SkillWork(client, skill, arguments or {})
-        self._items = check_items(items)
+        self._items = self._work.checked(check_items(items))
         self._out = _checked_out(out)
         self._name = records.fingerprint([self._work.task, client.model])
         self._resume, self._retry_failed = resume, retry_failed
         self._stop_when_pointless = stop_when_pointless
         self._progress = progress
         self._prices = prices or prices_of(client.base_url, client.model)
+        self._work.budget = budget_of(max_cost, self._prices, self._work.calls)
+        self._opened: Journal | None = None
+        self._withholds = max_connection_failures is not None
+        self._unwritten: list[tuple[bytes, bytes]] = []  # of items that failed for want of a connection
         self._told = 0
         self.failures: list[tuple[Any, MoondreamError]] = []
         self._summary = RunSummary(total=len(items) if total is None and isinstance(items, Sized) else total)
@@ -154,13 +172,16 @@ class Run:
             ordered=False,
             max_failures=max_failures,
             stop_when_pointless=stop_when_pointless,
+            max_connection_failures=max_connection_failures,
+            budget=self._work.budget,
         )
 
     @property
     def summary(self) -> RunSummary:
         """How far it has come."""
         cost = None if self._prices is None else self._prices.cost(self._summary)
-        return attrs.evolve(self._summary, cost=cost, elapsed=time.monotonic() - self._started)
+        elapsed, stopped = time.monotonic() - self._started, self._outcomes.cost_limit_reached
+        return attrs.evolve(self._summary, cost=cost, elapsed=elapsed, cost_limit_reached=stopped)
 
     def finish(self) -> None:
         """Take no more items; `run` returns when those that are begun are done and written."""
@@ -170,16 +191,15 @@ class Run:
         """Do it.
 
         Raises:
-            ResultsFileError: The file cannot be used or written.
+            OutputFileError: The file cannot be used; nothing was sent.
+            ResultsFileError: The file could not be written any further.
             MoondreamError: What stopped the run, after all that was begun has been written.
         """
         self._started = time.monotonic()
-        self._journal = await self._open()
-        self._summary = attrs.evolve(self._summary, damaged_lines=self._journal.damaged_lines)
         try:
             await self._write_all()
         except ResultsFileError:
-            if self._journal.is_lost:
+            if self._opened is not None and self._opened.is_lost:
                 with anyio.CancelScope(shield=True):
                     await self._count_again()
             raise
@@ -193,8 +213,21 @@ class Run:
             if self._summary.seen != self._told:  # what was skipped
                 await self._tell()
         finally:
-            with anyio.CancelScope(shield=True):
-                await anyio.to_thread.run_sync(self._journal.close)
+            if self._opened is not None:
+                with anyio.CancelScope(shield=True):
+                    await anyio.to_thread.run_sync(self._close, self._opened)
+
+    def _close(self, journal: Journal) -> None:
+        try:
+            if not self._outcomes.unreachable:
+                self._write_withheld()
+        finally:
+            journal.close()
+
+    @property
+    def _journal(self) -> Journal:
+        assert self._opened is not None, "It is opened before the first item is begun."
+        return self._opened
 
     async def _count_again(self) -> None:
         """Count only what is in the file: some of it may have been lost with the file."""
@@ -205,15 +238,18 @@ class Run:
             failed=min(self._summary.failed, written[False]),
         )
 
-    async def _open(self) -> Journal:
+    async def _open(self) -> None:
         journal = functools.partial(Journal, resume=self._resume, retry_failed=self._retry_failed)
-        return await anyio.to_thread.run_sync(journal, self._out, self._name)
+        self._opened = await anyio.to_thread.run_sync(journal, self._out, self._name)
+        self._summary = attrs.evolve(self._summary, damaged_lines=self._opened.damaged_lines)
 
     async def _fresh(self) -> AsyncGenerator[Any]:
         """The items that are not in the file, with their ids."""
         begun: set[bytes] = set()
         async with aclosing(numbered(self._items)) as items:
-            async for index, raw in items:
+            first = await anext(items, None)  # refused if the call can never work: then no file is made
+            await self._open()
+            async for index, raw in _chain(first, items):
                 item, key = self._with_key(await named(index, raw))
                 if key in begun:
                     self._count(repeated=1)
@@ -229,15 +265,15 @@ class Run:
         key = records.key_of(item.id, arguments)
         done = self._done_before(key)
         result, attempts, error = await self._work(item, done)
+        metrics = records.metrics_of(_without(result, done))
         # No wait from here on: what was answered is written, whatever ends the run in this moment.
-        if error is None or not (self._stop_when_pointless and is_pointless(error)):
+        if result is not None or error is None or not (self._stop_when_pointless and is_pointless(error)):
             finished = Finished(item.id, arguments, result, error, attempts, time.monotonic() - started)
             line, error = self._line_of(finished)
             result = finished.result if error is finished.error else None
-            self._journal.add(key, line)
+            self._write(key, line, error, is_paid=result is not None)
         if error is not None and len(self.failures) < _FAILURES_KEPT:
             self.failures.append((item.id, error))
-        metrics = records.metrics_of(_without(result, done))
         self._count(
             succeeded=int(error is None),
             failed=int(error is not None),
@@ -245,6 +281,23 @@ class Run:
             output_tokens=sum(each.output_tokens or 0 for each in metrics),
         )
         return result, attempts, error
+
+    def _write(self, key: bytes, line: bytes, error: MoondreamError | None, *, is_paid: bool) -> None:
+        """Write a line; that of an item without a connection only when the server answers another one.
+
+        If it does not, the run stops, and a resumed run takes those items up.
+        """
+        if self._withholds and isinstance(error, APIConnectionError) and not is_paid:
+            self._unwritten.append((key, line))
+            return
+        if is_paid or is_answer(error):
+            self._write_withheld()
+        self._journal.add(key, line)
+
+    def _write_withheld(self) -> None:
+        while self._unwritten:
+            self._journal.add(*self._unwritten[0])
+            del self._unwritten[0]
 
     def _with_key(self, item: Item) -> tuple[Item, bytes]:
         """The item and its key; the item as one that fails, if its arguments cannot be written."""
@@ -283,6 +336,13 @@ class Run:
         self._told = self._summary.seen
         if self._progress is not None:
             await tell(self._progress, self.summary)
+
+
+async def _chain(first: T | None, rest: AsyncGenerator[T]) -> AsyncGenerator[T]:
+    if first is not None:
+        yield first
+        async for each in rest:
+            yield each
 
 
 def _without(result: Any, done: Mapping[str, Any]) -> Any:

@@ -94,10 +94,13 @@ def _run(sub: _SubParsers) -> None:
     )
     run.add_argument("--rate", type=float, metavar="R", help="requests per second; default as fast as the server lets")
     run.add_argument("--max-failures", type=int, metavar="N", help="stop when more than so many items failed")
+    run.add_argument(
+        "--max-cost", type=float, metavar="USD", help="begin no item that could cost more; needs known prices"
+    )
     run.add_argument("--resume", action="store_true", help="go on with the file of results, if there is one")
     run.add_argument("--retry-failed", action="store_true", help="resume, and do those again that failed")
     run.add_argument("--dry-run", action="store_true", help="only say how much it would be: no key, no requests")
-    run.add_argument("--prices", type=_prices, metavar="IN,OUT", help="US dollars a million tokens, for the estimate")
+    run.add_argument("--prices", type=_prices, metavar="IN,OUT", help="US dollars per million tokens")
     _server(run)
     run.set_defaults(run=commands.run)
 

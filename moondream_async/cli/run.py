@@ -73,6 +73,7 @@ async def _go(inputs: Inputs, given: dict[str, Any], arguments: argparse.Namespa
             arguments.out,
             concurrency=_concurrency(arguments),
             max_failures=arguments.max_failures,
+            max_cost=arguments.max_cost,
             resume=arguments.resume or arguments.retry_failed,
             retry_failed=arguments.retry_failed,
             progress=shows,
@@ -126,20 +127,28 @@ def _verdict(
     """Say how to go on, if there is anything left; returns the exit code."""
     if error is not None:
         show(f"moondream-async: {error}", file=sys.stderr)
-        _say_how_to_go_on(arguments, "--resume")
+        _say_how_to_go_on(arguments, summary, is_over=False)
         return STOPPED
     if stopped_by is not None:
-        _say_how_to_go_on(arguments, "--resume")
+        _say_how_to_go_on(arguments, summary, is_over=False)
         return 128 + stopped_by
+    if summary.cost_limit_reached:
+        left = "" if summary.remaining is None else f" {summary.remaining:,} items are left."
+        show(f"Stopped by --max-cost {arguments.max_cost:g}.{left} Raise it to go on.", file=sys.stderr)
+        _say_how_to_go_on(arguments, summary, is_over=False)
+        return STOPPED
     if summary.failed + summary.failed_before:
-        _say_how_to_go_on(arguments, "--retry-failed")
+        _say_how_to_go_on(arguments, summary, is_over=True)
         return SOME_FAILED
     return 0
 
 
-def _say_how_to_go_on(arguments: argparse.Namespace, option: str) -> None:
+def _say_how_to_go_on(arguments: argparse.Namespace, summary: RunSummary, *, is_over: bool) -> None:
+    """Name the command that does what is left, items that failed included."""
     command, *words = [word for word in arguments.words if word not in ("--resume", "--retry-failed")]
-    what = "To try the failed ones again" if option == "--retry-failed" else "To go on"
+    has_failed = summary.failed + summary.failed_before > 0
+    what = "To try the failed ones again" if is_over else "To go on"
+    option = "--retry-failed" if has_failed else "--resume"
     show(f"{what}: {shlex.join(['moondream-async', command, option, *words])}", file=sys.stderr)
 
 
