@@ -91,7 +91,6 @@ class AsyncClient:
         self._headers = config.check_headers(headers)
         self._hooks = _checked(hooks)
         self._shared = _SharedSession(
-            base_url=self._server.base_url,
             max_connections=config.check_whole("max_connections", max_connections, least=1),
             rate_limit=config.check_rate_limit(rate_limit),
             http_client=http_client,
@@ -950,11 +949,8 @@ class _Body:
 class _SharedSession:
     """The session of a client and its clones, made at the first call: httpx is not imported before."""
 
-    def __init__(
-        self, *, base_url: str, max_connections: int, rate_limit: float | None, http_client: HttpClient | None
-    ) -> None:
+    def __init__(self, *, max_connections: int, rate_limit: float | None, http_client: HttpClient | None) -> None:
         self._options: dict[str, Any] = {
-            "base_url": base_url,
             "max_connections": max_connections,
             "rate_limit": rate_limit,
             "http_client": http_client,

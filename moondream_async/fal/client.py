@@ -99,7 +99,6 @@ class AsyncFalClient:
         self._job_timeout = config.check_seconds("job_timeout", job_timeout)
         self._cancel_jobs = cancel_jobs
         self._session = Session(
-            base_url=hosts.queue,
             max_connections=config.check_whole("max_connections", max_connections, least=1),
             rate_limit=None,
             http_client=http_client,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ipaddress
+import select
 import socket
 import ssl
 import time
@@ -16,6 +17,8 @@ from collections.abc import Iterable
 from typing import Any, NoReturn
 
 import httpcore
+
+from .response_head import ResponseHead
 
 _PAUSE_ABOVE = 512 * 1024  # bytes read ahead of the consumer, before the socket is left alone
 _HAPPY_EYEBALLS = 0.25  # seconds before the next address is tried beside the first (RFC 8305)
@@ -63,11 +66,14 @@ class _Protocol(asyncio.Protocol):
         self._writable = True
         _wake(self._writer)
 
-    def take(self) -> bytes:
+    def take(self, max_bytes: int) -> bytes:
         data = self.chunks[0] if len(self.chunks) == 1 else b"".join(self.chunks)
         self.chunks.clear()
-        self.size = 0
-        if self._paused_reading:
+        if len(data) > max_bytes:
+            self.chunks.append(data[max_bytes:])
+            data = data[:max_bytes]
+        self.size -= len(data)
+        if self._paused_reading and self.size <= _PAUSE_ABOVE:
             self._paused_reading = False
             self.transport.resume_reading()
         return data
@@ -101,6 +107,7 @@ class AsyncioStream(httpcore.AsyncNetworkStream):
     """One open socket.
 
     Attributes:
+        head: Bounds of the answer's head, and what may come before it.
         deadline: The moment, on the monotonic clock, after which a read that has to wait gives up, whatever its own
             timeout; None is never. It costs nothing where a cancel scope around every read would.
     """
@@ -108,9 +115,19 @@ class AsyncioStream(httpcore.AsyncNetworkStream):
     def __init__(self, protocol: _Protocol) -> None:
         self._protocol = protocol
         self.deadline: float | None = None
+        self.head = ResponseHead()
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        """What has arrived, as soon as something has; empty at the end."""
+        """Return what has arrived, as soon as something has; empty at the end."""
+        if self.head.is_awaited:
+            if self.head.has_begun:
+                await asyncio.sleep(0)
+            data = await self._read(self.head.limit(max_bytes), timeout)
+            self.head.count(data)
+            return data
+        return await self._read(max_bytes, timeout)
+
+    async def _read(self, max_bytes: int, timeout: float | None) -> bytes:
         protocol = self._protocol
         if not protocol.chunks and not protocol.ended:
             if self.deadline is not None:
@@ -122,7 +139,7 @@ class AsyncioStream(httpcore.AsyncNetworkStream):
             except TimeoutError:
                 raise httpcore.ReadTimeout from None
         if protocol.chunks:
-            return protocol.take()
+            return protocol.take(max_bytes)
         if protocol.error is not None:
             raise httpcore.ReadError(str(protocol.error) or "connection lost")
         return b""
@@ -132,6 +149,7 @@ class AsyncioStream(httpcore.AsyncNetworkStream):
         protocol = self._protocol
         if not buffer:
             return
+        self.head.check_silence(bool(protocol.chunks))
         if protocol.ended:
             raise httpcore.WriteError("the server closed the connection")
         protocol.transport.write(buffer)
@@ -141,6 +159,7 @@ class AsyncioStream(httpcore.AsyncNetworkStream):
                     await protocol.drained()
             except TimeoutError:
                 raise httpcore.WriteTimeout from None
+            self.head.check_silence(bool(protocol.chunks))
 
     async def aclose(self) -> None:
         """Close the socket."""
@@ -166,7 +185,7 @@ class AsyncioStream(httpcore.AsyncNetworkStream):
         """What httpcore asks about the socket."""
         protocol = self._protocol
         if info == "is_readable":  # on an idle connection: the server closed it, or talks out of turn
-            return protocol.ended or bool(protocol.chunks)
+            return protocol.ended or bool(protocol.chunks) or has_unread(protocol.transport)
         names = {"client_addr": "sockname", "server_addr": "peername"}
         return protocol.transport.get_extra_info(names.get(info, info))
 
@@ -226,6 +245,19 @@ class AsyncioBackend(httpcore.AsyncNetworkBackend):
     async def sleep(self, seconds: float) -> None:
         """Sleep, for httpcore's own connect retries (which we do not use)."""
         await asyncio.sleep(seconds)
+
+
+def has_unread(transport: asyncio.BaseTransport) -> bool:
+    """Tell whether the system holds bytes, or the end, that the loop has not read yet."""
+    sock = transport.get_extra_info("socket")
+    descriptor = sock.fileno() if sock is not None else -1
+    if descriptor < 0:
+        return True
+    if not hasattr(select, "poll"):  # Windows
+        return bool(select.select([descriptor], [], [], 0)[0])
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
+    return bool(poll.poll(0))
 
 
 def _is_address(host: str) -> bool:

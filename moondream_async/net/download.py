@@ -16,7 +16,7 @@ from .addresses import NotPublicError
 from .attempts import Failed, delay_by_policy, persist
 from .loops import LoopLocal
 from .proxies import is_proxied
-from .transport import PooledTransport, shared_ssl_context
+from .transport import PooledTransport
 
 LARGEST_DOWNLOAD = 64 * 1024 * 1024
 """Bytes of an image that is fetched; a larger one is refused."""
@@ -116,21 +116,12 @@ class Downloads:
     async def _get(self, url: httpx.URL, allow_private: bool, timeouts: Timeouts) -> httpx.Response:
         wire_timeouts = httpx.Timeout(connect=timeouts.connect, read=timeouts.idle, write=timeouts.idle, pool=None)
         request = httpx.Request("GET", url, headers=_HEADERS, extensions={"timeout": wire_timeouts.as_dict()})
-        if not is_proxied(str(url)):
-            return await (self._any if allow_private else self._public).handle_async_request(request)
-        if not allow_private:
+        if not allow_private and is_proxied(str(url)):
             raise _refused(
                 f"a proxy is set for {_shown(url)}, and where it leads cannot be checked; fetch it yourself, or "
                 "allow any address with ImageOptions(allow_private_urls=True)"
             )
-        return await self._through_proxy(request)
-
-    async def _through_proxy(self, request: httpx.Request) -> httpx.Response:
-        # A client for this one request, so that no cookie outlives it; read here, as it is closed here.
-        async with httpx.AsyncClient(verify=shared_ssl_context()) as client:
-            response = await client.send(request, stream=True)
-            data = await _read(response, request.url)
-            return httpx.Response(response.status_code, headers=_plain(response.headers), content=data)
+        return await (self._any if allow_private else self._public).handle_async_request(request)
 
 
 def _checked(url: str) -> httpx.URL:
@@ -151,13 +142,7 @@ def _checked(url: str) -> httpx.URL:
     raise _refused(f"its URL is not one: {problem}")
 
 
-def _plain(headers: httpx.Headers) -> dict[str, str]:
-    return {name: headers[name] for name in ("location", "retry-after") if name in headers}
-
-
 async def _read(response: httpx.Response, url: httpx.URL) -> bytes:
-    if response.is_stream_consumed:  # through a proxy, by way of this same function
-        return response.content
     if response.headers.get("content-encoding", "identity").lower() != "identity":
         # Not what was asked for; and unpacking is where 265 bytes become gigabytes.
         raise _refused(f"{_shown(url)} is compressed for transport ({response.headers['content-encoding'][:40]})")

@@ -30,18 +30,19 @@ TRANSPORT_ERRORS = (*TIMEOUTS, *MISUSE, *BROKEN)
 
 def explain(exc: BaseException, *, base_url: str, timeouts: Timeouts) -> tuple[MoondreamError, Failure | None]:
     """The error for the user, and how a retry sees it (None: not to be tried again)."""
+    via = "".join(getattr(exc, "__notes__", ()))  # which proxy it went through
     if isinstance(exc, CONNECT_TIMEOUTS):
-        message = f"No connection to {base_url} within {timeouts.connect:g} s."
+        message = f"No connection to {base_url}{via} within {timeouts.connect:g} s."
         return APITimeoutError(message), Failure("timeout")
     if isinstance(exc, TIMEOUTS):
-        message = f"{base_url} sent nothing for {timeouts.idle:g} s (Timeouts.idle)."
+        message = f"{base_url}{via} sent nothing for {timeouts.idle:g} s (Timeouts.idle)."
         return APITimeoutError(message), Failure("timeout")
     if isinstance(exc, MISUSE):
         return ConfigurationError(f"{base_url} cannot be called: {exc}"), None
     reason = str(exc) or type(exc).__name__
     if "CERTIFICATE_VERIFY_FAILED" in reason:
         return APIConnectionError(f"The certificate of {base_url} is not trusted: {reason}"), None
-    return APIConnectionError(f"The connection to {base_url} failed: {reason}{_hint(exc, base_url)}"), Failure(
+    return APIConnectionError(f"The connection to {base_url}{via} failed: {reason}{_hint(exc, base_url)}"), Failure(
         "connection"
     )
 

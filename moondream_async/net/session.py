@@ -14,8 +14,7 @@ from .counters import Counters
 from .download import Downloads
 from .loops import LoopLocal
 from .pacer import Pacer
-from .proxies import is_proxied
-from .transport import NEW_CONNECTION, PooledTransport, shared_ssl_context
+from .transport import NEW_CONNECTION, PooledTransport
 
 HttpClient = httpx.AsyncClient | httpx.AsyncBaseTransport | Literal["aiohttp"]
 
@@ -63,7 +62,6 @@ class Session:
     """Opens exchanges for any number of clients.
 
     Args:
-        base_url: Decides whether a proxy of the environment applies.
         max_connections: How many requests may be in flight at once, in one event loop.
         rate_limit: Requests per second, or None to adapt to the server.
         http_client: The user's own httpx client or transport, never closed here; or `"aiohttp"`.
@@ -72,7 +70,6 @@ class Session:
     def __init__(
         self,
         *,
-        base_url: str,
         max_connections: int,
         rate_limit: float | None,
         http_client: HttpClient | None,
@@ -83,7 +80,6 @@ class Session:
         self.downloads = Downloads()
         self._limiters = LoopLocal(lambda: anyio.CapacityLimiter(max_connections))
         self._borrowed = not (http_client is None or isinstance(http_client, str))
-        self._stock = LoopLocal(lambda: _stock_client(max_connections)) if is_proxied(base_url) else None
         self._own = _transport(http_client)
 
     def slot(self) -> Slot:
@@ -118,7 +114,7 @@ class Session:
             raise ConfigurationError("This client was closed while the call waited.")
         self.counters.requests += 1
         self.counters.bytes_sent += len(body)
-        http = self._stock.get() if self._stock is not None and not self._borrowed else self._own
+        http = self._own
         if isinstance(http, httpx.AsyncClient):
             if http.is_closed:
                 raise ConfigurationError("The http_client is closed.")
@@ -149,9 +145,6 @@ class Session:
         if self._borrowed:
             return
         await self._own.aclose()
-        stock = self._stock.pop() if self._stock is not None else None
-        if stock is not None:
-            await stock.aclose()
 
 
 def _transport(http_client: HttpClient | None) -> httpx.AsyncClient | httpx.AsyncBaseTransport:
@@ -167,12 +160,3 @@ def _transport(http_client: HttpClient | None) -> httpx.AsyncClient | httpx.Asyn
         "http_client must be an httpx.AsyncClient, an httpx.AsyncBaseTransport or 'aiohttp', "
         f"not {http_client if isinstance(http_client, str) else type(http_client).__name__}."
     )
-
-
-def _stock_client(max_connections: int) -> httpx.AsyncClient:
-    limits = httpx.Limits(max_connections=max_connections, max_keepalive_connections=max_connections)
-    try:
-        return httpx.AsyncClient(limits=limits, verify=shared_ssl_context(), trust_env=True)
-    except (ImportError, ValueError, httpx.InvalidURL) as exc:
-        problem = str(exc)
-    raise ConfigurationError(f"The proxy that the environment names cannot be used: {problem}")

@@ -7,38 +7,34 @@ on top of a stack; how many there may be is the business of the limiter in front
 
 from __future__ import annotations
 
-import asyncio
 import functools
-import ssl
 from collections import defaultdict, deque
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable
 from typing import Any, cast
 
 import anyio
+import anyio.lowlevel
 import httpcore
 import httpx
 
-from .addresses import PublicOnly
-from .asyncio_backend import AsyncioBackend
+from .connections import PooledConnection
 from .loops import LoopLocal
+from .proxies import EnvironmentProxies, Proxy
+from .tls import shared_ssl_context
 
 NEW_CONNECTION = "moondream_new_connection"
 """The request extension that asks for a connection that was never used."""
 
-_KEEPALIVE = 60.0  # seconds a connection may idle; a server that closes it sooner is noticed on reuse
 _STALE = (httpcore.RemoteProtocolError, httpcore.ReadError, httpcore.WriteError)
+_YIELD_EVERY = 128  # chunks that are read without letting other tasks run
 
 Origin = tuple[bytes, bytes, int | None]
 
 
-@functools.cache
-def shared_ssl_context() -> ssl.SSLContext:
-    """The one TLS context of all clients: making one costs more than a hundred requests."""
-    return httpx.create_ssl_context()
-
-
 class PooledTransport(httpx.AsyncBaseTransport):
     """HTTP/1.1 over httpcore's connections, on asyncio and trio, in any number of loops.
+
+    Requests go through the environment's proxies, except to loopback.
 
     Args:
         public_only: Connect to public addresses only, whatever a name resolves to.
@@ -49,7 +45,11 @@ class PooledTransport(httpx.AsyncBaseTransport):
         self._idle = LoopLocal(_IdleConnections)
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """Send on an idle connection, or on a new one; raises httpcore's or httpx's errors."""
+        """Send on an idle connection, or on a new one; raises httpcore's or httpx's errors.
+
+        Raises:
+            ConfigurationError: The proxy, or the certificates, that the environment names cannot be used.
+        """
         idle = self._idle.get()
         if not idle.hooked:
             await idle.close_with_loop(self._idle)
@@ -66,17 +66,17 @@ class PooledTransport(httpx.AsyncBaseTransport):
             line = None if request.extensions.get(NEW_CONNECTION) else await idle.take(origin)
             reused = line is not None
             if line is None:
-                line = _Line(core.url.origin, public_only=self._public_only)
+                line = self._connect(core.url.origin, idle.proxy_for(url))
             try:
-                answer = await line.connection.handle_async_request(core)
+                answer = await line.handle_async_request(core)
                 break
-            except _STALE:
+            except BaseException as exc:
                 line.abort()
                 # A kept connection that the server had closed; it never read this request.
-                if not reused:
-                    raise
-            except BaseException:
-                line.abort()
+                if reused and isinstance(exc, _STALE):
+                    continue
+                if line.proxy is not None:
+                    exc.add_note(f" (through {line.proxy})")
                 raise
         return httpx.Response(
             answer.status,
@@ -85,6 +85,13 @@ class PooledTransport(httpx.AsyncBaseTransport):
             extensions=cast("Any", answer).extensions,
         )
 
+    def _connect(self, origin: httpcore.Origin, proxy: Proxy | None) -> PooledConnection:
+        if self._public_only:  # where a proxy leads cannot be checked
+            proxy = None
+        encrypted = origin.scheme == b"https" or (proxy is not None and proxy.url.scheme == "https")
+        tls = shared_ssl_context() if encrypted else None
+        return PooledConnection(origin, tls, public_only=self._public_only, proxy=proxy)
+
     async def aclose(self) -> None:
         """Close this loop's idle connections; those of other loops close when their loop ends."""
         idle = self._idle.pop()
@@ -92,61 +99,34 @@ class PooledTransport(httpx.AsyncBaseTransport):
             await idle.aclose()
 
 
-class _Line:
-    """One connection, and a way to close it that cannot be interrupted.
-
-    `task.cancel()` reaches into anyio's shielded scopes, so that httpcore's own clean-up, which
-    awaits locks, can be cut short. What asyncio opened is therefore closed without awaiting.
-    """
-
-    def __init__(self, origin: httpcore.Origin, *, public_only: bool) -> None:
-        self._backend = _backend()
-        network: httpcore.AsyncNetworkBackend | None = self._backend
-        if public_only:
-            network = PublicOnly(network if network is not None else cast("Any", httpcore.AnyIOBackend()))
-        self.connection = httpcore.AsyncHTTPConnection(
-            origin,
-            ssl_context=shared_ssl_context() if origin.scheme == b"https" else None,
-            keepalive_expiry=_KEEPALIVE,
-            network_backend=network,
-        )
-
-    def abort(self) -> None:
-        if self._backend is not None:
-            self._backend.abort()
-
-
-def _backend() -> AsyncioBackend | None:
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return None  # trio: httpcore's own, whose clean-up trio's shields do protect
-    return AsyncioBackend()
-
-
 class _IdleConnections:
     """The idle connections of one event loop; last in, first out, so that the surplus ages."""
 
     def __init__(self) -> None:
         self.hooked = False
-        self._stacks: defaultdict[Origin, deque[_Line]] = defaultdict(deque)
+        self._stacks: defaultdict[Origin, deque[PooledConnection]] = defaultdict(deque)
+        self._proxies = EnvironmentProxies()
         self._at_loop_end: AsyncGenerator[None, None] | None = None
         self._closed = False
 
-    async def take(self, origin: Origin) -> _Line | None:
+    def proxy_for(self, url: httpx.URL) -> Proxy | None:
+        """Find the proxy that new connections to an origin go through."""
+        return self._proxies.find(url.scheme, url.host, url.port)
+
+    async def take(self, origin: Origin) -> PooledConnection | None:
         stack = self._stacks[origin]
-        if stack and stack[0].connection.has_expired():
-            await stack.popleft().connection.aclose()  # one of the surplus, as it goes
+        if stack and stack[0].has_expired():
+            await stack.popleft().aclose()  # one of the surplus, as it goes
         while stack:
             line = stack.pop()
-            if not line.connection.has_expired():
+            if await line.reuse():
                 return line
-            await line.connection.aclose()
+            await line.aclose()
         return None
 
-    def give_back(self, origin: Origin, line: _Line) -> None:
-        """Keep the connection, if its answer was read to the end; close it otherwise."""
-        if line.connection.is_available() and not self._closed:
+    def give_back(self, origin: Origin, line: PooledConnection) -> None:
+        """Keep the connection, if its answer was read to the end and nothing came after it; close it otherwise."""
+        if not self._closed and line.is_reusable():
             self._stacks[origin].append(line)
         else:
             line.abort()
@@ -176,8 +156,7 @@ class _IdleConnections:
         stacks, self._stacks = self._stacks, defaultdict(deque)
         for stack in stacks.values():
             for line in stack:
-                line.abort()
-                await line.connection.aclose()
+                await line.aclose()
 
 
 class _Body(httpx.AsyncByteStream):
@@ -190,8 +169,8 @@ class _Body(httpx.AsyncByteStream):
         self._closed = False
 
     def __aiter__(self) -> AsyncIterator[bytes]:
-        self._chunks = chunks = aiter(cast("AsyncIterable[bytes]", self._answer.stream))
-        return chunks
+        self._chunks = aiter(cast("AsyncIterable[bytes]", self._answer.stream))
+        return _Chunks(self._chunks)
 
     async def aclose(self) -> None:
         if self._closed:
@@ -204,3 +183,20 @@ class _Body(httpx.AsyncByteStream):
                 await self._answer.aclose()
         finally:
             self._give_back()
+
+
+class _Chunks:
+    """A body's chunks; lets other tasks run now and then, as thousands of tiny ones can lie in one read."""
+
+    def __init__(self, chunks: AsyncIterator[bytes]) -> None:
+        self._chunks = chunks
+        self._count = 0
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        self._count += 1
+        if self._count % _YIELD_EVERY == 0:
+            await anyio.lowlevel.checkpoint()
+        return await anext(self._chunks)

@@ -411,7 +411,7 @@ def test_a_proxy_in_several_event_loops(monkeypatch: pytest.MonkeyPatch) -> None
             monkeypatch.setenv("http_proxy", server.base_url.removesuffix("/v1"))
             client = client or AsyncClient(base_url="http://moondream.invalid", retry=1)
             assert [m.id for m in await client.models()] == ["m"]
-            await client._net.session._stock.pop().aclose()  # type: ignore[union-attr]  # pyright: ignore
+            await client._net.session._own.aclose()  # pyright: ignore[reportPrivateUsage]
 
     asyncio.run(once())
     asyncio.run(once())

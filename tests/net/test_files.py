@@ -50,9 +50,7 @@ async def read(
         asked.append(request)
         return handler(request)
 
-    session = Session(
-        base_url="http://api.test/v1", max_connections=4, rate_limit=None, http_client=httpx.MockTransport(noted)
-    )
+    session = Session(max_connections=4, rate_limit=None, http_client=httpx.MockTransport(noted))
     files = Files(session, Timeouts(), RetryPolicy(attempts=attempts, backoff=0.001))
     known = list(urls or ["http://files.test/a?signature=secret"])
 

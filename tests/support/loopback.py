@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
+
+from anyio.from_thread import start_blocking_portal
 
 Handler = Callable[["Exchange"], Awaitable[None]]
 
@@ -110,6 +112,13 @@ async def serve(handler: Handler, tls: ssl.SSLContext | None = None) -> AsyncIte
             for task in list(server.tasks):
                 task.cancel()
             await asyncio.sleep(0.01)
+
+
+@contextmanager
+def serve_in_thread(handler: Handler, tls: ssl.SSLContext | None = None) -> Iterator[Server]:
+    """Serve in a loop of its own, for clients on any other loop."""
+    with start_blocking_portal() as portal, portal.wrap_async_context_manager(serve(handler, tls)) as server:
+        yield server
 
 
 async def until(condition: Callable[[], bool]) -> None:

@@ -55,7 +55,7 @@ class Webhooks:
             logger.warning("the sandbox posts webhooks to loopback addresses only")
             return
         body = as_json(_message(job))
-        session = Session(base_url=url, max_connections=1, rate_limit=None, http_client=None)
+        session = Session(max_connections=1, rate_limit=None, http_client=None)
         try:
             headers = self.signed_headers(job.id, body, now=int(time.time()))
             caller = Caller(session, Timeouts.of(5), RetryPolicy(attempts=4, backoff=0.1))
