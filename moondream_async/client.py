@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import functools
 import os
-import threading
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, cast, overload
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, cast, overload
 import attrs
 
 from . import answers, config, labels
+from ._forks import no_fork
 from .config import Length, RetryPolicy, SamplingSettings, Secret, Server, Timeouts
 from .errors import ConfigurationError
 from .images.encoded import EncodedImage
@@ -263,7 +263,8 @@ class AsyncClient:
         """
 
         async def encode(images: list[Any]) -> list[str]:
-            from .net.together import together
+            with no_fork():
+                from .net.together import together
 
             return [image.image_url for image in await together(self.encode_image, images)]
 
@@ -698,9 +699,10 @@ class AsyncClient:
             MoondreamError: While iterating: the error of the item that stopped the run, after the outcomes of all
                 that were begun.
         """
-        from .bulk.budget import budget_of
-        from .bulk.mapping import AsyncMap, check_items
-        from .bulk.work import SkillWork
+        with no_fork():
+            from .bulk.budget import budget_of
+            from .bulk.mapping import AsyncMap, check_items
+            from .bulk.work import SkillWork
 
         work = SkillWork(self, skill, arguments)
         work.budget = budget_of(max_cost, prices or prices_of(self.base_url, self.model), work.calls)
@@ -765,7 +767,8 @@ class AsyncClient:
             ResultsFileError: The file could not be written any further.
             MoondreamError: What stopped the run, after all that was begun has been written.
         """
-        from .bulk.run import Run
+        with no_fork():
+            from .bulk.run import Run
 
         run = Run(
             self,
@@ -902,7 +905,8 @@ class AsyncClient:
     async def _encode(self, image: ImageInput, options: ImageOptions, *, full_resolution: bool = False) -> EncodedImage:
         if isinstance(image, EncodedImage):
             return image
-        from .encoder import encode_once
+        with no_fork():
+            from .encoder import encode_once
 
         def fetch(url: str) -> Awaitable[bytes]:
             return self._net.download(url, allow_private=options.allow_private_urls)
@@ -919,7 +923,8 @@ class AsyncClient:
     @property
     def _net(self) -> Sender:
         if self._sender is None:
-            from .net.sender import Sender
+            with no_fork():
+                from .net.sender import Sender
 
             self._sender = Sender(
                 self._shared.get(), self._server, self._headers, self._timeouts, self._retry, self._hooks
@@ -957,7 +962,6 @@ class _SharedSession:
         }
         self._session: Session | None = None
         self._closed = False
-        self._lock = threading.Lock()
         if http_client is not None:
             self.get()  # checks it
 
@@ -968,9 +972,11 @@ class _SharedSession:
         return Stats() if self._session is None else self._session.counters.snapshot()
 
     def get(self) -> Session:
-        with self._lock:
-            if self._closed:
-                raise ConfigurationError("This client is closed; make a new one.")
+        if self._closed:
+            raise ConfigurationError("This client is closed; make a new one.")
+        if self._session is not None:
+            return self._session
+        with no_fork():
             if self._session is None:
                 from .net.session import Session
 

@@ -11,6 +11,7 @@ from contextlib import suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, Self, TypeVar, cast
 
+from ._forks import no_fork
 from .errors import ConfigurationError, MoondreamError, StreamInterruptedError
 from .streams import AsyncChatStream, AsyncSegmentStream, AsyncStream, AsyncTextStream, ReadsAsItself
 from .types import ChatDelta, ChatResult, SegmentResult, SegmentUpdate
@@ -26,6 +27,8 @@ T_co = TypeVar("T_co", covariant=True)
 Piece = TypeVar("Piece")
 R = TypeVar("R")
 
+_FORKED_STREAM = "A stream does not cross a fork; it goes on in the parent process."
+_LOOK_AGAIN = 1.0  # seconds after which a reader looks whether it is in a forked child, where nothing will come
 _SETTLE = 1.0  # seconds that an interrupted stream may take to wind up
 _READ_AHEAD = 256  # pieces that may wait for the consumer before the stream is left alone
 
@@ -83,12 +86,18 @@ class SyncStream(Generic[Piece, R]):
     def __init__(self, portal: Portal, stream: AsyncStream[Piece, R]) -> None:
         self._portal = portal
         self._pump = _Pump(stream)
-        self._ended = False
+        self._ended = True
         self._pid = os.getpid()
         self._left = False  # by the consumer, before the end
         self._error: MoondreamError | None = None
         self._seen: list[Piece] = []
-        self._task = portal.start(self._pump.run)
+        try:
+            self._task = portal.start(self._pump.run)
+        except BaseException:  # Ctrl-C: nobody will read it
+            with suppress(MoondreamError):
+                portal.start(stream.aclose)
+            raise
+        self._ended = False
 
     @property
     def text(self) -> str:
@@ -108,11 +117,11 @@ class SyncStream(Generic[Piece, R]):
         if self._error is not None:
             raise self._error.with_traceback(None)
         if self._pid != os.getpid():
-            raise ConfigurationError("A stream does not cross a fork; it goes on in the parent process.")
+            raise ConfigurationError(_FORKED_STREAM)
         if self._ended:
             raise StopIteration
         try:
-            piece = self._pump.pieces.get()
+            piece = self._next_piece()
         except BaseException:  # Ctrl-C: stop the work, too
             self.close()
             raise
@@ -126,6 +135,14 @@ class SyncStream(Generic[Piece, R]):
             self._portal.soon(self._pump.resume)
         self._seen.append(piece)
         return piece
+
+    def _next_piece(self) -> Piece | MoondreamError | None:
+        while True:
+            try:
+                return self._pump.pieces.get(timeout=_LOOK_AGAIN)
+            except queue.Empty:
+                if self._pid != os.getpid():
+                    raise ConfigurationError(_FORKED_STREAM) from None
 
     def result(self) -> R:
         """Read to the end and return the typed result: whole text, metrics, finish reason, request id.
@@ -159,7 +176,8 @@ class SyncStream(Generic[Piece, R]):
     def __del__(self) -> None:
         if getattr(self, "_ended", True) or self._pid != os.getpid():
             return
-        self._task.cancel()
+        with suppress(RuntimeError):  # the background loop has ended, at the end of the interpreter
+            self._task.cancel()
         warnings.warn(
             f"{type(self).__name__} was dropped before its end; use `with`, or call close().",
             ResourceWarning,
@@ -243,6 +261,7 @@ class Map(Generic[R]):
     def __init__(self, portal: Portal, run: AsyncMap[R]) -> None:
         self._portal = portal
         self._run = run
+        self._pid: int | None = None
 
     def __iter__(self) -> Self:
         return self
@@ -254,6 +273,9 @@ class Map(Generic[R]):
             MoondreamError: The run was stopped by this failure of an item. What the items' own iterator raises,
                 comes here too.
         """
+        if self._pid is None:
+            self._pid = os.getpid()
+        self._check_process()
         outcome = self._portal.call(_next_of, self._run)
         if outcome is None:
             raise StopIteration
@@ -261,11 +283,17 @@ class Map(Generic[R]):
 
     def finish(self) -> None:
         """Take no more items: those that are begun are finished, and their outcomes still given."""
+        self._check_process()
         self._portal.soon(self._run.finish)
 
     def close(self) -> None:
         """Stop what is under way; safe to call again."""
-        self._portal.call(self._run.aclose)
+        if self._pid in (None, os.getpid()):
+            self._portal.call(self._run.aclose)
+
+    def _check_process(self) -> None:
+        if self._pid not in (None, os.getpid()):
+            raise ConfigurationError("A run does not cross a fork; it goes on in the parent process.")
 
     def __enter__(self) -> Self:
         return self
@@ -301,12 +329,16 @@ def iterate(portal: Portal, pieces: AsyncPieces[T]) -> Generator[T]:
         except StopAsyncIteration:
             return None
 
+    pid = os.getpid()
     try:
         while (found := portal.call(following)) is not None:
             yield found[0]
+            if os.getpid() != pid:
+                raise ConfigurationError("An iterator does not cross a fork; it goes on in the parent process.")
     finally:
-        with suppress(ConfigurationError, RuntimeError):  # the client was closed meanwhile
-            portal.call(pieces.aclose)
+        if os.getpid() == pid:
+            with suppress(ConfigurationError, RuntimeError):  # the client was closed meanwhile
+                portal.call(pieces.aclose)
 
 
 class Facade:
@@ -315,7 +347,8 @@ class Facade:
     _portal: Portal
 
     def _open_portal(self) -> None:
-        from .net.portal import Portal
+        with no_fork():
+            from .net.portal import Portal
 
         self._portal = Portal()
 

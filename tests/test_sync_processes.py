@@ -287,3 +287,216 @@ def test_closing_ends_streams_that_were_left_open(url: str) -> None:
         print(exc)
     """
     assert run(code, url) == "The client was closed while the stream was open.\n"
+
+
+FORKED = """
+    import warnings
+    warnings.simplefilter("ignore", DeprecationWarning)  # Python's own about fork and threads
+
+    def in_child(work):
+        child = os.fork()
+        if child == 0:
+            signal.alarm(20)  # a child that hangs is killed, and its status says so
+            work()
+            os._exit(0)
+        return child
+
+    def status(child):
+        return os.waitpid(child, 0)[1]
+"""
+
+
+@posix
+@pytest.mark.parametrize(
+    "module",
+    [
+        "moondream_async.client",
+        "moondream_async.net.portal",
+        "anyio._backends._asyncio",
+        "moondream_async.net.sender",
+        "httpx",
+        "h11",
+        "moondream_async.encoder",
+        "PIL.Image",
+        "PIL.GifImagePlugin",
+    ],
+)
+def test_a_fork_while_the_first_call_imports(module: str, url: str) -> None:
+    code = f"""
+    {FORKED}
+    importing = threading.Event()
+
+    class Slow:
+        def find_spec(self, name, *_):
+            if name == {module!r}:
+                importing.set()
+                time.sleep(0.3)
+            return None
+
+    sys.meta_path.insert(0, Slow())
+    gif = bytes.fromhex("47494638396101000100000000002c00000000010001000002024401003b")
+    def work():
+        client = md.Client(base_url=URL)
+        client.caption(gif)
+        client.close()
+    thread = threading.Thread(target=work)
+    thread.start()
+    assert importing.wait(10)
+    child = in_child(work)
+    thread.join()
+    print(status(child))
+    """
+    assert run(code, url) == "0\n"
+
+
+@posix
+def test_forks_at_many_moments_of_the_first_call(url: str) -> None:
+    code = f"""
+    {FORKED}
+    seen = set()
+    for step in range(60):
+        client = md.Client(base_url=URL, retry=1)
+        thread = threading.Thread(target=client.models)
+        thread.start()
+        time.sleep(step % 20 * 0.0002)
+        child = in_child(client.models)
+        thread.join()
+        seen.add(status(child))
+        client.close()
+    print(seen)
+    """
+    assert run(code, url) == "{0}\n"
+
+
+@posix
+def test_multiprocessing_by_fork(url: str) -> None:
+    code = f"""
+    {FORKED}
+    import multiprocessing
+    client = md.Client(base_url=URL)
+    stop = threading.Event()
+    def busy():
+        while not stop.is_set():
+            client.models()
+    threads = [threading.Thread(target=busy) for _ in range(3)]
+    [thread.start() for thread in threads]
+    def ask(_):
+        signal.alarm(20)
+        return client.query(question="?").finish_reason
+    with multiprocessing.get_context("fork").Pool(2) as pool:
+        print(pool.map_async(ask, range(6)).get(25))
+    stop.set()
+    [thread.join() for thread in threads]
+    client.close()
+    """
+    assert run(code, url) == f"{['stop'] * 6}\n"
+
+
+@posix
+@pytest.mark.parametrize("way", ["query", "stream"])
+def test_a_fork_in_the_middle_of_a_call(way: str, url: str) -> None:
+    """By a signal handler, which returns in the child: the call goes on in the parent only."""
+    code = f"""
+    {FORKED}
+    children = []
+    parent = os.getpid()
+    def fork(*_):
+        child = os.fork()
+        if child:
+            children.append(child)
+        else:
+            signal.alarm(20)
+    signal.signal(signal.SIGUSR1, fork)
+    client = md.Client(base_url=URL, headers={{"X-Sandbox-Fault": "latency=1" if {way!r} == "query" else "drip=0.5"}})
+    threading.Timer(0.4, lambda: os.kill(parent, signal.SIGUSR1)).start()
+    try:
+        if {way!r} == "query":
+            said = client.query(question="?").finish_reason
+        else:
+            said = client.query(question="?", stream=True).result().finish_reason
+    except md.ConfigurationError as exc:
+        os._exit(0 if os.getpid() != parent and "fork" in str(exc) else 8)
+    if os.getpid() != parent:
+        os._exit(9)
+    print(said, [status(child) for child in children])
+    client.close()
+    """
+    assert run(code, url) == "stop [0]\n"
+
+
+@posix
+def test_a_run_does_not_cross_a_fork(url: str) -> None:
+    code = f"""
+    {FORKED}
+    gif = bytes.fromhex("47494638396101000100000000002c00000000010001000002024401003b")
+    client = md.Client(base_url=URL)
+    run = client.map("caption", [gif] * 5)
+    next(run)
+    def refused():
+        try:
+            next(run)
+        except md.ConfigurationError as exc:
+            run.close()
+            assert "fork" in str(exc)
+            assert len(list(client.map("caption", [gif] * 3))) == 3
+            return
+        os._exit(9)
+    child = in_child(refused)
+    print(status(child), len(list(run)))
+    client.close()
+    """
+    assert run(code, url) == "0 4\n"
+
+
+def test_an_interrupt_while_a_stream_is_made(url: str) -> None:
+    code = """
+    import gc
+    client = md.Client(base_url=URL, headers={"X-Sandbox-Fault": "drip=0.05"})
+    start = client._portal.start
+    from moondream_async import sync_streams
+    def interrupted(func, *more):
+        if func.__name__ == "run" and not more:
+            raise KeyboardInterrupt
+        return start(func, *more)
+    client._portal.start = interrupted
+    try:
+        client.query(question="word " * 50, stream=True)
+    except KeyboardInterrupt:
+        print("interrupted")
+    gc.collect()
+    client._portal.start = start
+    while client.stats.in_flight:
+        time.sleep(0.01)
+    client.close()
+    """
+    assert run(code, url) == "interrupted\n"
+
+
+@posix
+def test_ctrl_c_at_any_moment_leaves_nothing_behind(url: str) -> None:
+    code = """
+    import gc
+    client = md.Client(base_url=URL, retry=1)
+    client.models()
+    interrupted = 0
+    for step in range(150):
+        signal.setitimer(signal.ITIMER_REAL, 0.0002 + step % 50 * 0.0002)
+        try:
+            if step % 2:
+                client.query(question="?")
+            else:
+                with client.query(question="?", stream=True) as stream:
+                    stream.result()
+            signal.setitimer(signal.ITIMER_REAL, 0)
+        except KeyboardInterrupt:
+            interrupted += 1
+    gc.collect()
+    end = time.monotonic() + 10
+    while client.stats.in_flight and time.monotonic() < end:
+        time.sleep(0.01)
+    print(interrupted > 10, client.stats.in_flight)
+    client.close()
+    print([t.name for t in threading.enumerate() if t.name == "moondream-async"])
+    """
+    handler = "signal.signal(signal.SIGALRM, signal.default_int_handler)"
+    assert run(f"{handler}\n{textwrap.dedent(code)}", url) == "True 0\n[]\n"

@@ -14,6 +14,7 @@ from typing import Any, BinaryIO, Protocol, TypeAlias, cast
 
 from PIL import Image
 
+from .._forks import no_fork
 from ..errors import ImageError
 from . import colour, gif, grid, guards, icon, kinds, limits, netpbm, orientation, pixels, png, sources, tags
 from .encoded import EncodedImage
@@ -214,7 +215,8 @@ def _open(data: bytes, kind: str | None) -> Image.Image:
     if kind == "HEIF":
         return _open_heif(data)
     if kind not in Image.OPEN:
-        Image.init()
+        with no_fork():
+            Image.init()
     needed, info = _needed(data, kind)
     try:
         # That format's reader and no other: some of Pillow's start programs. How many pixels are too many is

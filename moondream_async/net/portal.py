@@ -7,17 +7,20 @@ import threading
 import weakref
 from collections.abc import Awaitable, Callable
 from concurrent.futures import CancelledError, Future
+from contextlib import suppress
 from functools import partial
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, Generic, ParamSpec, TypeVar
 
 import anyio
 from anyio.from_thread import BlockingPortal
 
+from .._forks import no_fork
 from ..errors import ConfigurationError, MoondreamError
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
+_LOOK_AGAIN = 1.0  # seconds after which a call looks whether it is in a forked child, where nothing will come
 _SETTLE = 1.0  # seconds that an interrupted call may take to wind up
 _KEEP_TRACEBACKS = "MOONDREAM_FULL_TRACEBACK"
 
@@ -26,23 +29,27 @@ class _Background:
     """The thread and its loop: started by the first lease, stopped when the last is given back."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._portal: BlockingPortal | None = None
-        self._leases = 0
+        self._leases: set[object] = set()
         self.thread: int | None = None
 
-    def lease(self) -> BlockingPortal:
-        with self._lock:
+    def lease(self, lease: object) -> BlockingPortal:
+        with no_fork():
             if self._portal is None:
                 self._portal = self._start()
-            self._leases += 1
+            self._leases.add(lease)
             return self._portal
 
-    def give_back(self, *, stop: bool) -> None:
-        with self._lock:
-            self._leases -= 1
-            if self._leases or not stop or self._portal is None or self._thread is None:
+    def drop(self, lease: object) -> None:
+        """Give a lease back, without waiting for anything; the thread goes on."""
+        self._leases.discard(lease)
+
+    def give_back(self, lease: object) -> None:
+        """Give a lease back; the thread ends with the last."""
+        with no_fork():
+            self._leases.discard(lease)
+            if self._leases or self._portal is None or self._thread is None:
                 return
             portal, thread = self._portal, self._thread
             self._portal = self._thread = self.thread = None
@@ -82,20 +89,20 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget_parent)
 
 
-def _drop(background: _Background) -> None:
+def _drop(background: _Background, lease: object) -> None:
     # Called by the garbage collector, in any thread, even the portal's own: it must not wait.
-    background.give_back(stop=False)
+    background.drop(lease)
 
 
 class Portal:
     """One client's way into the background loop."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
         self._pid = os.getpid()
         self._closed = False
         self._active: set[Future[Any]] = set()
         self._portal: BlockingPortal | None = None
+        self._token: object = None
         self._finalizer: weakref.finalize[..., Any] | None = None
 
     def call(self, func: Callable[P, Awaitable[T]], /, *args: P.args, **kwargs: P.kwargs) -> T:
@@ -106,17 +113,9 @@ class Portal:
         Raises:
             ConfigurationError: Called from the background loop itself, where waiting would never end.
         """
-        settled = threading.Event()
-
-        async def run() -> T:
-            try:
-                return await func(*args, **kwargs)
-            finally:
-                settled.set()
-
-        future = self.start(run)
+        call = _Call(func, args, kwargs)
         try:
-            return future.result()
+            return _result(self.start(call.run, call))
         except MoondreamError as exc:
             if os.getenv(_KEEP_TRACEBACKS):
                 raise
@@ -124,13 +123,11 @@ class Portal:
         except CancelledError:
             error = ConfigurationError("The client was closed while the call was running.")
         except BaseException:
-            if not future.done():
-                future.cancel()
-                settled.wait(_SETTLE)
+            call.abandon(self._portal)
             raise
         raise error
 
-    def start(self, func: Callable[[], Awaitable[T]]) -> Future[T]:
+    def start(self, func: Callable[[], Awaitable[T]], call: _Call[Any] | None = None) -> Future[T]:
         """Start a task in the background loop; cancelling the future cancels the task."""
         if self._closed:
             raise ConfigurationError("This client is closed; make a new one.")
@@ -141,8 +138,10 @@ class Portal:
             )
         try:
             future = portal.start_task_soon(func)
-        except RuntimeError:
+        except RuntimeError:  # also at the end of the interpreter
             raise ConfigurationError("The background loop has stopped: the client was closed.") from None
+        if call is not None:
+            call.future = future
         self._active.add(future)
         future.add_done_callback(self._active.discard)
         return future
@@ -163,19 +162,74 @@ class Portal:
             self._closed = True
             for future in list(self._active):  # calls of other threads, which would hold the loop open
                 future.cancel()
-        with self._lock:
+        with no_fork():
             finalizer, self._finalizer, self._portal = self._finalizer, None, None
         if finalizer is not None and finalizer.detach() and self._pid == os.getpid():
-            _background.give_back(stop=True)
+            _background.give_back(self._token)
 
     def _lease(self) -> BlockingPortal:
-        with self._lock:
+        portal = self._portal
+        if portal is not None and self._pid == os.getpid():
+            return portal
+        with no_fork():
             if self._portal is None or self._pid != os.getpid():
-                self._pid = os.getpid()
-                self._portal = _background.lease()
-                self._finalizer = weakref.finalize(self, _drop, _background)
+                self._active = set()  # those of a parent process are not ours to end
+                self._token = object()
+                self._portal = _background.lease(self._token)
+                self._finalizer = weakref.finalize(self, _drop, _background, self._token)
                 self._finalizer.atexit = False
+                self._pid = os.getpid()
             return self._portal
+
+
+class _Call(Generic[T]):
+    """One call, which can be interrupted at any moment: its work is cancelled, and what it opened is closed."""
+
+    def __init__(self, func: Callable[..., Awaitable[T]], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self.future: Future[T] | None = None
+        self._func = func
+        self._args = args
+        self._kwargs = kwargs
+        self._settled = threading.Event()
+        self._is_abandoned = False
+        self._results: list[T] = []
+
+    async def run(self) -> T:
+        """Do the work, in the background loop."""
+        try:
+            result = await self._func(*self._args, **self._kwargs)
+            self._results.append(result)
+        finally:
+            self._settled.set()
+        if self._is_abandoned:
+            await self._close_result()
+        return result
+
+    def abandon(self, portal: BlockingPortal | None) -> None:
+        """Cancel the work, and wait until it has ended; not for long."""
+        self._is_abandoned = True
+        if self.future is not None and not self.future.done():
+            self.future.cancel()
+            self._settled.wait(_SETTLE)
+        if self._results and portal is not None:
+            with suppress(RuntimeError):  # the loop has ended, and closed everything
+                portal.start_task_soon(self._close_result)
+
+    async def _close_result(self) -> None:
+        aclose = getattr(self._results[0], "aclose", None)
+        if aclose is not None:
+            await aclose()
+
+
+def _result(future: Future[T]) -> T:
+    """Wait for a future; its result, or what it raised."""
+    pid = os.getpid()
+    while not future.done():
+        with suppress(TimeoutError):
+            future.exception(_LOOK_AGAIN)
+        if os.getpid() != pid:
+            raise ConfigurationError("The process was forked in the middle of this call, which goes on in the parent.")
+    return future.result()
 
 
 async def _as_coroutine(func: Callable[[], Any]) -> None:

@@ -12,6 +12,7 @@ import anyio
 import attrs
 import httpx
 
+from .._forks import no_fork
 from .._version import __version__
 from ..config import SHORTEST_SECRET, RetryPolicy, Server, Timeouts, check_headers
 from ..errors import APIError, ConfigurationError, MoondreamError
@@ -181,7 +182,8 @@ class Sender:
         """Who looks on at a new call; None when nobody does, so that nothing is made for nobody."""
         if not self._hooks and not log.isEnabledFor(logging.INFO):
             return None
-        from .watch import Watch
+        with no_fork():
+            from .watch import Watch
 
         return Watch(self._hooks, path, self._server.model, self._server.base_url, stream=stream)
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import httpx
 
+from .._forks import no_fork
 from ..errors import ConfigurationError
 
 _EMPTY = "it holds no certificate"
@@ -25,7 +26,8 @@ def shared_ssl_context() -> ssl.SSLContext:
     """
     file, directories = os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR")
     try:
-        context = httpx.create_ssl_context()
+        with no_fork():
+            context = httpx.create_ssl_context()
     except (OSError, ValueError) as exc:  # ssl.SSLError is an OSError
         problem = _reason(exc)
     else:
