@@ -6,12 +6,15 @@ for ever in the child, whose next import of the same module, or wait for the sam
 
 from __future__ import annotations
 
-import concurrent.futures.thread  # noqa: F401 - imported before this module's hooks are registered, as is logging:
-import logging  # noqa: F401 - hooks that are added by another thread while a fork waits here would run only in part
+import importlib
 import os
 import threading
 from collections.abc import Generator
 from contextlib import contextmanager
+
+# These have hooks of their own. If another thread imported them while a fork waits here, only some would run.
+for _module in ("concurrent.futures.thread", "logging"):
+    importlib.import_module(_module)
 
 _PATIENCE = 10.0  # seconds that a fork waits at most
 

@@ -62,7 +62,7 @@ class AsyncClient:
         hooks: `Hooks(request=..., retry=..., ...)`, or several: your functions, told how calls go.
         http_client: Your own `httpx.AsyncClient` or `httpx.AsyncBaseTransport`, used as it is and never
             closed; or `"aiohttp"` (extra `aiohttp`, asyncio only) for less CPU per call. Default: a transport
-            built for load; httpx's own behind a proxy of the environment.
+            built for load, through the proxies of the environment.
 
     Raises:
         ConfigurationError: A value cannot be used, or there is no key and Moondream Cloud needs one.

@@ -47,13 +47,22 @@ class PooledConnection:
             self._connection = _proxy_pool(proxy, tls, network).create_connection(origin)
 
     async def handle_async_request(self, request: httpcore.Request) -> httpcore.Response:
-        """Send a request, and read the head of its answer."""
+        """Send a request, and read the head of its answer.
+
+        Raises:
+            httpcore.RemoteProtocolError: On a kept connection, an answer other than an error began to come before the
+                request was sent. It cannot be the request's; a server may refuse early, but not answer.
+        """
         response = await self._connection.handle_async_request(request)
         stream = cast("dict[str, Any]", cast("Any", response).extensions).get("network_stream")
         if isinstance(stream, (AsyncioStream, TrioStream)):
             self._stream = stream
             stream.head.arrived()
-        self._may_be_kept = self._stream is not None and _is_well_framed(response)
+            if stream.head.is_early and response.status < 400:
+                raise httpcore.RemoteProtocolError("the server answered before the request was sent")
+            self._may_be_kept = not stream.head.is_early and _is_well_framed(response)
+        else:
+            self._may_be_kept = False
         return response
 
     def is_reusable(self) -> bool:

@@ -15,16 +15,20 @@ class ResponseHead:
 
     Attributes:
         is_awaited: Whether the headers are still to come.
+        is_early: Whether they began to come, on a kept connection, before the request was sent.
     """
 
     def __init__(self) -> None:
         self.is_awaited = True
+        self.is_early = False
         self._is_reused = False
+        self._is_sending = False
         self._read = 0
 
     def expect(self) -> None:
         """Begin another exchange on a connection that was kept."""
         self.is_awaited = self._is_reused = True
+        self.is_early = self._is_sending = False
         self._read = 0
 
     def arrived(self) -> None:
@@ -51,10 +55,13 @@ class ResponseHead:
         self._read += len(data)
 
     def check_silence(self, has_data: bool) -> None:
-        """Check that a kept connection says nothing before its next request is sent.
+        """Note whether a kept connection says something before its next request is sent.
 
         Raises:
-            httpcore.RemoteProtocolError: It does; those bytes belong to no request of ours.
+            httpcore.RemoteProtocolError: Nothing of the request was sent yet, so that the bytes belong to no request.
         """
         if self._is_reused and has_data:
-            raise httpcore.RemoteProtocolError("the server sent an answer that nobody had asked for")
+            if not self._is_sending:
+                raise httpcore.RemoteProtocolError("the server sent an answer that nobody had asked for")
+            self.is_early = True
+        self._is_sending = True

@@ -12,7 +12,7 @@ import pytest
 import trio
 import trustme
 
-from moondream_async import AsyncClient, EncodedImage, ImageOptions, MoondreamError
+from moondream_async import AsyncClient, EncodedImage, ImageOptions, MoondreamError, PayloadTooLargeError
 from moondream_async.fal import AsyncFalClient
 from moondream_async.net import aiohttp_transport, transport
 from tests.support.loopback import Exchange, serve, serve_in_thread
@@ -187,6 +187,39 @@ async def test_an_answer_before_its_request(tiny: EncodedImage) -> None:
         assert (await client.query(tiny, "?")).answer == "1"
         for _ in range(3):
             assert (await client.query(large, "?")).answer != "EXTRA"
+
+
+async def test_an_early_refusal_counts(tiny: EncodedImage) -> None:
+    """A server may refuse a request before it has read all of it; the request is not sent again for that."""
+    large = EncodedImage.of(bytes(6_000_000), media_type="image/png", size=(1, 1), original=(1, 1))
+
+    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal requests
+        try:
+            while True:
+                head = await reader.readuntil(b"\r\n\r\n")
+                requests += 1
+                length = next(int(line[15:]) for line in head.lower().split(b"\r\n") if line.startswith(b"content-len"))
+                if length > 100_000:
+                    writer.write(b"HTTP/1.1 413 X\r\nContent-Length: 2\r\n\r\n{}")
+                    await writer.drain()
+                await reader.readexactly(length)
+                writer.write(answer_of(requests))
+                await writer.drain()
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass
+        finally:
+            writer.close()
+
+    requests = 0
+    listener = await asyncio.start_server(connected, "127.0.0.1", 0)
+    port = listener.sockets[0].getsockname()[1]
+    async with listener, AsyncClient(base_url=f"http://127.0.0.1:{port}/v1", retry=1) as client:
+        assert (await client.query(tiny, "?")).answer == "1"
+        with pytest.raises(PayloadTooLargeError):
+            await client.query(large, "?")
+        assert requests == 2
+        assert (await client.query(tiny, "?")).answer == "3"
 
 
 async def test_downloads(scene: bytes, tiny: EncodedImage) -> None:
