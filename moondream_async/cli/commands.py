@@ -24,7 +24,7 @@ Arguments = argparse.Namespace
 
 def skill(arguments: Arguments) -> None:
     """Run one skill on one image and print what it says."""
-    image: Any = sys.stdin.buffer.read() if arguments.image == "-" else arguments.image
+    image: Any = _standard_input() if arguments.image == "-" else arguments.image
     form = arguments.format or ("json" if arguments.json else "table")
     with _client(arguments) as client:
         draws = getattr(arguments, "save", None) or getattr(arguments, "open", False)
@@ -112,6 +112,12 @@ def _call(client: Client, image: Any, arguments: Arguments) -> Result | TextStre
         find = client.detect if arguments.skill == "detect" else client.point
         return find(image, labels[0] if len(labels) == 1 else labels)
     return client.segment(image, arguments.object, stream=stream)
+
+
+def _standard_input() -> bytes:
+    if sys.stdin is None:  # pyright: ignore[reportUnnecessaryComparison] - it is, when it was closed
+        raise ConfigurationError("There is no standard input to read the image from.")
+    return sys.stdin.buffer.read()
 
 
 def _labels(arguments: Arguments) -> list[str]:

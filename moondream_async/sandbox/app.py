@@ -15,6 +15,7 @@ import anyio.to_thread
 import attrs
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
@@ -24,13 +25,13 @@ from .batches.routes import Batches, Handler
 from .events import Event, lost
 from .fal.routes import Fal
 from .faults import Burst, Faults, RateLimit, from_headers
+from .limits import BodyLimit
 from .reading import Fields, Refusal
 from .tuning import Tuning
 
 NOTICE = "stand-in computed from pixels, not a model"
 MODELS = ("moondream3.1-9B-A2B", "moondream3-preview")
 
-_LARGEST_BODY = 24 * 1024 * 1024
 _ERROR_TYPES = {
     401: ("authentication_error", "invalid_api_key", "Invalid API key"),
     403: ("permission_error", "forbidden", "This key may not do that"),
@@ -64,7 +65,9 @@ def build(*, api_key: str | None, rate_limit: float | None, faults: Faults) -> S
     routes.append(Route("/health", _health))
     fal = Fal(api_key, RateLimit(rate_limit), faults)
     routes += fal.routes()
-    application = Starlette(routes=routes, exception_handlers={HTTPException: _plain_error})
+    application = Starlette(
+        routes=routes, middleware=[Middleware(BodyLimit)], exception_handlers={HTTPException: _plain_error}
+    )
     application.state.fal, application.state.batches, application.state.tuning = fal, batches, tuning
     return application
 
@@ -123,8 +126,6 @@ def _always(work: Handler) -> Callable[[Request], Handler]:
 
 
 async def _serve(name: str, work: engine.Skill, tuning: Tuning, request: Request, faults: Faults) -> Response:
-    if int(request.headers.get("content-length") or 0) > _LARGEST_BODY:
-        raise Refusal(413, "Image size exceeds limits", code="image_too_large", param="image_url")
     started = time.monotonic()
     data = reading.fields(await request.body())
     tuning.check_model(data)
@@ -179,9 +180,13 @@ def _error(
     return JSONResponse({"error": error}, status, headers)
 
 
-async def _plain_error(_: Request, exc: Exception) -> Response:
+async def _plain_error(request: Request, exc: Exception) -> Response:
     assert isinstance(exc, HTTPException)
-    return _error(exc.status_code, exc.detail)
+    if request.url.path.startswith("/fal/"):
+        return JSONResponse({"detail": exc.detail}, exc.status_code, exc.headers)
+    response = _error(exc.status_code, exc.detail)
+    response.headers.update(exc.headers or {})
+    return response
 
 
 async def _models(_: Request, __: Faults) -> Response:

@@ -104,12 +104,14 @@ class Sandbox:
             ws="none",
             lifespan="off",
             access_log=False,
+            log_config=None,  # uvicorn's own would need a standard output, which windowed programs have not
             log_level="critical",
             server_header=False,
             timeout_graceful_shutdown=1,
             ssl_certfile=self._certificate[0] if self._certificate else None,
             ssl_keyfile=self._certificate[1] if self._certificate else None,
         )
+        _load(config, listener)
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(
             target=self._server.run, args=([listener],), name="moondream-sandbox", daemon=True
@@ -144,11 +146,10 @@ class Sandbox:
             await anyio.to_thread.run_sync(self.stop)
 
     def _listen(self) -> socket.socket:
-        family = socket.AF_INET6 if ":" in self._host else socket.AF_INET
         try:
-            listener = socket.create_server((self._host, self._port), family=family, backlog=2048)
-        except OSError as exc:
-            problem = exc.strerror or str(exc)
+            listener = _listener(self._host, self._port)
+        except (OSError, ValueError) as exc:  # UnicodeError is a ValueError
+            problem = getattr(exc, "strerror", None) or str(exc)
         else:
             # Accepted sockets inherit it. Without it Nagle's algorithm holds every small answer back for 40 ms.
             listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -166,3 +167,22 @@ class Sandbox:
                 break
             waited.wait(0.01)
         raise ConfigurationError("The sandbox did not start.")
+
+
+def _listener(host: str, port: int) -> socket.socket:
+    if not 0 <= port <= 65_535:
+        raise ValueError("there is no such port")
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    return socket.create_server((host, port), family=family, backlog=2048)
+
+
+def _load(config: uvicorn.Config, listener: socket.socket) -> None:
+    """Have the certificate read."""
+    try:
+        config.load()
+    except (OSError, ValueError) as exc:  # ssl.SSLError is an OSError
+        listener.close()
+        problem = str(exc)
+    else:
+        return
+    raise ConfigurationError(f"The sandbox cannot use its certificate: {problem}.")

@@ -29,8 +29,6 @@ from .lines import Answer
 Handler = Callable[[Request, Faults], Awaitable[Response]]
 Admit = Callable[[str, Callable[[Request], Handler]], Callable[[Request], Awaitable[Response]]]
 
-_LARGEST_PART = 100_000_000
-
 
 @attrs.define(eq=False)
 class Batches:
@@ -88,8 +86,6 @@ class Batches:
         number = request.query_params.get("partNumber", "")
         if not number.isdigit() or not 1 <= int(number) <= 10_000:
             raise Refusal(400, "partNumber must be from 1 to 10000", code="invalid_request")
-        if int(request.headers.get("content-length") or 0) > _LARGEST_PART:
-            raise Refusal(413, "A part must be smaller than 100 MB", code="limit_exceeded")
         path = self.storage.part_of(file, int(number))
         digest = await self.storage.write(path, request.stream())
         file.parts[int(number)], file.etags[int(number)] = path, f'"{digest}"'
