@@ -149,14 +149,12 @@ async def _read(response: httpx.Response, url: httpx.URL) -> bytes:
     announced = response.headers.get("content-length", "")
     if announced.isdigit() and int(announced) > LARGEST_DOWNLOAD:
         raise _refused(f"{_shown(url)} has {int(announced):,} bytes; at most {LARGEST_DOWNLOAD:,} are fetched")
-    chunks: list[bytes] = []
-    size = 0
+    data = bytearray()
     async for chunk in response.aiter_raw():
-        chunks.append(chunk)
-        size += len(chunk)
-        if size > LARGEST_DOWNLOAD:
+        data += chunk
+        if len(data) > LARGEST_DOWNLOAD:
             raise _refused(f"{_shown(url)} has more than {LARGEST_DOWNLOAD:,} bytes")
-    return b"".join(chunks)
+    return bytes(data)
 
 
 def _failed(response: httpx.Response, url: httpx.URL) -> Failed:
