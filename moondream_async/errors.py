@@ -66,7 +66,14 @@ class ConfigurationError(MoondreamError, ValueError):
 
 
 class ImageError(MoondreamError, ValueError):
-    """The image cannot be read or prepared; nothing was sent."""
+    """The image cannot be read or prepared; nothing was sent.
+
+    Attributes:
+        image: Which image it is about, as the message names it: its path, URL (without user, password and query) or
+            file name, or what it is, such as `bytes (1,234 bytes)`; None where no image is involved.
+    """
+
+    image: str | None = None
 
 
 class ResultsFileError(MoondreamError):

@@ -15,6 +15,7 @@ from ..bulk.naming import named
 from ..errors import ConfigurationError, MoondreamError
 from ..images.encoded import EncodedImage
 from ..images.options import ImageOptions
+from ..images.source_names import with_item
 from ..net.together import together
 from . import wire
 from .folder import Known
@@ -100,7 +101,7 @@ class Lines:
             images = await self._images(item.image)
             line = wire.line(self.skill, fields, [_base64(image) for image in images], item.id)
         except MoondreamError as exc:
-            return (self.entry(item, place), b""), 0, exc
+            return (self.entry(item, place), b""), 0, with_item(exc, item.id)
         size = images[0].original_size if len(images) == 1 else None
         return (self.entry(item, place, size), line), 0, None
 

@@ -114,6 +114,6 @@ def read_skills(skills: object) -> dict[str, Mapping[str, Any]]:
 def _id_of(index: int, image: object) -> Any:
     if isinstance(image, os.PathLike):
         return os.fspath(cast("os.PathLike[str]", image))
-    if isinstance(image, str) and len(image) <= 4096 and not image[:5].lower().startswith("data:"):
+    if isinstance(image, str) and len(image) <= 4096 and not image.lstrip()[:5].lower().startswith("data:"):
         return image
     return index

@@ -9,6 +9,7 @@ from typing import Any, Protocol, TypeAlias, cast
 
 from .. import labels
 from ..errors import ConfigurationError, MoondreamError
+from ..images.source_names import with_item
 from ..net.counters import log
 from ..wire import requests
 from .budget import Budget
@@ -134,7 +135,7 @@ class SkillWork:
                 results[name] = await call(item.image if name == "segment" else image, **self._given(name, item))
                 attempts += results[name].meta.attempts
         except MoondreamError as exc:
-            return attempts + exc.attempts, exc
+            return attempts + exc.attempts, with_item(exc, item.id)
         except Exception as exc:  # a fault of ours, or of what the user passed: one item's all the same
             log.exception("An item failed unexpectedly.")
             return attempts, MoondreamError(f"Unexpected {type(exc).__name__}: {exc}")

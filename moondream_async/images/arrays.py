@@ -6,7 +6,8 @@ from typing import Any, cast
 
 from ..errors import ImageError
 
-_TYPES = {"|u1": "uint8", "|b1": "bool", "<u2": "uint16", ">u2": "uint16"}
+_WIDE = ("<i4", ">i4", "<u4", ">u4")  # 32 bits: taken as Pillow's mode I is, if the values fit into 16
+_TYPES = ("|u1", "|b1", "<u2", ">u2", *_WIDE)
 _CHANNELS = (1, 3, 4)
 
 
@@ -16,7 +17,7 @@ def is_array(value: object) -> bool:
 
 
 def to_image(value: Any) -> Any:
-    """Read an array as an image: RGB, RGBA or grey of `uint8`, or grey of `bool` or `uint16`.
+    """Read an array as an image: RGB, RGBA or gray of `uint8`, or gray of `bool`, `uint16` or 32 bits (0..65,535).
 
     Raises:
         ImageError: Its shape or type is not an image's.
@@ -27,6 +28,8 @@ def to_image(value: Any) -> Any:
     interface = cast("dict[str, Any]", array.__array_interface__)
     shape, kind = tuple(interface["shape"]), str(interface["typestr"])
     _check(shape, kind)
+    if kind in _WIDE:
+        array = _in_numpy(array).astype("<i4")  # what is above wraps below 0, and is refused there
     if shape[2:] == (1,):
         array = _in_numpy(array)[:, :, 0]
     elif not _has_bytes(array):
@@ -46,7 +49,7 @@ def _check(shape: tuple[int, ...], kind: str) -> None:
     if kind not in _TYPES or (kind != "|u1" and len(shape) == 3 and shape[2] != 1):
         raise ImageError(
             f"The array's type {kind!r} is not an image's: pass uint8 in 0..255 "
-            "(floats in 0..1: (array * 255).astype('uint8'))."
+            "(floats in 0..1: (array * 255).astype('uint8'); 16 bits: (array // 257).astype('uint8'))."
         )
 
 

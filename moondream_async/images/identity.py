@@ -7,9 +7,11 @@ import os
 from typing import Any, cast
 
 from ..errors import ImageError
+from .data_uris import from_base64
 from .encoded import EncodedImage
 from .prepare import MOST_PIXELS
-from .sources import from_base64, load
+from .source_names import NamedBytes, is_data_uri, name_errors, source_name
+from .sources import load
 
 _LONGEST_NAME = 4096  # characters of a path or URL; what is longer is data
 _DIGITS = 32
@@ -25,7 +27,7 @@ def name_of(image: object) -> str | None:
 
 
 def _is_data(text: str) -> bool:
-    if len(text) > _LONGEST_NAME or text[:5].lower() == "data:":
+    if len(text) > _LONGEST_NAME or is_data_uri(text):
         return True
     return from_base64(text) is not None and not os.path.exists(text)  # noqa: PTH110 - no Path need be made
 
@@ -38,10 +40,15 @@ def content_id(image: Any) -> tuple[str, Any]:
     """
     if isinstance(image, EncodedImage):
         return _digest(image.uri), image
+    with name_errors(image):
+        return _content_id(image)
+
+
+def _content_id(image: Any) -> tuple[str, Any]:
     loaded = load(image)
     if isinstance(loaded, bytes):
-        can_be_read_again = not hasattr(image, "read") or image.seekable()
-        return _digest(loaded), image if can_be_read_again else loaded
+        can_be_read_again = not hasattr(image, "read") or getattr(image, "seekable", lambda: False)()
+        return _digest(loaded), image if can_be_read_again else NamedBytes(loaded, source_name(image))
     if loaded.width * loaded.height > MOST_PIXELS:
         raise ImageError(
             f"The image has {loaded.width:,} x {loaded.height:,} pixels; at most {MOST_PIXELS:,} are read."

@@ -45,14 +45,145 @@ def _kind_of_brands(data: bytes) -> str | None:
 
 
 def describe(data: bytes) -> str:
-    """What a file that is no image seems to be, to end the sentence "it is ..."."""
-    head = data[:64].lstrip().lower()
-    if head.startswith((b"<!doctype", b"<html")):
+    """Say what a file that is not read seems to be, to end the sentence "it is ..."."""
+    if not data.strip(b"\0"):
+        return "all zeros, as a download or a disk leaves it that was interrupted"
+    for signature, at, what in _OTHERS:
+        if data.startswith(signature, at):
+            return what
+    if data[4:8] == b"ftyp":
+        return _describe_brand(data[8:12])
+    if data[:4] == b"PK\3\4":
+        return _describe_zip(data)
+    if data[:1] == b"\x47" and data[188:189] == b"\x47":
+        return f"a video (MPEG-TS); {_VIDEO}"
+    if data[-18:-2] == b"TRUEVISION-XFILE":
+        return f"a Targa image (TGA); {_TO_PNG}"
+    return _describe_text(data) or f"not a format that is read here (its first bytes are {data[:8].hex(' ')})"
+
+
+def _describe_brand(brand: bytes) -> str:
+    if brand == b"crx ":
+        return f"a camera's RAW photo (CR3); {_TO_JPEG}"
+    if brand in (b"M4A ", b"M4B ", b"F4A "):
+        return "a sound recording (M4A)"
+    if brand[:3] == b"jp2" or brand in (b"jpx ", b"jpm ", b"mjp2"):
+        return f"a JPEG 2000 of a sort that is not read here; {_TO_PNG}"
+    return f"a video ({'MOV' if brand == b'qt  ' else 'MP4'}); {_VIDEO}"
+
+
+def _describe_zip(data: bytes) -> str:
+    names = data[:_LONGEST_START]
+    for folder, what in ((b"word/", "a Word document"), (b"ppt/", "a PowerPoint file"), (b"xl/", "an Excel file")):
+        if folder in names:
+            return f"{what}; export its page or picture as PNG first"
+    if b"mimetypeapplication/vnd.oasis.opendocument" in names:
+        return "an OpenDocument file; export its page or picture as PNG first"
+    if b"mimetypeapplication/epub" in names:
+        return "an EPUB book"
+    if b"mimetypeimage/openraster" in names:
+        return f"an OpenRaster image; {_TO_PNG}"
+    if b"[Content_Types].xml" in names:
+        return "an Office document; export its page or picture as PNG first"
+    return "a ZIP archive; unpack it first"
+
+
+def _describe_text(data: bytes) -> str | None:
+    start = data[:_LONGEST_START]
+    if start[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        start = start.decode("utf-16", "replace").encode()
+    head = start.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
+    if head.startswith(b"<") and (b"<!doctype html" in head or b"<html" in head):
         return "an HTML page (perhaps an error page that was downloaded in the image's place)"
-    if head.startswith((b"<svg", b"<?xml")):
-        return "SVG or XML; convert it to PNG first"
-    if head.startswith(b"%pdf"):
-        return "a PDF; convert its page to PNG first"
-    if all(byte in b"\t\n\r" or 32 <= byte < 127 for byte in data[:64]):
+    if head.startswith(b"<") and (b"<svg" in head or b"<!doctype svg" in head):
+        return f"an SVG drawing; {_TO_PNG}"
+    if head.startswith(b"<?xml"):
+        return "XML"
+    if head[:1] in (b"{", b"[") and head[1:].lstrip()[:1] in (b'"', b"{", b"[", b"}", b"]"):
+        return "JSON (perhaps an error that was downloaded in the image's place)"
+    if head.startswith((b"http://", b"https://")):
+        return "a URL; pass it as a str"
+    if all(byte in b"\t\n\r" or 32 <= byte < 127 for byte in start[:64]):
         return "text"
-    return "not a format that is read here, or damaged at its start"
+    return None
+
+
+_LONGEST_START = 4096  # bytes that are looked at
+_TO_PNG = "convert it to PNG first"
+_TO_JPEG = "convert it to JPEG first"
+_VIDEO = "use moondream_async.video.frames"
+_FLOATS = "which holds brightness without a white point; convert it to 8-bit PNG first"
+_OTHERS = (
+    (b"%PDF", 0, "a PDF; convert its page to PNG first"),
+    (b"%!PS", 0, f"a PostScript file (EPS); {_TO_PNG}"),
+    (b"\xc5\xd0\xd3\xc6", 0, f"a PostScript file (EPS); {_TO_PNG}"),
+    (b"8BPS", 0, f"a Photoshop file (PSD); {_TO_PNG}"),
+    (b"gimp xcf", 0, f"a GIMP file (XCF); {_TO_PNG}"),
+    # Cameras' own formats, but for those that are TIFFs.
+    (b"IIRO", 0, f"a camera's RAW photo (ORF); {_TO_JPEG}"),
+    (b"IIRS", 0, f"a camera's RAW photo (ORF); {_TO_JPEG}"),
+    (b"MMOR", 0, f"a camera's RAW photo (ORF); {_TO_JPEG}"),
+    (b"IIU\0", 0, f"a camera's RAW photo (RW2); {_TO_JPEG}"),
+    (b"FUJIFILMCCD-RAW", 0, f"a camera's RAW photo (RAF); {_TO_JPEG}"),
+    (b"FOVb", 0, f"a camera's RAW photo (X3F); {_TO_JPEG}"),
+    (b"\0MRM", 0, f"a camera's RAW photo (MRW); {_TO_JPEG}"),
+    (b"HEAPCCDR", 6, f"a camera's RAW photo (CRW); {_TO_JPEG}"),
+    # Images.
+    (b"\xff\x0a", 0, f"a JPEG XL; {_TO_PNG}"),
+    (b"\0\0\0\x0cJXL ", 0, f"a JPEG XL; {_TO_PNG}"),
+    (b"II\xbc", 0, f"a JPEG XR; {_TO_PNG}"),
+    (b"v/1\1", 0, f"an OpenEXR image, {_FLOATS}"),
+    (b"#?RADIANCE", 0, f"a Radiance HDR image, {_FLOATS}"),
+    (b"#?RGBE", 0, f"a Radiance HDR image, {_FLOATS}"),
+    (b"PF\n", 0, f"a PFM image, {_FLOATS}"),
+    (b"Pf\n", 0, f"a PFM image, {_FLOATS}"),
+    (b"PF\r\n", 0, f"a PFM image, {_FLOATS}"),
+    (b"Pf\r\n", 0, f"a PFM image, {_FLOATS}"),
+    (b"P7\n", 0, f"a PAM image; {_TO_PNG}"),
+    (b"qoif", 0, f"a QOI image; {_TO_PNG}"),
+    (b"DDS ", 0, f"a DDS texture; {_TO_PNG}"),
+    (b"\xabKTX", 0, f"a KTX texture; {_TO_PNG}"),
+    (b"icns", 0, f"an icon (ICNS); {_TO_PNG}"),
+    (b"\0\0\2\0", 0, f"a Windows cursor or a Targa image; {_TO_PNG}"),
+    (b"BPG\xfb", 0, f"a BPG image; {_TO_PNG}"),
+    (b"FLIF", 0, f"a FLIF image; {_TO_PNG}"),
+    (b"AT&TFORM", 0, f"a DjVu document; {_TO_PNG}"),
+    (b"\x0a\5\1", 0, f"a PCX image; {_TO_PNG}"),
+    (b"\x01\xda", 0, f"an SGI image; {_TO_PNG}"),
+    (b"\x59\xa6\x6a\x95", 0, f"a Sun raster image; {_TO_PNG}"),
+    (b"\xd7\xcd\xc6\x9a", 0, f"a Windows metafile (WMF); {_TO_PNG}"),
+    (b" EMF", 40, f"a Windows metafile (EMF); {_TO_PNG}"),
+    (b"/* XPM", 0, f"an XPM image; {_TO_PNG}"),
+    # Science.
+    (b"DICM", 128, f"a DICOM file; {_TO_PNG}"),
+    (b"SIMPLE  =", 0, f"a FITS file; {_TO_PNG}"),
+    (b"\x89HDF", 0, f"an HDF5 file; {_TO_PNG}"),
+    (b"\x93NUMPY", 0, "a NumPy file; pass numpy.load(...) of it"),
+    # Films and sound.
+    (b"\x1aE\xdf\xa3", 0, f"a video (Matroska or WebM); {_VIDEO}"),
+    (b"AVI ", 8, f"a video (AVI); {_VIDEO}"),
+    (b"FLV\1", 0, f"a video (FLV); {_VIDEO}"),
+    (b"\x30\x26\xb2\x75\x8e\x66\xcf\x11", 0, f"a video (WMV); {_VIDEO}"),
+    (b"\0\0\1\xba", 0, f"a video (MPEG); {_VIDEO}"),
+    (b"\0\0\1\xb3", 0, f"a video (MPEG); {_VIDEO}"),
+    *((box, 4, f"a video (MOV); {_VIDEO}") for box in (b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot")),
+    (b"OggS", 0, f"an Ogg file; of a video, {_VIDEO}"),
+    (b"WAVE", 8, "a sound recording (WAV)"),
+    (b"ID3", 0, "a sound recording (MP3)"),
+    (b"\xff\xfb", 0, "a sound recording (MP3)"),
+    (b"fLaC", 0, "a sound recording (FLAC)"),
+    # Documents and archives.
+    (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", 0, "an Office document; export its page or picture as PNG first"),
+    (b"{\\rtf", 0, "an RTF document; export its page as PNG first"),
+    (b"\x1f\x8b", 0, "a gzip archive; unpack it first"),
+    (b"BZh", 0, "a bzip2 archive; unpack it first"),
+    (b"\xfd7zXZ\0", 0, "an xz archive; unpack it first"),
+    (b"\x28\xb5\x2f\xfd", 0, "a Zstandard archive; unpack it first"),
+    (b"7z\xbc\xaf\x27\x1c", 0, "a 7z archive; unpack it first"),
+    (b"Rar!\x1a\7", 0, "a RAR archive; unpack it first"),
+    (b"ustar", 257, "a tar archive; unpack it first"),
+    (b"SQLite format 3\0", 0, "an SQLite database"),
+    (b"PAR1", 0, "a Parquet file"),
+    (b"version https://git-lfs", 0, "a Git LFS pointer; run `git lfs pull` to get the image itself"),
+)
+"""How other files begin, at which byte, and what they are; looked through in this order."""

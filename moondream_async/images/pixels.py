@@ -6,7 +6,8 @@ from typing import Any, cast
 
 from PIL import Image
 
-from . import colour
+from ..errors import ImageError
+from . import colour, tiff
 from .options import Color
 from .orientation import Size
 
@@ -19,7 +20,16 @@ def render(picture: Image.Image, size: Size, background: Color, *, finely: bool)
     """Make a decoded image RGB, at `size` as stored (not yet upright).
 
     `finely` takes the sharper, slower filter: for what the model does not average again.
+
+    Raises:
+        ImageError: 8 bits cannot show its pixels truly.
     """
+    if picture.mode == "F":
+        raise ImageError(
+            "The image holds floats (mode F), and which of them are black and white is not known; "
+            "scale them to 0..255 (uint8) first."
+        )
+    tiff.check_picture(picture)
     profile = colour.profile_of(picture)
     if picture.mode not in _PLAIN or picture.has_transparency_data:
         picture, profile = _flatten_reduced(picture, size, background, profile), None
@@ -66,12 +76,24 @@ def _flatten(picture: Image.Image, background: Color, profile: Any) -> Image.Ima
 
 
 def _without_depth(picture: Image.Image) -> Image.Image:
-    """8-bit grey: scaled, where Pillow's own conversion clips at 255; unless no value is above 255."""
+    """Make 8-bit gray: scaled, where Pillow's own conversion clips at 255; unless no value is above 255.
+
+    Raises:
+        ImageError: Values are below 0 or above 65,535.
+    """
     if picture.mode != "I" and not picture.mode.startswith("I;16"):
         return picture
     wide = picture.convert("I")
     wide.info.pop("transparency", None)  # one of 65,536 values, where after this there are 256
-    _, most = cast("tuple[int, int]", wide.getextrema())
+    least, most = cast("tuple[int, int]", wide.getextrema())
+    if least < 0 or most > 65535:
+        raise ImageError(
+            f"The image holds 32-bit values ({least:,} to {most:,} as signed ones), and which of them are black and "
+            "white is not known; scale them to 0..255 (uint8) first."
+        )
     if picture.mode == "I" and most <= 255:
         return wide.convert("L")
-    return wide.point([value / 256 for value in range(65536)], "L")
+    bits, inverted = tiff.gray_scale(picture)
+    divisor, top = 1 << (bits - 8), (1 << bits) - 1
+    levels = [min(value, top) / divisor for value in range(65536)]
+    return wide.point([top / divisor - level for level in levels] if inverted else levels, "L")

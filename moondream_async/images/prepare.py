@@ -9,17 +9,34 @@ import math
 import os
 import struct
 import threading
-from collections.abc import Generator
+from collections.abc import Awaitable, Generator
 from typing import Any, BinaryIO, Protocol, TypeAlias, cast
 
 from PIL import Image
 
 from .._forks import no_fork
 from ..errors import ImageError
-from . import colour, gif, grid, guards, icon, kinds, limits, netpbm, orientation, pixels, png, sources, tags
+from . import (
+    colour,
+    gif,
+    grid,
+    guards,
+    icon,
+    kinds,
+    limits,
+    netpbm,
+    orientation,
+    pixels,
+    png,
+    sources,
+    tags,
+    tiff,
+    unsupported,
+)
 from .encoded import EncodedImage
 from .options import DEFAULT, ImageOptions
 from .orientation import Size
+from .source_names import name_errors
 
 
 class SupportsArrayInterface(Protocol):
@@ -29,6 +46,14 @@ class SupportsArrayInterface(Protocol):
     def __array_interface__(self) -> dict[str, Any]: ...
 
 
+class AsyncBinaryFile(Protocol):
+    """A file whose `read` is awaited: a web framework's upload, `anyio.open_file`, `aiofiles`."""
+
+    def read(self, size: int = ..., /) -> Awaitable[bytes]:
+        """Read up to so many bytes."""
+        ...
+
+
 ImageInput: TypeAlias = (
     str
     | os.PathLike[str]
@@ -36,12 +61,13 @@ ImageInput: TypeAlias = (
     | bytearray
     | memoryview
     | BinaryIO
+    | AsyncBinaryFile
     | Image.Image
     | SupportsArrayInterface
     | EncodedImage
 )
-"""What every `image` parameter takes: a path, an http(s) URL, the bytes of an image file, a binary file,
-a PIL image, an array (RGB, `uint8`), a `data:` URI, bare base64, or an `EncodedImage` made before."""
+"""What every `image` parameter takes: a path, an http(s) URL, the bytes of an image file, a binary file
+(async ones too), a PIL image, an array (RGB, `uint8`), a `data:` URI, bare base64, or an `EncodedImage` made before."""
 
 MOST_PIXELS = limits.MAX_PIXELS
 """Width x height beyond which an image is refused undecoded; Pillow's own limit for bombs."""
@@ -89,20 +115,13 @@ def encode(image: object, options: ImageOptions = DEFAULT, *, full_resolution: b
     if isinstance(image, EncodedImage):
         return image
     plan = _Plan(options, full_resolution=full_resolution)
-    try:
+    with name_errors(image), _decoding_errors():
         # Pillow's images and open files are nobody's to read in two threads at once.
         with _stripes[(id(image) >> 4) % len(_stripes)]:
             loaded = sources.load(image)
             if not isinstance(loaded, bytes):
                 return _encode_image(loaded, plan)
         return _encode_file(loaded, plan)
-    except ImageError:
-        raise
-    except MemoryError:
-        problem = "there is not enough memory to decode it"
-    except Exception as exc:
-        problem = str(exc) or type(exc).__name__
-    raise ImageError(f"The image cannot be decoded: {problem}.")
 
 
 def upright(image: object) -> Image.Image:
@@ -115,7 +134,7 @@ def upright(image: object) -> Image.Image:
         ImageError: It cannot be read, is not an image, is damaged, or is too large.
     """
     given = image.data if isinstance(image, EncodedImage) else image
-    try:
+    with name_errors(image), _decoding_errors():
         with _stripes[(id(given) >> 4) % len(_stripes)]:
             loaded = sources.load(given)
             if not isinstance(loaded, bytes):
@@ -124,12 +143,21 @@ def upright(image: object) -> Image.Image:
         guards.check(data, kind)
         with _open(data, kind) as picture:
             return _upright(picture, orientation.of_file(picture))
+
+
+@contextlib.contextmanager
+def _decoding_errors() -> Generator[None]:
+    """Turn whatever goes wrong into an `ImageError`."""
+    try:
+        yield
     except ImageError:
         raise
     except MemoryError:
         problem = "there is not enough memory to decode it"
     except Exception as exc:
         problem = str(exc) or type(exc).__name__
+    else:
+        return
     raise ImageError(f"The image cannot be decoded: {problem}.")
 
 
@@ -211,7 +239,7 @@ def _encode_file(data: bytes, plan: _Plan) -> EncodedImage:
 
 def _open(data: bytes, kind: str | None) -> Image.Image:
     if kind is None:
-        raise ImageError(f"The file is not an image: it is {kinds.describe(data)}.")
+        raise ImageError(f"The file is not an image that can be used: it is {kinds.describe(data)}.")
     if kind == "HEIF":
         return _open_heif(data)
     if kind not in Image.OPEN:
@@ -223,18 +251,21 @@ def _open(data: bytes, kind: str | None) -> Image.Image:
         # decided here; `Image.open` would also warn of half as many.
         picture = Image.OPEN[kind][0](io.BytesIO(needed), "")
     except KeyError:
-        problem = f"is a {kind}, which this Pillow does not read; a newer one does"
-    except (SyntaxError, IndexError, TypeError, struct.error):
-        problem = f"is a {kind} that is damaged, or cut off, at its start"
+        problem = f"a {kind}, which this Pillow does not read; a newer one does"
+    except (SyntaxError, IndexError, TypeError, struct.error) as exc:
+        damaged = f"a {kind} that is damaged, or cut off, at its start"
+        problem = unsupported.explain(data, kind, str(exc)) or damaged
     else:
         picture.info.update(info)
         return picture
-    raise ImageError(f"The image {problem}.")
+    raise ImageError(f"The image is {problem}.")
 
 
 def _unwrapped(data: bytes) -> tuple[bytes, str | None]:
-    """Return the image file and its format; of an icon, the PNG in it."""
+    """Return the image file and its format; of an icon, the PNG in it; of a TIFF, with its main picture first."""
     kind = kinds.kind_of(data)
+    if kind == "TIFF":
+        data = tiff.main_picture(data)
     inner = icon.largest_png(data) if kind == "ICO" else None
     return (data, kind) if inner is None else (inner, "PNG")
 

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import contextlib
 import errno
+import inspect
 import os
+import re
 import stat
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar, cast
-from urllib.parse import unquote_to_bytes
+from urllib.parse import unquote, urlsplit
+from urllib.request import url2pathname
 
 from ..errors import ImageError
 from . import arrays, kinds
+from .data_uris import from_base64, from_data_uri
+from .source_names import NamedBytes, is_data_uri, shown_path, shown_url
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -23,11 +26,14 @@ T = TypeVar("T")
 LARGEST_FILE = 256 * 1024 * 1024
 """Bytes; a larger file is refused unread."""
 
-_LONGEST_HEAD = 1024  # characters of a data: URI before its comma
-_LARGEST_QUOTED = 8 * 1024 * 1024  # characters of a data: URI in percents, which are read slowly
 _LONGEST_PATH = 4096  # characters; what is longer can only be base64
-_SHORTEST_BASE64 = 32  # characters; no image is smaller
-_URL_SAFE = str.maketrans("-_", "+/")
+_OTHER_URL = re.compile(r"\s*(file:/|[a-z][a-z0-9+.-]+://)", re.IGNORECASE)
+
+_ASYNC_FILE = "The file object is async, and is read here without an event loop: pass what `await file.read()` gives."
+
+
+class AsyncFileError(ImageError):
+    """The file's `read()` gives a coroutine, so that only the event loop can read it."""
 
 
 def is_url(image: object) -> bool:
@@ -41,8 +47,10 @@ def load(image: object) -> bytes | Image:
     Raises:
         ImageError: It cannot be read, or is not a kind of image that is understood.
     """
+    if isinstance(image, NamedBytes):
+        return _from_bytes(image.data)
     if isinstance(image, (bytes, bytearray, memoryview)):
-        return _not_empty(bytes(cast("bytes", image)), "The image")
+        return _from_bytes(bytes(cast("bytes", image)))
     if isinstance(image, str):
         return _from_text(image)
     if isinstance(image, os.PathLike):
@@ -85,65 +93,75 @@ def _unread_file(image: Any) -> bytes | None:
     return data if isinstance(data, bytes) and data else None
 
 
+def _from_bytes(data: bytes) -> bytes:
+    """The image's bytes; `data:` URIs and base64 are understood as bytes, too."""
+    if data and kinds.kind_of(data) is None and data.isascii():
+        text = data.decode("ascii")
+        if is_data_uri(text):
+            return _not_empty(from_data_uri(text), "The data: URI")
+        return from_base64(text) or data
+    return _not_empty(data, "The image")
+
+
 def _from_text(text: str) -> bytes:
     if len(text) > 2 * LARGEST_FILE:
         raise ImageError(f"A text of {len(text):,} characters is too long to be an image.")
-    if text[:5].lower() == "data:":
-        return _from_data_uri(text)
+    if is_data_uri(text):
+        return _not_empty(from_data_uri(text), "The data: URI")
     data = _read_path(text) if len(text) <= _LONGEST_PATH else None
+    if data is None and len(text) <= _LONGEST_PATH and _OTHER_URL.match(text):
+        return _from_other_url(text.strip())
     if data is None:
         data = from_base64(text)
     if data is None:
-        raise ImageError(f"There is no file {_shown(text)!r}, and it is not the base64 of an image either.")
+        raise ImageError(f"There is no file {shown_path(text)!r}, and it is not the base64 of an image either.")
     return data
 
 
-def from_base64(text: str) -> bytes | None:
-    """The image that bare base64 holds; None if it is something else."""
-    start = _decoded("".join(text[:_LONGEST_HEAD].split())[:64])
-    if len(text) < _SHORTEST_BASE64 or start is None or kinds.kind_of(start) is None:
-        return None
-    return _decoded("".join(text.split()))
+def _from_other_url(url: str) -> bytes:
+    """Read a `file://` URL; other schemes are not read here."""
+    if url[:5].lower() != "file:":
+        scheme = url.partition(":")[0].lower()
+        raise ImageError(
+            f"{shown_url(url)} cannot be read: {scheme}:// is not fetched here; fetch it yourself and pass the bytes, "
+            "or give an http(s) URL or a path."
+        )
+    parts = urlsplit(url)
+    if parts.netloc.lower() not in ("", "localhost"):
+        raise ImageError(f"{shown_path(url)} names another machine; write file:///, and the whole path after it.")
+    data = _read_path(_path_of(parts.path))
+    if data is None:  # what was pasted together may hold spaces, # and % as they are
+        data = _read_path(re.sub(r"(?i)^file:(//(localhost)?(?=/))?", "", url))
+    if data is None:
+        raise ImageError(f"There is no file {shown_path(url)!r}.")
+    return data
 
 
-def _decoded(text: str) -> bytes | None:
-    packed = text.rstrip("=").translate(_URL_SAFE)
-    try:
-        return base64.b64decode(packed + "=" * (-len(packed) % 4), validate=True)
-    except (binascii.Error, ValueError):
-        return None
-
-
-def _from_data_uri(uri: str) -> bytes:
-    head, comma, _ = uri[:_LONGEST_HEAD].partition(",")
-    if not comma:
-        raise ImageError("The data: URI has no comma before its data.")
-    payload = uri[len(head) + 1 :]
-    if ";base64" not in head.lower():
-        if len(payload) > _LARGEST_QUOTED:
-            raise ImageError("The data: URI is too large for percent encoding; use ;base64.")
-        return _not_empty(unquote_to_bytes(payload), "The data: URI")
-    try:
-        return _not_empty(base64.b64decode("".join(payload.split()), validate=True), "The data: URI")
-    except (binascii.Error, ValueError) as exc:
-        raise ImageError(f"The data: URI holds damaged base64: {exc}.") from None
+def _path_of(quoted: str) -> str:
+    return url2pathname(quoted) if os.name == "nt" else unquote(quoted, errors="surrogateescape")
 
 
 def _from_path(name: str | bytes) -> bytes:
     data = _read_path(name)
     if data is None:
-        raise ImageError(f"There is no file {_shown(name)!r}.")
+        raise ImageError(f"There is no file {shown_path(name)!r}.")
     return data
 
 
 def _read_path(name: str | bytes) -> bytes | None:
     """The bytes of a file; None if there is none of this name."""
+    found = _read_exact_path(name)
+    expanded = os.path.expanduser(name)  # noqa: PTH111 - a name, which may be bytes
+    return _read_exact_path(expanded) if found is None and expanded != name else found
+
+
+def _read_exact_path(name: str | bytes) -> bytes | None:
     try:
         # One descriptor: what is checked is what is read. It does not wait for a pipe that nobody writes to.
         descriptor = os.open(name, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
         with contextlib.ExitStack() as stack:
             stack.callback(os.close, descriptor)
-            _check_file(os.fstat(descriptor), _shown(name))
+            _check_file(os.fstat(descriptor), shown_path(name))
             with os.fdopen(descriptor, "rb", closefd=False) as file:
                 data = file.read(LARGEST_FILE + 1)
     except (FileNotFoundError, NotADirectoryError):
@@ -157,8 +175,8 @@ def _read_path(name: str | bytes) -> bytes | None:
     except ValueError as exc:  # a NUL in the name, or what no file system can encode
         problem = str(exc)
     else:
-        return _not_empty(data, repr(_shown(name)))
-    raise ImageError(f"{_shown(name)!r} cannot be read: {problem}.")
+        return _not_empty(data, repr(shown_path(name)))
+    raise ImageError(f"{shown_path(name)!r} cannot be read: {problem}.")
 
 
 def _check_file(status: os.stat_result, shown: str) -> None:
@@ -170,12 +188,9 @@ def _check_file(status: os.stat_result, shown: str) -> None:
         raise ImageError(f"{shown!r} has {status.st_size:,} bytes; at most {LARGEST_FILE:,} are read.")
 
 
-def _shown(name: str | bytes) -> str:
-    text = os.fsdecode(name)
-    return text if len(text) <= 200 else text[:80] + "…"
-
-
 def _from_file(file: BinaryIO) -> bytes:
+    if inspect.iscoroutinefunction(file.read):
+        raise AsyncFileError(_ASYNC_FILE)
     data = _user_code("file object", lambda: _read(file))
     if not isinstance(data, bytes):
         raise ImageError("The file object gives text; open the image in binary mode ('rb').")
@@ -186,12 +201,12 @@ def _from_file(file: BinaryIO) -> bytes:
 
 def _read(file: BinaryIO) -> object:
     """Read from the start to the end, however little each read gives."""
-    if getattr(file, "seekable", lambda: False)():
-        file.seek(0)
+    if _not_awaitable(getattr(file, "seekable", lambda: False)()):
+        _not_awaitable(file.seek(0))
     pieces: list[bytes] = []
     left = LARGEST_FILE + 1
     while left > 0:
-        piece: object = file.read(left)
+        piece = _not_awaitable(file.read(left))
         if not isinstance(piece, (bytes, bytearray)):
             return piece
         if not piece:
@@ -199,6 +214,15 @@ def _read(file: BinaryIO) -> object:
         pieces.append(bytes(piece))
         left -= len(piece)
     return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+
+def _not_awaitable(result: object) -> object:
+    """Return what a method of a file gave, unless it is to be awaited."""
+    if not inspect.isawaitable(result):
+        return result
+    if inspect.iscoroutine(result):
+        result.close()  # or it would warn that nobody awaited it
+    raise AsyncFileError(_ASYNC_FILE)
 
 
 def _user_code(what: str, call: Callable[[], T]) -> T:

@@ -42,7 +42,10 @@ def test_csv(results: Path) -> None:
     ]
     assert float(rows[0]["x_min"]) == pytest.approx(0.094, abs=0.01)
     assert rows[0]["object"] == "red, blue"
-    assert (rows[3]["error"], rows[3]["message"]) == ("ImageError", "The file is not an image: it is text.")
+    assert (rows[3]["error"], rows[3]["message"]) == (
+        "ImageError",
+        "The file is not an image that can be used: it is text [item bad, bytes (1 bytes)].",
+    )
     assert "caption" not in rows[0]
     assert "x" not in rows[0]
 

@@ -358,7 +358,7 @@ def png_header(width: int, height: int) -> bytes:
         (io.StringIO("text"), "binary mode"),
         (io.BytesIO(b""), "empty"),
     ],
-    ids=lambda value: repr(value)[:30],
+    ids=lambda value: repr(value)[:18],  # not so far as an address, which differs between the workers of xdist
 )
 def test_bad_images(data: Any, says: str) -> None:
     with pytest.raises(ImageError, match=says) as caught:
@@ -476,6 +476,6 @@ def test_grey_of_8_bits_in_a_wide_mode() -> None:
     assert close(encode(Image.new("I", (9, 9), 200)), (4, 4), (200, 200, 200))
 
 
-@pytest.mark.parametrize("mode", ["La", "RGBa", "PA", "YCbCr", "LAB", "HSV", "F"])
+@pytest.mark.parametrize("mode", ["La", "RGBa", "PA", "YCbCr", "LAB", "HSV"])
 def test_rare_modes_of_pillow_images(mode: str) -> None:
     assert pixels(encode(Image.new(mode, (9, 9)))).size == (9, 9)
