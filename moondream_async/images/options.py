@@ -38,11 +38,17 @@ def _is_whole(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
+def _plain(value: Any) -> Any:
+    """Python's own value of a NumPy scalar, or array; all else as it is."""
+    return value.tolist() if hasattr(value, "__array_interface__") and hasattr(value, "tolist") else value
+
+
 def _color(value: Any) -> Color:
+    value = _plain(value)
     if isinstance(value, str):
         return _named_color(value)
     if isinstance(value, (tuple, list)):
-        parts = cast("list[object]", list(cast("Any", value)))
+        parts = [_plain(part) for part in cast("list[object]", list(cast("Any", value)))]
         if len(parts) == 3 and all(_is_whole(part) and 0 <= cast("int", part) <= 255 for part in parts):
             return cast("Color", tuple(parts))
     raise ConfigurationError(
@@ -84,11 +90,13 @@ class ImageOptions:
         ConfigurationError: A value is out of range.
     """
 
-    resize: Resize = attrs.field(default="auto", validator=_resize)  # pyright: ignore[reportAssignmentType]
-    quality: int | None = attrs.field(default=None, validator=attrs.validators.optional(_whole(1, 100)))
-    max_bytes: int = attrs.field(default=LARGEST_UPLOAD, validator=_whole(1, 2**31))
+    resize: Resize = attrs.field(default="auto", converter=_plain, validator=_resize)  # pyright: ignore[reportAssignmentType]
+    quality: int | None = attrs.field(
+        default=None, converter=_plain, validator=attrs.validators.optional(_whole(1, 100))
+    )
+    max_bytes: int = attrs.field(default=LARGEST_UPLOAD, converter=_plain, validator=_whole(1, 2**31))
     background: str | Color = attrs.field(default=(255, 255, 255), converter=_color)
-    allow_private_urls: bool = attrs.field(default=False, validator=_flag)
+    allow_private_urls: bool = attrs.field(default=False, converter=_plain, validator=_flag)
 
     @classmethod
     def of(cls, value: ImageOptions | None) -> ImageOptions:

@@ -6,6 +6,7 @@ import io
 import os
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -154,3 +155,35 @@ def test_bad_values(values: dict[str, Any]) -> None:
 def test_something_else_in_its_place() -> None:
     with pytest.raises(ConfigurationError, match=r"image_options must be ImageOptions\(...\), not dict"):
         ImageOptions.of({"quality": 50})  # type: ignore[arg-type]
+
+
+def test_numpy_scalars_are_taken_as_pythons_are() -> None:
+    options = ImageOptions(
+        resize=np.int64(100),  # type: ignore[arg-type]
+        quality=np.uint8(90),  # type: ignore[arg-type]
+        max_bytes=np.int32(5_000),  # type: ignore[arg-type]
+        background=(np.uint8(1), np.int64(2), 3),  # type: ignore[arg-type]
+        allow_private_urls=np.bool_(True),  # type: ignore[arg-type]
+    )
+    plain = ImageOptions(resize=100, quality=90, max_bytes=5_000, background=(1, 2, 3), allow_private_urls=True)
+    assert repr(options) == repr(plain)
+    assert options == plain
+    assert ImageOptions(background=np.array([1, 2, 3])).background == (1, 2, 3)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"quality": np.float64(90)},
+        {"quality": np.int64(101)},
+        {"resize": np.int64(0)},
+        {"resize": np.array([5, 6])},
+        {"max_bytes": np.bool_(True)},
+        {"background": np.array([1, 2])},
+        {"background": np.array(3)},
+        {"allow_private_urls": np.int64(1)},
+    ],
+)
+def test_numpy_scalars_are_checked_as_pythons_are(values: dict[str, Any]) -> None:
+    with pytest.raises(ConfigurationError):
+        ImageOptions(**values)
