@@ -175,8 +175,8 @@ class AsyncClient:
         """Ask about an image, or, without one, about nothing but the text.
 
         Args:
-            image: A path, http(s) URL, bytes, binary file, PIL image, array (RGB, `uint8`), `data:` URI, base64
-                or `EncodedImage` (wire field `image_url`).
+            image: A path, http(s) URL, bytes, binary file (async ones too), PIL image, array (RGB,
+                `uint8`), `data:` URI, base64 or `EncodedImage` (wire field `image_url`).
             question: What to ask (wire field `question`).
             stream: True returns the answer as it is written, as an `AsyncTextStream`.
             settings: `temperature`, `top_p`, `max_tokens`.
@@ -797,8 +797,8 @@ class AsyncClient:
         `segment` would rather have the image itself, at full resolution.
 
         Args:
-            image: A path, http(s) URL, bytes, binary file, PIL image, array (RGB, `uint8`), `data:` URI, base64,
-                or an `EncodedImage`, returned as it is.
+            image: A path, http(s) URL, bytes, binary file (async ones too), PIL image, array (RGB,
+                `uint8`), `data:` URI, base64, or an `EncodedImage`, returned as it is.
             image_options: How to prepare it; None takes the client's.
 
         Raises:

@@ -11,7 +11,9 @@ from typing import Any, cast
 
 import attrs
 
+from ..encoder import read_file
 from ..errors import ConfigurationError, ImageError
+from ..images.async_files import is_async_file
 from ..images.identity import content_id, name_of
 from ..net.threads import beside
 from .items import Item, read_item
@@ -38,7 +40,9 @@ async def named(index: int, raw: Any) -> Item:
 
 async def _name_and_image(image: Any) -> tuple[str, Any]:
     name = name_of(image)
-    return (name, image) if name is not None else await beside(content_id, image)
+    if name is not None:
+        return name, image
+    return await beside(content_id, await read_file(image) if is_async_file(image) else image)
 
 
 def _checked(id: Any) -> str | float:

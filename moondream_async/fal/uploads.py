@@ -18,6 +18,7 @@ import anyio
 import attrs
 
 from ..config import check_headers
+from ..encoder import read_file
 from ..errors import (
     APIConnectionError,
     AuthenticationError,
@@ -26,8 +27,10 @@ from ..errors import (
     MoondreamError,
     ServerError,
 )
+from ..images.async_files import is_async_file
 from ..images.encoded import EncodedImage
 from ..images.kinds import kind_of
+from ..images.source_names import file_name
 from ..images.sources import is_pillow, load
 from ..net.bodies import FileBody
 from ..net.caller import Answer, Request, unusable
@@ -90,7 +93,7 @@ def blob_of(value: Any, media_type: str | None = None, name: str | None = None) 
         if not isinstance(loaded, bytes):
             raise ConfigurationError("Images are uploaded after encode_image; arrays and PIL images are no files.")
         data = loaded
-        name = name or _name_of(getattr(value, "name", None))
+        name = name or _name_of(file_name(value))
     if not data:
         raise ConfigurationError("There is nothing to upload: 0 bytes.")
     return Blob(data, len(data), media_type or _guess(name, data[:64]), name)
@@ -116,6 +119,8 @@ class Uploads:
         """Upload; returns the URL."""
         if _is_picture(value):
             value = await self._encode(value)
+        elif is_async_file(value):
+            value, name = await _read(value, name)
         _check_header("content_type", media_type)
         blob = await beside(lambda _: blob_of(value, media_type, _name_of(name)), None)
         return await self._uploaded(blob, _lifecycle_headers(lifecycle))
@@ -170,7 +175,8 @@ class Uploads:
         if _is_picture(value):
             return await self.place(await self._encode(value))
         try:
-            blob = await beside(blob_of, value)
+            content, name = await _read(value, None) if is_async_file(value) else (value, None)
+            blob = await beside(lambda each: blob_of(each, name=name), content)
         except ConfigurationError as exc:
             raise ConfigurationError(f"{where} is a {type(value).__name__}: {exc.message}") from None
         return await blob.data_uri() if blob.size <= self._inline_limit else await self._uploaded(blob, {})
@@ -276,6 +282,15 @@ class Uploads:
 class _Token:
     header: str = attrs.field(repr=False)
     expires: float
+
+
+async def _read(file: Any, name: str | None) -> tuple[bytes, str | None]:
+    """Read an async file in this event loop; the name is the file's own if none is given."""
+    try:
+        return (await read_file(file)).data, name or _name_of(file_name(file))
+    except ImageError as exc:
+        problem = exc.message
+    raise ConfigurationError(f"This cannot be uploaded: {problem}")
 
 
 def _is_picture(value: Any) -> bool:
