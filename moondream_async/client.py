@@ -84,6 +84,7 @@ class AsyncClient:
         http_client: HttpClient | None = None,
     ) -> None:
         secret, api_key = Secret(api_key), None  # from here on no local holds the key in the open
+        headers = config.hidden_headers(headers)
         self._server = config.resolve_server(secret, base_url, model)
         self._timeouts = Timeouts.of(timeout)
         self._retry = RetryPolicy.of(retry)
@@ -840,6 +841,7 @@ class AsyncClient:
         Raises:
             ConfigurationError: A value cannot be used.
         """
+        headers = config.hidden_headers(headers)
         clone = copy.copy(self)
         clone._sender = None
         clone._server = attrs.evolve(self._server, model=config.check_model(model) or self.model)
@@ -927,7 +929,13 @@ class AsyncClient:
                 from .net.sender import Sender
 
             self._sender = Sender(
-                self._shared.get(), self._server, self._headers, self._timeouts, self._retry, self._hooks
+                self._shared.get(),
+                self._server,
+                self._headers,
+                self._timeouts,
+                self._retry,
+                self._hooks,
+                allow_private=self._image_options.allow_private_urls,
             )
         return self._sender
 

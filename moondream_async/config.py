@@ -5,20 +5,26 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Literal, TypedDict
+from typing import Any, Literal, TypedDict, TypeVar, cast
 from urllib.parse import SplitResult, quote, urlsplit
 
 import attrs
 
+from ._hidden import HiddenStr, hide_credentials, is_credential
 from ._scalars import to_python
 from .errors import ConfigurationError
 
+KEYS_URL = "https://moondream.ai/c/cloud/api-keys"
+FAL_KEYS_URL = "https://fal.ai/dashboard/keys"
 DEFAULT_BASE_URL = "https://api.moondream.ai/v1"
 SKILLS = ("query", "caption", "detect", "point", "segment")
 RETRY_STATUSES = frozenset({408, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524})
 
+_SHORTEST_WITH_ENDING = 16  # characters of a key whose last four are shown
 SHORTEST_SECRET = 8
 """Characters of a key, from which it is kept out of what errors show: "test" is a word, and no secret."""
+
+H = TypeVar("H")
 
 _FOREVER = 1e9  # seconds; clocks overflow not far beyond
 _ROUTES = frozenset({*SKILLS, "models", "batch", "chat", "completions", "tuning"})
@@ -165,10 +171,11 @@ class RetryPolicy:
 class Secret:
     """An API key that never shows itself: not in a repr, and so not in logs or traceback locals."""
 
-    __slots__ = ("_value",)
+    __slots__ = ("_value", "source")
 
-    def __init__(self, value: object) -> None:
+    def __init__(self, value: object, source: str = "api_key") -> None:
         self._value: object = value._value if isinstance(value, Secret) else value
+        self.source = source
 
     @classmethod
     def resolve(
@@ -193,7 +200,7 @@ class Secret:
             return None
         if not isinstance(secret._value, str):
             raise ConfigurationError(f"{source} must be a str.")
-        secret = cls(secret._value.strip().strip("\"'").strip())
+        secret = cls(secret._value.strip().strip("\"'").strip(), source)
         if not secret._value:
             return None
         if not _LEGAL_HEADER_VALUE.fullmatch(secret.reveal()):
@@ -204,8 +211,15 @@ class Secret:
         return secret
 
     def reveal(self) -> str:
-        """The key itself, for the one place that writes the header."""
-        return str(self._value)
+        """Return the key itself, for the one place that writes the header; its repr is hidden."""
+        return HiddenStr(self._value)
+
+    def describe(self) -> str:
+        """Say which key it is: where it came from, and its last four characters if it has at least 16."""
+        secret = self.reveal().rpartition(":")[2]
+        ending = f" ending in {secret[-4:]!s}" if len(secret) >= _SHORTEST_WITH_ENDING else ""
+        given = f"{self.source}=" if self.source.islower() else self.source
+        return f"the key{ending} from {given}"
 
     def parts(self) -> list[str]:
         """The key, and of `id:secret` the secret, as far as they are too long to be words: to be kept out of errors."""
@@ -237,7 +251,7 @@ def resolve_server(key: Secret, base_url: str | None, model: str | None) -> Serv
     if secret is None and clean_url == DEFAULT_BASE_URL:
         raise ConfigurationError(
             "No API key. Three ways on: (1) set MOONDREAM_API_KEY or pass api_key=... "
-            "(keys: https://moondream.ai/c/cloud/api-keys); (2) run Moondream Station and pass "
+            f"(keys: {KEYS_URL}); (2) run Moondream Station and pass "
             "base_url='http://localhost:2020/v1'; (3) try without a model: "
             "`moondream-async sandbox`, or --sandbox on the command line."
         )
@@ -293,6 +307,22 @@ def check_model(model: str | None) -> str | None:
     return model.strip()
 
 
+def hidden_headers(headers: H) -> H:
+    """Hide the values of the credentials among a user's headers, before anything is checked that could raise.
+
+    Args:
+        headers: As given; what is not a mapping is returned as it is.
+    """
+    if not isinstance(headers, Mapping):
+        return headers
+    given: dict[Any, Any] = dict(headers)  # pyright: ignore[reportUnknownArgumentType]
+    hidden = {
+        name: HiddenStr(value) if isinstance(name, str) and isinstance(value, str) and is_credential(name) else value
+        for name, value in given.items()
+    }
+    return cast("H", hidden)
+
+
 def check_headers(headers: Mapping[str, str] | None) -> dict[str, str]:
     """Check extra headers: legal names and values, and none that the client sets itself."""
     checked: dict[str, str] = {}
@@ -305,7 +335,7 @@ def check_headers(headers: Mapping[str, str] | None) -> dict[str, str]:
             raise ConfigurationError(f"The header {name!r} is set by the client and cannot be given.")
         if not isinstance(value, str) or not re.fullmatch(r"[\x20-\x7e\t]*", value):
             raise ConfigurationError(f"The value of the header {name!r} must be printable ASCII.")
-        checked[name.lower()] = value.strip()
+        checked |= hide_credentials({name.lower(): value.strip()})
     return checked
 
 

@@ -38,7 +38,8 @@ class MoondreamError(Exception):
 
     Attributes:
         message: What went wrong and, where it is known, what to do about it.
-        attempts: How many requests were sent before the error was raised; 0 if none was.
+        attempts: How many requests were sent before the error was raised; 0 if none was. `str(error)` says so if
+            there were several.
     """
 
     attempts: int = 0
@@ -51,7 +52,12 @@ class MoondreamError(Exception):
         return _rebuild, (type(self), self.args, self.__dict__.copy())
 
     def __str__(self) -> str:
-        return self.message
+        details = self._details()
+        return f"{self.message} ({', '.join(details)})" if details else self.message
+
+    def _details(self) -> list[str]:
+        """List what `str` adds to the message."""
+        return [f"after {self.attempts} attempts"] if self.attempts > 1 else []
 
 
 def _rebuild(cls: type[MoondreamError], args: tuple[Any, ...], state: dict[str, Any]) -> MoondreamError:
@@ -182,7 +188,14 @@ class APIError(MoondreamError):
         request_id: From the body's `request_id` or the header `x-request-id`.
         retry_after: Seconds the server asked to wait, from `Retry-After` or `retry-after-ms`.
         body: The decoded JSON body, or the start of the text if it was not JSON.
+        url: The address that was called, without its query. `str(error)` has it where the address may be wrong: for
+            404, and for bodies that are not JSON.
+        hint: What to do about it, in our words, for a refused key: which key it was, and where to get one.
+            `str(error)` ends with it.
     """
+
+    url: str | None = None
+    hint: str | None = None
 
     def __init__(
         self,
@@ -206,12 +219,17 @@ class APIError(MoondreamError):
         self.body = body
 
     def __str__(self) -> str:
+        return " ".join(part for part in (super().__str__(), self.hint) if part)
+
+    def _details(self) -> list[str]:
         details = [f"HTTP {self.status}"]
         if self.code:
             details.append(self.code)
+        if self.url and (self.status in (404, 405) or isinstance(self.body, str)):
+            details.append(self.url)
         if self.request_id:
             details.append(f"request {self.request_id}")
-        return f"{self.message} ({', '.join(details)})"
+        return details + super()._details()
 
 
 class BadRequestError(APIError):

@@ -7,6 +7,7 @@ from typing import Any, TypeAlias
 
 import attrs
 
+from ._hidden import hide_credentials
 from .errors import ConfigurationError
 from .types import Metrics
 
@@ -49,7 +50,7 @@ class RequestInfo:
     call: CallInfo
     attempt: int
     nbytes: int
-    headers: dict[str, str] = attrs.field(factory=dict[str, str])
+    headers: dict[str, str] = attrs.field(factory=dict[str, str], repr=lambda headers: repr(hide_credentials(headers)))
 
 
 @attrs.frozen(eq=False)

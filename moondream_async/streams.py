@@ -110,7 +110,7 @@ class AsyncStream(Generic[Piece, R]):
                 return self._reducer.result(self._feed.meta)
             except MALFORMED as exc:
                 problem = f"The stream's final event cannot be used: {exc}"
-        raise StreamInterruptedError(f"{problem}.", partial=self._reducer.partial)
+        raise StreamInterruptedError(f"{problem}.", partial=self._feed.redacted(self._reducer.partial))
 
     async def aclose(self) -> None:
         """Stop the stream and free its connection; safe to call at any time, and again."""
@@ -139,7 +139,9 @@ class AsyncStream(Generic[Piece, R]):
             raise self._error
         cause = _without_context(failure) if isinstance(failure, MoondreamError) else None
         reason = cause.message if cause else failure or "the connection was closed before the final event"
-        self._error = StreamInterruptedError(f"The stream was interrupted: {reason}", partial=self._reducer.partial)
+        self._error = StreamInterruptedError(
+            f"The stream was interrupted: {reason}", partial=self._feed.redacted(self._reducer.partial)
+        )
         self._error.attempts = self._feed.attempts
         await self._feed.end(self._error, self._summary())
         raise self._error from cause

@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, cast, overload
 
 from .client import AsyncClient
-from .config import Length, RetryPolicy, SamplingSettings, Secret, Timeouts
+from .config import Length, RetryPolicy, SamplingSettings, Secret, Timeouts, hidden_headers
 from .errors import ConfigurationError
 from .images.encoded import EncodedImage
 from .images.options import ImageOptions
@@ -71,6 +71,7 @@ class Client(Facade):
         hooks: HooksInput | None = None,
         http_client: HttpClient | None = None,
     ) -> None:
+        headers = hidden_headers(headers)
         api_key = cast("Any", Secret(api_key))  # no local holds the key in the open
         self._async = AsyncClient(
             api_key=api_key,
@@ -801,6 +802,7 @@ class Client(Facade):
         Raises:
             ConfigurationError: A value cannot be used.
         """
+        headers = hidden_headers(headers)
         clone = copy.copy(self)
         clone._async = self._async.with_options(
             model=model, timeout=timeout, retry=retry, image_options=image_options, headers=headers, hooks=hooks

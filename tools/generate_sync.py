@@ -24,7 +24,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, cast, overload
 
 from .client import AsyncClient
-from .config import Length, RetryPolicy, SamplingSettings, Secret, Timeouts
+from .config import Length, RetryPolicy, SamplingSettings, Secret, Timeouts, hidden_headers
 from .errors import ConfigurationError
 from .images.encoded import EncodedImage
 from .images.options import ImageOptions
@@ -110,7 +110,7 @@ from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, cast
 
-from ..config import Length, RetryPolicy, SamplingSettings, Secret, Timeouts
+from ..config import Length, RetryPolicy, SamplingSettings, Secret, Timeouts, hidden_headers
 from ..images.encoded import EncodedImage
 from ..images.options import ImageOptions
 from ..net.session import HttpClient
@@ -304,6 +304,8 @@ def method(function: ast.FunctionDef | ast.AsyncFunctionDef, facade: Facade) -> 
         return head + " ..."
     docstring = ast.get_docstring(function, clean=False)
     lines = [f'"""{to_sync(docstring)}"""'] if docstring else []
+    if any(a.arg == "headers" for a in function.args.kwonlyargs):
+        lines.append("headers = hidden_headers(headers)")
     lines += body_of(function, facade)
     return head + "\n    " + "\n    ".join(lines)
 

@@ -8,17 +8,13 @@ from typing import Any
 
 import attrs
 
+from ..config import FAL_KEYS_URL, Secret
 from ..errors import ConfigurationError
 from ..net.caller import Answer, Caller, Judge, Request
+from ..wire import errors
+from ..wire.redact import Redactor
 from . import wire
 from .wire import Hosts
-
-
-class SecretHeaders(dict[str, str]):
-    """Headers that hold a key or a token: not shown in a repr, and so not in logs or traceback locals."""
-
-    def __repr__(self) -> str:
-        return f"<headers: {', '.join(self)}>"
 
 
 @attrs.frozen(eq=False)
@@ -28,12 +24,14 @@ class Access:
     Attributes:
         caller: Sends.
         hosts: Where fal is.
-        auth: The headers of every request to fal's API.
+        auth: The headers of every request to fal's API; their values are hidden.
+        key: The key; None if there is none.
     """
 
     caller: Caller
     hosts: Hosts
-    auth: SecretHeaders
+    auth: dict[str, str]
+    key: Secret | None = None
 
     async def send(
         self, method: str, url: str, *, last_word: bool = False, unrepeatable: bool = False, **more: Any
@@ -52,16 +50,29 @@ class Access:
         """
         if not self.hosts.may_have_key(url):
             raise ConfigurationError("This is no address of fal.ai's; the key is not sent there.")
-        headers = SecretHeaders({"Accept": "application/json", **self.auth, **more.pop("headers", {})})
+        headers = {"Accept": "application/json", **self.auth, **more.pop("headers", {})}
         request = Request(method, url, headers, unrepeatable=unrepeatable, **more)
-        return await self.caller.send(request, judge(last_word=last_word, unrepeatable=unrepeatable))
+        return await self.caller.send(request, self.judge(last_word=last_word, unrepeatable=unrepeatable))
+
+    def judge(self, *, last_word: bool = False, unrepeatable: bool = False) -> Judge:
+        """Read fal's errors of requests with the key, for the caller."""
+        read = judge(last_word=last_word, unrepeatable=unrepeatable)
+
+        def read_with_key(status: int, headers: Mapping[str, str], body: bytes, redactor: Redactor) -> Any:
+            error, failure = read(status, headers, body, redactor)
+            if "locked" not in error.message.lower():  # which is about the balance
+                given_by = "set FAL_KEY or pass key=..."
+                errors.explain_refused_key(error, self.key, given_by=given_by, keys_url=FAL_KEYS_URL)
+            return error, failure
+
+        return read_with_key
 
 
 def judge(*, last_word: bool = False, unrepeatable: bool = False) -> Judge:
-    """Reads fal's errors, for the caller."""
+    """Read fal's errors, for the caller."""
 
-    def read(status: int, headers: Mapping[str, str], body: bytes) -> Any:
-        error = wire.error_of(status, headers, body, now=time.time())
+    def read(status: int, headers: Mapping[str, str], body: bytes, redactor: Redactor) -> Any:
+        error = wire.error_of(status, headers, body, now=time.time(), redactor=redactor)
         return error, wire.failure_of(error, headers, last_word=last_word, unrepeatable=unrepeatable)
 
     return read

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, cast
 import attrs
 
 from .. import config, labels
-from ..config import Length, RetryPolicy, SamplingSettings, Secret, Timeouts
+from .._hidden import HiddenStr, is_credential
+from ..config import FAL_KEYS_URL, Length, RetryPolicy, SamplingSettings, Secret, Timeouts
 from ..encoder import encode_once
 from ..errors import APIConnectionError, APIError, ConfigurationError
 from ..images.encoded import EncodedImage
@@ -24,10 +25,11 @@ from ..net.once import Once
 from ..net.session import HttpClient, Session
 from ..types import CaptionResult, DetectResult, Meta, PointResult, QueryResult, Result, SegmentResult
 from ..wire import responses
+from ..wire.redact import secrets_in_header
 from ..wire.requests import AnyRef
 from . import inputs as arguments_of
 from . import webhooks, wire
-from .access import Access, SecretHeaders
+from .access import Access
 from .handle import AsyncRequestHandle
 from .job import Job
 from .types import BatchedResult, Lifecycle, Status, WebhookEvent, WebhookVerificationError
@@ -90,9 +92,10 @@ class AsyncFalClient:
         http_client: HttpClient | None = None,
     ) -> None:
         secret, key = _key(Secret(key)), None  # from here on no local holds the key in the open
+        headers = config.hidden_headers(headers)
         base_url = base_url if base_url is not None else os.getenv("FAL_BASE_URL") or None
         if secret is None and base_url is None:
-            raise ConfigurationError("No key for fal.ai: set FAL_KEY, or pass key=... (https://fal.ai/dashboard/keys).")
+            raise ConfigurationError(f"No key for fal.ai: set FAL_KEY, or pass key=... ({FAL_KEYS_URL}).")
         hosts = Hosts() if base_url is None else Hosts.at(base_url)
         self._timeouts, self._retry = Timeouts.of(timeout), RetryPolicy.of(retry)
         self._image_options = ImageOptions.of(image_options)
@@ -104,11 +107,14 @@ class AsyncFalClient:
             http_client=http_client,
         )
         caller = Caller(self._session, self._timeouts, self._retry)
-        auth = SecretHeaders(config.check_headers(headers))
+        auth = config.check_headers(headers)
+        for name, value in auth.items():
+            if is_credential(name):
+                caller.redactor.add(*secrets_in_header(value))
         if secret is not None:
-            auth["Authorization"] = f"Key {secret.reveal()}"
-            caller.secrets.update(secret.parts())
-        self._access = Access(caller, hosts, auth)
+            auth["Authorization"] = HiddenStr(f"Key {secret.reveal()}")
+            caller.redactor.add(*secret.parts())
+        self._access = Access(caller, hosts, auth, secret)
         self._uploads = Uploads(
             self._access, self.encode_image, config.check_whole("inline_limit", inline_limit, least=0)
         )
@@ -329,6 +335,7 @@ class AsyncFalClient:
             APIConnectionError: There was no answer; whether it was accepted is not known.
             MoondreamError: As in `query`.
         """
+        headers = config.hidden_headers(headers)
         given = Endpoint.of(endpoint)
         query = {} if webhook_url is None else {"fal_webhook": webhook_url}
         if max_queue_length is not None:
@@ -429,6 +436,7 @@ class AsyncFalClient:
         Raises:
             MoondreamError: As in `query`.
         """
+        headers = config.hidden_headers(headers)
         submit = functools.partial(
             self.submit,
             endpoint,
@@ -605,7 +613,8 @@ def _queue_headers(priority: str | None, hint: str | None, start_timeout: float 
 def _key(explicit: Secret) -> Secret | None:
     found = Secret.resolve(explicit, source="key", variable="FAL_KEY")
     if found is None:
-        first, second = os.getenv("FAL_KEY_ID"), os.getenv("FAL_KEY_SECRET")
-        if first and second:
-            found = Secret.resolve(Secret(f"{first}:{second}"), source="FAL_KEY_ID and FAL_KEY_SECRET")
+        parts = [Secret(os.getenv(name) or "") for name in ("FAL_KEY_ID", "FAL_KEY_SECRET")]  # hidden in tracebacks
+        if all(part.reveal() for part in parts):
+            both = Secret(":".join(part.reveal() for part in parts))
+            found = Secret.resolve(both, source="FAL_KEY_ID and FAL_KEY_SECRET")
     return found

@@ -26,7 +26,7 @@ from ..net.caller import Answer, BusyError, Request, unusable
 from ..net.feed import OutOfTimeError
 from ..wire.responses import MALFORMED
 from . import wire
-from .access import Access, SecretHeaders, judge
+from .access import Access
 from .types import Completed, Queued, Status
 from .wire import Endpoint, NewLogs
 
@@ -200,14 +200,14 @@ class AsyncRequestHandle:
 
     async def _pushed(self, *, logs: bool) -> AsyncGenerator[Status]:
         url = wire.below(self._urls["status_url"], "/stream", "logs=1" if logs else "")
-        request = Request("GET", url, SecretHeaders({"Accept": "text/event-stream", **self._access.auth}))
-        async with self._access.caller.events(request, judge(), seconds=_STREAM_FOR) as events:
+        request = Request("GET", url, {"Accept": "text/event-stream", **self._access.auth})
+        async with self._access.caller.events(request, self._access.judge(), seconds=_STREAM_FOR) as events:
             async for data in events:
                 try:
                     parsed: Any = json.loads(data)
                 except (ValueError, RecursionError):
                     continue
-                yield self._read(parsed)
+                yield self._read(self._access.caller.redactor.json(parsed))
 
     async def _polled(self, *, logs: bool) -> AsyncGenerator[Status]:
         pause = _FIRST_POLL

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, cast
 
-from ..config import Length, RetryPolicy, SamplingSettings, Secret, Timeouts
+from ..config import Length, RetryPolicy, SamplingSettings, Secret, Timeouts, hidden_headers
 from ..images.encoded import EncodedImage
 from ..images.options import ImageOptions
 from ..net.session import HttpClient
@@ -61,6 +61,7 @@ class FalClient(Facade):
         headers: Mapping[str, str] | None = None,
         http_client: HttpClient | None = None,
     ) -> None:
+        headers = hidden_headers(headers)
         key = cast("Any", Secret(key))  # no local holds the key in the open
         self._async = AsyncFalClient(
             key=key,
@@ -278,6 +279,7 @@ class FalClient(Facade):
             APIConnectionError: There was no answer; whether it was accepted is not known.
             MoondreamError: As in `query`.
         """
+        headers = hidden_headers(headers)
         return RequestHandle(
             self._portal,
             self._run(
@@ -380,6 +382,7 @@ class FalClient(Facade):
         Raises:
             MoondreamError: As in `query`.
         """
+        headers = hidden_headers(headers)
         return self._run(
             self._async.subscribe,
             endpoint=endpoint,

@@ -17,6 +17,7 @@ from typing import Any, cast
 import anyio
 import attrs
 
+from .._hidden import HiddenStr
 from ..config import check_headers
 from ..encoder import read_file
 from ..errors import (
@@ -35,8 +36,9 @@ from ..images.sources import is_pillow, load
 from ..net.bodies import FileBody
 from ..net.caller import Answer, Request, unusable
 from ..net.once import Once
+from ..net.presigned import Presigned
 from ..net.threads import beside
-from .access import Access, SecretHeaders, judge
+from .access import Access, judge
 from .types import Lifecycle
 
 PART = 10 * 1024 * 1024
@@ -227,8 +229,9 @@ class Uploads:
         url = f"{self._access.hosts.rest}/storage/upload/initiate?storage_type=gcs"
         begun = await self._access.send("POST", url, body=body, headers={"Content-Type": "application/json"})
         # The address is proof enough: neither key nor token go there.
-        headers = {"Content-Type": blob.media_type}
-        await self._call(Request("PUT", _text_in(begun, "upload_url"), headers, blob.part(0, blob.size)))
+        headers, part = {"Content-Type": blob.media_type}, blob.part(0, blob.size)
+        presigned = Presigned.of(self._access.hosts.rest)
+        await self._call(Request("PUT", _signed_url_in(begun), headers, part, presigned=presigned))
         return _text_in(begun, "file_url")
 
     async def _to_store(
@@ -241,13 +244,13 @@ class Uploads:
     async def _with_token(self, method: str, url: str, headers: dict[str, str], body: bytes | FileBody) -> Answer:
         """Send with the store's token; with a new one, if that is refused."""
         token = await self._token_for_now()
-        sent = SecretHeaders({**headers, "Authorization": token.header})
+        sent = {**headers, "Authorization": token.header}
         try:
             return await self._call(Request(method, url, sent, body))
         except AuthenticationError:
             if self._token is token:
                 self._token = None
-        sent = SecretHeaders({**headers, "Authorization": (await self._token_for_now()).header})
+        sent = {**headers, "Authorization": (await self._token_for_now()).header}
         return await self._call(Request(method, url, sent, body))
 
     async def _call(self, request: Request) -> Answer:
@@ -258,16 +261,16 @@ class Uploads:
         token = self._token
         if token is None or token.expires - time.time() < _TOKEN_LEFT:
             token = self._token = await self._once.do("token", self._fetch_token)
-            self._access.caller.secrets.add(token.header.partition(" ")[2])
+            self._access.caller.redactor.add(token.header.partition(" ")[2])
         return token
 
     async def _fetch_token(self) -> _Token:
         url = f"{self._access.hosts.rest}/storage/auth/token?storage_type=fal-cdn-v3"
         answer = await self._access.send("POST", url, body=b"{}", headers={"Content-Type": "application/json"})
-        fields = answer.json()
+        fields = answer.json(redacted=False)  # the same token may come again
         try:
             expires = datetime.datetime.fromisoformat(fields["expires_at"])
-            header = f"{fields.get('token_type', 'Bearer')} {fields['token']}"
+            header = HiddenStr(f"{fields.get('token_type', 'Bearer')} {fields['token']}")
             _check_header("token", header)
         except (TypeError, KeyError, ValueError, AttributeError):  # of which one is ours
             pass
@@ -344,9 +347,17 @@ def _lifecycle_headers(lifecycle: Lifecycle | None) -> dict[str, str]:
     return {"X-Fal-Object-Lifecycle": text, "X-Fal-Object-Lifecycle-Preference": text}
 
 
+def _signed_url_in(answer: Answer) -> str:
+    data = answer.json(redacted=False)
+    url = cast("dict[str, Any]", data).get("upload_url") if isinstance(data, dict) else None
+    if isinstance(url, str) and url:
+        return HiddenStr(url)
+    raise answer.unusable(None, "it has no text 'upload_url'")  # other fields may be signed
+
+
 def _text_in(answer: Answer, name: str) -> str:
     data = answer.json()
     value = cast("dict[str, Any]", data).get(name) if isinstance(data, dict) else None
     if not isinstance(value, str) or not value:
-        raise unusable(answer.status, data, f"it has no text {name!r}")
+        raise answer.unusable(None if "upload_url" in (data or ()) else data, f"it has no text {name!r}")
     return value

@@ -13,6 +13,7 @@ import attrs
 
 from ..errors import APIError, ConfigurationError, MoondreamError, PermissionDeniedError, ServerError
 from ..wire import errors, responses
+from ..wire.redact import Redactor
 from ..wire.retry import Failure
 from .types import BatchedResult, Completed, InProgress, Log, Queued, Status, WebhookEvent
 
@@ -178,9 +179,11 @@ class NewLogs:
         return attrs.evolve(status, logs=tuple(fresh))
 
 
-def error_of(status: int, headers: Mapping[str, str], body: bytes, *, now: float) -> APIError:
-    """The typed error of an answer, with fal's own words for what to do where the status misleads."""
-    error = errors.from_response(status, headers, body, now=now)
+def error_of(
+    status: int, headers: Mapping[str, str], body: bytes, *, now: float, redactor: Redactor | None = None
+) -> APIError:
+    """Make the typed error of an answer, with fal's own words for what to do where the status misleads."""
+    error = errors.from_response(status, headers, body, now=now, redactor=redactor or Redactor())
     if isinstance(error, PermissionDeniedError) and "locked" in error.message.lower():
         error.message += " (This is about the account's balance, not about the key.)"
     answer: Any = error.body

@@ -44,6 +44,16 @@ def is_public(address: str) -> bool:
     return ip.is_global and not ip.is_multicast and not ip.is_reserved and not ip.is_unspecified
 
 
+async def check_public(host: str, port: int, timeout: float | None) -> None:
+    """Look a host up.
+
+    Raises:
+        NotPublicError: It has no public address.
+        httpcore.ConnectError, httpcore.ConnectTimeout: It cannot be looked up.
+    """
+    await _public_addresses(host, port, timeout)
+
+
 class PublicOnly(httpcore.AsyncNetworkBackend):
     """Looks a host up once and connects to one of the addresses it has checked: no second lookup can differ."""
 

@@ -42,6 +42,8 @@ async def persist(
     policy: RetryPolicy,
     delay_after: Callable[[Failed, int], float | None],
     watch: Watch | None = None,
+    *,
+    address: str = "",
 ) -> tuple[T, int]:
     """Try until it succeeds or is given up; return the outcome and the attempts.
 
@@ -50,6 +52,7 @@ async def persist(
         policy: Its deadline bounds all of them.
         delay_after: Seconds to wait after a failed attempt (of this number), or None to give up.
         watch: Is told of each further attempt.
+        address: What is called, for the error when the deadline runs out.
     """
     deadline = policy.deadline
     attempt = 0
@@ -65,7 +68,7 @@ async def persist(
             if watch is not None:
                 await watch.retry(attempt, delay, outcome.error)
             await anyio.sleep(delay)
-    error = failures.total_timeout(deadline or 0, "RetryPolicy.deadline")
+    error = failures.total_timeout(deadline or 0, "RetryPolicy.deadline", address)
     error.attempts = attempt
     raise error
 

@@ -28,7 +28,8 @@ class FileBody(httpx.AsyncByteStream):
         return self._length
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        async with await anyio.open_file(self._path, "rb") as file:
+        file = await anyio.open_file(self._path, "rb")
+        try:
             await file.seek(self._start)
             left = self._length
             while left > 0:
@@ -39,3 +40,5 @@ class FileBody(httpx.AsyncByteStream):
                 yield chunk
                 if self._sent is not None:
                     self._sent(self._length - left)
+        finally:
+            file.wrapped.close()  # without awaiting, which a cancelled upload could not

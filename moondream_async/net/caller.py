@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager
@@ -11,9 +12,12 @@ import anyio
 import attrs
 import httpx
 
+from .._hidden import hide_credentials, without_query
 from .._version import __version__
 from ..config import RetryPolicy, Timeouts
-from ..errors import APIError, MoondreamError
+from ..errors import APIError, ConfigurationError, MoondreamError
+from ..wire import errors
+from ..wire.redact import Redactor
 from ..wire.responses import Unusable, decode
 from ..wire.retry import Failure
 from . import failures
@@ -21,6 +25,7 @@ from .attempts import Failed, delay_by_policy, is_refusal, persist
 from .bodies import FileBody
 from .feed import event_data
 from .loops import LoopLocal
+from .presigned import Presigned
 from .reading import AnswerTooLargeError, read_all
 from .session import Session
 
@@ -41,13 +46,20 @@ class Request:
         headers: With whatever proves who is asking.
         body: Bytes, or (a part of) a file.
         unrepeatable: Whether it must not be sent again once it may have been received.
+        presigned: Where its URL may lead, if a server named it.
     """
 
     method: str
-    url: str
+    url: str = attrs.field(repr=without_query)
     headers: Mapping[str, str] = attrs.field(repr=False)
     body: bytes | FileBody = attrs.field(default=b"", repr=False)
     unrepeatable: bool = False
+    presigned: Presigned | None = None
+
+    @property
+    def address(self) -> str:
+        """The URL, as errors name it: what comes after it can be a signature."""
+        return without_query(self.url)
 
 
 @attrs.frozen(eq=False)
@@ -55,23 +67,41 @@ class Answer:
     """An answer with a status of 2xx; header names are in lower case."""
 
     status: int
-    headers: Mapping[str, str]
-    body: bytes
+    headers: Mapping[str, str] = attrs.field(repr=lambda headers: repr(hide_credentials(headers)))
+    body: bytes = attrs.field(repr=False)
+    redactor: Redactor = attrs.field(factory=Redactor, repr=False)
+    address: str = ""
 
-    def json(self) -> Any:
-        """The body.
+    def json(self, *, redacted: bool = True) -> Any:
+        """Decode the body.
+
+        Args:
+            redacted: Whether to keep credentials out of it, should the server repeat them.
 
         Raises:
             APIError: It is not JSON.
         """
         try:
-            return decode(self.body)
+            data = decode(self.body)
         except Unusable as exc:
             problem = str(exc)
-        raise unusable(self.status, self.body[:4000].decode("utf-8", "replace"), problem)
+        else:
+            return self.redactor.json(data) if redacted and self.redactor.may_be_in(self.body) else data
+        raise self.unusable(errors.start_of(self.body, self.redactor), problem)
+
+    def unusable(self, shown: Any, problem: str) -> APIError:
+        """Make the error for an answer that is not what was asked for.
+
+        Args:
+            shown: The body, as far as it may be shown.
+            problem: What is wrong with it.
+        """
+        error = unusable(self.status, shown, self.redactor.text(problem))
+        error.url = self.address or None
+        return error
 
 
-Judge = Callable[[int, Mapping[str, str], bytes], tuple[APIError, Failure | None]]
+Judge = Callable[[int, Mapping[str, str], bytes, Redactor], tuple[APIError, Failure | None]]
 """The error that an answer other than 2xx is, and how a retry sees it."""
 
 
@@ -89,12 +119,12 @@ class Caller:
         retry: When to try again.
 
     Attributes:
-        secrets: Texts to be kept out of errors, should a server repeat them.
+        redactor: Keeps credentials out of errors, should a server repeat them.
     """
 
     def __init__(self, session: Session, timeouts: Timeouts, retry: RetryPolicy) -> None:
         self.session = session
-        self.secrets: set[str] = set()
+        self.redactor = Redactor()
         self._streams = LoopLocal(lambda: anyio.CapacityLimiter(_MOST_STREAMS))
         self._timeouts = timeouts
         self._retry = retry
@@ -123,7 +153,8 @@ class Caller:
                 self.session.counters.retries += 1
             return delay
 
-        return (await persist(lambda _: self._attempt(request, judge), self._retry, delay_after))[0]
+        attempt = functools.partial(self._attempt, request, judge)
+        return (await persist(lambda _: attempt(), self._retry, delay_after, address=request.address))[0]
 
     @asynccontextmanager
     async def events(self, request: Request, judge: Judge, *, seconds: float) -> AsyncGenerator[AsyncGenerator[str]]:
@@ -145,23 +176,39 @@ class Caller:
         try:
             response = await self._open(request)
             if not response.is_success or "text/event-stream" not in response.headers.get("content-type", ""):
-                raise self._no_stream(response, await read_all(response), judge)
+                raise self._no_stream(request, response, await read_all(response), judge)
             async with aclosing(event_data(response, _nothing, time.monotonic() + seconds)) as data:
                 yield data
         except failures.TRANSPORT_ERRORS as exc:
             error = self._explain(request, exc)[0]
         except AnswerTooLargeError as exc:
-            error = unusable(200, None, str(exc))
+            error = self._too_large(request, exc)
         else:
             return
         finally:
             places.release_on_behalf_of(borrower)
         raise error
 
-    def _no_stream(self, response: httpx.Response, body: bytes, judge: Judge) -> MoondreamError:
+    def _no_stream(self, request: Request, response: httpx.Response, body: bytes, judge: Judge) -> MoondreamError:
         if response.is_success:
-            return unusable(response.status_code, body[:4000].decode("utf-8", "replace"), "it is no stream of events")
-        return judge(response.status_code, self._without_secrets(_lower(response)), self._scrubbed(body))[0]
+            shown = errors.start_of(body, self.redactor)
+            return self._answer(request, response, body).unusable(shown, "it is not a stream of events")
+        return self._judged(request, response, body, judge)[0]
+
+    def _judged(
+        self, request: Request, response: httpx.Response, body: bytes, judge: Judge
+    ) -> tuple[APIError, Failure | None]:
+        error, failure = judge(response.status_code, self.redactor.headers(_lower(response)), body, self.redactor)
+        error.url = request.address
+        return error, failure
+
+    def _answer(self, request: Request, response: httpx.Response, body: bytes) -> Answer:
+        return Answer(response.status_code, _lower(response), body, self.redactor, request.address)
+
+    def _too_large(self, request: Request, exc: AnswerTooLargeError) -> APIError:
+        error = unusable(200, None, str(exc))
+        error.url = request.address
+        return error
 
     async def _attempt(self, request: Request, judge: Judge) -> Answer | Failed:
         slot = self.session.slot()
@@ -175,7 +222,7 @@ class Caller:
             slot.release()
         if outcome is not None:
             return outcome
-        error = failures.total_timeout(self._timeouts.total, "Timeouts.total")
+        error = failures.total_timeout(self._timeouts.total, "Timeouts.total", request.address)
         return Failed(failures.doubtful(error), None) if request.unrepeatable else Failed(error, Failure("timeout"))
 
     async def _exchange(self, request: Request, judge: Judge) -> Answer | Failed:
@@ -188,16 +235,16 @@ class Caller:
                 return Failed(failures.doubtful(error), None)
             return Failed(error, failure)
         except AnswerTooLargeError as exc:
-            return Failed(unusable(200, None, str(exc)), None)
+            return Failed(self._too_large(request, exc), None)
         if response.is_success:
             self.session.pacer.progress.accepted(time.monotonic())
-            return Answer(response.status_code, _lower(response), body)
+            return self._answer(request, response, body)
         if response.status_code == 429:
             self.session.counters.rate_limited += 1
-        return Failed(*judge(response.status_code, self._without_secrets(_lower(response)), self._scrubbed(body)))
+        return Failed(*self._judged(request, response, body, judge))
 
     async def _open(self, request: Request) -> httpx.Response:
-        url = httpx.URL(request.url)
+        url = _url(request)
         headers = httpx.Headers(
             {
                 "Host": url.netloc.decode("ascii"),
@@ -207,21 +254,28 @@ class Caller:
         )
         for name, value in request.headers.items():
             headers[name] = value  # in whatever case it was given, once
-        return await self.session.send(
-            request.method, url, headers, request.body, self._wire_timeouts, once=request.unrepeatable
-        )
-
-    def _scrubbed(self, body: bytes) -> bytes:
-        for secret in self.secrets:
-            body = body.replace(secret.encode(), b"***")
-        return body
-
-    def _without_secrets(self, headers: Mapping[str, str]) -> Mapping[str, str]:
-        return {name: self._scrubbed(value.encode()).decode() for name, value in headers.items()}
+        args = (request.method, url, headers, request.body, self._wire_timeouts)
+        if request.presigned is not None:
+            return await request.presigned.send(self.session, *args, once=request.unrepeatable)
+        return await self.session.send(*args, once=request.unrepeatable)
 
     def _explain(self, request: Request, exc: BaseException) -> tuple[MoondreamError, Failure | None]:
-        origin = request.url.partition("?")[0]  # what comes after can be a signature
-        return failures.explain(exc, base_url=origin, timeouts=self._timeouts)
+        error, failure = failures.explain(exc, address=request.address, timeouts=self._timeouts)
+        error.message = self.redactor.text(error.message)
+        return error, failure
+
+
+def _url(request: Request) -> httpx.URL:
+    if request.presigned is not None:
+        return request.presigned.check(request.url)
+    try:
+        url = httpx.URL(request.url)
+        url.netloc.decode("ascii")
+    except (httpx.InvalidURL, ValueError) as exc:
+        problem = str(exc)
+    else:
+        return url
+    raise ConfigurationError(f"{request.address} cannot be called: {problem}.")
 
 
 def _nothing() -> None:

@@ -38,7 +38,7 @@ class Downloads:
     """Fetches images, from any number of loops; keeps its own connections, which never carry the key."""
 
     def __init__(self) -> None:
-        self._public = PooledTransport(public_only=True)
+        self.public_transport = PooledTransport(public_only=True)
         self._any = PooledTransport()
         self._limiters = LoopLocal(lambda: anyio.CapacityLimiter(_MOST_AT_ONCE))
 
@@ -71,7 +71,7 @@ class Downloads:
 
     async def aclose(self) -> None:
         """Close this loop's connections."""
-        await self._public.aclose()
+        await self.public_transport.aclose()
         await self._any.aclose()
 
     async def _attempt(self, url: str, allow_private: bool, timeouts: Timeouts) -> bytes | Failed:
@@ -88,7 +88,7 @@ class Downloads:
             except NotPublicError as exc:
                 host = str(exc)
             except failures.TRANSPORT_ERRORS as exc:
-                error, failure = failures.explain(exc, base_url=_shown(url), timeouts=timeouts)
+                error, failure = failures.explain(exc, address=_shown(url), timeouts=timeouts)
                 return Failed(_refused(error.message.rstrip(".")), failure)
             else:
                 if not isinstance(found, httpx.URL):
@@ -121,7 +121,7 @@ class Downloads:
                 f"a proxy is set for {_shown(url)}, and where it leads cannot be checked; fetch it yourself, or "
                 "allow any address with ImageOptions(allow_private_urls=True)"
             )
-        return await (self._any if allow_private else self._public).handle_async_request(request)
+        return await (self._any if allow_private else self.public_transport).handle_async_request(request)
 
 
 def _checked(url: str) -> httpx.URL:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import codecs
-import json
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing, suppress
@@ -17,11 +16,12 @@ from httpx_sse import EventSource
 from ..errors import APIError, ConfigurationError, MoondreamError
 from ..types import Meta, Result
 from ..wire import errors, events, responses
+from ..wire.redact import Redactor
 from ..wire.responses import MALFORMED
 from ..wire.retry import Failure
 from .asyncio_backend import AsyncioStream
 from .counters import Counters
-from .failures import TRANSPORT_ERRORS, total_timeout
+from .failures import TRANSPORT_ERRORS, from_transport, total_timeout
 from .reading import AnswerTooLargeError
 
 if TYPE_CHECKING:
@@ -92,10 +92,15 @@ class _Text:
             if self._expiry <= time.monotonic():
                 raise OutOfTimeError from None
             raise
+        except Exception as exc:
+            raise from_transport(exc) from None
 
     async def _next_in_time(self) -> bytes | None:
         with anyio.move_on_after(self._expiry - time.monotonic()):
-            return await anext(self._bytes, None)
+            try:
+                return await anext(self._bytes, None)
+            except Exception as exc:
+                raise from_transport(exc) from None
         raise OutOfTimeError
 
 
@@ -147,6 +152,8 @@ class Feed:
     watch: Watch | None = None
     counters: Counters | None = None
     _latest: events.Object | None = None
+    _redactor = Redactor()
+    _address = ""
 
     def __init__(
         self,
@@ -156,12 +163,13 @@ class Feed:
         started: float,
         expiry: float,
         explain: Explain,
-        without_key: Callable[[bytes], bytes],
+        redactor: Redactor,
+        address: str,
     ) -> None:
         self._response = response
-        self._without_key = without_key
+        self._redactor = redactor
+        self._address = address
         self.status = response.status_code
-        self._headers = dict(response.headers.items())
         self._source = event_data(response, release, expiry)
         self._started = started
         self._time_allowed = expiry - started
@@ -187,6 +195,10 @@ class Feed:
             raise
         if self._peeked is None:
             raise httpx.RemoteProtocolError("the stream ended before its first event")
+
+    def redacted(self, partial: object) -> object:
+        """What has come so far, for an error to hold; a credential may have come in pieces, each in its own event."""
+        return self._redactor.text(partial) if isinstance(partial, str) else partial
 
     def refusal(self) -> APIError | None:
         """The error that the first event is, if it is one."""
@@ -266,20 +278,22 @@ class Feed:
         async for data in self._source:
             event = events.parse(data)
             if event is not None:
-                return event
+                return self._redactor.json(event) if self._redactor.may_be_in(data) else event
         return None
 
     def _error_in(self, event: events.Object | None) -> APIError | None:
         if event is None or "error" not in event:
             return None
-        shown = json.loads(self._without_key(json.dumps(event).encode()))
-        return errors.from_event(self.status, self._headers, shown, now=time.time())
+        error = errors.from_event(self.status, self._redactor.headers(self._response.headers), event, now=time.time())
+        if error is not None:
+            error.url = self._address
+        return error
 
     def _typed(self, exc: Exception) -> MoondreamError:
         if isinstance(exc, OutOfTimeError):
-            return total_timeout(self._time_allowed, "Timeouts.total")
+            return total_timeout(self._time_allowed, "Timeouts.total", self._address)
         if isinstance(exc, (AnswerTooLargeError, *MALFORMED)) and not isinstance(exc, UnicodeError):
-            return MoondreamError(str(exc))
+            return MoondreamError(self._redactor.text(str(exc)))
         return self._explain(exc)[0]
 
 

@@ -11,12 +11,14 @@ import anyio
 import attrs
 import httpx
 
+from .._hidden import HiddenStr, without_query
 from .._version import __version__
 from ..config import RetryPolicy, Timeouts
 from ..wire import errors
 from ..wire.retry import Failure, parse_retry_after
 from . import failures
 from .attempts import Failed, delay_by_policy
+from .presigned import Presigned
 from .session import Session
 
 LONGEST_LINE = 16 * 1024 * 1024
@@ -52,10 +54,12 @@ class Files:
         session: Connections.
         timeouts: `connect` and `idle` hold; a file as a whole may take as long as it does.
         retry: When to go on after a failure; each time something was read, its attempts count anew.
+        presigned: Where the files may be.
     """
 
-    def __init__(self, session: Session, timeouts: Timeouts, retry: RetryPolicy) -> None:
+    def __init__(self, session: Session, timeouts: Timeouts, retry: RetryPolicy, presigned: Presigned) -> None:
         self._session = session
+        self._presigned = presigned
         self._timeouts = timeouts
         self._retry = retry
         self._wire_timeouts = httpx.Timeout(
@@ -67,8 +71,9 @@ class Files:
 
         Raises:
             APIError: The file's server refuses it.
-            APIConnectionError: It cannot be reached.
+            APIConnectionError: It cannot be reached, or is not where presigned URLs may lead.
         """
+        url = HiddenStr(url)  # it holds a signature
         place, attempt, renewals = _Place(), 0, 0
         while True:
             before, attempt = place.furthest, attempt + 1
@@ -82,7 +87,7 @@ class Files:
                         if len(place.tail) > LONGEST_LINE:
                             raise errors.unreadable(200, None, f"a line has more than {LONGEST_LINE:,} bytes")
             except failures.TRANSPORT_ERRORS as exc:
-                failed = Failed(*failures.explain(exc, base_url=_shown(url), timeouts=self._timeouts))
+                failed = Failed(*failures.explain(exc, address=without_query(url), timeouts=self._timeouts))
             except _Refused as exc:
                 failed = exc.failed
             if failed is None:
@@ -90,7 +95,7 @@ class Files:
             if place.furthest > before:
                 attempt, renewals = 1, 0
             if place.expired and renewals < _RENEWALS:
-                url, renewals, place.expired = await renew(), renewals + 1, False
+                url, renewals, place.expired = HiddenStr(await renew()), renewals + 1, False
                 continue
             await self._wait(failed, attempt)
         if place.tail:
@@ -105,7 +110,7 @@ class Files:
         await anyio.sleep(delay)
 
     async def _chunks(self, url: str, place: _Place) -> AsyncGenerator[bytes]:
-        response = await self._open(_checked(url), place)
+        response = await self._open(self._presigned.check(url), place)
         is_packed = response.headers.get("content-encoding", "identity").lower() != "identity"
         try:
             async with aclosing(_pieces_of(response, is_packed=is_packed)) as chunks:
@@ -127,7 +132,7 @@ class Files:
             response = await self._ask(url, place)
             if left and response.status_code in _REDIRECTS and "location" in response.headers:
                 await response.aclose()
-                url, left = _checked(str(url.join(response.headers["location"]))), left - 1
+                url, left = self._redirected(url, response.headers["location"]), left - 1
             elif response.status_code == 206 and not _goes_on(response, place):
                 await response.aclose()
                 if not place.read:
@@ -136,6 +141,13 @@ class Files:
             else:
                 return await self._taken(response, url, place)
 
+    def _redirected(self, url: httpx.URL, location: str) -> httpx.URL:
+        try:
+            target = str(url.join(location))
+        except (httpx.InvalidURL, ValueError):
+            target = ""
+        return self._presigned.check(target, from_url=url)
+
     async def _ask(self, url: httpx.URL, place: _Place) -> httpx.Response:
         headers = {"User-Agent": f"moondream-async/{__version__}", "Accept-Encoding": "identity"}
         headers["Host"] = url.netloc.decode("ascii")
@@ -143,7 +155,7 @@ class Files:
             headers["Range"] = f"bytes={place.read}-"
             if place.etag is not None:
                 headers["If-Range"] = place.etag
-        return await self._session.send("GET", url, httpx.Headers(headers), b"", self._wire_timeouts, bare=True)
+        return await self._presigned.send(self._session, "GET", url, httpx.Headers(headers), b"", self._wire_timeouts)
 
     async def _taken(self, response: httpx.Response, url: httpx.URL, place: _Place) -> httpx.Response:
         status = response.status_code
@@ -155,7 +167,7 @@ class Files:
             place.expired = status in _EXPIRED
             wait = parse_retry_after(dict(response.headers.items()), now=time.time())
             # What an object store says can repeat the address, and so its signature.
-            error = errors.of_status(status, f"{_shown(url)} answered with status {status}.", retry_after=wait)
+            error = errors.of_status(status, f"{without_query(url)} answered with status {status}.", retry_after=wait)
             raise _Refused(Failed(error, Failure("status", status, wait)))
         if status == 200:
             place.begin_anew()
@@ -188,21 +200,3 @@ def _goes_on(response: httpx.Response, place: _Place) -> bool:
 
 def _strong(etag: str | None) -> str | None:
     return None if etag is None or etag.startswith("W/") else etag
-
-
-def _checked(url: str) -> httpx.URL:
-    try:
-        parsed = httpx.URL(url)
-        port_is_one = parsed.port is None or 0 < parsed.port < 65_536
-    except (httpx.InvalidURL, ValueError):
-        pass
-    else:
-        if parsed.scheme in ("http", "https") and parsed.host and port_is_one:
-            return parsed
-    raise _Refused(Failed(errors.unreadable(200, None, "it names a file by no http(s) URL"), None))
-
-
-def _shown(url: str | httpx.URL) -> str:
-    """The URL without what may be secret: a signature, a password."""
-    parsed = httpx.URL(url)
-    return str(parsed.copy_with(query=None, fragment=None, userinfo=b""))

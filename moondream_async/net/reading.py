@@ -6,6 +6,8 @@ from typing import cast
 
 import httpx
 
+from .failures import from_transport
+
 LARGEST_BODY = 64 * 1024 * 1024
 """Bytes of any answer, such as the result of a fal endpoint."""
 
@@ -29,12 +31,20 @@ async def read_all(response: httpx.Response, limit: int = LARGEST_BODY) -> bytes
     if encoded and "," in response.headers["content-encoding"]:  # unpacked in one go, however large
         await response.aclose()
         raise AnswerTooLargeError("the answer is compressed more than once")
-    data = bytearray()  # not a list: each of its chunks costs 40 bytes more than it holds
     try:
-        async for chunk in response.aiter_bytes() if encoded else cast("httpx.AsyncByteStream", response.stream):
-            data += chunk
-            if len(data) > limit:
-                raise AnswerTooLargeError(f"the answer has more than {limit:,} bytes")
-        return bytes(data)
+        return await _joined(response, limit, encoded=encoded)
+    except AnswerTooLargeError:
+        raise
+    except Exception as exc:
+        raise from_transport(exc) from None
     finally:
         await response.aclose()
+
+
+async def _joined(response: httpx.Response, limit: int, *, encoded: bool) -> bytes:
+    data = bytearray()  # not a list: each of its chunks costs 40 bytes more than it holds
+    async for chunk in response.aiter_bytes() if encoded else cast("httpx.AsyncByteStream", response.stream):
+        data += chunk
+        if len(data) > limit:
+            raise AnswerTooLargeError(f"the answer has more than {limit:,} bytes")
+    return bytes(data)

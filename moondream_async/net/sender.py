@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
@@ -13,11 +14,13 @@ import attrs
 import httpx
 
 from .._forks import no_fork
+from .._hidden import HiddenStr, is_credential, without_query
 from .._version import __version__
-from ..config import SHORTEST_SECRET, RetryPolicy, Server, Timeouts, check_headers
+from ..config import RetryPolicy, Server, Timeouts, check_headers
 from ..errors import APIError, ConfigurationError, MoondreamError
 from ..types import Meta, Result
 from ..wire import errors, responses
+from ..wire.redact import Redactor, secrets_in_header
 from ..wire.retry import Failure, backoff
 from . import failures
 from .attempts import Failed, delay_by_policy, is_refusal, persist
@@ -25,6 +28,7 @@ from .bodies import FileBody
 from .counters import log
 from .feed import Feed, OutOfTimeError, SingleEvent
 from .files import Files
+from .presigned import Presigned
 from .reading import LARGEST_ANSWER, AnswerTooLargeError, read_all
 from .session import Session, Slot
 
@@ -46,7 +50,7 @@ SURELY_REFUSED = (425, 429)
 @attrs.define(eq=False)
 class _Request:
     method: str
-    url: httpx.URL
+    url: httpx.URL = attrs.field(repr=without_query)
     headers: httpx.Headers = attrs.field(repr=False)  # they hold the key
     body: Body = attrs.field(repr=False)
     watch: Watch | None = None
@@ -56,6 +60,11 @@ class _Request:
     started: float = attrs.field(factory=time.monotonic)
     forgiven: int = 0
     """Refused attempts that do not count, as other calls got through."""
+
+    @property
+    def address(self) -> str:
+        """The URL, as errors name it."""
+        return without_query(self.url)
 
     async def prepare(self) -> bytes | FileBody:
         """The body, made now if it is not yet: only who has a slot holds an image in memory."""
@@ -67,7 +76,7 @@ class _Request:
 @attrs.frozen(eq=False)
 class _Answer:
     status: int
-    data: Any
+    data: Any = attrs.field(repr=False)
 
 
 class Sender:
@@ -80,6 +89,7 @@ class Sender:
         timeouts: Bounds of each attempt.
         retry: When to try again.
         hooks: Who looks on.
+        allow_private: Whether presigned URLs may lead to addresses that are not public.
     """
 
     def __init__(
@@ -90,8 +100,11 @@ class Sender:
         timeouts: Timeouts,
         retry: RetryPolicy,
         hooks: tuple[Hooks, ...] = (),
+        allow_private: bool = False,
     ) -> None:
         self.session = session
+        self._redactor = _redactor(server, headers)
+        self._allow_private = allow_private
         self._hooks = hooks
         self._server = server
         self._timeouts = timeouts
@@ -159,7 +172,8 @@ class Sender:
     @property
     def files(self) -> Files:
         """Files elsewhere, which the key does not go to."""
-        return Files(self.session, self._timeouts, self._retry)
+        allowed = Presigned.of(self._server.base_url, allow_private=self._allow_private)
+        return Files(self.session, self._timeouts, self._retry, allowed)
 
     async def open_stream(self, path: str, body: Body, *, bearer: bool = False) -> Feed:
         """POST a body and open the answer's stream of events, its first event read already."""
@@ -214,14 +228,18 @@ class Sender:
         else:
             self.session.counters.add_tokens(getattr(result, "metrics", None))
             return result
-        error = errors.unreadable(answer.status, answer.data, problem)
-        error.attempts = attempts
+        error = errors.unreadable(answer.status, answer.data, self._redactor.text(problem))
+        error.attempts, error.url = attempts, request.address
         raise error
 
     async def _persist(self, once: Callable[[int], Awaitable[T | Failed]], request: _Request) -> tuple[T, int]:
         self.session.counters.calls += 1
         return await persist(
-            once, self._retry, lambda failed, attempt: self._delay_after(failed, request, attempt), request.watch
+            once,
+            self._retry,
+            lambda failed, attempt: self._delay_after(failed, request, attempt),
+            request.watch,
+            address=request.address,
         )
 
     def _delay_after(self, failed: Failed, request: _Request, attempt: int) -> float | None:
@@ -286,12 +304,12 @@ class Sender:
             body = await read_all(response, LARGEST_ANSWER)
         except failures.TRANSPORT_ERRORS as exc:
             if request.unrepeatable and not isinstance(exc, failures.NOT_SENT):
-                return Failed(failures.doubtful(self._explain(exc)[0]), None, sent)
-            return self._broken(exc, sent)
+                return Failed(failures.doubtful(self._explain(request, exc)[0]), None, sent)
+            return self._broken(request, exc, sent)
         except AnswerTooLargeError as exc:
-            return Failed(errors.unreadable(200, None, str(exc)), None, sent)
+            return self._unreadable(request, 200, None, str(exc), sent)
         outcome = self._judge(
-            response, body, sent, error_is_data=request.error_is_data, may_be_empty=request.method == "DELETE"
+            request, response, body, sent, error_is_data=request.error_is_data, may_be_empty=request.method == "DELETE"
         )
         if request.unrepeatable and isinstance(outcome, Failed):
             return _only_if_refused(outcome, request.again_after)
@@ -313,7 +331,7 @@ class Sender:
         finally:
             if not isinstance(outcome, Feed) or isinstance(outcome, SingleEvent):
                 slot.release()
-        return await self._told(outcome or self._out_of_time(sent), request, attempt, sent)
+        return await self._told(outcome or self._out_of_time(sent, request), request, attempt, sent)
 
     async def _open_feed(
         self, request: _Request, attempt: int, slot: Slot, sent: float, expiry: float
@@ -321,36 +339,43 @@ class Sender:
         try:
             response = await self._send(request, attempt)
             if not _is_stream(response):
-                return self._single_event(response, await read_all(response, LARGEST_ANSWER), sent, request.started)
+                return self._single_event(
+                    request, response, await read_all(response, LARGEST_ANSWER), sent, request.started
+                )
             feed = Feed(
                 response,
                 slot.release,
                 started=request.started,
                 expiry=expiry,
-                explain=self._explain,
-                without_key=self._without_key,
+                explain=functools.partial(self._explain, request),
+                redactor=self._redactor,
+                address=request.address,
             )
             await feed.peek()
+        except MoondreamError:  # a closed client; some are ValueErrors, too
+            raise
         except failures.TRANSPORT_ERRORS as exc:
-            return self._broken(exc, sent)
+            return self._broken(request, exc, sent)
         except (AnswerTooLargeError, *responses.MALFORMED) as exc:
-            return Failed(errors.unreadable(200, None, str(exc)), None, sent)
+            return self._unreadable(request, 200, None, str(exc), sent)
         except OutOfTimeError:
-            return self._out_of_time(sent)
+            return self._out_of_time(sent, request)
         refusal = feed.refusal()
         if refusal is None:
             self._note_acceptance()
             return feed
         await feed.aclose()
-        return self._refused(refusal, sent)
+        return self._refused(request, refusal, sent)
 
-    def _single_event(self, response: httpx.Response, body: bytes, sent: float, started: float) -> Feed | Failed:
-        answer = self._judge(response, body, sent)
+    def _single_event(
+        self, request: _Request, response: httpx.Response, body: bytes, sent: float, started: float
+    ) -> Feed | Failed:
+        answer = self._judge(request, response, body, sent)
         if isinstance(answer, Failed):
             return answer
         data: Any = answer.data
         if not isinstance(data, dict):
-            return Failed(errors.unreadable(answer.status, answer.data, "it is not a JSON object"), None, sent)
+            return self._unreadable(request, answer.status, answer.data, "it is not a JSON object", sent)
         event = cast("dict[str, Any]", data)
         return SingleEvent(event, status=answer.status, started=started)
 
@@ -364,6 +389,7 @@ class Sender:
 
     def _judge(
         self,
+        request: _Request,
         response: httpx.Response,
         body: bytes,
         sent: float,
@@ -371,36 +397,46 @@ class Sender:
         error_is_data: bool = False,
         may_be_empty: bool = False,
     ) -> _Answer | Failed:
-        status, body = response.status_code, self._without_key(body)
+        status = response.status_code
         if not 200 <= status < 300:
-            error = errors.from_response(status, self._lower(response.headers), body, now=time.time())
-            return self._refused(error, sent)
+            error = errors.from_response(status, response.headers, body, now=time.time(), redactor=self._redactor)
+            return self._refused(request, error, sent)
         try:
             data = responses.decode(body) if body or not may_be_empty else None
         except responses.Unusable as exc:
-            shown = body[:4_000].decode("utf-8", "replace")
-            return Failed(errors.unreadable(status, shown, str(exc)), None, sent)
+            return self._unreadable(request, status, errors.start_of(body, self._redactor), str(exc), sent)
+        if self._redactor.may_be_in(body):
+            data = self._redactor.json(data)
         reported = None
         if isinstance(data, dict) and "error" in data and not error_is_data:
-            reported = errors.from_success(status, self._lower(response.headers), data, now=time.time())
-        outcome = _Answer(status, data) if reported is None else self._refused(reported, sent)
+            reported = errors.from_success(status, self._redactor.headers(response.headers), data, now=time.time())
+        outcome = _Answer(status, data) if reported is None else self._refused(request, reported, sent)
         if not is_refusal(outcome):
             self._note_acceptance()
         return outcome
 
-    def _refused(self, error: APIError, sent: float) -> Failed:
+    def _refused(self, request: _Request, error: APIError, sent: float) -> Failed:
+        error.url = request.address
+        errors.explain_refused_key(error, self._server.key, given_by="set MOONDREAM_API_KEY or pass api_key=...")
         return Failed(error, Failure("status", errors.status_meant(error), error.retry_after), sent)
 
-    def _broken(self, exc: BaseException, sent: float) -> Failed:
-        error, failure = self._explain(exc)
+    def _unreadable(self, request: _Request, status: int, body: Any, problem: str, sent: float) -> Failed:
+        error = errors.unreadable(status, body, self._redactor.text(problem))
+        error.url = request.address
+        return Failed(error, None, sent)
+
+    def _broken(self, request: _Request, exc: BaseException, sent: float) -> Failed:
+        error, failure = self._explain(request, exc)
         return Failed(error, failure, sent)
 
-    def _explain(self, exc: BaseException) -> tuple[MoondreamError, Failure | None]:
-        return failures.explain(exc, base_url=self._server.base_url, timeouts=self._timeouts)
+    def _explain(self, request: _Request, exc: BaseException) -> tuple[MoondreamError, Failure | None]:
+        error, failure = failures.explain(exc, address=request.address, timeouts=self._timeouts)
+        error.message = self._redactor.text(error.message)
+        return error, failure
 
-    def _out_of_time(self, sent: float, request: _Request | None = None) -> Failed:
-        error = failures.total_timeout(self._timeouts.total, "Timeouts.total")
-        if request is not None and request.unrepeatable:
+    def _out_of_time(self, sent: float, request: _Request) -> Failed:
+        error = failures.total_timeout(self._timeouts.total, "Timeouts.total", request.address)
+        if request.unrepeatable:
             return Failed(failures.doubtful(error), None, sent)
         return Failed(error, Failure("timeout"), sent)
 
@@ -426,25 +462,18 @@ class Sender:
             "Content-Type": content,
         }
         if self._server.key is not None:
-            headers[auth_name] = auth.format(key=self._server.key.reveal())
+            headers[auth_name] = HiddenStr(auth.format(key=self._server.key.reveal()))
         merged = httpx.Headers(headers)
         merged.update(extra)
         return merged
 
-    def _without_key(self, body: bytes) -> bytes:
-        key = self._key_to_hide()
-        return body if key is None else body.replace(key.encode("ascii"), b"***")
 
-    def _lower(self, headers: httpx.Headers) -> dict[str, str]:
-        key = self._key_to_hide()
-        if key is None:
-            return dict(headers.items())
-        return {name: value.replace(key, "***") for name, value in headers.items()}
-
-    def _key_to_hide(self) -> str | None:
-        """The key, if a server's error could hold it by no accident: "test" is a word, and no secret."""
-        key = self._server.key.reveal() if self._server.key is not None else ""
-        return key if len(key) >= SHORTEST_SECRET else None
+def _redactor(server: Server, headers: Mapping[str, str]) -> Redactor:
+    """Make what keeps the key, and the credentials in the user's own headers, out of errors."""
+    secrets = [] if server.key is None else server.key.parts()
+    for name, value in headers.items():
+        secrets += secrets_in_header(value) if is_credential(name) else []
+    return Redactor(secrets)
 
 
 def _only_if_refused(failed: Failed, again_after: tuple[int, ...]) -> Failed:

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
+import sys
 from typing import Literal
 
 import anyio
+import httpcore
 import httpx
 
 from ..errors import ConfigurationError
 from ..wire.progress import Progress
+from .addresses import check_public
 from .bodies import FileBody
 from .counters import Counters
 from .download import Downloads
+from .failures import drop_frames, from_transport, without_proxy_credentials
 from .loops import LoopLocal
 from .pacer import Pacer
+from .proxies import is_proxied
+from .tracing import trace_extension
 from .transport import NEW_CONNECTION, PooledTransport
 
 HttpClient = httpx.AsyncClient | httpx.AsyncBaseTransport | Literal["aiohttp"]
@@ -98,6 +105,7 @@ class Session:
         *,
         once: bool = False,
         bare: bool = False,
+        public: bool = False,
     ) -> httpx.Response:
         """Send one request; the answer's body is not read yet. Redirects are not followed.
 
@@ -109,12 +117,45 @@ class Session:
             timeout: httpx's.
             once: Whether it goes out on a new connection: on one that was kept, it could have to be sent again.
             bare: Whether a user's own httpx client adds none of its headers, cookies and credentials.
+            public: Whether it may go to public addresses only. A proxy, or a user's own client, looks the name up
+                once more.
+
+        Raises:
+            NotPublicError: The host has no public address.
         """
         if self.closed:
             raise ConfigurationError("This client was closed while the call waited.")
         self.counters.requests += 1
         self.counters.bytes_sent += len(body)
         http = self._own
+        outer = sys.exception()
+        try:
+            if public and (self._borrowed or is_proxied(str(url))):
+                await _refuse_private(url, timeout)
+            elif public:
+                http = self.downloads.public_transport
+            return await self._send(http, method, url, headers, body, timeout, once=once, bare=bare)
+        except BaseException as exc:
+            failure = from_transport(exc)
+            drop_frames(exc, outer)
+        try:
+            raise failure
+        finally:
+            del failure, outer  # which would keep each other alive
+
+    async def _send(
+        self,
+        http: httpx.AsyncClient | httpx.AsyncBaseTransport,
+        method: str,
+        url: httpx.URL,
+        headers: httpx.Headers,
+        body: bytes | FileBody,
+        timeout: httpx.Timeout,
+        *,
+        once: bool,
+        bare: bool,
+    ) -> httpx.Response:
+        tracing = trace_extension(headers)
         if isinstance(http, httpx.AsyncClient):
             if http.is_closed:
                 raise ConfigurationError("The http_client is closed.")
@@ -123,9 +164,11 @@ class Session:
                 headers["Content-Length"] = str(len(body))
             if bare:
                 request = httpx.Request(method, url, headers=headers, content=body)
-                request.extensions = {"timeout": timeout.as_dict()}
+                request.extensions = {"timeout": timeout.as_dict(), **tracing}
                 return await http.send(request, stream=True, auth=None, follow_redirects=False)
-            request = http.build_request(method, url, headers=headers, content=body, timeout=timeout)
+            request = http.build_request(
+                method, url, headers=headers, content=body, timeout=timeout, extensions=tracing
+            )
             return await http.send(request, stream=True, follow_redirects=False)
         headers = headers.copy()
         headers["Content-Length"] = str(len(body))
@@ -134,7 +177,7 @@ class Session:
             url,
             headers=headers,
             stream=httpx.ByteStream(body) if isinstance(body, bytes) else body,
-            extensions={"timeout": timeout.as_dict(), NEW_CONNECTION: once},
+            extensions={"timeout": timeout.as_dict(), NEW_CONNECTION: once, **tracing},
         )
         return await http.handle_async_request(request)
 
@@ -145,6 +188,11 @@ class Session:
         if self._borrowed:
             return
         await self._own.aclose()
+
+
+async def _refuse_private(url: httpx.URL, timeout: httpx.Timeout) -> None:
+    with contextlib.suppress(httpcore.ConnectError, httpcore.ConnectTimeout):  # a proxy may know the name
+        await check_public(url.host, url.port or 443, timeout.connect)
 
 
 def _transport(http_client: HttpClient | None) -> httpx.AsyncClient | httpx.AsyncBaseTransport:

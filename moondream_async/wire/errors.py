@@ -8,7 +8,10 @@ from collections.abc import Mapping
 from typing import Any, cast
 
 from .. import errors
+from .._hidden import without_query
+from ..config import KEYS_URL, Secret
 from ..errors import APIError
+from .redact import Redactor
 from .retry import parse_retry_after
 
 _CLASSES: dict[int, type[APIError]] = {
@@ -23,18 +26,22 @@ _CLASSES: dict[int, type[APIError]] = {
 }
 _LONGEST_MESSAGE = 500
 _LONGEST_BODY = 4_000
+_NOTHING_TO_HIDE = Redactor()
 
 
-def from_response(status: int, headers: Mapping[str, str], body: bytes, *, now: float) -> APIError:
-    """The typed error of an answer whose status is not 2xx.
+def from_response(
+    status: int, headers: Mapping[str, str], body: bytes, *, now: float, redactor: Redactor = _NOTHING_TO_HIDE
+) -> APIError:
+    """Make the typed error of an answer whose status is not 2xx.
 
     Args:
         status: The HTTP status.
         headers: The answer's headers, names in lower case.
         body: The answer's body: JSON in any known envelope, plain text, or a gateway's HTML page.
         now: The time of day, as `time.time()`, to read a `Retry-After` date against.
+        redactor: Keeps credentials out of everything that the error holds.
     """
-    data = _decode(body)
+    data, headers = _decode(body, redactor), redactor.headers(headers)
     message = _message(data) or _status_words(status, headers)
     return _error(status, status, message, data, headers, now)
 
@@ -108,11 +115,32 @@ def _error(status: int, meaning: int, message: str, data: Any, headers: Mapping[
     )
 
 
-def _decode(body: bytes) -> Any:
+def start_of(body: bytes, redactor: Redactor) -> str:
+    """Decode the start of a body, for an error to show; redacted before it is cut, so that no part of a key is left."""
+    return redactor.text(body[: 8 * _LONGEST_BODY].decode("utf-8", "replace"))[:_LONGEST_BODY]
+
+
+def explain_refused_key(error: APIError, key: Secret | None, *, given_by: str, keys_url: str = KEYS_URL) -> None:
+    """Say which key was refused, and where to get one.
+
+    Args:
+        error: A 401 or 403; others are left as they are.
+        key: The key that was sent.
+        given_by: How a key is given, for an error that has none.
+        keys_url: Where keys are made.
+    """
+    if error.status == 401:
+        which = f"No key was sent: {given_by}" if key is None else f"The server refused {key.describe()}"
+        error.hint = f"{which}. Keys: {keys_url}"
+    elif error.status == 403 and key is not None:
+        error.hint = f"The request was sent with {key.describe()}."
+
+
+def _decode(body: bytes, redactor: Redactor) -> Any:
     try:
-        return json.loads(body)
+        return redactor.json(json.loads(body))
     except (ValueError, RecursionError):
-        return body[:_LONGEST_BODY].decode("utf-8", "replace")
+        return start_of(body, redactor)
 
 
 def _envelope(data: Any) -> dict[str, Any]:
@@ -164,7 +192,7 @@ def _message_of_text(text: str) -> str | None:
 
 def _status_words(status: int, headers: Mapping[str, str]) -> str:
     if 300 <= status < 400:
-        where = headers.get("location", "another address")
+        where = without_query(headers.get("location", "another address"))
         return f"The server redirects to {where}; the client does not follow, so that the key stays. Check base_url."
     return f"The server answered with status {status} and no message."
 

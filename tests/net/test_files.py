@@ -11,6 +11,7 @@ import pytest
 from moondream_async.config import RetryPolicy, Timeouts
 from moondream_async.errors import APIError
 from moondream_async.net.files import Files
+from moondream_async.net.presigned import Presigned
 from moondream_async.net.session import Session
 
 LINES = [f"line {n} {'x' * 50}".encode() for n in range(100)]
@@ -42,7 +43,7 @@ def partial(data: bytes, start: int, **headers: str) -> httpx.Response:
 
 
 async def read(
-    handler: Handler, urls: list[str] | None = None, *, attempts: int = 4
+    handler: Handler, urls: list[str] | None = None, *, attempts: int = 4, base_url: str = "http://api.test/v1"
 ) -> tuple[list[bytes], list[httpx.Request]]:
     asked: list[httpx.Request] = []
 
@@ -51,7 +52,8 @@ async def read(
         return handler(request)
 
     session = Session(max_connections=4, rate_limit=None, http_client=httpx.MockTransport(noted))
-    files = Files(session, Timeouts(), RetryPolicy(attempts=attempts, backoff=0.001))
+    presigned = Presigned.of(base_url)
+    files = Files(session, Timeouts(), RetryPolicy(attempts=attempts, backoff=0.001), presigned)
     known = list(urls or ["http://files.test/a?signature=secret"])
 
     async def renew() -> str:

@@ -13,6 +13,7 @@ from ...config import RetryPolicy, Timeouts
 from ...errors import APIError, MoondreamError
 from ...net.caller import Caller, Request
 from ...net.session import Session
+from ...wire.redact import Redactor
 from ...wire.retry import Failure
 from .jobs import Job
 from .models import as_json
@@ -74,7 +75,7 @@ def _message(job: Job) -> dict[str, Any]:
     return {**message, "status": "ERROR", "error": f"Invalid status code: {job.reply.status}"}
 
 
-def _judge(status: int, headers: Any, body: bytes) -> tuple[APIError, Failure | None]:
+def _judge(status: int, headers: Any, body: bytes, redactor: Redactor) -> tuple[APIError, Failure | None]:
     # Redirects are final failures; everything else is tried again.
     again = None if 300 <= status < 400 else Failure("status", 503)
     return APIError(f"it answered {status}", status=status), again

@@ -1,0 +1,180 @@
+"""Presigned URLs: https and public addresses only, as an API that is itself on the public internet names them."""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import Callable
+from typing import Any
+
+import anyio
+import httpx
+import pytest
+
+import moondream_async as md
+from moondream_async.config import RetryPolicy, Timeouts
+from moondream_async.fal import AsyncFalClient
+from moondream_async.net.files import Files
+from moondream_async.net.presigned import Presigned
+from moondream_async.net.session import Session
+from tests.support.loopback import Exchange, serve
+
+PUBLIC = "https://api.test/v1"
+
+
+@pytest.fixture
+def resolve(monkeypatch: pytest.MonkeyPatch) -> Callable[[dict[str, str]], list[str]]:
+    """Names resolve to what the test says; returns what was asked for."""
+    asked: list[str] = []
+
+    def set_up(names: dict[str, str]) -> list[str]:
+        async def getaddrinfo(host: Any, port: Any, **_: Any) -> Any:
+            asked.append(host)
+            return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (names.get(host, host), port))]
+
+        monkeypatch.setattr(anyio, "getaddrinfo", getaddrinfo)
+        return asked
+
+    return set_up
+
+
+async def read(url: str, presigned: Presigned, transport: httpx.AsyncBaseTransport | None = None) -> list[bytes]:
+    session = Session(base_url=PUBLIC, max_connections=4, rate_limit=None, http_client=transport)
+    files = Files(session, Timeouts(connect=1), RetryPolicy(attempts=1), presigned)
+
+    async def renew() -> str:
+        return url
+
+    try:
+        return [line async for line in files.lines(url, renew)]
+    finally:
+        await session.aclose()
+
+
+@pytest.mark.parametrize(
+    ("base_url", "allow_private", "insecure", "private"),
+    [
+        ("https://api.moondream.ai/v1", False, False, False),
+        ("https://api.moondream.ai/v1", True, False, True),
+        ("https://10.1.2.3/v1", False, True, True),
+        ("https://localhost:2020/v1", False, True, True),
+        ("https://[::1]/v1", False, True, True),
+        ("http://127.0.0.1:2020/v1", False, True, True),
+        ("http://example.com/v1", False, True, False),
+    ],
+)
+def test_what_an_api_may_name(base_url: str, allow_private: bool, insecure: bool, private: bool) -> None:
+    presigned = Presigned.of(base_url, allow_private=allow_private)
+    assert (presigned.insecure, presigned.private) == (insecure, private)
+
+
+def test_https_only() -> None:
+    strict, loose = Presigned.of(PUBLIC), Presigned.of("http://api.test/v1")
+    assert str(strict.check("https://files.test/a?sig=1")) == "https://files.test/a?sig=1"
+    for url in ("http://files.test/a?sig=secret", "ftp://files.test/a", "files.test", "", "https://", "https://a:0/"):
+        with pytest.raises(md.APIError, match="cannot be used") as caught:
+            strict.check(url)
+        assert "secret" not in str(caught.value)
+    assert loose.check("http://files.test/a").scheme == "http"
+    with pytest.raises(md.APIError, match="only https"):
+        loose.check("http://files.test/a", from_url=httpx.URL("https://files.test/"))
+
+
+@pytest.mark.parametrize(
+    "location", ["http://files.test/b?sig=secret", "file:///etc/passwd", "https://a:b:c/", "ftp://a/b"]
+)
+async def test_redirects_stay_on_https(location: str) -> None:
+    asked: list[str] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        asked.append(str(request.url))
+        return httpx.Response(302, headers={"location": location})
+
+    with pytest.raises(md.APIError, match="cannot be used") as caught:
+        await read("https://93.184.216.34/a?sig=secret", Presigned.of(PUBLIC), httpx.MockTransport(answer))
+    assert asked == ["https://93.184.216.34/a?sig=secret"]
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "10.0.0.1", "169.254.169.254", "192.168.1.1", "100.64.0.1"])
+@pytest.mark.parametrize("own", [False, True])
+async def test_private_addresses_are_not_called(
+    address: str, own: bool, resolve: Callable[[dict[str, str]], list[str]]
+) -> None:
+    resolve({"files.test": address, "api.test": "93.184.216.34"})
+
+    def answer(_: httpx.Request) -> httpx.Response:
+        raise AssertionError("it was called")
+
+    transport = httpx.MockTransport(answer) if own else None
+    for host in ("files.test", address):
+        with pytest.raises(md.APIError, match=f"{host} has no public address.*allow_private_urls") as caught:
+            await read(f"https://{host}/a?sig=secret", Presigned.of(PUBLIC), transport)
+        assert "secret" not in str(caught.value)
+
+
+async def test_a_redirect_into_a_private_network(resolve: Callable[[dict[str, str]], list[str]]) -> None:
+    resolve({"files.test": "93.184.216.34", "inside.test": "10.0.0.1", "api.test": "93.184.216.34"})
+    asked: list[str] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        asked.append(request.url.host)
+        return httpx.Response(302, headers={"location": "https://inside.test/admin"})
+
+    with pytest.raises(md.APIError, match=r"inside\.test has no public address"):
+        await read("https://files.test/a", Presigned.of(PUBLIC), httpx.MockTransport(answer))
+    assert asked == ["files.test"]
+
+
+async def test_an_api_in_a_private_network_may_name_files_there(
+    resolve: Callable[[dict[str, str]], list[str]],
+) -> None:
+    async def handler(exchange: Exchange) -> None:
+        await exchange.answer(b"one\ntwo\n")
+
+    async with serve(handler) as server:
+        port = server.base_url.rpartition(":")[2].removesuffix("/v1")
+        asked = resolve({"files.test": "127.0.0.1", "api.internal": "10.0.0.1"})
+        presigned = Presigned.of("http://api.internal/v1")
+        assert await read(f"http://127.0.0.1:{port}/a", presigned) == [b"one", b"two"]
+        assert asked == ["127.0.0.1", "api.internal"]
+        allowed = Presigned.of(PUBLIC, allow_private=True)
+        allowed.insecure = True
+        assert await read(f"http://127.0.0.1:{port}/a", allowed) == [b"one", b"two"]
+
+
+async def test_consent_reaches_the_files() -> None:
+    options = md.ImageOptions(allow_private_urls=True)
+    for client, private in ((md.AsyncClient("a-key"), False), (md.AsyncClient("a-key", image_options=options), True)):
+        assert client._net.files._presigned.private is private  # pyright: ignore[reportPrivateUsage]
+
+
+@pytest.mark.parametrize("url", ["http://files.test/a?sig=secret", "https://127.0.0.1:1/a?sig=secret"])
+async def test_uploads_of_fal_go_to_public_addresses(url: str) -> None:
+    sent: list[str] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        sent.append(f"{request.method} {request.url.host}")
+        if request.url.path == "/storage/upload/initiate":
+            return httpx.Response(200, json={"upload_url": url, "file_url": "https://v3.fal.media/files/a"})
+        return httpx.Response(500)
+
+    transport = httpx.MockTransport(answer)
+    async with AsyncFalClient("an-id:a-secret-of-fal", retry=1, http_client=transport) as fal:
+        with pytest.raises(md.APIError, match="cannot be used") as caught:
+            await fal.upload(b"data")
+    assert not any(line.startswith("PUT") for line in sent)
+    assert "secret" not in str(caught.value) + repr(vars(caught.value))
+
+
+async def test_answers_with_signatures_are_not_kept() -> None:
+    def answer(request: httpx.Request) -> httpx.Response:
+        if request.url.path == "/storage/upload/initiate":
+            return httpx.Response(200, content=json.dumps({"upload_url": 1, "other": "https://a/?sig=secret"}))
+        return httpx.Response(500)
+
+    transport = httpx.MockTransport(answer)
+    async with AsyncFalClient("an-id:a-secret-of-fal", retry=1, http_client=transport) as fal:
+        with pytest.raises(md.APIError, match="upload_url") as caught:
+            await fal.upload(b"data")
+    assert "sig=" not in repr(vars(caught.value))
