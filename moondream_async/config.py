@@ -10,7 +10,7 @@ from urllib.parse import SplitResult, quote, urlsplit
 
 import attrs
 
-from ._hidden import HiddenStr, hide_credentials, is_credential
+from ._hidden import HiddenStr, hide_credentials, is_credential, without_query
 from ._scalars import to_python
 from .errors import ConfigurationError
 
@@ -284,7 +284,7 @@ def _split(text: str) -> SplitResult:
         parts = urlsplit(text)
         port = parts.port
     except ValueError:
-        raise ConfigurationError(f"base_url {text!r} is not a URL.") from None
+        raise ConfigurationError("base_url is not a URL: its host or port is malformed.") from None
     if parts.username is not None or parts.password is not None:
         raise ConfigurationError("base_url must hold no user name or password; pass api_key=... instead.")
     if parts.scheme.lower() not in ("http", "https") or not parts.hostname or port == 0:
@@ -294,7 +294,7 @@ def _split(text: str) -> SplitResult:
     if re.search(r"[\s\x00-\x1f\x7f]", text):
         raise ConfigurationError("base_url holds spaces or control characters.")
     if parts.query or parts.fragment:
-        raise ConfigurationError(f"base_url must have no '?' or '#' part, and {text!r} has one.")
+        raise ConfigurationError(f"base_url must have no '?' or '#' part: give {without_query(text)!r}.")
     return parts
 
 
@@ -379,4 +379,23 @@ def path_part(name: str, value: object) -> str:
     """
     if not isinstance(value, str) or not value.strip() or value.strip(".") == "":
         raise ConfigurationError(f"{name} must be a non-empty str, not {value!r}.")
-    return quote(value.strip(), safe="@")
+    return quoted(name, value.strip(), safe="@")
+
+
+def quoted(name: str, value: object, *, safe: str = "") -> str:
+    """Percent-encode a part of a URL.
+
+    Args:
+        name: Of the argument, for the error.
+        value: A str.
+        safe: Characters that stay as they are.
+
+    Raises:
+        ConfigurationError: It is not a str, or has lone surrogates, which no URL can hold.
+    """
+    if not isinstance(value, str):
+        raise ConfigurationError(f"{name} must be a str, not {type(value).__name__}.")
+    try:
+        return quote(value, safe=safe)
+    except UnicodeEncodeError:
+        raise ConfigurationError(f"{name} must be text that UTF-8 can encode, not {value!r}.") from None

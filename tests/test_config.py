@@ -145,3 +145,12 @@ def test_vl_takes_the_official_parameters() -> None:
     assert (client.base_url, client.model) == ("http://localhost:2020/v1", "m")
     with pytest.raises(ConfigurationError, match="Station"):
         vl(local=True)
+
+
+@pytest.mark.parametrize(
+    "url", ["http://user:hidden-word@[::1", "http://u:hidden-word@h:x/", "https://h/v1?key=hidden-word"]
+)
+def test_credentials_in_a_base_url_are_not_shown(url: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        AsyncClient(KEY, base_url=url)
+    assert "hidden-word" not in str(caught.value)

@@ -340,6 +340,8 @@ def _check_header(name: str, value: str | None) -> None:
 
 
 def _lifecycle_headers(lifecycle: Lifecycle | None) -> dict[str, str]:
+    if lifecycle is not None and not isinstance(lifecycle, Lifecycle):
+        raise ConfigurationError(f"lifecycle must be Lifecycle(...), not {type(lifecycle).__name__}.")
     wire = lifecycle.to_wire() if lifecycle is not None else {}
     if not wire:
         return {}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
+import re
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
@@ -16,6 +17,9 @@ from .wire import webhook_event
 
 _NAMES = ("request-id", "user-id", "timestamp", "signature")
 _WINDOW = 300  # seconds that a message may be old, or ahead
+_LONGEST_VALUE = 1024  # characters of a header
+_MOST_KEYS = 64
+_SIGNATURE = re.compile(r"[0-9a-fA-F]{128}")
 
 
 def verify_webhook(
@@ -24,7 +28,7 @@ def verify_webhook(
     """Check a webhook by keys at hand; `client.verify_webhook` fetches and keeps them.
 
     Args:
-        headers: The request's, names in any case.
+        headers: The request's, names in any case; strings or bytes.
         body: The request's, as it came: not parsed and written anew.
         keys: fal's public keys, 32 bytes each.
         now: The time, as `time.time()`; None takes it.
@@ -34,14 +38,18 @@ def verify_webhook(
 
     Raises:
         WebhookVerificationError: It is not fal's, was changed, or is older than 300 s.
-        ConfigurationError: The extra `fal` is missing, or `body` is not bytes.
+        ConfigurationError: The extra `fal` is missing, `headers` is not a mapping, or `body` is not bytes.
     """
+    if not isinstance(headers, Mapping):
+        raise ConfigurationError(f"headers must be a mapping of names and values, not {type(headers).__name__}.")
     if not isinstance(body, (bytes, bytearray)):
         raise ConfigurationError(f"body must be the request's bytes as they came, not {type(body).__name__}.")
-    lower = {name.lower(): value for name, value in headers.items()}
+    lower = {_header_text(name).lower(): _header_text(value) for name, value in headers.items()}
     values = [lower.get(f"x-fal-webhook-{name}", "") for name in _NAMES]
     if not all(values):
         raise WebhookVerificationError("The request lacks fal's webhook headers.")
+    if any(len(value) > _LONGEST_VALUE for value in values):
+        raise WebhookVerificationError(f"A webhook header has more than {_LONGEST_VALUE} characters.")
     request_id, user_id, timestamp, signature = values
     _check_age(timestamp, time.time() if now is None else now)
     message = "\n".join([request_id, user_id, timestamp, hashlib.sha256(body).hexdigest()]).encode("utf-8", "replace")
@@ -63,13 +71,22 @@ def keys_of(jwks: Any) -> list[bytes]:
         if fields.get("kty", "OKP") != "OKP" or fields.get("crv", "Ed25519") != "Ed25519":
             continue
         text: Any = fields.get("x")
+        if not isinstance(text, str) or len(text) > _LONGEST_VALUE:
+            continue
         try:
             key = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
         except (TypeError, ValueError, binascii.Error):
             continue
         if len(key) == 32:
             keys.append(key)
-    return keys
+    return keys[:_MOST_KEYS]
+
+
+def _header_text(value: object) -> str:
+    """Read a header's name or value; what is neither a string nor bytes is as good as missing."""
+    if isinstance(value, bytes):
+        return value.decode("latin-1")
+    return value if isinstance(value, str) else ""
 
 
 def _check_age(timestamp: str, now: float) -> None:
@@ -85,14 +102,13 @@ def _is_signed(message: bytes, signature: str, keys: Sequence[bytes]) -> bool:
         from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
     except ImportError:
         raise ConfigurationError("Webhooks need the extra 'fal': pip install 'moondream-async[fal]'.") from None
-    try:
-        signed = bytes.fromhex(signature)
-    except ValueError:
+    if not _SIGNATURE.fullmatch(signature):
         return False
+    signed = bytes.fromhex(signature)
     for key in keys:
         try:
             Ed25519PublicKey.from_public_bytes(key).verify(signed, message)
-        except (InvalidSignature, ValueError):
+        except (InvalidSignature, ValueError, TypeError):
             continue
         return True
     return False

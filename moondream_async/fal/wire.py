@@ -7,10 +7,11 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
-from urllib.parse import SplitResult, quote, urlsplit, urlunsplit
+from urllib.parse import SplitResult, urlsplit, urlunsplit
 
 import attrs
 
+from ..config import quoted
 from ..errors import APIError, ConfigurationError, MoondreamError, PermissionDeniedError, ServerError
 from ..wire import errors, responses
 from ..wire.redact import Redactor
@@ -50,7 +51,9 @@ class Hosts:
             or parts.query
             or parts.username
         ):
-            raise ConfigurationError(f"base_url must be an http(s) URL with no query, not {base_url!r}.")
+            raise ConfigurationError(
+                "base_url must be an http(s) URL such as 'https://host', with no user name, password or query."
+            )
         base = base_url.rstrip("/")
         return cls(f"{base}/queue", f"{base}/run", f"{base}/rest", f"{base}/cdn")
 
@@ -104,8 +107,8 @@ class Endpoint:
 
     def submit_url(self, hosts: Hosts, path: str, query: Mapping[str, str]) -> str:
         """Where to POST the arguments."""
-        below = "/" + quote(path.lstrip("/")) if path else ""
-        asked = "&".join(f"{name}={quote(value, safe='')}" for name, value in query.items())
+        below = "/" + quoted("path", path, safe="/").lstrip("/") if path else ""
+        asked = "&".join(f"{name}={quoted(name, value)}" for name, value in query.items())
         return f"{hosts.queue}/{self.id}{below}" + (f"?{asked}" if asked else "")
 
     def request_url(self, hosts: Hosts, request_id: str) -> str:
@@ -116,7 +119,7 @@ class Endpoint:
         """
         if not isinstance(request_id, str) or not _REQUEST_ID.fullmatch(request_id) or request_id in (".", ".."):
             raise ConfigurationError(f"{request_id!r} is no request id.")
-        return f"{hosts.queue}/{self.app}/requests/{quote(request_id, safe='')}"
+        return f"{hosts.queue}/{self.app}/requests/{quoted('request_id', request_id)}"
 
 
 def below(url: str, path: str, query: str = "") -> str:
@@ -193,7 +196,9 @@ def error_of(
         entry = cast("Object", first)
         where = entry.get("loc")
         error.type = _text(entry.get("type")) or error.type
-        error.param = ".".join(map(str, cast("list[Any]", where))) if isinstance(where, list) else error.param
+        error.param = (
+            ".".join(map(errors.text_of, cast("list[Any]", where))) if isinstance(where, list) else error.param
+        )
     error.type = error.type or headers.get("x-fal-error-type")
     return error
 
@@ -284,7 +289,7 @@ def webhook_event(body: bytes) -> WebhookEvent:
 
 def _log(entry: Object) -> Log:
     return Log(
-        message=str(entry.get("message", "")),
+        message=errors.text_of(entry.get("message", "")),
         level=_text(entry.get("level")),
         timestamp=_text(entry.get("timestamp")),
         source=_text(entry.get("source")),
@@ -292,4 +297,4 @@ def _log(entry: Object) -> Log:
 
 
 def _text(value: Any) -> str | None:
-    return None if value is None else str(value)
+    return None if value is None else errors.text_of(value)

@@ -87,10 +87,17 @@ class PublicOnly(httpcore.AsyncNetworkBackend):
         await self._inner.sleep(seconds)
 
 
+async def _look_up(host: str, port: int) -> list[Any]:
+    try:
+        return await anyio.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except RuntimeError:  # at interpreter exit there are no threads left to look names up in
+        return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+
+
 async def _public_addresses(host: str, port: int, timeout: float | None) -> list[str]:
     try:
         with anyio.fail_after(timeout):
-            found = await anyio.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+            found = await _look_up(host, port)
     except TimeoutError:
         raise httpcore.ConnectTimeout from None
     except (OSError, UnicodeError) as exc:

@@ -120,6 +120,14 @@ def start_of(body: bytes, redactor: Redactor) -> str:
     return redactor.text(body[: 8 * _LONGEST_BODY].decode("utf-8", "replace"))[:_LONGEST_BODY]
 
 
+def text_of(value: object) -> str:
+    """Show a JSON value; one that is nested too deeply to be shown is named by its type."""
+    try:
+        return str(value)
+    except RecursionError:
+        return f"a nested {type(value).__name__}"
+
+
 def explain_refused_key(error: APIError, key: Secret | None, *, given_by: str, keys_url: str = KEYS_URL) -> None:
     """Say which key was refused, and where to get one.
 
@@ -174,11 +182,12 @@ def _message_of_object(data: dict[str, Any]) -> str | None:
 
 def _validation_item(item: Any) -> str:
     if not isinstance(item, dict):
-        return str(item)
+        return text_of(item)
     entry = cast("dict[str, Any]", item)
     location = entry.get("loc")
-    where = ".".join(str(part) for part in cast("list[Any]", location)) if isinstance(location, list) else ""
-    return f"{where}: {entry.get('msg')}" if where else str(entry.get("msg"))
+    where = ".".join(map(text_of, cast("list[Any]", location))) if isinstance(location, list) else ""
+    message = text_of(entry.get("msg"))
+    return f"{where}: {message}" if where else message
 
 
 def _message_of_text(text: str) -> str | None:

@@ -634,3 +634,39 @@ async def test_a_server_that_repeats_the_key() -> None:
     shown = "".join(traceback.TracebackException.from_exception(failed.value, capture_locals=True).format())
     for text in (str(failed.value), str(failed.value.body), repr(client._access), shown):
         assert "the-secret" not in text.replace(repr(KEY), "")
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"path": 5},
+        {"path": "a\udc80"},
+        {"webhook_url": 5},
+        {"webhook_url": "http://a/\udc80"},
+        {"headers": {"a": 5}},
+        {"hint": "\n"},
+    ],
+)
+async def test_arguments_that_no_url_or_header_can_hold(fal: AsyncFalClient, given: dict[str, Any]) -> None:
+    with pytest.raises(ConfigurationError):
+        await fal.submit("sandbox/echo", {}, **given)
+
+
+@pytest.mark.parametrize("request_id", ["\udc80", "", "a/b", "..", 5, None])
+async def test_request_ids_that_no_url_can_hold(fal: AsyncFalClient, request_id: Any) -> None:
+    with pytest.raises(ConfigurationError):
+        await fal.status("sandbox/echo", request_id)
+
+
+@pytest.mark.parametrize(
+    "url", ["http://user:hidden-word@[::1", "https://host/?key=hidden-word", "https://u:hidden-word@h"]
+)
+def test_base_urls_are_not_shown_where_they_hold_credentials(url: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        AsyncFalClient(KEY, base_url=url)
+    assert "hidden-word" not in str(caught.value)
+
+
+async def test_a_lifecycle_that_is_none(fal: AsyncFalClient) -> None:
+    with pytest.raises(ConfigurationError, match="Lifecycle"):
+        await fal.upload(b"data", lifecycle={"expires_in": 5})  # type: ignore[arg-type]

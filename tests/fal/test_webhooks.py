@@ -211,3 +211,36 @@ async def test_forged_ones_while_the_keys_cannot_be_fetched() -> None:
             with pytest.raises(WebhookVerificationError):
                 await client.verify_webhook({**headers, "X-Fal-Webhook-User-Id": "\udcff"}, BODY)
             assert client.stats.requests == 1
+
+
+@pytest.mark.parametrize("headers", [None, [("a", "b")], "text"])
+def test_headers_that_are_no_mapping(headers: Any) -> None:
+    with pytest.raises(ConfigurationError, match="mapping"):
+        verify_webhook(headers, BODY, [])
+
+
+def test_header_bytes_and_odd_values(signer: Webhooks) -> None:
+    headers = signer.signed_headers("r1", BODY, now=NOW)
+    as_bytes: Any = {name.encode(): value.encode() for name, value in headers.items()}
+    assert verify_webhook({**as_bytes, 5: 5}, BODY, keys_of(signer.jwks()), now=NOW).ok
+    for name, value in (("Signature", 5), ("Timestamp", None), ("Request-Id", "r" * 2_000), ("Signature", "ab " * 300)):
+        with pytest.raises(WebhookVerificationError):
+            verify_webhook({**headers, f"X-Fal-Webhook-{name}": value}, BODY, keys_of(signer.jwks()), now=NOW)
+    keys: Any = [None, "text", b"short", *keys_of(signer.jwks())]
+    assert verify_webhook(headers, BODY, keys, now=NOW).ok
+
+
+def test_a_key_set_is_bounded(signer: Webhooks) -> None:
+    key = signer.jwks()["keys"][0]
+    odd: list[Any] = [{**key, "x": value} for value in (None, 5, [], "é", "A" * 10_000_000)]
+    assert len(keys_of({"keys": [*odd, *[key] * 10_000]})) == 64
+
+
+def test_a_body_that_is_nested_too_deeply(signer: Webhooks) -> None:
+    for depth in (400, 900, 100_000):
+        body = b'{"request_id": "r1", "status": "ERROR", "error": ' + b"[" * depth + b"]" * depth + b"}"
+        headers = signer.signed_headers("r1", body, now=NOW)
+        try:
+            assert verify_webhook(headers, body, keys_of(signer.jwks()), now=NOW).error
+        except WebhookVerificationError as exc:
+            assert "JSON" in exc.message  # noqa: PT017 - either is right; which depends on the interpreter

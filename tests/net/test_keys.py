@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import logging
 import sys
@@ -549,3 +550,25 @@ async def test_a_hanging_write_shows_no_key(tiny: EncodedImage) -> None:
         stuck.set()
         listener.close()
     assert "SECRET" not in shown_in(caught.value)
+
+
+@pytest.mark.parametrize("begin", ["atexit.register(end)", "threading.Thread(target=wait_and_end).start()"])
+async def test_calls_at_the_interpreters_end(begin: str, scene: bytes) -> None:
+    picture = base64.b64encode(scene).decode()
+    program = f"""
+import asyncio, atexit, threading
+from moondream_async import AsyncClient, MoondreamError
+def end():
+    client = AsyncClient(base_url="http://localhost:9/v1", retry=1)
+    for image in ("https://localhost:9/x.png", {picture!r}):
+        try:
+            asyncio.run(client.caption(image))
+        except MoondreamError as exc:
+            print("typed", exc, flush=True)
+def wait_and_end():
+    threading.main_thread().join()
+    end()
+{begin}
+"""
+    done = await anyio.run_process([sys.executable, "-c", program], check=False)
+    assert done.stdout.count(b"typed") == 2, done.stderr.decode()

@@ -111,3 +111,10 @@ def test_an_error_event_is_the_servers_failure() -> None:
     assert isinstance(errors.from_event(200, {}, {"error": "Inference failed"}, now=0), md.ServerError)
     assert isinstance(errors.from_event(200, {}, {"error": "x", "status": "rejected"}, now=0), md.RateLimitError)
     assert errors.from_event(200, {}, {"chunk": "error"}, now=0) is None
+
+
+def test_details_that_are_nested_too_deeply() -> None:
+    for depth in (100, 900, 100_000):
+        nested = "[" * depth + "]" * depth
+        for body in (f'{{"detail": [{{"loc": [{nested}], "msg": {nested}}}]}}', f'{{"detail": [{nested}]}}'):
+            assert errors.from_response(422, {}, body.encode(), now=0).message
