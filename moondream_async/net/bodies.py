@@ -11,6 +11,31 @@ import httpx
 _CHUNK = 256 * 1024
 
 
+class BytesBody(httpx.ByteStream):
+    """Bytes in one piece.
+
+    httpx's own iterates them in an async generator, of which trio warns when a call is cancelled half-way.
+    """
+
+    def __init__(self, data: bytes) -> None:
+        super().__init__(data)
+        self._data = data
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return _Once(self._data)
+
+
+class _Once(AsyncIterator[bytes]):
+    def __init__(self, data: bytes) -> None:
+        self._data: bytes | None = data
+
+    async def __anext__(self) -> bytes:
+        data, self._data = self._data, None
+        if data is None:
+            raise StopAsyncIteration
+        return data
+
+
 class FileBody(httpx.AsyncByteStream):
     """A file, or a part of it; can be sent again.
 

@@ -13,7 +13,7 @@ import httpx
 from ..errors import ConfigurationError
 from ..wire.progress import Progress
 from .addresses import check_public
-from .bodies import FileBody
+from .bodies import BytesBody, FileBody
 from .counters import Counters
 from .download import Downloads
 from .failures import drop_frames, from_transport, without_proxy_credentials
@@ -176,7 +176,7 @@ class Session:
             method,
             url,
             headers=headers,
-            stream=httpx.ByteStream(body) if isinstance(body, bytes) else body,
+            stream=BytesBody(body) if isinstance(body, bytes) else body,
             extensions={"timeout": timeout.as_dict(), NEW_CONNECTION: once, **tracing},
         )
         return await http.handle_async_request(request)
