@@ -16,7 +16,7 @@ from .addresses import check_public
 from .bodies import BytesBody, FileBody
 from .counters import Counters
 from .download import Downloads
-from .failures import drop_frames, from_transport, without_proxy_credentials
+from .failures import drop_frames, from_transport
 from .loops import LoopLocal
 from .pacer import Pacer
 from .proxies import is_proxied
