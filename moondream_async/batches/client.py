@@ -10,7 +10,6 @@ from collections.abc import AsyncIterable, Callable, Iterable, Sized
 from typing import Any, Literal
 
 import anyio
-import anyio.to_thread
 import attrs
 
 from .. import config
@@ -33,7 +32,8 @@ from ..net.pump import Pumped
 from ..net.sender import Sender
 from ..net.threads import beside
 from . import wire
-from .folder import Folder, stamp_of
+from .async_folder import AsyncFolder
+from .folder import stamp_of
 from .handing import Filling, Handing, look_through
 from .lines import Encodes, Lines
 from .manifest import Manifest
@@ -215,11 +215,12 @@ class AsyncBatches:
         Returns:
             The outcomes, to be iterated; leaving the loop closes the connection. They are as those of `map`: `.index`
             and `.id` of the item, `.result` typed as from the call itself, or `.error`: what could not be sent,
-            `BatchLineError` for a line that failed, `BatchError` for those of a batch that failed. If only a batch's id
-            is known, `.index` counts the lines of its batch.
+            `BatchLineError` for a line that failed, is missing or damaged (`code` is `"unusable"`), `BatchError` for
+            those of a batch that failed. If only a batch's id is known, `.index` counts the lines of its batch.
 
         Raises:
             BatchError: The job is not finished; or a batch failed, and its items are not known here.
+            APIError: A file of results, or a batch, is not there; raised last, after all that can be read.
             MoondreamError: As any call.
         """
         return AsyncOutcomes(functools.partial(self._reading.outcomes, job))
@@ -242,7 +243,7 @@ class AsyncBatches:
             ResultsFileError: The file cannot be used, or written.
             MoondreamError: As in `results`.
         """
-        known = await self.status(job)  # there is one, before the file is touched
+        known = await self._reading.finished(job)  # before the file is touched
         return await save(self._reading, known, os.fspath(out), resume=resume)
 
     async def cancel(self, job: AnyJob) -> bool:
@@ -258,7 +259,7 @@ class AsyncBatches:
             others were cancelled.
 
         Raises:
-            BatchError: The folder is none, or another process works on it.
+            BatchError: It is not a job's folder, or another process, or another call of this one, works on it.
             MoondreamError: As any call.
         """
         is_path = isinstance(job, os.PathLike) or (isinstance(job, str) and await beside(is_folder, job))
@@ -267,16 +268,16 @@ class AsyncBatches:
             await self.status(job)
             return False
         manifest = await self._reading.check_server(path)
-        with await anyio.to_thread.run_sync(Folder, path, manifest) as folder:
+        async with AsyncFolder(path, manifest) as folder:
             portions = folder.manifest.portions
             for number in range(len(portions)):
                 await Upload(self._net(), folder, number, _nothing).cancel()
             if not any(portion.batch_id for portion in portions):
-                await anyio.to_thread.run_sync(folder.discard)
+                await folder.discard()
                 return True
             lines = sum(portion.lines for portion in portions)
             refused = await beside(lambda path: sum(1 for _ in read_refused(path, manifest)), path)
-            await anyio.to_thread.run_sync(folder.finish_lines, lines + refused)
+            await folder.finish_lines(lines + refused)
             return False
 
     def _manifest(self, model: str | None, **more: Any) -> Manifest:

@@ -13,6 +13,7 @@ captions.batch/
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import re
@@ -24,18 +25,21 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
 from io import FileIO
 from pathlib import Path
-from typing import Any, BinaryIO, Self, TypeVar
+from typing import Any, BinaryIO, Self, TypeAlias, TypeVar
 
 import attrs
 
 from ..bulk import records
 from ..bulk.files import lock, sync, write_all
 from . import wire
-from .index import index_of, json_lines
-from .manifest import MANIFEST, NOT_OURS, Entry, Manifest, Portion, data_of, entry_of, read_manifest, unusable
+from .index import index_of, read_entries
+from .manifest import MANIFEST, NOT_OURS, Entry, Manifest, Portion, data_of, read_manifest, unusable
 from .refusals import Refusals
 
 T = TypeVar("T")
+
+Snapshot: TypeAlias = tuple[int, bytes]
+"""A manifest as it is written, and its number: later ones are newer."""
 
 _OURS = re.compile(r"\d{3,}\.(jsonl|index)|(manifest\.json|refused\.jsonl)(\.new)?|lock")
 
@@ -101,6 +105,8 @@ class Folder:
         self._stack = contextlib.ExitStack()
         self._lines: FileIO | None = None
         self._index: FileIO | None = None
+        self._order = itertools.count(1)  # of snapshots
+        self._written = 0  # the latest of those on the disk
         try:
             self._run(self._open)
         except BaseException:
@@ -118,28 +124,30 @@ class Folder:
         self._stack.close()
 
     def save(self) -> None:
-        """Have the manifest on the disk: all of it, or what was there before."""
+        """Write the manifest: all of it, or what was there before."""
         self.write(self.snapshot())
 
-    def snapshot(self) -> bytes:
-        """The manifest as it is now, as it is written; not blocking."""
-        return json.dumps(attrs.asdict(self.manifest), indent=1).encode()
+    def snapshot(self) -> Snapshot:
+        """Return the manifest as it is now, as it is written; not blocking."""
+        return next(self._order), json.dumps(attrs.asdict(self.manifest), indent=1).encode()
 
-    def write(self, snapshot: bytes) -> None:
-        """Have it on the disk."""
+    def write(self, snapshot: Snapshot) -> None:
+        """Write a snapshot, unless a newer one is written already."""
         self._run(lambda: self._write(snapshot))
 
     def known(self) -> Known:
         """The items that have lines."""
         known = Known()
         for number in range(len(self.manifest.portions)):
-            for data in json_lines(index_of(self.path, number)):
-                known.add(entry_of(data, self.manifest))
+            for entry, _ in read_entries(index_of(self.path, number), self.manifest):
+                known.add(entry)
         return known
 
     def refusals(self) -> Refusals:
         """Takes the refusals of a new pass over the items."""
-        return self._run(lambda: Refusals(self.path, self.manifest))
+        refusals = self._run(lambda: Refusals(self.path, self.manifest))
+        self._stack.callback(refusals.close)
+        return refusals
 
     def add(self, entry: Entry, line: bytes) -> bool:
         """Put a line in; True if it began a new batch, as the last one is full."""
@@ -163,7 +171,7 @@ class Folder:
 
     def discard(self) -> None:
         """Delete all of it; nothing of the job is on the server."""
-        self._clear()
+        self._run(self._clear)
         with suppress(OSError):
             (self.path / "lock").unlink()
             self.path.rmdir()  # if there is nothing else in it
@@ -302,13 +310,16 @@ class Folder:
     def _save(self) -> None:
         self._write(self.snapshot())
 
-    def _write(self, snapshot: bytes) -> None:
+    def _write(self, snapshot: Snapshot) -> None:
+        number, data = snapshot
+        if number < self._written:
+            return
         aside = self.path / f"{MANIFEST}.new"
-        with aside.open("wb") as file:
-            file.write(snapshot)
-            file.flush()
+        with aside.open("wb", buffering=0) as file:
+            write_all(file, data)
             sync(file.fileno())
         aside.replace(self.path / MANIFEST)
+        self._written = number
 
 
 def stamp_of(path: Path) -> list[Any]:

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import time
 from collections import Counter
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterable
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from pathlib import Path
 from typing import Any, cast
 
 import anyio
-import anyio.to_thread
 import attrs
 
 from ..bulk.mapping import AsyncMap
-from ..errors import APIError, BatchError, ConfigurationError
+from ..errors import APIError, BatchError, ConfigurationError, MoondreamError
 from ..net.background import Background
 from ..net.callbacks import tell
 from ..net.sender import Sender
+from .async_folder import AsyncFolder
 from .checks import read_ready
 from .folder import Folder, Known, default_folder
 from .lines import Lines
@@ -30,7 +31,7 @@ from .upload import Upload
 _AT_ONCE = 8  # images prepared, or ready and not yet written
 _TOLD_EVERY = 0.1  # seconds
 
-Fill = Callable[[Folder], Awaitable[None]]
+Fill = Callable[[AsyncFolder], Awaitable[None]]
 
 
 class Handing:
@@ -60,20 +61,18 @@ class Handing:
             fill: Puts all lines into the folder.
         """
         path = default_folder() if folder is None else _absolute(folder)
-        opened = await anyio.to_thread.run_sync(Folder, path, wanted)
-        try:
-            await fill(opened)
-            for number in range(len(opened.manifest.portions)):
-                await self.upload(opened, number)
-            job = await anyio.to_thread.run_sync(read_job, path)
-            return attrs.evolve(job, batches=tuple(self._batches[number] for number in range(len(job.batches))))
-        except BaseException as exc:
-            await self._leave(opened, exc, keeps=folder is not None)
-            raise
-        finally:
-            opened.close()
+        async with AsyncFolder(path, wanted) as opened:
+            try:
+                await fill(opened)
+                for number in range(len(opened.manifest.portions)):
+                    await self.upload(opened, number)
+                job = await opened.run(lambda folder: read_job(folder.path))
+                return attrs.evolve(job, batches=tuple(self._batches[number] for number in range(len(job.batches))))
+            except BaseException as exc:
+                await self._leave(opened, exc, keeps=folder is not None)
+                raise
 
-    async def upload(self, folder: Folder, number: int) -> None:
+    async def upload(self, folder: AsyncFolder, number: int) -> None:
         """Upload a batch that has all of its lines."""
         size = sum(portion.length for portion in folder.manifest.portions)
 
@@ -109,18 +108,19 @@ class Handing:
         except Exception as exc:  # the user's own
             self._failed = exc
 
-    async def _leave(self, folder: Folder, exc: BaseException, *, keeps: bool) -> None:
+    async def _leave(self, folder: AsyncFolder, exc: BaseException, *, keeps: bool) -> None:
         """Abort what nobody will go on with, and leave nothing of what came to nothing."""
-        portions = folder.manifest.portions
-        with anyio.CancelScope(shield=True):
+        with anyio.CancelScope(shield=True), suppress(MoondreamError):  # the caller's own error counts
+            await folder.settle()
+            portions = folder.manifest.portions
             if not keeps or _is_refused(exc):
                 for number in range(len(portions)):
                     await Upload(self._net, folder, number, lambda _: None).abort()
             is_empty = not portions and (not keeps or isinstance(exc, ConfigurationError))
             if is_empty or not (keeps or any(portion.batch_id or portion.completing for portion in portions)):
-                await anyio.to_thread.run_sync(folder.discard)
-            else:
-                exc.add_note(f"The job is kept in {str(folder.path)!r}; pass that as folder= to go on.")
+                await folder.discard()
+                return
+        exc.add_note(f"The job is kept in {str(folder.path)!r}; pass that as folder= to go on.")
 
 
 class Filling:
@@ -137,28 +137,25 @@ class Filling:
         self._lines = lines
         self._max_failures = max_failures
 
-    async def fill(self, handing: Handing, folder: Folder) -> None:
+    async def fill(self, handing: Handing, folder: AsyncFolder) -> None:
         """Do it.
 
         Raises:
             ConfigurationError: There are no items.
             MoondreamError: Too many items failed.
         """
-        known = await anyio.to_thread.run_sync(folder.known)
-        refusals = await anyio.to_thread.run_sync(folder.refusals)
+        known = await folder.run(Folder.known)
+        refusals = await folder.run(Folder.refusals)
         known.reserve(refusals.places)
-        try:
-            await self._add(handing, folder, known, refusals)
-            await anyio.to_thread.run_sync(refusals.finish)
-        finally:
-            refusals.close()
+        await self._add(handing, folder, known, refusals)
+        await folder.run(lambda _: refusals.finish())
         lines = sum(portion.lines for portion in folder.manifest.portions)
         if not lines:
             raise _no_lines(refusals)
-        await anyio.to_thread.run_sync(folder.finish_lines, lines + refusals.count)
+        await folder.finish_lines(lines + refusals.count)
         await handing.tell(at_once=True)
 
-    async def _add(self, handing: Handing, folder: Folder, known: Known, refusals: Refusals) -> None:
+    async def _add(self, handing: Handing, folder: AsyncFolder, known: Known, refusals: Refusals) -> None:
         done = known.keys.total()
         made: AsyncMap[tuple[Entry, bytes]] = AsyncMap(
             self._lines.fresh(self._items, known, refusals.came_round),
@@ -173,10 +170,14 @@ class Filling:
                 entry, line = cast("tuple[Entry, bytes]", outcome.result)
                 done += 1
                 if outcome.error is not None:
-                    await anyio.to_thread.run_sync(refusals.add, entry, outcome.error)
-                elif await anyio.to_thread.run_sync(folder.add, entry, line):
+                    await folder.run(functools.partial(_refuse, refusals, entry, outcome.error))
+                elif await folder.add(entry, line):
                     await handing.upload(folder, len(folder.manifest.portions) - 2)
                 await handing.tell(items=done, refused=refusals.count)
+
+
+def _refuse(refusals: Refusals, entry: Entry, error: MoondreamError, _: Folder) -> None:
+    refusals.add(entry, error)
 
 
 def _no_lines(refusals: Refusals) -> ConfigurationError:
@@ -188,22 +189,22 @@ def _no_lines(refusals: Refusals) -> ConfigurationError:
     )
 
 
-async def look_through(source: Path, folder: Folder) -> None:
+async def look_through(source: Path, folder: AsyncFolder) -> None:
     """Check a ready file, and note what its lines are of.
 
     Raises:
         BatchInputError: Lines would be refused.
     """
+    await folder.run(functools.partial(_look_through, source))
 
-    def look() -> None:
-        if folder.manifest.closed:
-            return
-        with folder.noting() as note:
-            portions = read_ready(source, note)
-        folder.manifest.portions = portions
-        folder.finish_lines(sum(portion.lines for portion in portions))
 
-    await anyio.to_thread.run_sync(look)
+def _look_through(source: Path, folder: Folder) -> None:
+    if folder.manifest.closed:
+        return
+    with folder.noting() as note:
+        portions = read_ready(source, note)
+    folder.manifest.portions = portions
+    folder.finish_lines(sum(portion.lines for portion in portions))
 
 
 def read_job(path: Path) -> BatchJob:

@@ -13,7 +13,7 @@ from ..bulk import records
 from ..errors import BatchError
 
 MANIFEST = "manifest.json"
-NOT_OURS = (KeyError, TypeError, ValueError)
+NOT_OURS = (LookupError, TypeError, ValueError, AttributeError, RecursionError)
 """What reading something else raises."""
 
 _VERSION = 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import re
@@ -11,11 +12,11 @@ from pathlib import Path
 from typing import Any, TypeAlias, cast
 
 from ..bulk.items import Outcome
-from ..errors import BatchError, ConfigurationError
+from ..errors import APIError, BatchError, ConfigurationError, MoondreamError, NotFoundError
 from ..net.files import Files
 from ..net.threads import beside
 from .handing import read_job
-from .index import Index, opened_index
+from .index import Index, open_index
 from .manifest import MANIFEST, Entry, Manifest, read_manifest
 from .output import Output
 from .refusals import read_refused
@@ -73,6 +74,17 @@ class Reading:
             raise BatchError(f"The job in {str(path)!r} is of another server, {manifest.base_url}.", code="folder")
         return manifest
 
+    async def finished(self, job: AnyJob) -> BatchJob:
+        """Return a job, if it is finished.
+
+        Raises:
+            BatchError: It is not.
+            NotFoundError: None of its batches is there.
+        """
+        known = await self.known(job)
+        await self._fresh(known)
+        return known
+
     async def outcomes(self, job: AnyJob) -> AsyncGenerator[Outcome[Any]]:
         """The outcome of each item."""
         async with aclosing(self.told(job)) as told:
@@ -86,7 +98,32 @@ class Reading:
             BatchError: The job is not finished.
         """
         known = await self.known(job)
-        fresh = {batch.id: await self._retrieve(batch.id) for batch in known.batches}
+        fresh, failed = await self._fresh(known)
+        outputs = self._without_folder(fresh) if known.folder is None else self._in_folder(known.folder, fresh)
+        async with aclosing(outputs) as each:
+            async for one in each:
+                if isinstance(one, MoondreamError):
+                    failed = failed or one
+                else:
+                    yield one
+        if failed is not None:
+            raise failed
+
+    async def _fresh(self, job: BatchJob) -> tuple[dict[str, Batch], MoondreamError | None]:
+        """Ask about each batch; one that is gone does not keep the others from being read.
+
+        Raises:
+            BatchError: One is not finished.
+        """
+        fresh: dict[str, Batch] = {}
+        gone: NotFoundError | None = None
+        for batch in job.batches:
+            try:
+                fresh[batch.id] = await self._retrieve(batch.id)
+            except NotFoundError as exc:
+                gone = gone or exc
+        if gone is not None and not fresh:
+            raise gone
         for batch in fresh.values():
             if not batch.finished:
                 raise BatchError(
@@ -94,31 +131,44 @@ class Reading:
                     code="not_completed",
                     batch_id=batch.id,
                 )
-        parts = self._without_folder(fresh) if known.folder is None else self._in_folder(known.folder, fresh)
-        async with aclosing(parts) as told:
-            async for one in told:
-                yield one
+        return fresh, gone
 
-    async def _without_folder(self, fresh: dict[str, Batch]) -> AsyncGenerator[Told]:
+    async def _without_folder(self, fresh: dict[str, Batch]) -> AsyncGenerator[Told | MoondreamError]:
         for batch in fresh.values():
-            async with aclosing(self._output(batch, None).outcomes()) as outcomes:
+            async with aclosing(self._of_batch(batch, None)) as outcomes:
                 async for one in outcomes:
                     yield one
 
-    async def _in_folder(self, path: Path, fresh: dict[str, Batch]) -> AsyncGenerator[Told]:
+    async def _in_folder(self, path: Path, fresh: dict[str, Batch]) -> AsyncGenerator[Told | MoondreamError]:
         manifest = await beside(read_manifest, path)
         for entry, error in await beside(lambda path: list(read_refused(path, manifest)), path):
             yield entry, Outcome(entry.item, entry.id, None, error, 0, 0.0)
         for number, portion in enumerate(manifest.portions):
-            with opened_index(path, manifest, number) as index:
-                if portion.cancelled:
+            batch = fresh.get(portion.batch_id or "")
+            if batch is None and not portion.cancelled:
+                continue
+            index = await beside(functools.partial(open_index, path, manifest), number)
+            with contextlib.closing(index):
+                if batch is None:
                     cancelled = BatchError("The item was not handed in: the job was cancelled.", code="cancelled")
                     for entry in (index[place] for place in range(len(index))):
                         yield entry, Outcome(entry.item, entry.id, None, cancelled, 0, 0.0)
                     continue
-                async with aclosing(self._output(fresh[portion.batch_id or ""], index).outcomes()) as outcomes:
+                async with aclosing(self._of_batch(batch, index)) as outcomes:
                     async for one in outcomes:
                         yield one
+
+    async def _of_batch(self, batch: Batch, index: Index | None) -> AsyncGenerator[Told | MoondreamError]:
+        """Yield the outcomes of a batch, and last its error, if there are results that cannot be had."""
+        try:
+            async with aclosing(self._output(batch, index).outcomes()) as outcomes:
+                async for one in outcomes:
+                    yield one
+        except (APIError, BatchError) as exc:
+            failed = exc
+        else:
+            return
+        yield failed
 
     def _output(self, batch: Batch, index: Index | None) -> Output:
         return Output(self._files(), batch, functools.partial(self._retrieve, batch.id), index)

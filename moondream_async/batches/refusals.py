@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ..bulk import records
-from ..bulk.files import write_all
+from ..bulk.files import sync, write_all
 from ..errors import MoondreamError
-from .index import json_lines
-from .manifest import Entry, Manifest, data_of, entry_of
+from .index import read_entries, readable, writable
+from .manifest import Entry, Manifest, data_of
 
 _FILE = "refused.jsonl"
 
@@ -46,7 +46,8 @@ class Refusals:
     def add(self, entry: Entry, error: MoondreamError) -> None:
         """It cannot be sent."""
         data = {**data_of(entry, self._manifest), "error": records.error_fields(error)}
-        write_all(self._aside, records.as_json(data) + b"\n")
+        with writable(self._path):
+            write_all(self._aside, records.as_json(data) + b"\n")
         self.count += 1
         self.first = self.first or (entry, error)
 
@@ -55,11 +56,13 @@ class Refusals:
         for entry, error in list(read_refused(self._path, self._manifest)):
             if entry.item in self._old.get(entry.key, ()):
                 self.add(entry, error)
-        self.close()
-        aside = self._path / f"{_FILE}.new"
-        aside.replace(self._path / _FILE)
-        if not self.count:
-            (self._path / _FILE).unlink()
+        with writable(self._path):
+            sync(self._aside.fileno())
+            self.close()
+            aside = self._path / f"{_FILE}.new"
+            aside.replace(self._path / _FILE)
+            if not self.count:
+                (self._path / _FILE).unlink()
 
     def close(self) -> None:
         """Leave it unfinished."""
@@ -67,6 +70,13 @@ class Refusals:
 
 
 def read_refused(path: Path, manifest: Manifest) -> Iterator[tuple[Entry, MoondreamError]]:
-    """Items that could not be made lines, and why."""
-    for data in json_lines(path / _FILE):
-        yield entry_of(data, manifest), records.error_of(data["error"], 0)
+    """Yield the items that could not be made lines, and why.
+
+    Raises:
+        BatchError: The file cannot be read.
+    """
+    file = path / _FILE
+    for entry, data in read_entries(file, manifest):
+        with readable(file):
+            error = records.error_of(data["error"], 0)
+        yield entry, error

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import anyio
-import anyio.to_thread
 
 from ..bulk import records
 from ..bulk.items import Outcome
@@ -20,10 +19,13 @@ from ..bulk.run import RunSummary
 from ..errors import BatchLineError, ResultsFileError
 from ..net.pump import Pumped
 from ..net.threads import beside
-from . import wire
 from .manifest import Entry, Manifest, read_manifest
-from .reading import Reading
+from .output_lines import skill_of
+from .reading import Reading, Told
+from .resource_thread import ResourceThread
 from .types import BatchJob
+
+_AT_ONCE = 32  # outcomes that are written together
 
 
 async def save(reading: Reading, job: BatchJob, out: str, *, resume: bool) -> RunSummary:
@@ -40,18 +42,31 @@ async def save(reading: Reading, job: BatchJob, out: str, *, resume: bool) -> Ru
     """
     started = time.monotonic()
     run = _fingerprint(job.ids) if job.folder is None else run_name(await beside(read_manifest, job.folder))
-    has = await beside(_good_in, out)
-    opened = functools.partial(Journal, resume=resume, retry_failed=True)
-    journal = await anyio.to_thread.run_sync(opened, out, run)
-    count: Counter[str] = Counter()
+    thread = ResourceThread(
+        out,
+        functools.partial(_ResultsFile, out, run, resume=resume),
+        ResultsFileError(f"{out!r} cannot be used: another call in this process writes it."),
+    )
+    try:
+        file = await thread.open()
+        await _write_all(reading, job, file, thread)
+    finally:
+        await thread.aclose()
+    return RunSummary(**file.count, elapsed=time.monotonic() - started)
+
+
+async def _write_all(reading: Reading, job: BatchJob, file: _ResultsFile, thread: ResourceThread[_ResultsFile]) -> None:
+    waiting: list[Told] = []
     try:
         async with Pumped(functools.partial(reading.told, job)) as told:
-            async for entry, outcome in told:
-                _write(journal, has, entry, outcome, run, count)
-    finally:
+            async for one in told:
+                waiting.append(one)
+                if len(waiting) == _AT_ONCE:
+                    written, waiting = waiting, []
+                    await thread.run(file.add, written)
+    finally:  # what was read is written, even if nothing more can be read
         with anyio.CancelScope(shield=True):
-            await anyio.to_thread.run_sync(journal.close)
-    return RunSummary(**count, elapsed=time.monotonic() - started)
+            await thread.run(file.add, waiting)
 
 
 def run_name(manifest: Manifest) -> str:
@@ -63,25 +78,44 @@ def _fingerprint(task: object) -> str:
     return records.fingerprint(["batch", task])
 
 
-def _write(
-    journal: Journal, has: Counter[bytes], entry: Entry | None, outcome: Outcome[Any], run: str, count: Counter[str]
-) -> None:
-    """Write the line of an item, unless the file has it."""
-    skill = entry.skill if entry is not None else wire.skill_of(outcome.result)
-    arguments: dict[str, Mapping[str, Any]] = {skill: {} if entry is None else entry.arguments}
-    key = records.key_of(outcome.id, arguments)
-    if has[key]:
-        has[key] -= 1
-        count["skipped"] += 1
-        return
-    count["succeeded" if outcome.ok else "failed"] += 1
-    if isinstance(outcome.error, BatchLineError) and outcome.error.code == "missing":
-        return
-    finished = Finished(outcome.id, arguments, outcome.result, outcome.error, outcome.attempts, outcome.elapsed)
-    journal.add(key, records.to_line(finished, several=False, run=run))
-    for metrics in records.metrics_of(outcome.result):
-        count["input_tokens"] += metrics.input_tokens or 0
-        count["output_tokens"] += metrics.output_tokens or 0
+class _ResultsFile:
+    """The file that outcomes are saved to; blocking."""
+
+    def __init__(self, out: str, run: str, *, resume: bool) -> None:
+        self.count: Counter[str] = Counter()
+        self._run = run
+        self._has = _good_in(out)
+        self._journal = Journal(out, run, resume=resume, retry_failed=True)
+
+    def close(self) -> None:
+        """Close it, with all that was added on the disk."""
+        self._journal.close()
+
+    def add(self, outcomes: list[Told]) -> None:
+        """Write the lines of outcomes, but for those that the file has."""
+        for entry, outcome in outcomes:
+            self._add(entry, outcome)
+
+    def _add(self, entry: Entry | None, outcome: Outcome[Any]) -> None:
+        skill = entry.skill if entry is not None else skill_of(outcome.result)
+        arguments: dict[str, Mapping[str, Any]] = {skill: {} if entry is None else entry.arguments}
+        key = records.key_of(outcome.id, arguments)
+        if self._has[key]:
+            self._has[key] -= 1
+            self.count["skipped"] += 1
+            return
+        self.count["succeeded" if outcome.ok else "failed"] += 1
+        if isinstance(outcome.error, BatchLineError) and outcome.error.code == "missing":
+            return
+        finished = Finished(outcome.id, arguments, outcome.result, outcome.error, outcome.attempts, outcome.elapsed)
+        self._journal.add(key, records.to_line(finished, several=False, run=self._run))
+        for metrics in records.metrics_of(outcome.result):
+            self.count["input_tokens"] += _whole(metrics.input_tokens)
+            self.count["output_tokens"] += _whole(metrics.output_tokens)
+
+
+def _whole(count: object) -> int:
+    return count if isinstance(count, int) else 0
 
 
 def _good_in(out: str) -> Counter[bytes]:

@@ -157,11 +157,12 @@ class Batches(Facade):
         Returns:
             The outcomes, to be iterated; leaving the loop closes the connection. They are as those of `map`: `.index`
             and `.id` of the item, `.result` typed as from the call itself, or `.error`: what could not be sent,
-            `BatchLineError` for a line that failed, `BatchError` for those of a batch that failed. If only a batch's id
-            is known, `.index` counts the lines of its batch.
+            `BatchLineError` for a line that failed, is missing or damaged (`code` is `"unusable"`), `BatchError` for
+            those of a batch that failed. If only a batch's id is known, `.index` counts the lines of its batch.
 
         Raises:
             BatchError: The job is not finished; or a batch failed, and its items are not known here.
+            APIError: A file of results, or a batch, is not there; raised last, after all that can be read.
             MoondreamError: As any call.
         """
         return self._iterate(self._async.results(job=job))
@@ -199,7 +200,7 @@ class Batches(Facade):
             others were cancelled.
 
         Raises:
-            BatchError: The folder is none, or another process works on it.
+            BatchError: It is not a job's folder, or another process, or another call of this one, works on it.
             MoondreamError: As any call.
         """
         return self._run(self._async.cancel, job=job)

@@ -11,14 +11,13 @@ from pathlib import Path
 from urllib.parse import quote
 
 import anyio
-import anyio.to_thread
 
 from ..errors import APIConnectionError, APIError, BatchError, MoondreamError, NotFoundError
 from ..net.bodies import FileBody
 from ..net.sender import Sender
 from ..net.together import together
 from . import wire
-from .folder import Folder
+from .async_folder import AsyncFolder
 from .manifest import Portion
 from .types import UNKNOWN, Batch
 
@@ -42,13 +41,12 @@ class Upload:
         told: Is given the bytes of it that have been sent so far.
     """
 
-    def __init__(self, net: Sender, folder: Folder, number: int, told: Callable[[int], None]) -> None:
+    def __init__(self, net: Sender, folder: AsyncFolder, number: int, told: Callable[[int], None]) -> None:
         self._net = net
         self._folder = folder
         self._number = number
         self._told = told
         self._sent: dict[int, int] = {}
-        self._saving = anyio.Lock()
 
     @property
     def _portion(self) -> Portion:
@@ -75,7 +73,7 @@ class Upload:
                 raise
             self._portion.forget_upload()
             batch = await self._handed_in()
-        await anyio.to_thread.run_sync(self._folder.accepted, self._number, batch.id)
+        await self._folder.accepted(self._number, batch.id)
         return batch
 
     async def abort(self) -> None:
@@ -100,7 +98,7 @@ class Upload:
         if portion.completing and portion.batch_id is None:
             found = await self._found_in_time()
             if found is not None:
-                await anyio.to_thread.run_sync(self._folder.accepted, self._number, found.id)
+                await self._folder.accepted(self._number, found.id)
             portion.completing = False
         with suppress(NotFoundError):  # it is gone already
             await self._abort()
@@ -118,7 +116,7 @@ class Upload:
         self._portion.cancelled = False
         if self._portion.completing and (found := await self._found()) is not None:
             return found
-        source = await anyio.to_thread.run_sync(self._folder.source_of, self._portion)
+        source = await self._folder.source_of(self._portion)
         if self._portion.file_id is None:
             await self._begin()
         await self._send_parts(source)
@@ -210,8 +208,7 @@ class Upload:
         return found if found.status in ("chunking", "processing") or found.finished else None  # else an upload
 
     async def _save(self) -> None:
-        async with self._saving:
-            await anyio.to_thread.run_sync(self._folder.write, self._folder.snapshot())
+        await self._folder.save()
 
 
 def _length_of(portion: Portion, number: int) -> int:

@@ -1,4 +1,4 @@
-"""The Batch API's lines, statuses and results (pure; reference: moondream-api.md 1.7)."""
+"""The Batch API's lines and statuses (pure; reference: moondream-api.md 1.7)."""
 
 from __future__ import annotations
 
@@ -7,17 +7,14 @@ import json
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 
 import attrs
 
-from ..errors import BatchLineError, ConfigurationError, MoondreamError
-from ..types import Meta, Result
-from ..wire import requests, responses
-from ..wire.responses import MALFORMED, Object, Unusable, each_of, object_of, optional_text, text_of
+from ..errors import ConfigurationError
+from ..wire import requests
+from ..wire.responses import Object, each_of, object_of, optional_text, text_of
 from .types import Batch, BatchOutput, BatchProgress, BatchUsage
-
-T = TypeVar("T")
 
 LARGEST_BATCH = 2_000_000_000
 """Bytes of a batch's file."""
@@ -48,7 +45,6 @@ _CHECKS: dict[str, Callable[[Any], Any]] = {
     "settings": requests.sampling,
 }
 _BASE64 = re.compile(r"[A-Za-z0-9+/]+={0,2}")
-_ANSWERS = {"caption": "caption", "answer": "query", "objects": "detect", "points": "point"}
 _BATCH_FIELDS = frozenset(field.name for field in attrs.fields(Batch)) - {"extra"}
 
 
@@ -206,61 +202,6 @@ def etag(data: Any, _: object = None) -> str:
     return text_of(object_of(data), "etag")
 
 
-@attrs.frozen
-class OutputLine:
-    """One line of a file of results; the error, if it has one, instead of a result."""
-
-    line_index: int | None
-    id: Any
-    result: Result | None
-    error: MoondreamError | None
-
-
-def output_line(text: bytes) -> OutputLine:
-    """Read one.
-
-    Raises:
-        Unusable: It is not one.
-    """
-    fields = object_of(responses.decode(text))
-    index = fields.get("line_index")
-    index = index if isinstance(index, int) and not isinstance(index, bool) and 0 <= index < MOST_LINES else None
-    result: Result | None = None
-    error: MoondreamError | None = None
-    if fields.get("status") == "ok":
-        try:
-            result = _result(object_of(fields.get("result")), fields.get("usage"))
-        except MALFORMED as exc:
-            error = BatchLineError(f"The result cannot be used: {exc}.", code="unusable", line_index=index)
-    else:
-        error = _line_error(fields.get("error"), index)
-    return OutputLine(index, fields.get("id"), result, error)
-
-
-def skill_of(result: Result | None) -> str:
-    """Which skill answered; `"unknown"` if there is no result to tell it by."""
-    found: Mapping[str, Any] = result or {}
-    return next((skill for name, skill in _ANSWERS.items() if name in found), "unknown")
-
-
-def _result(fields: Object, usage: Any) -> Result:
-    skill = next((skill for name, skill in _ANSWERS.items() if name in fields), None)
-    if skill is None:
-        raise Unusable("it has no caption, answer, objects or points")
-    read: Callable[[Any, Meta], Result] = getattr(responses, skill)
-    return read({"metrics": usage, **fields}, Meta(status=200))
-
-
-def _line_error(error: Any, index: int | None) -> BatchLineError:
-    if isinstance(error, dict):
-        known = cast("Object", error)
-        code, message = optional_text(known, "code"), optional_text(known, "message")
-    else:
-        code, message = None, None if error is None else str(error)
-    said = message or code or "The server does not say why."
-    return BatchLineError(f"{said} ({code})" if code and code != said else said, code=code, line_index=index)
-
-
 def _output(data: Any) -> BatchOutput:
     fields = object_of(data)
     index = fields.get("index")
@@ -270,4 +211,6 @@ def _output(data: Any) -> BatchOutput:
 def _counts(data: Any, kind: Any) -> dict[str, int]:
     fields = object_of(data)
     counts = {field.name: fields.get(field.name) for field in attrs.fields(kind)}
-    return {name: int(count) for name, count in counts.items() if isinstance(count, (int, float))}
+    return {
+        name: int(count) for name, count in counts.items() if isinstance(count, (int, float)) and math.isfinite(count)
+    }

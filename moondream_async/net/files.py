@@ -1,13 +1,15 @@
-"""Files behind presigned URLs: line by line, without the key, gone on with where the connection was cut."""
+"""Files behind presigned URLs: line by line, without the key, resumed where the connection was cut."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable
+import zlib
+from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable
 from contextlib import aclosing
 from typing import cast
 
 import anyio
+import anyio.lowlevel
 import attrs
 import httpx
 
@@ -18,12 +20,13 @@ from ..wire import errors
 from ..wire.retry import Failure, parse_retry_after
 from . import failures
 from .attempts import Failed, delay_by_policy
+from .lines import FileLine, LineSplitter
 from .presigned import Presigned
 from .session import Session
+from .unpacking import SUPPORTED, Unpacker
 
-LONGEST_LINE = 16 * 1024 * 1024
-"""Bytes of one line, beyond which a file is given up."""
-
+_MAX_SKIPPED = 256 * 1024 * 1024  # bytes of a line that is too long, after which the file is given up
+_TURN = 0.005  # seconds of work on bytes that are there already, after which other tasks have their turn
 _EXPIRED = (401, 403, 404, 410)
 _REDIRECTS = (301, 302, 303, 307, 308)
 _MOST_REDIRECTS = 3
@@ -40,11 +43,11 @@ class _Place:
     read: int = 0
     furthest: int = 0
     etag: str | None = None
-    tail: bytes = b""  # of the line that has not ended yet
+    splitter: LineSplitter = attrs.field(factory=LineSplitter)
     expired: bool = False
 
     def begin_anew(self) -> None:
-        self.read, self.etag, self.tail = 0, None, b""
+        self.read, self.etag, self.splitter = 0, None, LineSplitter()
 
 
 class Files:
@@ -66,8 +69,8 @@ class Files:
             connect=timeouts.connect, read=timeouts.idle, write=timeouts.idle, pool=None
         )
 
-    async def lines(self, url: str, renew: Renew) -> AsyncGenerator[bytes]:
-        """Each line, without its end. A file that cannot be gone on with is begun again: lines may then come twice.
+    async def lines(self, url: str, renew: Renew) -> AsyncGenerator[FileLine]:
+        """Yield each line. A file that cannot be resumed is read again from its beginning: lines may then come twice.
 
         Raises:
             APIError: The file's server refuses it.
@@ -79,13 +82,9 @@ class Files:
             before, attempt = place.furthest, attempt + 1
             failed: Failed | None = None
             try:
-                async with aclosing(self._chunks(url, place)) as chunks:
-                    async for chunk in chunks:
-                        *whole, place.tail = (place.tail + chunk).split(b"\n")
-                        for line in whole:
-                            yield line
-                        if len(place.tail) > LONGEST_LINE:
-                            raise errors.unreadable(200, None, f"a line has more than {LONGEST_LINE:,} bytes")
+                async with aclosing(self._lines_from(url, place)) as lines:
+                    async for line in lines:
+                        yield line
             except failures.TRANSPORT_ERRORS as exc:
                 failed = Failed(*failures.explain(exc, address=without_query(url), timeouts=self._timeouts))
             except _Refused as exc:
@@ -98,8 +97,21 @@ class Files:
                 url, renewals, place.expired = HiddenStr(await renew()), renewals + 1, False
                 continue
             await self._wait(failed, attempt)
-        if place.tail:
-            yield place.tail
+        last = place.splitter.finish()
+        if last is not None:
+            yield last
+
+    async def _lines_from(self, url: str, place: _Place) -> AsyncGenerator[FileLine]:
+        """Yield the lines that one connection gives, letting other tasks run in between."""
+        turn = time.monotonic()
+        async with aclosing(self._chunks(url, place)) as chunks:
+            async for chunk in chunks:
+                for line in place.splitter.feed(chunk):
+                    yield line
+                    turn = await _share_loop(turn)
+                if place.splitter.skipped > _MAX_SKIPPED:
+                    raise errors.unreadable(200, None, f"a line has more than {_MAX_SKIPPED:,} bytes")
+                turn = await _share_loop(turn)
 
     async def _wait(self, failed: Failed, attempt: int) -> None:
         delay = delay_by_policy(self._retry, failed, attempt, 0.0)
@@ -111,7 +123,7 @@ class Files:
 
     async def _chunks(self, url: str, place: _Place) -> AsyncGenerator[bytes]:
         response = await self._open(self._presigned.check(url), place)
-        is_packed = response.headers.get("content-encoding", "identity").lower() != "identity"
+        is_packed = await _is_packed(response)
         try:
             async with aclosing(_pieces_of(response, is_packed=is_packed)) as chunks:
                 async for chunk in chunks:
@@ -181,14 +193,45 @@ class _Refused(Exception):
         self.failed = failed
 
 
+async def _share_loop(turn: float) -> float:
+    """Let other tasks run if this one has had its turn; returns when the current turn began."""
+    if time.monotonic() - turn < _TURN:
+        return turn
+    await anyio.lowlevel.checkpoint()
+    return time.monotonic()
+
+
+async def _is_packed(response: httpx.Response) -> bool:
+    coding = response.headers.get("content-encoding", "identity").strip().lower()
+    if coding not in ("identity", "", *SUPPORTED):
+        await response.aclose()
+        problem = f"a file is compressed as {coding[:40]!r}, which was not asked for"
+        raise _Refused(Failed(errors.unreadable(response.status_code, None, problem), None))
+    return coding in SUPPORTED
+
+
 async def _pieces_of(response: httpx.Response, *, is_packed: bool) -> AsyncGenerator[bytes]:
     if response.is_stream_consumed:  # by a hook of the user's own httpx client
         yield response.content
         return
-    pieces = cast("AsyncGenerator[bytes]", response.aiter_bytes() if is_packed else response.aiter_raw())
+    pieces = cast("AsyncGenerator[bytes]", response.aiter_raw())
     async with aclosing(pieces):
-        async for piece in pieces:
+        async for piece in _unpacked(pieces) if is_packed else pieces:
             yield piece
+
+
+async def _unpacked(pieces: AsyncIterable[bytes]) -> AsyncGenerator[bytes]:
+    unpacker = Unpacker()
+    try:
+        async for packed in pieces:
+            for piece in unpacker.feed(packed):
+                yield piece
+        unpacker.finish()
+    except zlib.error as exc:
+        problem = str(exc)
+    else:
+        return
+    raise httpx.DecodingError(f"The file is not what its Content-Encoding says: {problem}")
 
 
 def _goes_on(response: httpx.Response, place: _Place) -> bool:

@@ -16,7 +16,7 @@ import anyio
 import anyio.to_thread
 
 if TYPE_CHECKING:
-    from concurrent.futures import ThreadPoolExecutor
+    from concurrent.futures import Future, ThreadPoolExecutor
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -47,6 +47,14 @@ async def offload(work: Callable[[object], T], value: object) -> T:
         future = _executor().submit(work, value)
     except RuntimeError:  # at interpreter exit, where `atexit` hooks may still call, no thread can be started
         return work(value)
+    return await result_of(future)
+
+
+async def result_of(future: Future[T]) -> T:
+    """Wait for work in a thread.
+
+    A cancelled caller does not wait: work that has begun goes on, and other work is not done.
+    """
     done, soon = anyio.Event(), _into_this_loop()
 
     def wake(_: object) -> None:
