@@ -12,6 +12,7 @@ __all__ = [
     "AuthenticationError",
     "BadRequestError",
     "BatchError",
+    "BatchFolderError",
     "BatchInputError",
     "BatchLineError",
     "ConfigurationError",
@@ -119,6 +120,10 @@ class BatchError(MoondreamError):
         super().__init__(message)
         self.code = code
         self.batch_id = batch_id
+
+
+class BatchFolderError(BatchError, ConfigurationError):
+    """A job's folder cannot be made or written; nothing was sent."""
 
 
 class BatchInputError(ConfigurationError):

@@ -36,8 +36,8 @@ from .async_folder import AsyncFolder
 from .folder import stamp_of
 from .handing import Filling, Handing, look_through
 from .lines import Encodes, Lines
-from .manifest import Manifest
-from .reading import AnyJob, Reading, is_folder, path_of
+from .manifest import Manifest, path_of
+from .reading import AnyJob, Reading, is_folder
 from .refusals import read_refused
 from .saving import save
 from .types import Batch, BatchJob, UploadProgress
@@ -100,13 +100,16 @@ class AsyncBatches:
             The job. What could not be sent (a file that is no image) is counted in `.refused`, and told by `results`.
 
         Raises:
-            ConfigurationError: An argument cannot be used, or there are no items; nothing was sent.
-            BatchError: The folder cannot be used, or it cannot be found out whether a batch was accepted.
+            ConfigurationError: An argument cannot be used, the folder cannot be written (`BatchFolderError`), or there
+                are no items; nothing was sent.
+            BatchError: The folder is of another job or in use, or it cannot be found out whether a batch was accepted.
             MoondreamError: The upload failed. What the server will not take, and what is in no folder of yours, is
                 aborted; the rest is gone on with when this is called again.
         """
         lines = Lines(self._client, skill, arguments, self._options)
-        filling = Filling(check_items(items), lines, max_failures)
+        if max_failures is not None:
+            config.check_whole("max_failures", max_failures, least=0)
+        filling = Filling(await lines.check_first(check_items(items)), lines, max_failures)
         wanted = self._manifest(model, skill=lines.skill, arguments=lines.arguments)
         total = len(items) if isinstance(items, Sized) else None
         handing = Handing(self._net(), progress, total)
@@ -123,8 +126,8 @@ class AsyncBatches:
         """Hand in a ready file of JSON lines, once it has been looked through; a too large one as several batches.
 
         Args:
-            path: The file: `{"id": ..., "skill": "caption", "image": "<base64>"}` a line. It must stay as it is until
-                it is uploaded.
+            path: The file: `{"id": ..., "skill": "caption", "image": "<base64>"}` a line, in UTF-8. It must stay as it
+                is until it is uploaded. A byte order mark, and blank lines before and after all others, are left out.
             model: As in `create`.
             folder: As in `create`.
             progress: As in `create`.
@@ -243,6 +246,7 @@ class AsyncBatches:
             ResultsFileError: The file cannot be used, or written.
             MoondreamError: As in `results`.
         """
+        path_of(out)  # which refuses what is not a path
         known = await self._reading.finished(job)  # before the file is touched
         return await save(self._reading, known, os.fspath(out), resume=resume)
 

@@ -25,14 +25,15 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
 from io import FileIO
 from pathlib import Path
-from typing import Any, BinaryIO, Self, TypeAlias, TypeVar
+from typing import Any, Self, TypeAlias, TypeVar
 
 import attrs
 
 from ..bulk import records
 from ..bulk.files import lock, sync, write_all
+from ..errors import BatchFolderError, ConfigurationError
 from . import wire
-from .index import index_of, read_entries
+from .index import index_of, read_entries, writable
 from .manifest import MANIFEST, NOT_OURS, Entry, Manifest, Portion, data_of, read_manifest, unusable
 from .refusals import Refusals
 
@@ -81,11 +82,19 @@ class Known:
 def default_folder() -> Path:
     """A new folder where the user's programs keep their state."""
     if sys.platform == "win32":
-        base = os.getenv("LOCALAPPDATA") or Path.home() / "AppData" / "Local"
+        base = os.getenv("LOCALAPPDATA") or _home() / "AppData" / "Local"
     else:
-        base = os.getenv("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+        base = os.getenv("XDG_STATE_HOME") or _home() / ".local" / "state"
     name = f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"
     return Path(base) / "moondream-async" / "batches" / name
+
+
+def _home() -> Path:
+    try:
+        return Path.home()
+    except RuntimeError:
+        pass
+    raise ConfigurationError("There is no home directory to keep the job in; pass folder= (--job).")
 
 
 class Folder:
@@ -96,7 +105,8 @@ class Folder:
         wanted: What the job is to be; one of another job is refused.
 
     Raises:
-        BatchError: It cannot be used, is of another job, or another process works on it.
+        BatchError: It is of another job, or another process works on it.
+        BatchFolderError: It cannot be made or written.
     """
 
     def __init__(self, path: Path, wanted: Manifest) -> None:
@@ -108,7 +118,7 @@ class Folder:
         self._order = itertools.count(1)  # of snapshots
         self._written = 0  # the latest of those on the disk
         try:
-            self._run(self._open)
+            self._begin()
         except BaseException:
             self.close()
             raise
@@ -156,25 +166,30 @@ class Folder:
     @contextmanager
     def noting(self) -> Generator[Callable[[int, Entry], None]]:
         """Takes the entries of a ready file's portions, one after the other."""
-        open_now: dict[int, BinaryIO] = {}
+        open_now: dict[int, FileIO] = {}
 
         def note(number: int, entry: Entry) -> None:
-            if number not in open_now:
-                open_now[number] = stack.enter_context(index_of(self.path, number).open("wb"))
-            open_now[number].write(records.as_json(data_of(entry, self.manifest)) + b"\n")
+            with writable(self.path):
+                if number not in open_now:
+                    open_now[number] = stack.enter_context(index_of(self.path, number).open("wb", buffering=0))
+                write_all(open_now[number], records.as_json(data_of(entry, self.manifest)) + b"\n")
 
         with contextlib.ExitStack() as stack:
             yield note
-            for file in open_now.values():
-                file.flush()
-                sync(file.fileno())
+            with writable(self.path):
+                for file in open_now.values():
+                    sync(file.fileno())
 
     def discard(self) -> None:
         """Delete all of it; nothing of the job is on the server."""
         self._run(self._clear)
         with suppress(OSError):
-            (self.path / "lock").unlink()
-            self.path.rmdir()  # if there is nothing else in it
+            self._remove()
+
+    def _remove(self) -> None:
+        self._clear()
+        (self.path / "lock").unlink(missing_ok=True)
+        self.path.rmdir()  # if there is nothing else in it
 
     def _clear(self) -> None:
         ours = [path for path in self.path.iterdir() if _OURS.fullmatch(path.name) and path.name != "lock"]
@@ -223,6 +238,21 @@ class Folder:
         except NOT_OURS as exc:
             problem = f"what is in it is not ours: {exc}"
         raise unusable(self.path, problem)
+
+    def _begin(self) -> None:
+        is_new = not os.path.lexists(self.path)
+        try:
+            self._open()
+        except OSError as exc:
+            problem = exc.strerror or str(exc)
+        except NOT_OURS as exc:
+            problem = f"what is in it is not ours: {exc}" if not is_new else str(exc)
+        else:
+            return
+        if is_new:
+            with suppress(OSError, ValueError):
+                self._remove()
+        raise BatchFolderError(f"The job's folder {str(self.path)!r} cannot be used: {problem}.", code="folder")
 
     def _open(self) -> None:
         self.path.mkdir(parents=True, exist_ok=True, mode=0o700)

@@ -23,7 +23,7 @@ from .async_folder import AsyncFolder
 from .checks import read_ready
 from .folder import Folder, Known, default_folder
 from .lines import Lines
-from .manifest import Entry, Manifest, read_manifest
+from .manifest import Entry, Manifest, path_of, read_manifest
 from .refusals import Refusals, read_refused
 from .types import UNKNOWN, Batch, BatchJob, UploadProgress
 from .upload import Upload
@@ -235,6 +235,7 @@ def _is_refused(exc: BaseException) -> bool:
 
 
 def _absolute(folder: object) -> Path:
-    if not isinstance(folder, (str, os.PathLike)) or not os.fspath(cast("str", folder)):
-        raise ConfigurationError(f"folder must be the path of a folder, not {folder!r}.")
-    return Path(os.path.abspath(cast("str", folder)))  # noqa: PTH100 - links stay links
+    given = cast("Any", folder)
+    if isinstance(given, (str, os.PathLike)) and isinstance(os.fspath(cast("str", given)), str) and given != "":
+        return path_of(cast("object", given))
+    raise ConfigurationError(f"folder must be the path of a folder, not {folder!r}.")

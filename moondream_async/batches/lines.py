@@ -60,6 +60,37 @@ class Lines:
         self._client = client
         self._options = options
 
+    async def check_first(self, items: Iterable[Any] | AsyncIterable[Any]) -> Iterable[Any] | AsyncIterable[Any]:
+        """Check that there are items, and that the first one has what the skill needs.
+
+        Returns:
+            All of the items.
+
+        Raises:
+            ConfigurationError: There are none, or it lacks an argument.
+        """
+        if isinstance(items, (list, tuple)):
+            given = cast("Sequence[Any]", items)
+            await self._check(given[:1])
+            return given
+        if wire.missing(self.skill, self.arguments) is None:
+            return items
+        each = numbered(items)
+        try:
+            found = await anext(each, None)
+            await self._check([] if found is None else [found[1]])
+        except BaseException:
+            await each.aclose()
+            raise
+        return _chained(found, each)
+
+    async def _check(self, first: Sequence[Any]) -> None:
+        if not first:
+            raise ConfigurationError("There are no items.")
+        name = wire.missing(self.skill, self.entry(await named(0, first[0]), 0).arguments)
+        if name is not None:
+            raise ConfigurationError(f"{self.skill} needs {name}=...")
+
     async def fresh(
         self, items: Iterable[Any] | AsyncIterable[Any], known: Known, came_round: Callable[[bytes], int | None]
     ) -> AsyncGenerator[Item]:
@@ -70,15 +101,11 @@ class Lines:
             known: Those that have.
             came_round: Is told of each; says which place it had, if it was refused before.
 
-        Raises:
-            ConfigurationError: The first item lacks an argument that the skill needs.
         """
         async with aclosing(numbered(items)) as all_items:
             async for place, raw in all_items:
                 item = await named(place, raw)
                 entry = self.entry(item, place)
-                if not place and (name := wire.missing(self.skill, entry.arguments)) is not None:
-                    raise ConfigurationError(f"{self.skill} needs {name}=...")
                 kept = came_round(entry.key)
                 if known.take(entry.key):
                     if not place % _A_TURN:  # of a list, nothing else here waits
@@ -115,6 +142,14 @@ class Lines:
         limit = _ROOM // len(images) // 4 * 3
         options = self._options.evolve(max_bytes=max(1, min(limit, self._options.max_bytes)))
         return await together(lambda image: self._client.encode_image(image, options), images)
+
+
+async def _chained(first: tuple[int, Any] | None, rest: AsyncGenerator[tuple[int, Any]]) -> AsyncGenerator[Any]:
+    async with aclosing(rest):
+        if first is not None:
+            yield first[1]
+        async for _, raw in rest:
+            yield raw
 
 
 def _base64(image: EncodedImage) -> bytes:

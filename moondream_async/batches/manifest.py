@@ -3,20 +3,32 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
 import attrs
+from attrs.validators import instance_of, optional
 
 from ..bulk import records
-from ..errors import BatchError
+from ..errors import BatchError, ConfigurationError
 
 MANIFEST = "manifest.json"
 NOT_OURS = (LookupError, TypeError, ValueError, AttributeError, RecursionError)
 """What reading something else raises."""
 
 _VERSION = 1
+
+
+_text = instance_of(str)
+_number = instance_of(int)
+_flag = instance_of(bool)
+
+
+def _parts(_: Any, __: Any, value: Any) -> None:
+    if not all(str(number).isdecimal() and isinstance(etag, str) for number, etag in value.items()):
+        raise TypeError("its parts are not etags by number")
 
 
 @attrs.define
@@ -37,17 +49,17 @@ class Portion:
         cancelled: Whether it shall not be handed in.
     """
 
-    file: str
-    start: int = 0
-    length: int = 0
-    lines: int = 0
-    closed: bool = False
-    file_id: str | None = None
-    upload_id: str | None = None
-    completing: bool = False
-    parts: dict[str, str] = attrs.field(factory=dict[str, str])
-    batch_id: str | None = None
-    cancelled: bool = False
+    file: str = attrs.field(validator=_text)
+    start: int = attrs.field(default=0, validator=_number)
+    length: int = attrs.field(default=0, validator=_number)
+    lines: int = attrs.field(default=0, validator=_number)
+    closed: bool = attrs.field(default=False, validator=_flag)
+    file_id: str | None = attrs.field(default=None, validator=optional(_text))
+    upload_id: str | None = attrs.field(default=None, validator=optional(_text))
+    completing: bool = attrs.field(default=False, validator=_flag)
+    parts: dict[str, str] = attrs.field(factory=dict[str, str], validator=_parts)
+    batch_id: str | None = attrs.field(default=None, validator=optional(_text))
+    cancelled: bool = attrs.field(default=False, validator=_flag)
 
     def forget_upload(self) -> None:
         """It begins anew."""
@@ -71,13 +83,13 @@ class Manifest:
         version: Of this format.
     """
 
-    base_url: str
-    model: str | None
-    skill: str | None = None
-    arguments: dict[str, Any] = attrs.field(factory=dict[str, Any])
-    source: list[Any] | None = None
-    closed: bool = False
-    items: int = 0
+    base_url: str = attrs.field(validator=_text)
+    model: str | None = attrs.field(validator=optional(_text))
+    skill: str | None = attrs.field(default=None, validator=optional(_text))
+    arguments: dict[str, Any] = attrs.field(factory=dict[str, Any], validator=instance_of(dict))
+    source: list[Any] | None = attrs.field(default=None, validator=optional(instance_of(list)))
+    closed: bool = attrs.field(default=False, validator=_flag)
+    items: int = attrs.field(default=0, validator=_number)
     portions: list[Portion] = attrs.field(factory=list[Portion])
     version: int = _VERSION
 
@@ -120,13 +132,15 @@ class Entry:
 
 
 def entry_of(data: Mapping[str, Any], manifest: Manifest) -> Entry:
-    """Read an entry."""
+    """Read an entry; raises one of `NOT_OURS` for anything else."""
     skill = data.get("skill") or manifest.skill
-    size = data.get("size")
+    size, item, name = data.get("size"), data["item"], data["id"]
+    if not (isinstance(item, int) and isinstance(name, (str, int, float)) and isinstance(skill, str)):
+        raise TypeError("an entry is not one of ours")
     return Entry(
-        item=data["item"],
-        id=data["id"],
-        skill=cast("str", skill),
+        item=item,
+        id=name,
+        skill=skill,
         arguments={**manifest.arguments, **data.get("arguments", {})},
         size=None if size is None else (size[0], size[1]),
     )
@@ -163,3 +177,21 @@ def read_manifest(path: Path) -> Manifest:
 def unusable(path: Path, problem: str) -> BatchError:
     """The error for a folder that is not what it should be."""
     return BatchError(f"The job's folder {str(path)!r} cannot be used: {problem}.", code="folder")
+
+
+def path_of(path: object) -> Path:
+    """Return a path as it is from anywhere.
+
+    Raises:
+        ConfigurationError: It is not a path.
+    """
+    name: Any = cast("Any", path)
+    if isinstance(name, os.PathLike):
+        name = cast("Any", name).__fspath__()
+    if not isinstance(name, str):
+        raise ConfigurationError(f"path must be a str or Path, not {type(cast('Any', path)).__name__}.")
+    try:
+        return Path(os.path.abspath(name))  # noqa: PTH100 - links stay links
+    except OSError as exc:  # the current directory is gone
+        problem = exc.strerror or str(exc)
+    raise ConfigurationError(f"{name!r} cannot be found from here: {problem}.")

@@ -17,7 +17,7 @@ from ..net.files import Files
 from ..net.threads import beside
 from .handing import read_job
 from .index import Index, open_index
-from .manifest import MANIFEST, Entry, Manifest, read_manifest
+from .manifest import MANIFEST, Entry, Manifest, path_of, read_manifest
 from .output import Output
 from .refusals import read_refused
 from .types import UNKNOWN, Batch, BatchJob
@@ -52,7 +52,7 @@ class Reading:
             return job
         if isinstance(job, Batch):
             return BatchJob(batches=(job,))
-        if isinstance(job, str) and _ID.fullmatch(job) and not await beside(is_folder, job):
+        if isinstance(job, str) and is_batch_id(job) and not await beside(is_folder, job):
             return BatchJob(batches=(Batch(id=job, status=UNKNOWN),))
         if not isinstance(job, (str, os.PathLike)):
             raise ConfigurationError(
@@ -176,15 +176,12 @@ class Reading:
 
 def is_folder(text: str) -> bool:
     """Whether a text names a job's folder; else it is a batch's id."""
-    return (Path(text) / MANIFEST).is_file()
+    try:
+        return (Path(text) / MANIFEST).is_file()
+    except (OSError, ValueError):  # a name that is too long
+        return False
 
 
-def path_of(path: object) -> Path:
-    """A path as it is from anywhere.
-
-    Raises:
-        ConfigurationError: It is none.
-    """
-    if isinstance(path, (str, os.PathLike)):
-        return Path(os.path.abspath(cast("str", path)))  # noqa: PTH100 - links stay links
-    raise ConfigurationError(f"path must be a str or Path, not {type(path).__name__}.")
+def is_batch_id(text: str) -> bool:
+    """Whether a text can be a batch's id."""
+    return _ID.fullmatch(text) is not None

@@ -9,7 +9,7 @@ from typing import Generic, Protocol, TypeVar
 
 import anyio
 
-from ..errors import ConfigurationError, MoondreamError
+from ..errors import MoondreamError
 from ..net.threads import beside, result_of
 
 T = TypeVar("T")
@@ -120,6 +120,5 @@ def _done(work: Callable[..., T], *args: object) -> Future[T]:
 def _real(path: str | os.PathLike[str]) -> str:
     try:
         return os.path.realpath(path)
-    except (OSError, ValueError) as exc:
-        problem = str(exc)
-    raise ConfigurationError(f"{os.fspath(path)!r} is not a path that can be used: {problem}.")
+    except (OSError, ValueError):  # opening it will say what is wrong
+        return os.fspath(path)

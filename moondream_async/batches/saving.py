@@ -120,9 +120,9 @@ def _whole(count: object) -> int:
 
 def _good_in(out: str) -> Counter[bytes]:
     """How often the file has a result of each item; what it is otherwise, the journal says."""
-    if not Path(out).is_file():
-        return Counter()
     try:
+        if not Path(out).is_file():
+            return Counter()
         return Counter(records.key_of_record(record) for record in read_records(out) if record["ok"])
-    except ResultsFileError:
+    except (ResultsFileError, OSError, ValueError):
         return Counter()

@@ -58,8 +58,9 @@ class Batches(Facade):
             The job. What could not be sent (a file that is no image) is counted in `.refused`, and told by `results`.
 
         Raises:
-            ConfigurationError: An argument cannot be used, or there are no items; nothing was sent.
-            BatchError: The folder cannot be used, or it cannot be found out whether a batch was accepted.
+            ConfigurationError: An argument cannot be used, the folder cannot be written (`BatchFolderError`), or there
+                are no items; nothing was sent.
+            BatchError: The folder is of another job or in use, or it cannot be found out whether a batch was accepted.
             MoondreamError: The upload failed. What the server will not take, and what is in no folder of yours, is
                 aborted; the rest is gone on with when this is called again.
         """
@@ -85,8 +86,8 @@ class Batches(Facade):
         """Hand in a ready file of JSON lines, once it has been looked through; a too large one as several batches.
 
         Args:
-            path: The file: `{"id": ..., "skill": "caption", "image": "<base64>"}` a line. It must stay as it is until
-                it is uploaded.
+            path: The file: `{"id": ..., "skill": "caption", "image": "<base64>"}` a line, in UTF-8. It must stay as it
+                is until it is uploaded. A byte order mark, and blank lines before and after all others, are left out.
             model: As in `create`.
             folder: As in `create`.
             progress: As in `create`.

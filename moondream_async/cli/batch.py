@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import shlex
 import sys
 import tempfile
@@ -15,6 +16,7 @@ from typing import Any
 from ..batches import wire
 from ..batches.folder import default_folder
 from ..batches.manifest import MANIFEST, read_manifest
+from ..batches.reading import is_batch_id, is_folder
 from ..batches.saving import run_name
 from ..batches.types import FAILED, UNKNOWN, Batch, BatchJob, UploadProgress
 from ..bulk.journal import read_records
@@ -157,8 +159,14 @@ def _check_out(out: str | None, folder: Path) -> None:
     """Refuse now what would be found impossible when all is done, and billed."""
     if out is None:
         return
-    if Path(out).is_dir() or not Path(out).absolute().parent.is_dir():
-        raise ConfigurationError(f"--out {out!r} is not the name of a file in a folder that is there.")
+    try:
+        parent = Path(out).absolute().parent
+        if Path(out).is_dir() or not parent.is_dir():
+            raise ConfigurationError(f"--out {out!r} is not the name of a file in a folder that is there.")
+        if not os.access(out if Path(out).exists() else parent, os.W_OK):
+            raise ConfigurationError(f"--out {out!r} cannot be written: permission denied.")
+    except OSError as exc:  # a name that is too long
+        raise ConfigurationError(f"--out {out!r} cannot be written: {exc.strerror}.") from None
     if Path(out).exists() and Path(out).stat().st_size:
         first = next(read_records(out), None)
         name = run_name(read_manifest(folder)) if (folder / MANIFEST).exists() else None
@@ -175,7 +183,7 @@ def _say_how_to_go_on(folder: Path, arguments: Arguments) -> None:
 def _job(arguments: Arguments) -> str:
     """A folder, or a batch's id."""
     name = str(arguments.job)
-    if not (Path(name) / MANIFEST).exists() and (Path(name).exists() or not name.isalnum()):
+    if not is_folder(name) and (os.path.exists(name) or not is_batch_id(name)):  # noqa: PTH110 - of any text
         raise ConfigurationError(f"{name!r} is neither a job's folder nor a batch's id.")
     return name
 

@@ -131,7 +131,7 @@ def test_a_ready_file(say: Say, scene: bytes, tmp_path: Path) -> None:
     line = {"id": 1, "skill": "caption", "image": base64.b64encode(scene).decode()}
     path.write_text(json.dumps(line) + "\n")
     assert say("submit", str(path), "--wait")[0] == 0
-    path.write_text(json.dumps(line) + "\n\n")
+    path.write_text(json.dumps(line) + "\n\n" + json.dumps(line))
     code, _, err = say("submit", str(path))
     assert code == 2
     assert "Line 2 is blank" in err

@@ -245,7 +245,7 @@ async def test_ids_that_come_back_changed(at_sandbox: Any, photos: list[Path]) -
 
 async def test_a_mended_file_goes_into_the_same_folder(at_sandbox: Any, scene: bytes, tmp_path: Path) -> None:
     client, path = at_sandbox(), ready(tmp_path / "ready.jsonl", scene, 2)
-    path.write_text(path.read_text() + "\n")
+    path.write_text(path.read_text() + "{}\n")
     with pytest.raises(BatchInputError):
         await client.batches.submit(path, folder=tmp_path / "job")
     ready(path, scene, 2)
