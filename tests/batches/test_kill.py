@@ -20,13 +20,25 @@ from moondream_async import AsyncClient
 from .conftest import KEY
 
 ITEMS, LINES, PART = 60, 25, 15_000
-STAGES = ("building", "uploading", "completing", "accepted", "saving")
+STAGES = (
+    "building",
+    "beginning",
+    "first manifest",
+    "second manifest",
+    "uploading",
+    "refusals",
+    "last line",
+    "completing",
+    "accepted",
+    "saving",
+    "saved",
+)
 
 SCRIPT = """
 import asyncio, os, sys, time
 from pathlib import Path
 from moondream_async import AsyncClient
-from moondream_async.batches import folder, upload, wire
+from moondream_async.batches import folder, refusals, upload, wire
 from moondream_async.bulk import journal
 
 wire.MOST_LINES, upload.PART = int(sys.argv[5]), int(sys.argv[6])
@@ -42,6 +54,12 @@ def die_after(owner, name, calls):
     setattr(owner, name, counted)
 
 {"building": lambda: die_after(folder.Folder, "add", 30),
+ "beginning": lambda: die_after(folder.Folder, "_write", 0),
+ "first manifest": lambda: die_after(folder.Folder, "_write", 1),
+ "second manifest": lambda: die_after(folder, "sync", 4),
+ "refusals": lambda: die_after(refusals.Refusals, "finish", 0),
+ "last line": lambda: die_after(folder.Folder, "finish_lines", 0),
+ "saved": lambda: die_after(journal.Journal, "close", 0),
  "uploading": lambda: die_after(upload.Upload, "_send_part", 3),
  "completing": lambda: die_after(folder.Folder, "accepted", 1),
  "accepted": lambda: die_after(upload.Upload, "_begin", 2),
@@ -131,7 +149,7 @@ async def test_killed_at_random(at_sandbox: Any, many_photos: Path, monkeypatch:
     watched = Watched(client)
     monkeypatch.setattr(*watched.patch)
     dice, kills = random.Random(7), 0
-    while await run(many_photos, client, "", 0.3 + dice.random() * (0.5 + kills / 10)) != 0:
+    while await run(many_photos, client, "", 0.3 + dice.random() * (0.5 + kills / 4)) != 0:
         kills += 1
         assert kills < 60
     assert kills >= 2
