@@ -215,8 +215,8 @@ async def _pieces_of(response: httpx.Response, *, is_packed: bool) -> AsyncGener
         yield response.content
         return
     pieces = cast("AsyncGenerator[bytes]", response.aiter_raw())
-    async with aclosing(pieces):
-        async for piece in _unpacked(pieces) if is_packed else pieces:
+    async with aclosing(pieces), aclosing(_unpacked(pieces) if is_packed else pieces) as unpacked:
+        async for piece in unpacked:
             yield piece
 
 
