@@ -13,6 +13,7 @@ import anyio
 import attrs
 
 from .. import config
+from ..bulk.budget import batch_budget
 from ..bulk.items import MapItem, Outcome
 from ..bulk.mapping import check_items
 from ..bulk.run import RunSummary
@@ -31,6 +32,7 @@ from ..net.pages import Pages
 from ..net.pump import Pumped
 from ..net.sender import Sender
 from ..net.threads import beside
+from ..prices import Prices, prices_of
 from . import wire
 from .async_folder import AsyncFolder
 from .folder import stamp_of
@@ -78,6 +80,8 @@ class AsyncBatches:
         model: str | None = None,
         folder: str | os.PathLike[str] | None = None,
         max_failures: int | None = None,
+        max_cost: float | None = None,
+        prices: Prices | None = None,
         progress: Callable[[UploadProgress], Any] | None = None,
         **arguments: Any,
     ) -> BatchJob:
@@ -92,6 +96,10 @@ class AsyncBatches:
                 items that are new to it are added, those that could not be prepared are tried again.
                 Default: a new one in the user's state directory; it is deleted if this fails.
             max_failures: How many items may fail to be prepared; one more stops it. Default None: any.
+            max_cost: US dollars. No further item is added once the estimated cost of all in the job would pass it;
+                then the job's `cost_limit_reached` is True, and calling this again with a higher limit and the same
+                folder adds the others. The estimate takes typical lengths of answers. Default None: no limit.
+            prices: For `max_cost`; a batch costs what `prices.batch` says. Default: the published ones of the model.
             progress: Is given an `UploadProgress` now and then; may be async.
             arguments: The skill's own: `length`, `question`, `object`, `reasoning` (None leaves it to the server, whose
                 default in batches is True), `settings` (of `caption` and `query`).
@@ -109,11 +117,14 @@ class AsyncBatches:
         lines = Lines(self._client, skill, arguments, self._options)
         if max_failures is not None:
             config.check_whole("max_failures", max_failures, least=0)
-        filling = Filling(await lines.check_first(check_items(items)), lines, max_failures)
+        prices = prices or prices_of(self._base_url, model or self._model)
+        budget = batch_budget(max_cost, prices, {lines.skill: lines.arguments})
+        filling = Filling(await lines.check_first(check_items(items)), lines, max_failures, budget)
         wanted = self._manifest(model, skill=lines.skill, arguments=lines.arguments)
         total = len(items) if isinstance(items, Sized) else None
         handing = Handing(self._net(), progress, total)
-        return await handing.run(folder, wanted, functools.partial(filling.fill, handing))
+        job = await handing.run(folder, wanted, functools.partial(filling.fill, handing))
+        return attrs.evolve(job, cost_limit_reached=filling.cost_limit_reached)
 
     async def submit(
         self,

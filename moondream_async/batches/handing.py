@@ -14,6 +14,9 @@ from typing import Any, cast
 import anyio
 import attrs
 
+from ..bulk.budget import Budget
+from ..bulk.estimates import usage
+from ..bulk.items import Item
 from ..bulk.mapping import AsyncMap
 from ..errors import APIError, BatchError, ConfigurationError, MoondreamError
 from ..net.background import Background
@@ -130,9 +133,22 @@ class Filling:
         items: All of them.
         lines: Makes their lines.
         max_failures: How many may fail.
+        budget: What all lines may cost.
+
+    Attributes:
+        cost_limit_reached: Whether the budget kept items out.
     """
 
-    def __init__(self, items: Iterable[Any] | AsyncIterable[Any], lines: Lines, max_failures: int | None) -> None:
+    def __init__(
+        self,
+        items: Iterable[Any] | AsyncIterable[Any],
+        lines: Lines,
+        max_failures: int | None,
+        budget: Budget | None = None,
+    ) -> None:
+        self.cost_limit_reached = False
+        self._budget = budget
+        self._expected = usage({lines.skill: lines.arguments})
         self._items = items
         self._lines = lines
         self._max_failures = max_failures
@@ -155,15 +171,24 @@ class Filling:
         await folder.finish_lines(lines + refusals.count)
         await handing.tell(at_once=True)
 
+    async def _prepare(self, item: Item) -> tuple[Any, int, MoondreamError | None]:
+        outcome = await self._lines(item)
+        if self._budget is not None and outcome[2] is None:
+            self._budget.spend([self._expected])
+        return outcome
+
     async def _add(self, handing: Handing, folder: AsyncFolder, known: Known, refusals: Refusals) -> None:
         done = known.keys.total()
+        if self._budget is not None:
+            self._budget.spend([self._expected], items=done)
         made: AsyncMap[tuple[Entry, bytes]] = AsyncMap(
             self._lines.fresh(self._items, known, refusals.came_round),
-            self._lines,
+            self._prepare,
             concurrency=_AT_ONCE,
             ordered=False,
             max_failures=self._max_failures,
             stop_when_pointless=False,
+            budget=self._budget,
         )
         async with aclosing(made):
             async for outcome in made:
@@ -174,6 +199,7 @@ class Filling:
                 elif await folder.add(entry, line):
                     await handing.upload(folder, len(folder.manifest.portions) - 2)
                 await handing.tell(items=done, refused=refusals.count)
+        self.cost_limit_reached = made.cost_limit_reached
 
 
 def _refuse(refusals: Refusals, entry: Entry, error: MoondreamError, _: Folder) -> None:

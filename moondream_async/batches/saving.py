@@ -52,7 +52,8 @@ async def save(reading: Reading, job: BatchJob, out: str, *, resume: bool) -> Ru
         await _write_all(reading, job, file, thread)
     finally:
         await thread.aclose()
-    return RunSummary(**file.count, elapsed=time.monotonic() - started)
+    counts: dict[str, Any] = dict(file.count)
+    return RunSummary(**counts, elapsed=time.monotonic() - started)
 
 
 async def _write_all(reading: Reading, job: BatchJob, file: _ResultsFile, thread: ResourceThread[_ResultsFile]) -> None:

@@ -36,6 +36,8 @@ class Batches(Facade):
         model: str | None = None,
         folder: str | os.PathLike[str] | None = None,
         max_failures: int | None = None,
+        max_cost: float | None = None,
+        prices: Prices | None = None,
         progress: Callable[[UploadProgress], Any] | None = None,
         **arguments: Any,
     ) -> BatchJob:
@@ -50,6 +52,10 @@ class Batches(Facade):
                 items that are new to it are added, those that could not be prepared are tried again.
                 Default: a new one in the user's state directory; it is deleted if this fails.
             max_failures: How many items may fail to be prepared; one more stops it. Default None: any.
+            max_cost: US dollars. No further item is added once the estimated cost of all in the job would pass it;
+                then the job's `cost_limit_reached` is True, and calling this again with a higher limit and the same
+                folder adds the others. The estimate takes typical lengths of answers. Default None: no limit.
+            prices: For `max_cost`; a batch costs what `prices.batch` says. Default: the published ones of the model.
             progress: Is given an `UploadProgress` now and then; may be async.
             arguments: The skill's own: `length`, `question`, `object`, `reasoning` (None leaves it to the server, whose
                 default in batches is True), `settings` (of `caption` and `query`).
@@ -71,6 +77,8 @@ class Batches(Facade):
             model=model,
             folder=folder,
             max_failures=max_failures,
+            max_cost=max_cost,
+            prices=prices,
             progress=progress,
             **arguments,
         )

@@ -118,12 +118,14 @@ class BatchJob:
         folder: Where the job is kept on this machine; None if it is known by its batch's id only.
         items: How many items there were, those included that could not be sent; None if that is not known.
         refused: Those among them that could not be sent, such as files that are no image; `results` tells why.
+        cost_limit_reached: Whether `max_cost` kept `create` from adding all items.
     """
 
     batches: tuple[Batch, ...] = ()
     folder: Path | None = None
     items: int | None = None
     refused: int = 0
+    cost_limit_reached: bool = False
 
     @property
     def ids(self) -> list[str]:

@@ -49,10 +49,10 @@ class Budget:
         self.in_flight += 1
         return True
 
-    def spend(self, answers: Iterable[Usage]) -> None:
-        """Note the tokens of all answers about an item."""
+    def spend(self, answers: Iterable[Usage], *, items: int = 1) -> None:
+        """Note the tokens of all answers about an item, or about several items that cost the same."""
         cost = sum(self._prices.cost(answer) for answer in answers)
-        self.spent += cost
+        self.spent += cost * items
         self._dearest = max(self._dearest, cost)
 
     def end(self) -> None:
@@ -71,6 +71,21 @@ def check_max_cost(value: object) -> float | None:
     if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 < value < 1e9:
         raise ConfigurationError(f"max_cost must be US dollars above 0, not {value!r}.")
     return float(value)
+
+
+def batch_budget(max_cost: object, prices: Prices | None, calls: Mapping[str, Mapping[str, Any]]) -> Budget | None:
+    """Return the budget of a batch, whose items cost what their typical answers do; None without a limit.
+
+    Raises:
+        ConfigurationError: As `budget_of`; or the limit is below the cost of a single item.
+    """
+    budget = budget_of(max_cost, prices, calls)
+    if budget is None or prices is None:
+        return None
+    each = prices.batch.cost(usage(calls))
+    if each > budget.limit:
+        raise ConfigurationError(f"max_cost={budget.limit:g} is below the estimated cost of one item, ${each:.6f}.")
+    return Budget(budget.limit, prices.batch, typical=each, longest=each)
 
 
 def budget_of(max_cost: object, prices: Prices | None, calls: Mapping[str, Mapping[str, Any]]) -> Budget | None:

@@ -94,13 +94,10 @@ def _run(sub: _SubParsers) -> None:
     )
     run.add_argument("--rate", type=float, metavar="R", help="requests per second; default as fast as the server lets")
     run.add_argument("--max-failures", type=int, metavar="N", help="stop when more than so many items failed")
-    run.add_argument(
-        "--max-cost", type=float, metavar="USD", help="begin no item that could cost more; needs known prices"
-    )
+    _budget(run)
     run.add_argument("--resume", action="store_true", help="go on with the file of results, if there is one")
     run.add_argument("--retry-failed", action="store_true", help="resume, and do those again that failed")
     run.add_argument("--dry-run", action="store_true", help="only say how much it would be: no key, no requests")
-    run.add_argument("--prices", type=_prices, metavar="IN,OUT", help="US dollars per million tokens")
     _server(run)
     run.set_defaults(run=commands.run)
 
@@ -138,6 +135,7 @@ def _batch(sub: _SubParsers) -> None:
         "--job", metavar="FOLDER", help="where the job is kept; default a new one in your state directory"
     )
     _asked(submit)
+    _budget(submit)
     submit.add_argument("--wait", action="store_true", help="wait until it is finished")
     submit.add_argument("--out", metavar="FILE", help="wait, and write the results there, as `run` does")
 
@@ -157,6 +155,11 @@ def _batch(sub: _SubParsers) -> None:
     for name, one in works.items():
         _server(one)
         one.set_defaults(run=commands.batch, work=name)
+
+
+def _budget(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--max-cost", type=float, metavar="USD", help="begin no item that could pass this sum")
+    parser.add_argument("--prices", type=_prices, metavar="IN,OUT", help="US dollars per million tokens")
 
 
 def _prices(text: str) -> Prices:

@@ -63,7 +63,19 @@ def _hand_in(client: Client, folder: Path, ready: str | None, given: dict[str, A
     with shows.shown():
         if ready is None:
             inputs = Inputs(arguments.inputs)
-            job = client.batches.create(inputs, arguments.skill, folder=folder, progress=told, **given)
+            job = client.batches.create(
+                inputs,
+                arguments.skill,
+                folder=folder,
+                progress=told,
+                max_cost=arguments.max_cost,
+                prices=arguments.prices,
+                **given,
+            )
+            if job.cost_limit_reached:
+                show(f"Stopped by --max-cost {arguments.max_cost:g}; raise it to add the other items.", file=sys.stderr)
+        elif arguments.max_cost is not None:
+            raise ConfigurationError("--max-cost is for images; a ready file of batch lines is sent as a whole.")
         else:
             job = client.batches.submit(ready, folder=folder, progress=told)
     if any(batch.status == UNKNOWN for batch in job.batches):  # handed in by an earlier command

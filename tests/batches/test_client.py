@@ -23,6 +23,7 @@ from moondream_async import (
     Hooks,
     ImageError,
     NotFoundError,
+    Prices,
     RetryPolicy,
     ServerError,
     UploadProgress,
@@ -81,6 +82,34 @@ async def test_results_are_those_of_the_skill(at_sandbox: Any, photos: list[Path
         assert outcome.result.image_size == live.image_size
         assert outcome.result.metrics.output_tokens == live.metrics.output_tokens
     assert job.usage.output_tokens == 5 * live.metrics.output_tokens
+
+
+async def test_max_cost(at_sandbox: Any, photos: list[Path], tmp_path: Path) -> None:
+    client = at_sandbox()
+    prices = Prices(100, 100, batch_output=0)  # an image: 730 tokens at half of 100 dollars a million
+    limit = {"max_cost": 3.5 * 730 * 50 / 1e6, "prices": prices, "folder": tmp_path / "job"}
+    job = await client.batches.create(photos, "caption", **limit)
+    assert (job.items, job.cost_limit_reached) == (3, True)
+    job = await client.batches.create(photos, "caption", **limit | {"max_cost": 1})
+    assert (job.items, job.cost_limit_reached) == (5, False)
+    assert len(jobs_of(client)) == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        ({"max_cost": 1}, "max_cost needs prices"),
+        ({"max_cost": 1e-9, "prices": Prices(1, 1)}, "below the estimated cost of one item"),
+        ({"max_cost": -1, "prices": Prices(1, 1)}, "above 0"),
+    ],
+)
+async def test_a_limit_that_cannot_be_kept(
+    options: Any, problem: str, at_sandbox: Any, photos: list[Path], tmp_path: Path
+) -> None:
+    client = at_sandbox()
+    with pytest.raises(ConfigurationError, match=problem):
+        await client.batches.create(photos, "caption", folder=tmp_path / "job", **options)
+    assert not (tmp_path / "job").exists()
 
 
 async def test_what_cannot_be_sent_is_told(at_sandbox: Any, photos: list[Path], tmp_path: Path) -> None:
