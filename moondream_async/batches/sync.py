@@ -15,6 +15,7 @@ from .types import Batch, BatchJob, UploadProgress
 
 if TYPE_CHECKING:
     from ..net.portal import Portal
+    from ..prices import Prices
 
 
 class Batches(Facade):
