@@ -99,7 +99,7 @@ def test_query_without_image_is_text_only() -> None:
         {"settings": {"max_tokens": 1.5}},
         {"settings": {"max_tokens": True}},
         {"settings": {1: 2}},
-        {"settings": {"other": object()}},
+        pytest.param({"settings": {"other": object()}}, id="no JSON"),
         {"settings": {"other": math.inf}},
     ],
     ids=str,
