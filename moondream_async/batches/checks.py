@@ -8,6 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
+from ..bulk import records
 from ..errors import BatchInputError, ConfigurationError
 from . import wire
 from .manifest import Entry, Portion
@@ -117,7 +118,12 @@ def _unusable(path: Path, problem: str, problems: list[tuple[int, str]]) -> Batc
 
 def _entry(place: int, line: bytes) -> Entry:
     asked = wire.check_line(line)
-    return Entry(place, place if asked["id"] is None else asked["id"], asked["skill"], asked["arguments"])
+    entry = Entry(place, place if asked["id"] is None else asked["id"], asked["skill"], asked["arguments"])
+    try:
+        _ = entry.key
+    except records.UNWRITABLE as exc:
+        raise ConfigurationError(f"has an id or arguments that cannot be used: {exc}.") from None
+    return entry
 
 
 def _put(portions: list[Portion], file: str, start: int, length: int) -> None:

@@ -9,6 +9,7 @@ from typing import Any, Protocol, cast
 import anyio.lowlevel
 import attrs
 
+from ..bulk import records
 from ..bulk.items import Item
 from ..bulk.mapping import numbered
 from ..bulk.naming import named
@@ -57,6 +58,7 @@ class Lines:
         self.skill = wire.check_skill(skill)
         self.arguments = wire.arguments(self.skill, arguments, complete=False)
         wire.line(self.skill, self.arguments, [b""], "")  # refuses what JSON cannot hold
+        _check_key(Entry(0, "", self.skill, self.arguments))
         self._client = client
         self._options = options
 
@@ -104,7 +106,7 @@ class Lines:
         """
         async with aclosing(numbered(items)) as all_items:
             async for place, raw in all_items:
-                item = await named(place, raw)
+                item = self._writable(await named(place, raw))
                 entry = self.entry(item, place)
                 kept = came_round(entry.key)
                 if known.take(entry.key):
@@ -117,6 +119,14 @@ class Lines:
     def entry(self, item: Item, place: int, size: tuple[int, int] | None = None) -> Entry:
         """What a line of the item is of."""
         return Entry(place, item.id, self.skill, {**self.arguments, **item.arguments}, size)
+
+    def _writable(self, item: Item) -> Item:
+        """Return the item, or one that will be refused if its id and arguments cannot be written down."""
+        try:
+            _check_key(self.entry(item, item.index))
+        except ConfigurationError as exc:
+            return Item(item.index, f"#{item.index}", None, {}, exc)
+        return item
 
     async def __call__(self, item: Item) -> tuple[tuple[Entry, bytes], int, MoondreamError | None]:
         """The item's entry and line; the line is empty, and the error says why, if there can be none."""
@@ -142,6 +152,16 @@ class Lines:
         limit = _ROOM // len(images) // 4 * 3
         options = self._options.evolve(max_bytes=max(1, min(limit, self._options.max_bytes)))
         return await together(lambda image: self._client.encode_image(image, options), images)
+
+
+def _check_key(entry: Entry) -> None:
+    try:
+        _ = entry.key
+    except records.UNWRITABLE as exc:
+        problem = str(exc)
+    else:
+        return
+    raise ConfigurationError(f"The id and arguments cannot be used: {problem}.")
 
 
 async def _chained(first: tuple[int, Any] | None, rest: AsyncGenerator[tuple[int, Any]]) -> AsyncGenerator[Any]:

@@ -15,17 +15,14 @@ import attrs
 from ..errors import BatchLineError, MoondreamError
 from ..types import Meta, Result
 from ..wire import responses
-from ..wire.responses import MALFORMED, Object, Unusable, object_of, optional_text
+from ..wire.responses import MALFORMED, MAX_DEPTH, Object, Unusable, object_of, optional_text
 from . import wire
-
-MAX_DEPTH = 64
-"""Levels of nesting that a line may have."""
 
 MAX_VALUES = 50_000
 """Values that a line may have; a detection of ten thousand boxes has about as many."""
 
-_MAX_DIGITS = 400  # of a whole number
-_MAX_MESSAGE, _MAX_CODE = 10_000, 200  # characters
+_MAX_DIGITS = 308  # of a whole number that a double holds
+_MAX_MESSAGE, _MAX_CODE, _MAX_ID = 10_000, 200, 500_000  # characters
 _SKILLS = {"caption": "caption", "answer": "query", "objects": "detect", "points": "point"}
 _FIELDS = {skill: field for field, skill in _SKILLS.items()}
 _LINE_INDEX = re.compile(rb'"line_index"\s*:\s*(\d{1,9})\b')
@@ -64,7 +61,8 @@ def read_line(text: bytes, *, is_whole: bool = True) -> OutputLine:
         return _unusable(text, str(exc))
     index, name = fields.get("line_index"), fields.get("id")
     known = isinstance(index, int) and not isinstance(index, bool) and 0 <= index < wire.MOST_LINES
-    is_name = isinstance(name, (str, int, float)) and not isinstance(name, bool)
+    is_name = isinstance(name, (int, float)) and not isinstance(name, bool)
+    is_name = is_name or (isinstance(name, str) and len(name) <= _MAX_ID)
     return OutputLine(cast("int", index) if known else None, cast("str", name) if is_name else None, fields)
 
 

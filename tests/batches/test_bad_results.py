@@ -13,10 +13,11 @@ import pytest
 
 from moondream_async import APIError, AsyncClient, BatchLineError, Client
 from moondream_async.batches import wire
-from moondream_async.batches.output_lines import MAX_DEPTH, MAX_VALUES, read_line, read_result
+from moondream_async.batches.output_lines import MAX_VALUES, read_line, read_result
 from moondream_async.bulk import read_results
 from moondream_async.cli import main
 from moondream_async.net.lines import LONGEST_LINE
+from moondream_async.wire.responses import MAX_DEPTH
 
 from ..support.loopback import Exchange, serve
 from .conftest import KEY
@@ -115,7 +116,7 @@ async def test_an_index_that_is_wrong(at_sandbox: Any, tiny: Any, tmp_path: Path
 async def test_ids_of_other_types(at_sandbox: Any, tiny: Any, tmp_path: Path) -> None:
     client = at_sandbox()
     job = await job_of(client, tiny, tmp_path / "job")
-    odd = [{"a": 1}, ["x"], True, None, "\ud800"]
+    odd = [{"a": 1}, ["x"], "x" * 5_000_000, None, "\ud800"]
     rewrite(client, job, [line(number, id=name).encode() for number, name in enumerate(odd)])
     for known, ids in ((job, [f"i{n}" for n in range(5)]), (job.id, [0, 1, 2, 3, "\ud800"])):
         assert [o.id async for o in client.batches.results(known)] == ids

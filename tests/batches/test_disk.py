@@ -228,3 +228,24 @@ async def test_a_manifest_of_other_types(at_sandbox: Any, photos: list[Path], tm
         path.write_text(json.dumps({**whole, "portions": [{**whole["portions"][0], **change}]}))
         with pytest.raises(BatchError, match="not ours"):
             await client.batches.wait(tmp_path / "job")
+
+
+async def test_ids_and_arguments_that_cannot_be_written(at_sandbox: Any, scene: bytes, tmp_path: Path) -> None:
+    client, circle = at_sandbox(), {}
+    circle["settings"] = circle
+    items = [
+        ("good", scene),
+        ("x" * 5_000_000, scene),
+        ("odd", scene, circle),
+        ("keys", scene, {"settings": {1: 2, "a": 3}}),
+    ]
+    job = await client.batches.create(items, "caption", folder=tmp_path / "job")
+    assert (job.items, job.refused) == (4, 3)
+    outcomes = [o async for o in client.batches.results(await client.batches.wait(job))]
+    assert sorted((o.index, o.ok) for o in outcomes) == [(0, True), (1, False), (2, False), (3, False)]
+    with pytest.raises(ConfigurationError, match=r"cannot be used|bytes"):
+        await client.batches.create([scene], "query", question="x" * 5_000_000)
+    line = json.loads(ready(tmp_path / "ready.jsonl", scene, 1).read_text())
+    (tmp_path / "ready.jsonl").write_text(json.dumps({**line, "id": "x" * 5_000_000}))
+    with pytest.raises(ConfigurationError, match="Line 1 has an id"):
+        await client.batches.submit(tmp_path / "ready.jsonl")
