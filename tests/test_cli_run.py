@@ -119,7 +119,7 @@ def test_a_run(folder: Path, say: Say) -> None:
     (folder / "photos" / "bad.jpg").unlink()
     (folder / "photos" / "bad.jpg").write_bytes((folder / "photos" / "b.png").read_bytes())
     code, out, err = say(*run, "--retry-failed", "--json")
-    assert (code, err) == (0, "")
+    assert (code, err) == (0, "moondream-async: skipped: 2 hidden, 1 not images (1 .txt)\n")
     assert json.loads(out)["succeeded"] == 1
     assert [len(record["result"]["objects"]) for record in read_records("r.jsonl")] == [2] * 5
     assert say("export", "r.jsonl", "r.csv") == (0, "10 rows in r.csv\n", "")
@@ -343,7 +343,8 @@ def test_a_bar_on_a_terminal(folder: Path) -> None:
 def test_plain_lines_without_a_terminal(folder: Path, say: Say, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("moondream_async.cli.progress._PLAIN_EVERY", 0.0)
     _, _, err = say("run", "photos", "--skill", "caption", "--out", "r.jsonl", "--concurrency", "1")
-    lines = err.splitlines()
+    skipped, *lines = err.splitlines()
+    assert "skipped" in skipped
     assert len(lines) == 4
     assert re.fullmatch(r"1 of 4 items, 0 failed, [\d.]+/s, [\d,]+ tokens(, \d+ s left)?", lines[0])
     assert "\x1b" not in err

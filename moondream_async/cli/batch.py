@@ -24,7 +24,7 @@ from ..errors import ConfigurationError, MoondreamError, ResultsFileError
 from ..prices import prices_of
 from ..sync import Client
 from .console import one_line, show
-from .inputs import Inputs
+from .inputs import Inputs, say_skipped
 from .progress import meter
 from .run import SOME_FAILED, STOPPED, WRONG_USAGE, skill_arguments
 from .server import base_url_of
@@ -35,11 +35,11 @@ Arguments = argparse.Namespace
 def submit(client: Client, arguments: Arguments) -> int:
     """Hand in images, or a ready file; wait, and write the results, if that is asked for."""
     given = _given(arguments)
-    ready = None if arguments.skill else _ready(arguments, given)
+    source = _checked_inputs(arguments) if arguments.skill else _ready(arguments, given)
     with _folder_of(arguments) as folder:
         _check_out(arguments.out, folder)
         try:
-            job = _hand_in(client, folder, ready, given, arguments)
+            job = _hand_in(client, folder, source, given, arguments)
             waits = arguments.wait or arguments.out
             if not (waits and arguments.json):  # which prints it when all is over
                 _print_job(job, arguments)
@@ -51,7 +51,9 @@ def submit(client: Client, arguments: Arguments) -> int:
             raise
 
 
-def _hand_in(client: Client, folder: Path, ready: str | None, given: dict[str, Any], arguments: Arguments) -> BatchJob:
+def _hand_in(
+    client: Client, folder: Path, source: Inputs | str, given: dict[str, Any], arguments: Arguments
+) -> BatchJob:
     shows = meter()
 
     def told(now: UploadProgress) -> None:
@@ -61,10 +63,9 @@ def _hand_in(client: Client, folder: Path, ready: str | None, given: dict[str, A
             shows.update(now.items, now.total, f"{now.refused:,} cannot be sent", unit="images prepared")
 
     with shows.shown():
-        if ready is None:
-            inputs = Inputs(arguments.inputs)
+        if isinstance(source, Inputs):
             job = client.batches.create(
-                inputs,
+                source,
                 arguments.skill,
                 folder=folder,
                 progress=told,
@@ -77,11 +78,20 @@ def _hand_in(client: Client, folder: Path, ready: str | None, given: dict[str, A
         elif arguments.max_cost is not None:
             raise ConfigurationError("--max-cost is for images; a ready file of batch lines is sent as a whole.")
         else:
-            job = client.batches.submit(ready, folder=folder, progress=told)
+            job = client.batches.submit(source, folder=folder, progress=told)
     if any(batch.status == UNKNOWN for batch in job.batches):  # handed in by an earlier command
         with suppress(MoondreamError):
             job = client.batches.status(job)
     return job
+
+
+def _checked_inputs(arguments: Arguments) -> Inputs:
+    """Read all inputs once, so that one that cannot be read is found before anything is uploaded."""
+    inputs = Inputs(arguments.inputs)
+    if inputs.count() == 0:
+        raise ConfigurationError(f"There are no images in {' '.join(arguments.inputs)}.")
+    say_skipped(inputs)
+    return inputs
 
 
 @contextmanager

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
-import glob
+import codecs
 import json
 import os
+import stat
 import sys
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from ..errors import ConfigurationError
-from ..images.kinds import SUFFIXES
+from .console import show
+from .folders import Skipped, images_in, matches
 
 STDIN = "-"
 _LINES = (".jsonl", ".ndjson")
 _LONGEST_NAME = 4096  # characters; an image given as a longer text is data, and names no item
 _IMAGE_FIELDS = ("image", "image_url")
+_NAMES = (*_IMAGE_FIELDS, "id")
+_STDIN_NAME = "standard input"
+_UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+_JSON_BEGINS = (b"{", b'"', b"[")
 
 MapItem = Any
 
@@ -26,18 +33,24 @@ class Inputs:
 
     Args:
         words: Image files, directories (searched for images, hidden ones left out), patterns with `*`, http(s) URLs,
-            files of JSON lines (`.jsonl`), or `-`: lines of standard input, each a path, a URL or JSON.
+            files of JSON lines (`.jsonl`), or `-`: lines of standard input, each a path, a URL or JSON. Lines are
+            UTF-8, with or without a byte order mark.
+
+    Attributes:
+        skipped: What the last pass over the items left out.
 
     Raises:
-        ConfigurationError: A word names nothing. While iterating: a line cannot be read; the message says which.
+        ConfigurationError: A word names nothing. While iterating: a line or a directory cannot be read; the message
+            says which.
     """
 
     def __init__(self, words: Sequence[str]) -> None:
         self._words = words
+        self.skipped = Skipped()
         for word in words:
             if word == STDIN or _is_url(word):
                 continue
-            if not _exists(word) and next(_matches(word), None) is None:
+            if not _exists(word) and next(matches(word, Skipped()), None) is None:
                 raise ConfigurationError(f"There is no file, directory or match for {word!r}.")
             if _exists(word) and not (Path(word).is_file() or Path(word).is_dir()):
                 raise ConfigurationError(f"{word!r} is no regular file; what comes through a pipe goes to '-'.")
@@ -48,16 +61,31 @@ class Inputs:
         return any(word == STDIN or _is_lines(word) for word in self._words)
 
     def count(self) -> int | None:
-        """How many items there are, all of them looked at; None if standard input is among them.
+        """Look at all items and count them; None if some come through a pipe, which are not looked at.
 
         Raises:
-            ConfigurationError: A line cannot be read.
+            ConfigurationError: A line or a directory cannot be read.
         """
-        return None if STDIN in self._words else sum(1 for _ in self)
+        self.skipped = Skipped()
+        known = [word for word in self._words if word != STDIN]
+        total = sum(1 for word in known for _ in _items(word, self.skipped))
+        if len(known) == len(self._words):
+            return total
+        ahead = _count_stdin()
+        return None if ahead is None else total + ahead
 
     def __iter__(self) -> Iterator[MapItem]:
+        self.skipped = skipped = Skipped()
         for word in self._words:
-            yield from _items(word)
+            yield from _items(word, skipped)
+
+
+def say_skipped(inputs: Inputs) -> None:
+    """Say on stderr what the last pass left out."""
+    said = str(inputs.skipped)
+    if said:
+        with suppress(OSError):  # whoever read it has gone; the run goes on
+            show(f"moondream-async: {said}", file=sys.stderr, flush=True)
 
 
 def image_of(item: MapItem) -> str:
@@ -74,21 +102,31 @@ def nbytes(item: MapItem) -> int:
         return 0
 
 
-def _items(word: str) -> Iterator[MapItem]:
+def _items(word: str, skipped: Skipped) -> Iterator[MapItem]:
     if word == STDIN:
-        yield from _of_lines(_stdin(), "standard input")
+        yield from _of_lines(_stdin(), _STDIN_NAME)
     elif _is_url(word):
         yield word
     elif Path(word).is_dir():
-        yield from _in_directory(word)
+        yield from images_in(word, skipped)
     elif not _exists(word):
-        for name in _matches(word):
-            yield from _items(name)
+        for name in matches(word, skipped):
+            yield from _items(name, skipped)
     elif _is_lines(word):
-        with Path(word).open("rb") as lines:
-            yield from _of_lines(lines, word)
+        yield from _in_file(word)
     else:
         yield word
+
+
+def _in_file(name: str) -> Iterator[MapItem]:
+    try:
+        with Path(name).open("rb") as lines:
+            yield from _of_lines(lines, name)
+    except OSError as exc:
+        problem = exc.strerror or str(exc)
+    else:
+        return
+    raise ConfigurationError(f"{name!r} cannot be read: {problem}.")
 
 
 def _stdin() -> BinaryIO:
@@ -101,32 +139,47 @@ def _stdin() -> BinaryIO:
         return sys.stdin.buffer
 
 
-def _in_directory(top: str) -> Iterator[str]:
-    for directory, below, names in os.walk(top):
-        below[:] = sorted(name for name in below if not name.startswith("."))
-        for name in sorted(names):
-            if Path(name).suffix.lower() in SUFFIXES and not name.startswith("."):
-                yield os.path.join(directory, name)  # noqa: PTH118 - names that are no UTF-8 stay as they are
-
-
-def _matches(pattern: str) -> Iterator[str]:
-    if not glob.has_magic(pattern):
-        return iter(())
-    return (name for name in sorted(glob.iglob(pattern, recursive=True)) if Path(name).is_file())  # noqa: PTH207
+def _count_stdin() -> int | None:
+    """Count the items of a file given as standard input, and go back to its start; None for a pipe or a terminal."""
+    file = _stdin()
+    try:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            return None
+        start = file.tell()
+    except (OSError, ValueError):
+        return None
+    count = sum(1 for _ in _of_lines(file, _STDIN_NAME))
+    os.lseek(file.fileno(), start, os.SEEK_SET)  # what the file has in its buffer is not the next reader's
+    return count
 
 
 def _of_lines(lines: BinaryIO | Iterable[bytes], source: str) -> Iterator[MapItem]:
     for number, raw in enumerate(lines, 1):
-        line = os.fsdecode(raw).removeprefix("\ufeff").rstrip("\r\n")
+        where = f"{source}:{number}"
+        line = _decoded(raw.removeprefix(codecs.BOM_UTF8).rstrip(b"\r\n"), where)
         if line.strip():
-            yield _of_line(line, f"{source}:{number}")
+            yield _of_line(line, where)
+
+
+def _decoded(raw: bytes, where: str) -> str:
+    """Decode a line as UTF-8; a bare path may be in any encoding, if there is such a file."""
+    if raw.startswith(_UTF_16) or b"\0" in raw:
+        raise ConfigurationError(f"{where} is not UTF-8, but seems to be UTF-16 or binary; save the file as UTF-8.")
+    try:
+        return raw.decode()
+    except UnicodeDecodeError as exc:
+        problem = f"byte 0x{raw[exc.start]:02x} at column {exc.start + 1}"
+    if raw.lstrip()[:1] not in _JSON_BEGINS and _exists(os.fsdecode(raw)):
+        return os.fsdecode(raw)
+    raise ConfigurationError(f"{where} is not UTF-8 ({problem}); save the file as UTF-8.")
 
 
 def _of_line(line: str, where: str) -> MapItem:
     if line.lstrip()[0] not in '{"[':
         return line
     try:
-        value: Any = json.loads(line)
+        value: Any = json.loads(line, parse_constant=_refuse_constant)
+        has_surrogates = _has_surrogates(value)
     except (ValueError, RecursionError) as exc:
         if line.lstrip()[0] != "{":
             return line  # a path may begin with a bracket or a quote
@@ -139,7 +192,24 @@ def _of_line(line: str, where: str) -> MapItem:
     image = next((fields.pop(name) for name in _IMAGE_FIELDS if name in fields), None)
     if not isinstance(image, str):
         raise ConfigurationError(f"{where} has no text 'image': a path, a URL, a data: URI or base64.")
-    return fields.pop("id", image if len(image) <= _LONGEST_NAME else where), image, fields
+    name = fields.pop("id", image if len(image) <= _LONGEST_NAME else where)
+    if has_surrogates:
+        raise ConfigurationError(f"{where} has half of a surrogate pair in its text, which is no character.")
+    return name, image, fields
+
+
+def _refuse_constant(name: str) -> Any:
+    raise ValueError(f"{name} is no number of JSON")
+
+
+def _has_surrogates(value: Any) -> bool:
+    """Tell whether an item's text cannot be sent as UTF-8; the names of files need not be."""
+    asked = {k: v for k, v in value.items() if k not in _NAMES} if isinstance(value, dict) else None  # pyright: ignore[reportUnknownVariableType]
+    try:
+        json.dumps(asked, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return True
+    return False
 
 
 def _is_url(word: str) -> bool:

@@ -24,7 +24,7 @@ from ..errors import ConfigurationError, MoondreamError, ResultsFileError
 from ..prices import Prices, prices_of
 from .console import one_line, show
 from .estimate import Estimate, estimate
-from .inputs import Inputs
+from .inputs import Inputs, say_skipped
 from .progress import Reporter, duration
 from .server import base_url_of
 
@@ -61,6 +61,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
 async def _go(inputs: Inputs, given: dict[str, Any], arguments: argparse.Namespace) -> int:
     total = await anyio.to_thread.run_sync(inputs.count)
+    say_skipped(inputs)
     if total == 0:
         raise ConfigurationError(f"There are no images in {' '.join(arguments.inputs)}.")
     shows = Reporter()
@@ -185,6 +186,7 @@ def _print_summary(summary: RunSummary, arguments: argparse.Namespace) -> None:
 
 def _dry_run(inputs: Inputs, given: dict[str, Any], arguments: argparse.Namespace) -> int:
     found = estimate(inputs, arguments.skill, given)
+    say_skipped(inputs)
     base_url = arguments.base_url or os.getenv("MOONDREAM_BASE_URL") or os.getenv("MOONDREAM_ENDPOINT")
     server = normalise_base_url(base_url) if base_url else DEFAULT_BASE_URL
     prices: Prices | None = arguments.prices or (None if arguments.sandbox else prices_of(server, arguments.model))
