@@ -16,9 +16,13 @@ from __future__ import annotations
 
 import importlib
 import math
+import numbers
 import os
+import re
 import time
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterable, AsyncIterator, Generator, Iterable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Self, TypeVar, cast
 
@@ -36,6 +40,11 @@ T = TypeVar("T")
 
 _OPEN_WITHIN, _READ_WITHIN = 30.0, 60.0  # seconds to reach a source, and between two packets
 _EARLY = 1e-6  # seconds by which a frame may be before its time; times are fractions
+_FALLBACK_RATE = 25.0  # frames per second, where the video does not say: FFmpeg's own
+_FASTEST = 1000  # frames per second; more is a clock's rate that was taken for the frames'
+_REORDERED = 3  # frames by which times may go back, or stand still, before the clock has restarted
+_BROADCAST_GAP, _GAP = 10.0, 30 * 3600.0  # seconds that are no gap but another clock; FFmpeg's own limits
+_PROTOCOL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+[:,]")  # `rtsp://`, `concat:`, `subfile,`; a drive has one letter
 
 
 class Frame(NamedTuple):
@@ -56,7 +65,9 @@ class Frames:
     Made by `frames`.
     """
 
-    def __init__(self, source: str, fps: float | None, start: float, end: float | None, *, realtime: bool) -> None:
+    def __init__(
+        self, source: str | Path, fps: float | None, start: float, end: float | None, *, realtime: bool
+    ) -> None:
         self._source, self._fps, self._start, self._end = source, fps, start, end
         self._realtime = realtime
 
@@ -64,7 +75,7 @@ class Frames:
         """Decode in the calling thread.
 
         Raises:
-            ImageError: The video cannot be opened, or has no pictures.
+            ImageError: The video cannot be opened, or has no frames.
         """
         began, due = time.monotonic(), self._start
         for timestamp, picture in _decoded(self._source, self._start):
@@ -76,7 +87,7 @@ class Frames:
                 due += (math.floor((timestamp - due) * self._fps + _EARLY) + 1) / self._fps
             if self._realtime:
                 time.sleep(max(0.0, began + timestamp - self._start - time.monotonic()))
-            yield Frame(timestamp, _upright(picture))
+            yield Frame(timestamp, _converted(self._source, picture))
 
     async def __aiter__(self) -> AsyncIterator[Frame]:
         aside = Aside(self)
@@ -95,11 +106,15 @@ def frames(
     end: float | None = None,
     realtime: bool = False,
 ) -> Frames:
-    """The frames of a video.
+    """Read the frames of a video.
+
+    Times go on where the video's own start again or jump (joined films, restarted cameras); frames without a time get
+    one from the frame rate.
 
     Args:
         source: A path, or whatever else FFmpeg opens: `rtsp://...`, `http://...`, a camera such as `/dev/video0`.
-            It is opened as it is, without the checks that images by URL go through: not for names from strangers.
+            A `Path`, and the name of a file that exists, is always a file, colons or not. It is opened as it is,
+            without the checks that images by URL go through: not for names from strangers.
         fps: Frames per second to take; None takes all. Default None.
         start: Seconds into the film at which to begin. Default 0.
         end: Seconds into the film before which to end; None for its end. Default None.
@@ -107,16 +122,18 @@ def frames(
 
     Raises:
         ConfigurationError: A value cannot be used, or the extra is missing. While iterating:
-            `ImageError`, when the video cannot be opened, or has no pictures.
+            `ImageError`, when the video cannot be opened, or has no frames.
     """
     _av()
     if not isinstance(source, (str, os.PathLike)):
         raise ConfigurationError(f"source must be a path or URL, not {type(source).__name__}.")
     for name, value, least in (("fps", fps, 1e-6), ("start", start, 0.0), ("end", end, 0.0)):
-        is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
         if value is not None and not (is_number and least <= value < math.inf):
             raise ConfigurationError(f"{name} must be a number of at least {least:g}, not {value!r}.")
-    return Frames(os.fspath(source), fps, start, end, realtime=realtime)
+    name_or_path = source if isinstance(source, str) else Path(os.fsdecode(source))
+    rate, last = None if fps is None else float(fps), None if end is None else float(end)
+    return Frames(name_or_path, rate, float(start), last, realtime=realtime)
 
 
 class Latest(Generic[T]):
@@ -214,43 +231,150 @@ def latest(source: Iterable[T] | AsyncIterable[T]) -> Latest[T]:
 
     Args:
         source: Frames, or anything else; a blocking iterable is read in a thread.
+
+    Raises:
+        ConfigurationError: It cannot be iterated over.
     """
+    if not (isinstance(source, (Iterable, AsyncIterable)) or hasattr(source, "__getitem__")):
+        raise ConfigurationError(
+            f"source must be frames, or another iterable, not {type(cast('object', source)).__name__}."
+        )
     return Latest(source)
 
 
-def _decoded(source: str, start: float) -> Iterator[tuple[float, Any]]:
+class _Clock:
+    """Turns the times of a video's frames, as far as it has any, into seconds that only go forward.
+
+    Args:
+        rate: Frames per second, for those without a time.
+        zero: The time at which the video starts, by its own clock; None if it does not say.
+        gap: Seconds without a frame that mean another clock.
+    """
+
+    def __init__(self, rate: float, zero: float | None, gap: float) -> None:
+        self._step = 1 / rate
+        self._zero = zero
+        self._gap = gap
+        self._last: float | None = None
+        self._late = 0  # frames in a row whose time was not after the last
+
+    def read(self, time: float | None) -> float:
+        """Return the time of the next frame, in seconds from the start."""
+        if self._last is None:
+            now = self._first(time)
+        elif time is None:
+            now = self._last + self._step
+        else:
+            now = self._next(time, self._last)
+        self._last = now
+        return now
+
+    def _first(self, time: float | None) -> float:
+        if time is None:
+            return 0.0
+        if self._zero is None or not 0 <= time - self._zero <= self._gap:
+            self._zero = time
+        return time - self._zero
+
+    def _next(self, time: float, last: float) -> float:
+        now = None if self._zero is None else time - self._zero
+        self._late = 0 if now is not None and now > last else self._late + 1
+        if now is None or self._is_other_clock(now, last):
+            now = last + self._step
+            self._zero = time - now
+        return max(now, last)
+
+    def _is_other_clock(self, now: float, last: float) -> bool:
+        return last - now > _REORDERED * self._step or self._late > _REORDERED or now - last > self._gap
+
+
+def _decoded(source: str | Path, start: float) -> Iterator[tuple[float, Any]]:
     """Times and pictures, from some key frame before `start`."""
     av = _av()
     try:
-        if start:
-            found = _opened(av, source, start)
-            first = next(found, None)
-            # Some containers can only be entered at a key frame after what is asked for, or at none.
-            if first is not None and first[0] <= start:
-                yield first
-                yield from found
-                return
-        yield from _opened(av, source, 0.0)
-    except av.error.FFmpegError as exc:
+        yield from _decoded_from(av, source, start)
+    except ImageError:
+        raise
+    except av.error.ProtocolNotFoundError:
+        problem = "there is no such file, and FFmpeg knows no such protocol"
+    except (av.error.FFmpegError, OSError, ValueError) as exc:
         problem = str(exc)
     else:
         return
-    raise ImageError(f"{source!r} cannot be read as a video: {problem}.")
+    raise ImageError(f"{str(source)!r} cannot be read as a video: {problem}.")
 
 
-def _opened(av: Any, source: str, start: float) -> Iterator[tuple[float, Any]]:
-    with av.open(source, timeout=(_OPEN_WITHIN, _READ_WITHIN)) as container:
+def _decoded_from(av: Any, source: str | Path, start: float) -> Iterator[tuple[float, Any]]:
+    if start:
+        found = _opened(av, source, start)
+        first = next(found, None)
+        # Some containers can only be entered at a key frame after what is asked for, or at none.
+        if first is not None and first[0] <= start:
+            yield first
+            yield from found
+            return
+        found.close()
+    is_empty = True
+    for timestamp, picture in _opened(av, source, 0.0):
+        is_empty = False
+        yield timestamp, picture
+    if is_empty:
+        raise ImageError(f"{str(source)!r} has no frames that can be decoded.")
+
+
+def _opened(av: Any, source: str | Path, start: float) -> Generator[tuple[float, Any]]:
+    """Times and pictures, from a key frame near `start`; nothing, if the video cannot be entered there."""
+    with ExitStack() as stack:
+        opened = _openable(source, stack)
+        container = stack.enter_context(av.open(opened, timeout=(_OPEN_WITHIN, _READ_WITHIN)))
         stream = next(iter(container.streams.video), None)
         if stream is None:
-            raise ImageError(f"{source!r} has no pictures in it.")
+            raise ImageError(f"{str(source)!r} has no pictures in it.")
+        if stream.codec_context is None:
+            raise ImageError(f"{str(source)!r} has pictures of a kind that FFmpeg cannot decode here.")
         stream.thread_type = "AUTO"
-        first: float | None = None if stream.start_time is None else float(stream.start_time * stream.time_base)
-        if start:
-            container.seek(int(start / stream.time_base) + (stream.start_time or 0), stream=stream)
+        flags = av.format.Flags
+        may_restart = bool(container.format.flags & flags.ts_discont.value)
+        # What has no times, or may have the same ones twice, is read from its start: seeking finds another place.
+        is_entered = bool(start) and not may_restart and not container.format.flags & flags.no_timestamps.value
+        if is_entered and not _seek(av, container, stream, start):
+            return
+        zero = None if stream.start_time is None else float(stream.start_time * stream.time_base)
+        gap = math.inf if is_entered else _BROADCAST_GAP if may_restart else _GAP
+        clock = _Clock(_rate(stream), zero, gap)
         for packet in container.demux(stream):
             for picture in _pictures(packet, av):
-                first = picture.time if first is None else first
-                yield picture.time - (first or 0.0), picture
+                if is_entered and picture.time is None:
+                    return
+                yield clock.read(picture.time), picture
+
+
+def _openable(source: str | Path, stack: ExitStack) -> Any:
+    """Return what FFmpeg opens without taking the name of a file for a protocol."""
+    name = str(source)
+    is_file = isinstance(source, Path) or os.path.lexists(name) or not _PROTOCOL.match(name)
+    if not is_file:
+        return name
+    try:
+        name.encode()
+    except UnicodeEncodeError:  # FFmpeg takes names in UTF-8 only
+        return stack.enter_context(open(name, "rb"))  # noqa: PTH123
+    return f"file:{name}" if ":" in name or "," in name else name
+
+
+def _seek(av: Any, container: Any, stream: Any, start: float) -> bool:
+    """Go to the key frame before `start`; False if the video cannot be entered there."""
+    try:
+        container.seek(int(start / stream.time_base) + (stream.start_time or 0), stream=stream)
+    except (av.error.FFmpegError, OverflowError):
+        return False
+    return True
+
+
+def _rate(stream: Any) -> float:
+    """Frames per second, as far as the video says."""
+    rates = (stream.guessed_rate, stream.average_rate, stream.base_rate)
+    return next((float(rate) for rate in rates if rate and 0 < rate <= _FASTEST), _FALLBACK_RATE)
 
 
 def _pictures(packet: Any, av: Any) -> list[Any]:
@@ -261,7 +385,15 @@ def _pictures(packet: Any, av: Any) -> list[Any]:
     for picture in pictures:
         if picture.width * picture.height > MOST_PIXELS:
             raise ImageError(f"A frame has {picture.width:,} x {picture.height:,} pixels; too large.")
-    return [picture for picture in pictures if picture.time is not None]
+    return pictures
+
+
+def _converted(source: str | Path, picture: Any) -> Image:
+    try:
+        return _upright(picture)
+    except (_av().error.FFmpegError, OSError, ValueError) as exc:
+        problem = str(exc)
+    raise ImageError(f"A frame of {str(source)!r} cannot be converted: {problem}.")
 
 
 def _upright(picture: Any) -> Image:

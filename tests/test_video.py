@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 import threading
 import time
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import numpy
 import pytest
 
 from moondream_async import AsyncClient, Client, ConfigurationError, ImageError
@@ -53,6 +55,142 @@ async def test_async_and_again_from_the_start(clip: Path) -> None:
     source = frames(clip, fps=2)
     for _ in range(2):
         assert [round(frame.timestamp, 3) async for frame in source] == [0, 0.5, 1, 1.5, 2, 2.5]
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "format"),
+    [
+        ("a.h264", "libx264", "h264"),
+        ("a.hevc", "libx265", "hevc"),
+        ("a.m2v", "mpeg2video", "mpeg2video"),
+        ("a.mjpeg", "mjpeg", "mjpeg"),
+        ("a.m4v", "mpeg4", "m4v"),
+    ],
+)
+def test_streams_without_times(name: str, codec: str, format: str, tmp_path: Path) -> None:
+    path = film(tmp_path / name, fps=25, codec=codec, format=format)
+    assert [frame.timestamp for frame in frames(path)] == pytest.approx([n / 25 for n in range(30)])
+    assert [round(frame.timestamp, 2) for frame in frames(path, fps=5)] == [0, 0.2, 0.4, 0.6, 0.8, 1]
+    assert [round(frame.timestamp, 2) for frame in frames(path, fps=5, start=0.48, end=1)] == [0.48, 0.68, 0.88]
+    assert list(frames(path, start=9)) == []
+
+
+@pytest.mark.parametrize("codec", ["libx264", "mpeg2video"])
+def test_joined_films_go_on(codec: str, tmp_path: Path) -> None:
+    part = film(tmp_path / "part.ts", codec=codec).read_bytes()
+    (tmp_path / "joined.ts").write_bytes(part * 3)
+    found = [frame.timestamp for frame in frames(tmp_path / "joined.ts")]
+    assert len(found) >= 88  # a joint may cost a frame
+    assert found == sorted(found)
+    assert found[-1] == pytest.approx(8.9, abs=0.2)
+    sampled = [frame.timestamp for frame in frames(tmp_path / "joined.ts", fps=2)]
+    assert sampled == pytest.approx([n / 2 for n in range(18)], abs=0.11)
+    assert [f.timestamp for f in frames(tmp_path / "joined.ts", fps=1, start=4, end=7)] == pytest.approx(
+        [4, 5, 6], abs=0.11
+    )
+
+
+@pytest.mark.parametrize("later", [10_000, 2**33 // 9000 - 20])
+def test_a_clock_that_jumps_or_wraps(later: int, tmp_path: Path) -> None:
+    path = film(tmp_path / "a.ts", codec="mpeg2video", shift=lambda n: later if n >= 15 or later > 10_000 else 0)
+    found = [frame.timestamp for frame in frames(path)]
+    assert found == pytest.approx([n / 10 for n in range(30)], abs=0.11)
+
+
+@pytest.mark.parametrize(
+    ("zero", "times", "wanted"),
+    [
+        (0, [0, 1, 2], [0, 1, 2]),
+        (None, [None] * 3, [0, 0.1, 0.2]),
+        (None, [7, 7.5], [0, 0.5]),
+        (0, [0.4, 0.5], [0.4, 0.5]),
+        (2, [1.5, 1.6], [0, 0.1]),  # before what the film says is its start
+        (0, [1.7e9, 1.7e9 + 0.1], [0, 0.1]),
+        (0, [0, None, None, 0.3], [0, 0.1, 0.2, 0.3]),
+        (None, [None, 50, 50.1], [0, 0.1, 0.2]),
+        (0, [0, 0.1, 0.3, 0.2, 0.4], [0, 0.1, 0.3, 0.3, 0.4]),  # out of order
+        (0, [4, 5, 0, 0.1, 0.2], [4, 5, 5.1, 5.2, 5.3]),  # begun again
+        (0, [0, 1, -9, -8.9], [0, 1, 1.1, 1.2]),
+        (0, [0] * 7, [0, 0, 0, 0, 0.1, 0.2, 0.3]),  # stands still
+        (0, [0, 60, 120], [0, 60, 120]),  # few frames
+        (0, [0, 1e6, 1e6 + 1], [0, 0.1, 1.1]),
+    ],
+)
+def test_the_clock(zero: float | None, times: list[float | None], wanted: list[float]) -> None:
+    clock = video_room._Clock(10, zero, 1000)
+    assert [clock.read(time) for time in times] == pytest.approx(wanted)
+
+
+@pytest.mark.parametrize(
+    "name", ["2024-01-01T10:00:00.mp4", "http:film.mp4", "100% é.mp4", "%03d.mp4", "-y.mp4", "a,b.mp4", "C:film.mp4"]
+)
+def test_names_of_files(name: str, clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path(name).write_bytes(clip.read_bytes())
+    for source in (name, Path(name), tmp_path / name, str(tmp_path / name)):
+        assert len(list(frames(source, end=0.5))) == 5
+
+
+def test_names_that_are_not_utf_8(clip: Path, tmp_path: Path) -> None:
+    path = tmp_path / os.fsdecode(b"\xff:1.mp4")
+    try:
+        path.write_bytes(clip.read_bytes())
+    except OSError:
+        pytest.skip("this file system takes no such names")
+    assert len(list(frames(path))) == 30
+
+
+@pytest.mark.parametrize(
+    ("source", "says"),
+    [
+        ("2024-01-01T10:00:00.mp4", "No such file"),
+        ("C:\\film.mp4", "No such file"),
+        (Path("http:film.mp4"), "No such file"),
+        ("nope:film.mp4", "no such file, and FFmpeg knows no such protocol"),
+        ("http://127.0.0.1:9/film.mp4", "refused"),
+        ("rtsp://127.0.0.1:9/film", "refused"),
+        ("", "No such file"),
+        ("a\0b", "cannot be read"),
+        ("\ud800:.mp4", "cannot be read"),
+        ("pipe:987", "Bad file"),
+    ],
+)
+async def test_what_cannot_be_opened(source: Any, says: str) -> None:
+    with pytest.raises(ImageError, match=says):
+        list(frames(source))
+    async with latest(frames(source)) as live:
+        with pytest.raises(ImageError, match=says):
+            await anext(live)
+
+
+def test_a_film_without_frames(tmp_path: Path) -> None:
+    path = film(tmp_path / "a.avi", frames=1)
+    data = bytearray(path.read_bytes())
+    begin = data.index(b"movi") + 12
+    data[begin : data.index(b"idx1")] = bytes(data.index(b"idx1") - begin)
+    path.write_bytes(data)
+    for options in ({}, {"start": 1}):
+        with pytest.raises(ImageError, match="no frames"):
+            list(frames(path, **options))
+
+
+def test_numbers_of_numpy(clip: Path) -> None:
+    options: Any = {"fps": numpy.float32(2), "start": numpy.int64(1), "end": numpy.float64(2)}
+    assert [frame.timestamp for frame in frames(clip, **options)] == pytest.approx([1, 1.5])
+
+
+def test_a_frame_that_cannot_be_converted(clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(picture: Any) -> Any:
+        raise ValueError("no such pixel format")
+
+    monkeypatch.setattr(video_room, "_upright", fails)
+    with pytest.raises(ImageError, match="no such pixel format"):
+        list(frames(clip))
+
+
+def test_latest_of_nothing_to_iterate_over() -> None:
+    with pytest.raises(ConfigurationError, match="not int"):
+        latest(5)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
 
 @pytest.mark.parametrize("turn", [90, 180, 270, -90])
