@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import io
+import numbers
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -59,6 +60,7 @@ class Fields(Mapping[str, Any]):
         return getattr(self, "extra", None) or {}
 
 
+_LARGEST_SIDE = 2**31 - 1  # pixels of an image
 _NOT_ON_THE_WIRE = ("extra", "meta", "by_label", "image_size", "results")
 _FIELD_NAMES: dict[type, tuple[str, ...]] = {}
 
@@ -173,6 +175,10 @@ def _inside(part: float) -> float:
     return min(max(0.0, part), 1.0) if part == part else 0.0
 
 
+def _is_side(side: object) -> bool:
+    return isinstance(side, numbers.Integral) and not isinstance(side, bool) and 0 < int(side) <= _LARGEST_SIDE
+
+
 def _vision(room: str) -> Any:
     # What makes pictures of results is a room above this one, which loads when it is used.
     return importlib.import_module(f".vision.{room}", __package__)
@@ -259,10 +265,9 @@ class Result(Fields):
             size = self.image_size
         else:
             raise ConfigurationError("Give both width and height, in pixels; this result does not know its image's.")
-        size = to_python(size[0]), to_python(size[1])
-        if not all(isinstance(side, int) and not isinstance(side, bool) and side > 0 for side in size):
-            raise ConfigurationError(f"width and height must be whole numbers above 0, not {size}.")
-        return size
+        if not all(_is_side(side) for side in size):
+            raise ConfigurationError(f"width and height must be whole numbers from 1 to {_LARGEST_SIDE:,}.")
+        return int(size[0]), int(size[1])
 
 
 @attrs.frozen(kw_only=True)

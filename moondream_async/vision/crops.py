@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+import numbers
+from typing import TYPE_CHECKING, Any, cast
 
 from ..errors import ConfigurationError, ImageError
 from ..types import BoundingBox
@@ -24,10 +25,12 @@ def crop(image: Any, box: BoundingBox, *, margin: float = 0.0) -> Image:
     Raises:
         ImageError: The image cannot be used, or the box is empty.
     """
-    if not isinstance(margin, (int, float)) or not math.isfinite(margin):
+    if not isinstance(box, BoundingBox):
+        raise ConfigurationError(f"box must be a BoundingBox, not {type(cast('object', box)).__name__}.")
+    if not isinstance(margin, numbers.Real) or isinstance(margin, bool) or not math.isfinite(margin):
         raise ConfigurationError(f"margin must be a number, not {margin!r}.")
     picture = upright(image)
-    across, down = margin * box.width, margin * box.height
+    across, down = float(margin) * box.width, float(margin) * box.height
     wider = BoundingBox(box.x_min - across, box.y_min - down, box.x_max + across, box.y_max + down)
     left, top, right, bottom = wider.to_pixels(*picture.size)
     if right <= left or bottom <= top:

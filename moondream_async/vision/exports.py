@@ -6,36 +6,42 @@ image's.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import itertools
+import math
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import PurePath
-from typing import Any
+from typing import Any, cast
 from xml.etree import ElementTree
 
 from ..csv_cells import csv_row
-from ..errors import ConfigurationError
+from ..errors import ConfigurationError, PathError
 from ..types import BoundingBox, Point, Result, SegmentResult
 from .outlines import needed
-from .things import Size, Thing, size_of, things
+from .things import Name, Size, Thing, labels_of, name_of, size_of, things
 
 Object = dict[str, Any]
+
+_NO_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")  # XML 1.0, 2.2
+_MOST_LOOPS, _MOST_COMPARED = 1_000, 50_000_000  # of an outline with holes, and points compared with all loops
 
 LABEL = "object"
 """What things are called if nobody says."""
 
 
 def to_coco(
-    images: Iterable[tuple[str, Result | Sequence[Result]]],
+    images: Iterable[tuple[Name, Result | Sequence[Result]]],
     *,
     categories: Sequence[str] = (),
     label: str = LABEL,
-    sizes: dict[str, Size] | None = None,
+    sizes: Mapping[Any, Size] | None = None,
 ) -> Object:
     """COCO's instances: ready for `json.dump`, `pycocotools.coco.COCO` and whatever reads them.
 
     Outlines are polygons, or, with holes or several parts, run lengths; points are left out.
 
     Args:
-        images: File names, each with one result or several.
+        images: File names (texts, paths or numbers), each with one result or several.
         categories: Labels that get the ids 1, 2, ...; further ones get the next.
         label: See above.
         sizes: By file name, for results that do not know theirs.
@@ -44,14 +50,12 @@ def to_coco(
         ConfigurationError: A size is not known, or a result has no places.
         PathError: A segment's path cannot be read.
     """
-    if isinstance(categories, str) or isinstance(images, (str, bytes, tuple)):
-        raise ConfigurationError("categories must be a list of labels, images an iterable of (file name, result).")
-    ids = {name: number for number, name in enumerate(dict.fromkeys(categories), 1)}
+    ids = {name: number for number, name in enumerate(dict.fromkeys(labels_of(categories, "categories")), 1)}
+    known = _sizes_by_name(sizes)
     listed: list[Object] = []
     annotations: list[Object] = []
-    for image_id, (name, found) in enumerate(images, 1):
-        results = [found] if isinstance(found, Result) else list(found)
-        size = (sizes or {}).get(name) or next((r.image_size for r in results if r.image_size), None)
+    for image_id, (name, results) in enumerate(_named_results(images), 1):
+        size = known.get(name) or next((r.image_size for r in results if r.image_size), None)
         if size is None:
             raise ConfigurationError(f"The size of {name!r} is not known; give it in sizes.")
         size = size_of(results[0] if results else Result(), size)
@@ -82,16 +86,17 @@ def to_yolo(result: Result, labels: Sequence[str], *, label: str = LABEL) -> str
         ConfigurationError: A label is not among `labels`, or the result is one of points.
     """
     lines: list[str] = []
-    labels = [labels] if isinstance(labels, str) else list(labels)
+    given = [labels] if isinstance(labels, str) else labels_of(labels, "labels")
+    numbers = {name: number for number, name in reversed(list(enumerate(given)))}
     for thing in things(result, label):
-        if thing.label not in labels:
+        number = numbers.get(thing.label)
+        if number is None:
             raise ConfigurationError(f"The label {thing.label!r} is not among labels.")
-        number = labels.index(thing.label)
         lines += [f"{number} {' '.join(f'{value:.6f}' for value in row)}" for row in _yolo_rows(thing)]
     return "".join(f"{line}\n" for line in lines)
 
 
-def to_labelme(result: Result, image_path: str, *, label: str = LABEL, size: Size | None = None) -> Object:
+def to_labelme(result: Result, image_path: Name, *, label: str = LABEL, size: Size | None = None) -> Object:
     """A LabelMe file: rectangles, points, and polygons (a shape for each loop, of one group), in pixels."""
     width, height = size_of(result, size)
     shapes: list[Object] = []
@@ -103,19 +108,23 @@ def to_labelme(result: Result, image_path: str, *, label: str = LABEL, size: Siz
         "version": "5.5.0",
         "flags": {},
         "shapes": shapes,
-        "imagePath": image_path,
+        "imagePath": name_of(image_path),
         "imageData": None,
         "imageHeight": height,
         "imageWidth": width,
     }
 
 
-def to_voc(result: Result, image_path: str, *, label: str = LABEL, size: Size | None = None) -> str:
-    """A Pascal VOC file: boxes in pixels, from 1; points are left out."""
+def to_voc(result: Result, image_path: Name, *, label: str = LABEL, size: Size | None = None) -> str:
+    """Write a Pascal VOC file: boxes in pixels, from 1; points are left out.
+
+    Characters that XML has no place for, such as most control characters, become spaces.
+    """
     width, height = size_of(result, size)
+    path = PurePath(name_of(image_path))
     root = ElementTree.Element("annotation")
-    _sub(root, "folder", PurePath(image_path).parent.name)
-    _sub(root, "filename", PurePath(image_path).name)
+    _sub(root, "folder", path.parent.name)
+    _sub(root, "filename", path.name)
     shape = ElementTree.SubElement(root, "size")
     for name, value in (("width", width), ("height", height), ("depth", 3)):
         _sub(shape, name, value)
@@ -136,7 +145,8 @@ def to_voc(result: Result, image_path: str, *, label: str = LABEL, size: Size | 
         ):
             _sub(frame, name, value)
     ElementTree.indent(root)
-    return ElementTree.tostring(root, encoding="unicode") + "\n"
+    # A parser makes a line break of a bare carriage return.
+    return ElementTree.tostring(root, encoding="unicode").replace("\r", "&#13;") + "\n"
 
 
 def to_supervision(result: Result, *, labels: Sequence[str] = (), label: str = LABEL, size: Size | None = None) -> Any:
@@ -158,7 +168,7 @@ def to_supervision(result: Result, *, labels: Sequence[str] = (), label: str = L
         raise ConfigurationError("This needs supervision: pip install supervision.") from None
     width, height = size_of(result, size)
     found = [thing for thing in things(result, label) if thing.box is not None]
-    ids = {name: number for number, name in enumerate(dict.fromkeys(labels))}
+    ids = {name: number for number, name in enumerate(dict.fromkeys(labels_of(labels, "labels")))}
     numbers = [ids.setdefault(thing.label, len(ids)) for thing in found]
     boxes = [_corners(thing.box, (width, height)) for thing in found if thing.box is not None]
     outlines = [thing.place for thing in found if isinstance(thing.place, SegmentResult)]
@@ -175,7 +185,7 @@ def to_supervision(result: Result, *, labels: Sequence[str] = (), label: str = L
 def to_vlm_dict(result: Result) -> Object:
     """The dict that `supervision.Detections.from_vlm(VLM.MOONDREAM, ...)` takes: `{"objects": [{"x_min": ...}]}`."""
     boxes = [thing.box for thing in things(result, LABEL) if thing.box is not None]
-    return {"objects": [{n: getattr(box, n) for n in ("x_min", "y_min", "x_max", "y_max")} for box in boxes]}
+    return {"objects": [dict(zip(("x_min", "y_min", "x_max", "y_max"), _raw_edges(b), strict=True)) for b in boxes]}
 
 
 def to_fiftyone(result: Result, *, label: str = LABEL) -> list[Object]:
@@ -183,7 +193,7 @@ def to_fiftyone(result: Result, *, label: str = LABEL) -> list[Object]:
     found: list[Object] = []
     for thing in things(result, label):
         if isinstance(thing.place, Point):
-            found.append({"label": thing.label, "points": [[thing.place.x, thing.place.y]]})
+            found.append({"label": thing.label, "points": [_xy(thing.place, (1, 1))]})
         elif thing.box is not None:
             x_min, y_min, x_max, y_max = _edges(thing.box)
             found.append({"label": thing.label, "bounding_box": [x_min, y_min, x_max - x_min, y_max - y_min]})
@@ -205,7 +215,7 @@ def to_csv(result: Result, *, label: str = LABEL, size: Size | None = None) -> s
 
     Labels that a spreadsheet would take for formulas get a quotation mark in front.
     """
-    shape = size_of(result, size) if size or result.image_size else None
+    shape = size_of(result, size) if size or getattr(result, "image_size", None) else None
     pixels = ["left", "top", "right", "bottom"] if shape else []
     rows: list[list[object]] = [["label", "x_min", "y_min", "x_max", "y_max", *pixels]]
     for thing in things(result, label):
@@ -213,9 +223,7 @@ def to_csv(result: Result, *, label: str = LABEL, size: Size | None = None) -> s
         if isinstance(thing.place, Point):
             box = BoundingBox(thing.place.x, thing.place.y, thing.place.x, thing.place.y)
         if box is not None:
-            rows.append(
-                [thing.label, box.x_min, box.y_min, box.x_max, box.y_max, *(box.to_pixels(*shape) if shape else [])]
-            )
+            rows.append([thing.label, *_raw_edges(box), *(box.to_pixels(*shape) if shape else [])])
     return "".join(csv_row(row) + "\n" for row in rows)
 
 
@@ -244,7 +252,7 @@ def _yolo_rows(thing: Thing) -> list[list[float]]:
 
 def _labelme_shapes(thing: Thing, size: Size) -> list[tuple[str, list[list[float]]]]:
     if isinstance(thing.place, Point):
-        return [("point", [[thing.place.x * size[0], thing.place.y * size[1]]])]
+        return [("point", [_xy(thing.place, size)])]
     if isinstance(thing.place, SegmentResult):
         return [("polygon", [list(point) for point in loop]) for loop in thing.place.polygons(*size)]
     left, top, right, bottom = _corners(thing.place, size)
@@ -253,7 +261,7 @@ def _labelme_shapes(thing: Thing, size: Size) -> list[tuple[str, list[list[float
 
 def _geometry(thing: Thing, size: Size) -> Object:
     if isinstance(thing.place, Point):
-        return {"type": "Point", "coordinates": [thing.place.x * size[0], thing.place.y * size[1]]}
+        return {"type": "Point", "coordinates": _xy(thing.place, size)}
     if isinstance(thing.place, SegmentResult):
         parts = _parts(thing.place.polygons(*size))
         rings = [[[list(point) for point in _closed(loop)] for loop in part] for part in parts]
@@ -274,8 +282,21 @@ def _edges(box: BoundingBox) -> tuple[float, float, float, float]:
     return _part(x_min), _part(y_min), _part(x_max), _part(y_max)
 
 
+def _raw_edges(box: BoundingBox) -> tuple[float, float, float, float]:
+    """Its edges as they are, inside the image or not; those that are no numbers as `_edges` has them."""
+    x_min, y_min, x_max, y_max = (
+        float(edge) if math.isfinite(edge) else _part(edge) for edge in (box.x_min, box.y_min, box.x_max, box.y_max)
+    )
+    return x_min, y_min, x_max, y_max
+
+
+def _xy(point: Point, size: Size) -> list[float]:
+    """A point inside the image, in pixels."""
+    return [_part(point.x) * size[0], _part(point.y) * size[1]]
+
+
 def _part(value: float) -> float:
-    return min(max(0.0, value), 1.0) if value == value else 0.0
+    return float(min(max(0.0, value), 1.0)) if value == value else 0.0
 
 
 def _closed(loop: Sequence[Any]) -> list[Any]:
@@ -283,10 +304,16 @@ def _closed(loop: Sequence[Any]) -> list[Any]:
 
 
 def _parts(loops: Sequence[Any]) -> list[list[Any]]:
-    """Each outer loop with its holes: what an odd number of others is around is a hole, of the innermost of them."""
-    around = [
-        [n for n, other in enumerate(loops) if n != number and _is_in(loop, other)] for number, loop in enumerate(loops)
-    ]
+    """Each outer loop with its holes: what an odd number of others is around is a hole, of the innermost of them.
+
+    Raises:
+        PathError: There are too many loops to compare.
+    """
+    if len(loops) == 1:
+        return [[loops[0]]]
+    if len(loops) > _MOST_LOOPS or len(loops) * sum(map(len, loops)) > _MOST_COMPARED:
+        raise PathError(f"The outline has {len(loops):,} loops; too many to tell which are holes.")
+    around = _loops_around(loops)
     parts = {number: [loop] for number, loop in enumerate(loops) if len(around[number]) % 2 == 0}
     for number, loop in enumerate(loops):
         owners = [n for n in around[number] if n in parts and len(around[n]) == len(around[number]) - 1]
@@ -295,26 +322,43 @@ def _parts(loops: Sequence[Any]) -> list[list[Any]]:
     return list(parts.values())
 
 
-def _is_in(loop: Sequence[Any], other: Sequence[Any]) -> bool:
-    """Whether a loop lies in another, larger one: a point within it does."""
-    return abs(_area(loop)) < abs(_area(other)) and _contains(other, *_inner_point(loop))
+def _loops_around(loops: Sequence[Any]) -> list[list[int]]:
+    """The numbers of the larger loops that each loop lies in: a point within it does."""
+    if not loops:
+        return []
+    numpy = needed("numpy")
+    begins = numpy.concatenate([numpy.asarray(loop, dtype=float) for loop in loops])
+    ends = numpy.concatenate([numpy.roll(numpy.asarray(loop, dtype=float), -1, axis=0) for loop in loops])
+    owner = numpy.repeat(numpy.arange(len(loops)), [len(loop) for loop in loops])
+    areas = [abs(_area(loop)) for loop in loops]
+    around: list[list[int]] = []
+    for number, loop in enumerate(loops):
+        x, y = _inner_point(loop)
+        crossings = numpy.bincount(owner[_crosses(begins, ends, x, y)], minlength=len(loops))
+        inside = numpy.flatnonzero(crossings % 2).tolist()
+        around.append([n for n in inside if n != number and areas[number] < areas[n]])
+    return around
+
+
+def _crosses(begins: Any, ends: Any, x: float, y: float) -> Any:
+    """Which edges a ray from a point to the right crosses."""
+    (ax, ay), (bx, by) = begins.T, ends.T
+    is_level = (ay > y) == (by > y)
+    height = needed("numpy").where(is_level, 1.0, by - ay)
+    return ~is_level & (x < (bx - ax) * (y - ay) / height + ax)
 
 
 def _inner_point(loop: Sequence[Any]) -> tuple[float, float]:
-    """A point that is in a loop, and not on its edge: the middle of three corners, where that is inside."""
-    for first, second, third in zip(loop, [*loop[1:], loop[0]], [*loop[2:], *loop[:2]], strict=True):
-        x, y = (first[0] + second[0] + third[0]) / 3, (first[1] + second[1] + third[1]) / 3
-        if _contains(loop, x, y):
-            return x, y
-    return loop[0][0], loop[0][1]
-
-
-def _contains(loop: Sequence[Any], x: float, y: float) -> bool:
-    inside = False
-    for (ax, ay), (bx, by) in zip(loop, [*loop[1:], loop[0]], strict=True):
-        if (ay > y) != (by > y) and x < (bx - ax) * (y - ay) / (by - ay) + ax:
-            inside = not inside
-    return inside
+    """A point that is in a loop, and not on its edge: half way between two corners in height, where it is widest."""
+    heights = sorted({y for _, y in loop})
+    if len(heights) < 2:
+        return loop[0][0], loop[0][1]
+    low, high = max(itertools.pairwise(heights), key=lambda pair: pair[1] - pair[0])
+    y = (low + high) / 2
+    sides = zip(loop, [*loop[1:], loop[0]], strict=True)
+    crossed = sorted((bx - ax) * (y - ay) / (by - ay) + ax for (ax, ay), (bx, by) in sides if (ay > y) != (by > y))
+    left, right = max(zip(crossed[::2], crossed[1::2], strict=True), key=lambda pair: pair[1] - pair[0])
+    return (left + right) / 2, y
 
 
 def _area(loop: Sequence[Any]) -> float:
@@ -322,6 +366,38 @@ def _area(loop: Sequence[Any]) -> float:
     return float(sum(ax * by - bx * ay for (ax, ay), (bx, by) in sides)) / 2
 
 
+def _sizes_by_name(sizes: object) -> dict[str, Size]:
+    if sizes is None:
+        return {}
+    if not isinstance(sizes, Mapping):
+        raise ConfigurationError(f"sizes must be a dict of (width, height) by file name, not {type(sizes).__name__}.")
+    return {name_of(name): size for name, size in cast("Mapping[Any, Size]", sizes).items()}
+
+
+def _named_results(images: object) -> Iterator[tuple[str, list[Result]]]:
+    """The entries of `to_coco`'s images, checked.
+
+    Raises:
+        ConfigurationError: One is something else.
+    """
+    if isinstance(images, (str, bytes, tuple, Mapping)) or not isinstance(images, Iterable):
+        raise ConfigurationError(
+            f"images must be an iterable of (file name, result), not {type(cast('object', images)).__name__}; "
+            "give a dict's items()."
+        )
+    for entry in cast("Iterable[Any]", images):
+        if not isinstance(entry, (tuple, list)) or len(cast("Sequence[Any]", entry)) != 2:
+            raise ConfigurationError(f"Each of images must be (file name, result), not {type(entry).__name__}.")
+        name, found = cast("Sequence[Any]", entry)
+        found = cast("object", found)
+        results: list[Any] = [found] if isinstance(found, Result) else cast("list[Any]", found)
+        if not isinstance(results, (list, tuple)) or not all(isinstance(each, Result) for each in results):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise ConfigurationError(
+                f"The result of {name!r} must be a result of detect or segment, or a list of them, "
+                f"not {type(found).__name__}."
+            )
+        yield name_of(name), list(results)
+
+
 def _sub(parent: ElementTree.Element, name: str, value: object) -> None:
-    text = "".join(character if character.isprintable() else " " for character in str(value))  # XML takes no others
-    ElementTree.SubElement(parent, name).text = text
+    ElementTree.SubElement(parent, name).text = _NO_XML.sub(" ", str(value))

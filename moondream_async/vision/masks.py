@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 _HALF = 128
+_MOST_RUNS = 2_000_000  # of a mask; that of a real outline has thousands
+_LONGEST = 10_000_000  # pixels along all edges: what FreeType's time goes by; those of a real outline are thousands
 _MOST = 32_000  # points of a path, and pixels of a side, that FreeType counts
 
 
@@ -30,11 +32,10 @@ def mask(result: SegmentResult, size: Size, *, antialias: bool) -> Image:
     x, y, across, down = placed(result, size)
     pens = needed("fontTools.pens.freetypePen")
     pen = pens.FreeTypePen(None)
-    draw(result, pen)
-    points = [point for contour in pen.contours for point in contour.points]
-    if len(points) > _MOST:
-        raise PathError(f"The path has {len(points):,} points; at most {_MOST:,} can be filled.")
-    region = _region([(x + px * across, y + py * down) for px, py in points], size)
+    draw(result, _Limited(pen))
+    loops = [[(x + px * across, y + py * down) for px, py in contour.points] for contour in pen.contours]
+    _check_length(loops)
+    region = _region([point for loop in loops for point in loop], size)
     if region is None:
         return picture
     left, top, right, bottom = region
@@ -61,6 +62,8 @@ def rle(result: SegmentResult, size: Size) -> dict[str, Any]:
     numpy = needed("numpy")
     inside = mask_array(result, size).reshape(-1, order="F")
     changes = numpy.flatnonzero(numpy.diff(inside)) + 1
+    if changes.size > _MOST_RUNS:
+        raise PathError(f"The mask has {changes.size:,} runs, more than {_MOST_RUNS:,}; ask for a smaller one.")
     bounds = [0, *([0] if inside[0] else []), *changes.tolist(), inside.size]
     return {"size": [size[1], size[0]], "counts": _packed([b - a for a, b in itertools.pairwise(bounds)])}
 
@@ -76,6 +79,37 @@ def _packed(runs: list[int]) -> str:
             more = value != (-1 if group & 0x10 else 0)
             text.append((group | 0x20 if more else group) + 48)
     return text.decode("ascii")
+
+
+class _Limited:
+    """Hands on to another pen no more points than FreeType counts."""
+
+    def __init__(self, pen: Any) -> None:
+        self._pen = pen
+        self._count = 0
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self._pen, name)
+
+        def call(*points: Any) -> None:
+            self._count += len(points)
+            if self._count > _MOST:
+                raise PathError(f"The path has more than {_MOST:,} points; no more can be filled.")
+            method(*points)
+
+        return call
+
+
+def _check_length(loops: list[list[tuple[float, float]]]) -> None:
+    """Refuse edges that would take long to fill.
+
+    Raises:
+        PathError: They are too long.
+    """
+    edges = (edge for loop in loops for edge in itertools.pairwise([*loop, loop[0]]))
+    length = sum(abs(bx - ax) + abs(by - ay) for (ax, ay), (bx, by) in edges)
+    if length > _LONGEST:
+        raise PathError(f"The path's edges are {length:,.0f} pixels long at this size; ask for a smaller mask.")
 
 
 def _region(points: list[tuple[float, float]], size: Size) -> tuple[int, int, int, int] | None:

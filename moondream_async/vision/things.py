@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import numbers
+import os
+import uuid
+from collections.abc import Iterable, Iterator
+from typing import Any, TypeAlias, cast
 
 import attrs
 
@@ -10,6 +14,11 @@ from ..errors import ConfigurationError
 from ..types import BoundingBox, DetectResult, Point, PointResult, Result, SegmentResult
 
 Size = tuple[int, int]
+
+Name: TypeAlias = str | os.PathLike[Any] | bytes | float | uuid.UUID
+"""What an image may be called: its file name, or the id of an outcome."""
+
+_LARGEST_SIDE = 2**31 - 1  # pixels
 
 
 @attrs.frozen
@@ -42,6 +51,8 @@ def things(result: Result, label: str) -> Iterator[Thing]:
     Raises:
         ConfigurationError: It is a result of another skill.
     """
+    if not isinstance(label, str):
+        raise ConfigurationError(f"label must be a text, not {label!r}.")
     if isinstance(result, SegmentResult):
         if result.path.strip():
             yield Thing(label, result)
@@ -53,7 +64,31 @@ def things(result: Result, label: str) -> Iterator[Thing]:
     else:
         raise ConfigurationError(f"A {type(result).__name__} has no places in the image.")
     for place in places:
-        yield Thing(place.label or label, place)
+        yield Thing(label if place.label in (None, "") else name_of(place.label), place)
+
+
+def name_of(name: object) -> str:
+    """Write what something is called as text: paths and numbers (NumPy's, too) as well.
+
+    Raises:
+        ConfigurationError: It is no name.
+    """
+    if isinstance(name, (os.PathLike, bytes, str)):
+        return str(os.fsdecode(cast("os.PathLike[str]", name)))
+    if isinstance(name, (numbers.Real, uuid.UUID)) and not isinstance(name, bool):
+        return str(name)
+    raise ConfigurationError(f"A name must be a text, a path or a number, not {type(name).__name__}.")
+
+
+def labels_of(labels: object, argument: str) -> list[str]:
+    """Return the labels of a list.
+
+    Raises:
+        ConfigurationError: It is no list of labels.
+    """
+    if isinstance(labels, (str, bytes)) or not isinstance(labels, Iterable):
+        raise ConfigurationError(f"{argument} must be a list of labels, not {type(labels).__name__}.")
+    return [name_of(label) for label in cast("Iterable[Any]", labels)]
 
 
 def size_of(result: Result, size: Size | None) -> Size:
@@ -62,9 +97,16 @@ def size_of(result: Result, size: Size | None) -> Size:
     Raises:
         ConfigurationError: Neither is there.
     """
-    found = size or result.image_size
+    if not isinstance(result, Result):
+        raise ConfigurationError(f"A {type(cast('object', result)).__name__} is no result of detect, point or segment.")
+    found: object = size or result.image_size
     if found is None:
         raise ConfigurationError("Give size=(width, height), in pixels; this result does not know its image's.")
-    if len(found) != 2 or not all(isinstance(side, int) and side > 0 for side in found):
-        raise ConfigurationError(f"size must be (width, height), whole numbers above 0, not {found!r}.")
-    return found
+    sides = cast("list[Any]", list(found) if isinstance(found, (tuple, list)) else [])  # pyright: ignore[reportUnknownArgumentType]
+    if len(sides) != 2 or not all(_is_side(side) for side in sides):
+        raise ConfigurationError(f"size must be (width, height), whole numbers above 0, not {found!r:.100}.")
+    return int(sides[0]), int(sides[1])
+
+
+def _is_side(side: object) -> bool:
+    return isinstance(side, numbers.Integral) and not isinstance(side, bool) and 0 < int(side) <= _LARGEST_SIDE

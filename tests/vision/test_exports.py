@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
+import math
 import sys
+import time
+import uuid
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -21,6 +25,7 @@ from moondream_async import (
     CaptionResult,
     ConfigurationError,
     DetectResult,
+    PathError,
     Point,
     PointResult,
     SegmentResult,
@@ -225,3 +230,159 @@ def test_boxes_the_wrong_way_round_and_outside() -> None:
     ):
         with pytest.raises(ConfigurationError):
             call()
+
+
+NAMES = [
+    ("d/a.jpg", "d/a.jpg"),
+    (Path("d/a.jpg"), "d/a.jpg"),
+    (b"d/a.jpg", "d/a.jpg"),
+    (7, "7"),
+    (0.5, "0.5"),
+    (numpy.int64(7), "7"),
+    (numpy.float64(0.5), "0.5"),
+    (numpy.str_("a.jpg"), "a.jpg"),
+    (uuid.UUID(int=1), str(uuid.UUID(int=1))),
+]
+
+
+@pytest.mark.parametrize(("name", "written"), NAMES)
+def test_names_of_every_kind(name: Any, written: str) -> None:
+    size: Any = (numpy.int64(64), numpy.int32(48))
+    found = DetectResult(objects=(BoundingBox(0.1, 0.1, 0.2, 0.2, label=name),))
+    for key in (name, written):
+        data = json.loads(json.dumps(vision.to_coco([(name, found)], sizes={key: size}, categories=[name])))
+        assert (data["images"][0]["file_name"], data["images"][0]["width"]) == (written, 64)
+        assert [category["name"] for category in data["categories"]] == [written]
+    data = json.loads(json.dumps(vision.to_labelme(found, name, size=size)))
+    assert (data["imagePath"], data["shapes"][0]["label"]) == (written, written)
+    root = ElementTree.fromstring(vision.to_voc(found, name, size=size))
+    assert (root.findtext("filename"), root.findtext("object/name")) == (Path(written).name, written)
+    assert vision.to_yolo(found, ["x", name]).startswith("1 ")
+    assert json.loads(json.dumps(vision.to_geojson(found, size=size)))["features"][0]["properties"]["label"] == written
+    assert vision.to_supervision(found, labels=[name], size=size).data["class_name"].tolist() == [written]
+    assert vision.to_csv(found).splitlines()[1].startswith(f"{written},0.1,")
+    assert vision.to_fiftyone(found)[0]["label"] == written
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "Screenshot 1.00.00\u202fPM.png",
+        "v\u00a013.05.png",
+        "\u5199\u771f\u30001.jpg",
+        "\u0645\u06cc\u200c\u0634\u0648\u062f.jpg",
+        "\U0001f468\u200d\U0001f469.png",
+        "  a  b .png ",
+        "a\tb\nc\rd\r\ne.png",
+        "a\u2028b\u0085c\x7fd\u00ade\ufeff.png",
+        "\ue000\U000f0000\ufffd.png",
+        "]]>&lt;<!--'\".png",
+    ],
+)
+def test_voc_keeps_what_xml_allows(name: str) -> None:
+    found = DetectResult(objects=(BoundingBox(0.1, 0.1, 0.2, 0.2, label=name),), image_size=SIZE)
+    root = ElementTree.fromstring(vision.to_voc(found, f"f/{name}").encode())
+    assert (root.findtext("folder"), root.findtext("filename"), root.findtext("object/name")) == ("f", name, name)
+
+
+def test_voc_replaces_what_xml_forbids() -> None:
+    forbidden = "\x00\x08\x0b\x1f\ufffe\uffff\ud800\udcff"
+    root = ElementTree.fromstring(vision.to_voc(BOXES, f"a{forbidden}b.png").encode())
+    assert root.findtext("filename") == f"a{' ' * len(forbidden)}b.png"
+
+
+def strict(data: Any) -> None:
+    json.dumps(data, allow_nan=False)
+
+
+@pytest.mark.parametrize(
+    "odd", [math.nan, math.inf, -math.inf, 1e308, -1e308, numpy.float32(0.5), numpy.float64("nan")]
+)
+def test_coordinates_are_numbers_of_json(odd: Any) -> None:
+    boxes = DetectResult(objects=(BoundingBox(odd, odd, 1, 1, "x"), BoundingBox(0, 0, odd, odd, "x")), image_size=SIZE)
+    points = PointResult(points=(Point(odd, 0.5, "x"), Point(0.5, odd, "x")), image_size=SIZE)
+    for found in (boxes, points):
+        for export in (vision.to_vlm_dict, vision.to_fiftyone, vision.to_geojson):
+            strict(export(found))
+        strict(vision.to_labelme(found, "a"))
+        strict(vision.to_coco([("a", found)]))
+        text = vision.to_csv(found)
+        assert "nan" not in text
+        assert "inf" not in text
+    assert "nan" not in vision.to_yolo(boxes, ["x"])
+    assert numpy.isfinite(vision.to_supervision(boxes).xyxy).all()
+    ElementTree.fromstring(vision.to_voc(boxes, "a"))
+    for data in (vision.to_geojson(points), vision.to_labelme(points, "a")):
+        assert "[" in json.dumps(data)
+    outline = SegmentResult(path=HARD["square"], bbox=BoundingBox(0, odd, 1, 1), image_size=SIZE)
+    for call in (vision.to_geojson, lambda found: vision.to_coco([("a", found)]), vision.to_csv):
+        with contextlib.suppress(PathError):
+            strict(call(outline))
+
+
+OFFICIAL = {"objects": [{"x_min": 0.1, "y_min": 0.1, "x_max": 0.2, "y_max": 0.2}]}
+
+
+@pytest.mark.parametrize("wrong", [OFFICIAL, None, 5, "a", [BOXES], CaptionResult(caption="x")])
+def test_what_is_no_result(wrong: Any) -> None:
+    calls: list[Any] = [
+        lambda: vision.to_coco([("a", wrong)] if wrong != [BOXES] else wrong, sizes={"a": SIZE}),
+        lambda: vision.to_coco({"a": wrong}),  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+        lambda: vision.to_coco(wrong, sizes={"a": SIZE}),
+        lambda: vision.to_yolo(wrong, ["cat", "dog"]),
+        lambda: vision.to_labelme(wrong, "a", size=SIZE),
+        lambda: vision.to_voc(wrong, "a", size=SIZE),
+        lambda: vision.to_supervision(wrong, size=SIZE),
+        lambda: vision.to_vlm_dict(wrong),
+        lambda: vision.to_fiftyone(wrong),
+        lambda: vision.to_geojson(wrong, size=SIZE),
+        lambda: vision.to_csv(wrong),
+        lambda: vision.to_csv(wrong, size=SIZE),
+        lambda: vision.annotate(Image.new("RGB", SIZE), wrong),
+        lambda: vision.crop(Image.new("RGB", SIZE), wrong),
+    ]
+    for call in calls:
+        with pytest.raises(ConfigurationError):
+            call()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"size": 5},
+        {"size": "ab"},
+        {"size": (10**400, 1)},
+        {"size": (True, 1)},
+        {"size": (1.5, 1)},
+        {"label": 5},
+        {"label": None},
+        {"image_path": None},
+        {"image_path": ["a"]},
+    ],
+)
+def test_wrong_arguments(options: dict[str, Any]) -> None:
+    for export in (vision.to_labelme, vision.to_voc):
+        with pytest.raises(ConfigurationError):
+            export(BOXES, **{"image_path": "a", **options})
+    for sizes in (5, [("a", SIZE)]):
+        with pytest.raises(ConfigurationError, match="sizes must be"):
+            vision.to_coco([("a", BOXES)], sizes=sizes)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    for labels in (5, None, [None]):
+        with pytest.raises(ConfigurationError):
+            vision.to_yolo(BOXES, labels)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+def test_outlines_of_many_loops() -> None:
+    nested = "".join(f"M{n / 2000} {n / 2000}H{1 - n / 2000}V{1 - n / 2000}H{n / 2000}Z" for n in range(200))
+    parts = vision.to_geojson(outline(nested))["features"][0]["geometry"]["coordinates"]
+    assert [len(part) for part in parts] == [2] * 100
+    for path in ("M0 0h1v1" * 12_000, nested[:-1] + "L0 1L1 0" * 150_000):
+        for export in (vision.to_geojson, lambda found: vision.to_yolo(found, ["object"])):
+            with pytest.raises(PathError, match="loops"):
+                export(outline(path))
+    spiral = "M" + " ".join(
+        f"{0.5 + n / 1e5 * math.cos(n / 50):.5f} {0.5 + n / 1e5 * math.sin(n / 50):.5f}" for n in range(40_000)
+    )
+    used = time.process_time()
+    assert len(vision.to_geojson(outline(f"{spiral}M0 0H.01V.01Z"))["features"]) == 1
+    assert time.process_time() - used < 60

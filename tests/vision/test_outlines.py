@@ -5,8 +5,11 @@ from __future__ import annotations
 import contextlib
 import io
 import itertools
+import json
 import math
 import sys
+import time
+import tracemalloc
 from typing import Any
 from xml.etree import ElementTree
 
@@ -204,3 +207,63 @@ def test_odd_sizes_and_styles() -> None:
     for space in ("\x0b", "\x85", "\u00a0"):
         with pytest.raises(PathError):
             result(f"M 0 0{space}L 1 1 0 1 Z").to_svg(*SIZE)
+
+
+@pytest.mark.parametrize(
+    ("path", "call", "says"),
+    [
+        ("M0 0" + "C16-16-16 16 16 16" * 1000, "polygons", "points"),
+        ("M0 0" + "Q16-16 16 16Q-16 16 0 0" * 1000, "polygons", "points"),
+        ("M0 0" + "A3 3 0 1 1 4 4A3 3 0 1 1 0 0" * 1000, "polygons", "points"),
+        ("M0 0" + "L1 0L0 1" * 15_000, "mask", "edges are"),
+        ("M0 0" + "L1 1" * 32_000, "mask", "more than 32,000 points"),
+        ("M0 0" + "L1 1" * 1_000_000, "polygons", "4,000,004 characters"),
+        ("M0 0L" + "9" * 1_000_000, "polygons", "digits"),
+        ("M0 0" + "x" * 1_000_000, "to_svg", "no command"),
+        ("M0 0A" + "1" * 399 + "z", "to_svg", "arc"),
+        ("L" + "1 1 " * 100_000, "to_svg", "moveto"),
+    ],
+)
+def test_hostile_paths_cost_little(path: str, call: str, says: str) -> None:
+    tracemalloc.start()
+    used = time.process_time()
+    try:
+        with pytest.raises(PathError, match=says) as caught:
+            getattr(result(path), call)(8000, 8000)
+        assert tracemalloc.get_traced_memory()[1] < 20_000_000 + 300 * len(path)
+    finally:
+        tracemalloc.stop()
+    assert time.process_time() - used < 60  # of processor time; the unbounded ones took minutes
+    assert len(str(caught.value)) < 300
+
+
+def test_points_are_bounded_by_the_length() -> None:
+    for count in (10, 50):
+        path = "M.5 .5" + "C1 0 0 1 .5 .5" * count
+        points = sum(map(len, result(path).polygons(8000, 8000)))
+        assert count < points <= 10_000 + 2 * len(path)
+
+
+def test_arcs_without_separators() -> None:
+    path = "M.1 .5" + "a.1.1.1 01.1.1.1.1.1 00-.1-.1" * 4_000
+    used = time.process_time()
+    assert len(result(path).polygons(100, 100)[0]) > 8_000
+    assert time.process_time() - used < 60
+    apart = "M.1 .5" + "a .1 .1 .1 0 1 .1 .1\n.1,.1 .1\n0,0 -.1 -.1 " * 4_000
+    assert result(path).polygons(100, 100) == result(apart).polygons(100, 100)
+
+
+def test_too_many_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("moondream_async.vision.masks._MOST_RUNS", 10)
+    with pytest.raises(PathError, match="runs"):
+        result(HARD["ring"]).rle(*SIZE)
+
+
+def test_numbers_of_numpy() -> None:
+    found = result(HARD["ring"])
+    size: Any = (numpy.int64(64), numpy.int32(48))
+    assert found.polygons(*size, tolerance=numpy.float32(0.25)) == found.polygons(64, 48)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    assert found.to_svg(*size, opacity=numpy.float64(0.5)) == found.to_svg(64, 48)
+    assert json.dumps(found.rle(*size)) == json.dumps(found.rle(64, 48))
+    with pytest.raises(ConfigurationError, match="width and height"):
+        found.polygons(10**400, 10)
