@@ -26,14 +26,14 @@ def skill(arguments: Arguments) -> None:
     """Run one skill on one image and print what it says."""
     image: Any = _standard_input() if arguments.image == "-" else arguments.image
     form = arguments.format or ("json" if arguments.json else "table")
+    draws = getattr(arguments, "save", None) or getattr(arguments, "open", False)
+    if draws and arguments.save:
+        pictures.check_name(arguments.save)
     with _client(arguments) as client:
-        draws = getattr(arguments, "save", None) or getattr(arguments, "open", False)
         if draws and is_url(image):
             image = client.encode_image(image)
         if form not in ("table", "json", "jsonl") and getattr(arguments, "stream", False):
             raise ConfigurationError(f"--format {form} is for whole answers; leave out --stream.")
-        if draws and arguments.save:
-            pictures.check_name(arguments.save)
         answer = _call(client, image, arguments)
         if isinstance(answer, (TextStream, SegmentStream)):
             with answer:

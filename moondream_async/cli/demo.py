@@ -10,12 +10,13 @@ from ..client import AsyncClient
 from ..errors import ConfigurationError
 from ..sandbox import Sandbox
 from ..vision import annotate
-from . import output, picture
+from . import output, picture, pictures
 from .console import show
 
 
 def run(out: str) -> None:
     """Run the demo and write the annotated picture to `out`."""
+    pictures.check_name(out)
     asyncio.run(_demo(Path(out)))
 
 
@@ -54,11 +55,5 @@ async def _demo(out: Path) -> None:
     except ConfigurationError as exc:  # without the extra `vision`
         show(f"(no outline in the picture: {exc})")
         annotated = annotate(image, boxes, points)
-    try:
-        annotated.save(out)
-    except (OSError, ValueError) as exc:
-        problem = str(exc)
-    else:
-        show(f"The annotated picture is {out}.")
-        return
-    raise ConfigurationError(f"The picture cannot be written to {out}: {problem}.")
+    pictures.write(annotated, str(out))
+    show(f"The annotated picture is {out}.")

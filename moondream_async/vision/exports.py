@@ -387,7 +387,8 @@ def _named_results(images: object) -> Iterator[tuple[str, list[Result]]]:
         )
     for entry in cast("Iterable[Any]", images):
         if not isinstance(entry, (tuple, list)) or len(cast("Sequence[Any]", entry)) != 2:
-            raise ConfigurationError(f"Each of images must be (file name, result), not {type(entry).__name__}.")
+            kind = type(cast("object", entry)).__name__
+            raise ConfigurationError(f"Each of images must be (file name, result), not {kind}.")
         name, found = cast("Sequence[Any]", entry)
         found = cast("object", found)
         results: list[Any] = [found] if isinstance(found, Result) else cast("list[Any]", found)
