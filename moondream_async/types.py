@@ -265,6 +265,7 @@ class Result(Fields):
             size = self.image_size
         else:
             raise ConfigurationError("Give both width and height, in pixels; this result does not know its image's.")
+        size = to_python(size[0]), to_python(size[1])
         if not all(_is_side(side) for side in size):
             raise ConfigurationError(f"width and height must be whole numbers from 1 to {_LARGEST_SIDE:,}.")
         return int(size[0]), int(size[1])

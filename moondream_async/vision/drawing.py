@@ -11,6 +11,7 @@ from ..errors import ConfigurationError
 from ..types import BoundingBox, DetectResult, Point, PointResult, Result, SegmentResult
 from .masks import mask
 from .pictures import upright
+from .things import name_of
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -117,7 +118,7 @@ class _Canvas:
         """Boxes or points."""
         found = result.objects if isinstance(result, DetectResult) else result.points
         for thing in found:
-            name = thing.label or label
+            name = label if thing.label in (None, "") else name_of(thing.label)
             color = self.color_of(name, number)
             at = self.box(thing, color) if isinstance(thing, BoundingBox) else self.point(thing, color)
             if name:

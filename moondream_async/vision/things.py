@@ -10,6 +10,7 @@ from typing import Any, TypeAlias, cast
 
 import attrs
 
+from .._scalars import to_python
 from ..errors import ConfigurationError
 from ..types import BoundingBox, DetectResult, Point, PointResult, Result, SegmentResult
 
@@ -73,6 +74,7 @@ def name_of(name: object) -> str:
     Raises:
         ConfigurationError: It is no name.
     """
+    name = to_python(name)
     if isinstance(name, (os.PathLike, bytes, str)):
         return str(os.fsdecode(cast("os.PathLike[str]", name)))
     if isinstance(name, (numbers.Real, uuid.UUID)) and not isinstance(name, bool):
@@ -102,7 +104,7 @@ def size_of(result: Result, size: Size | None) -> Size:
     found: object = size or result.image_size
     if found is None:
         raise ConfigurationError("Give size=(width, height), in pixels; this result does not know its image's.")
-    sides = cast("list[Any]", list(found) if isinstance(found, (tuple, list)) else [])  # pyright: ignore[reportUnknownArgumentType]
+    sides = [to_python(side) for side in cast("list[Any]", found)] if isinstance(found, (tuple, list)) else []
     if len(sides) != 2 or not all(_is_side(side) for side in sides):
         raise ConfigurationError(f"size must be (width, height), whole numbers above 0, not {found!r:.100}.")
     return int(sides[0]), int(sides[1])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 from typing import Any
 
 import numpy
@@ -162,3 +163,9 @@ def test_deep_and_damaged_images(scene: bytes) -> None:
 
 def test_notebooks_without_what_it_takes() -> None:
     assert SegmentResult(path="M 0 0 L 1 1 Z", image_size=(10, 10))._repr_png_() is None  # no box
+
+
+@pytest.mark.parametrize("label", [5, b"x", Path("a/b"), numpy.int64(5), "\udcff\0\x1b[31m", "a" * 100_000])
+def test_labels_of_every_kind(label: Any) -> None:
+    found = DetectResult(objects=(BoundingBox(0, 0, 1, 1, label),))
+    assert annotate(Image.new("RGB", (64, 48)), found).size == (64, 48)
