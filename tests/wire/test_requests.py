@@ -88,7 +88,7 @@ def test_query_without_image_is_text_only() -> None:
         {"spatial_refs": [["0.1", 0.2]]},
         {"spatial_refs": [[True, 0.2]]},
         {"spatial_refs": [[10**400, 0.2]]},
-        {"spatial_refs": (1 // 0 for _ in "a")},
+        pytest.param({"spatial_refs": (1 // 0 for _ in "a")}, id="a generator that fails"),
         {"settings": {"temperature": 10**400}},
         {"settings": []},
         {"settings": {"temperature": -1}},
