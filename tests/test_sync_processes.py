@@ -393,7 +393,7 @@ def test_multiprocessing_by_fork(url: str) -> None:
 
 
 @posix
-@pytest.mark.parametrize("way", ["query", "stream"])
+@pytest.mark.parametrize("way", ["query", "stream", "start"])
 def test_a_fork_in_the_middle_of_a_call(way: str, url: str) -> None:
     """By a signal handler, which returns in the child: the call goes on in the parent only."""
     code = f"""
@@ -407,10 +407,21 @@ def test_a_fork_in_the_middle_of_a_call(way: str, url: str) -> None:
         else:
             signal.alarm(20)
     signal.signal(signal.SIGUSR1, fork)
-    client = md.Client(base_url=URL, headers={{"X-Sandbox-Fault": "latency=1" if {way!r} == "query" else "drip=0.5"}})
-    threading.Timer(0.4, lambda: os.kill(parent, signal.SIGUSR1)).start()
+    client = md.Client(base_url=URL, headers={{"X-Sandbox-Fault": "latency=1;on=query" if {way!r} == "query" else "drip=0.5"}})
+    if {way!r} == "start":  # while the background loop is being started
+        class Slow:
+            def find_spec(self, name, *_):
+                if name == "anyio._backends._asyncio":
+                    time.sleep(0.2)  # until `Thread.start`, which a fork in it would hang, has returned
+                    os.kill(parent, signal.SIGUSR1)
+                    time.sleep(1.5)
+                return None
+        sys.meta_path.insert(0, Slow())
+    else:
+        client.models()
+        threading.Timer(0.4, lambda: os.kill(parent, signal.SIGUSR1)).start()
     try:
-        if {way!r} == "query":
+        if {way!r} != "stream":
             said = client.query(question="?").finish_reason
         else:
             said = client.query(question="?", stream=True).result().finish_reason
@@ -480,8 +491,8 @@ def test_ctrl_c_at_any_moment_leaves_nothing_behind(url: str) -> None:
     client.models()
     interrupted = 0
     for step in range(150):
-        signal.setitimer(signal.ITIMER_REAL, 0.0002 + step % 50 * 0.0002)
         try:
+            signal.setitimer(signal.ITIMER_REAL, 0.0002 + step % 50 * 0.0002)
             if step % 2:
                 client.query(question="?")
             else:

@@ -54,7 +54,8 @@ class _Background:
             portal, thread = self._portal, self._thread
             self._portal = self._thread = self.thread = None
         portal.start_task_soon(portal.stop)
-        thread.join()
+        while thread.is_alive():  # in a child that was forked here by a signal handler, it is not
+            thread.join(_LOOK_AGAIN)
 
     def _start(self) -> BlockingPortal:
         # anyio's `start_blocking_portal` is a generator that waits for its thread when it is finalised:
@@ -71,7 +72,7 @@ class _Background:
             thread.start()
         except RuntimeError as exc:  # Python 3.12 and later start no thread at exit
             raise ConfigurationError(f"The background loop cannot be started: {exc}.") from None
-        portal = ready.result()
+        portal = _result(ready)
         self._thread, self.thread = thread, thread.ident
         return portal
 
