@@ -39,14 +39,14 @@ def resolve(monkeypatch: pytest.MonkeyPatch) -> Callable[[dict[str, str]], list[
 
 
 async def read(url: str, presigned: Presigned, transport: httpx.AsyncBaseTransport | None = None) -> list[bytes]:
-    session = Session(base_url=PUBLIC, max_connections=4, rate_limit=None, http_client=transport)
+    session = Session(max_connections=4, rate_limit=None, http_client=transport)
     files = Files(session, Timeouts(connect=1), RetryPolicy(attempts=1), presigned)
 
     async def renew() -> str:
         return url
 
     try:
-        return [line async for line in files.lines(url, renew)]
+        return [line.text async for line in files.lines(url, renew)]
     finally:
         await session.aclose()
 

@@ -106,7 +106,7 @@ async def test_a_proxy_that_cannot_be_reached_is_named(
     async with AsyncClient(base_url="http://a.example/v1", retry=policy, http_client=http_client) as client:
         with pytest.raises(md.APIConnectionError) as caught:
             await client.query(tiny, "?")
-    assert f"http://a.example/v1 (through the proxy http://127.0.0.1:9 (set in {name}))" in str(caught.value)
+    assert f"http://a.example/v1/query (through the proxy http://127.0.0.1:9 (set in {name}))" in str(caught.value)
     assert "secret" not in str(caught.value)
     assert caught.value.attempts == 2
 
