@@ -20,7 +20,7 @@ from typing import Any
 from PIL import Image
 
 from moondream_async import AsyncClient, EncodedImage
-from moondream_async.batches.types import BatchJob
+from moondream_async._batches.models import BatchJob
 
 from . import harness
 from .harness import KEY, Column, Figure, value
@@ -35,7 +35,7 @@ COLUMNS = (
     Column("peak MB", 1),
 )
 CREATE, SUBMIT, RESULTS = "create, from prepared images", "submit, a ready file", "results"
-SANDBOX = "from moondream_async.cli import main; main(['sandbox', '--port', '0'])"
+SANDBOX = "from moondream_async._cli import main; main(['sandbox', '--port', '0'])"
 
 
 def run(*, quick: bool) -> list[Figure]:

@@ -22,8 +22,8 @@ from statistics import median
 from PIL import Image, ImageChops, ImageOps, ImageStat
 
 from moondream_async import AsyncClient
-from moondream_async.images.grid import best_size, detail, seen_size
-from moondream_async.images.prepare import encode
+from moondream_async._images.crop_grid import best_size, detail, seen_size
+from moondream_async._images.prepare import encode
 
 from . import harness
 from .harness import Column, Figure, value

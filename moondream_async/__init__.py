@@ -9,17 +9,36 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from ._forks import no_fork
+from ._concurrency.forks import no_fork
 from ._version import __version__
 
 if TYPE_CHECKING:
-    from .batches.client import AsyncBatches
-    from .batches.sync import Batches
-    from .batches.types import Batch, BatchJob, BatchOutput, BatchProgress, BatchUsage, UploadProgress
-    from .bulk.items import Outcome
-    from .bulk.mapping import AsyncMap
-    from .bulk.run import RunSummary
-    from .client import AsyncClient
+    from ._batches.models import Batch, BatchJob, BatchOutput, BatchProgress, BatchUsage, UploadProgress
+    from ._batches.resource import AsyncBatches
+    from ._bulk.items import Outcome
+    from ._bulk.map import AsyncMap
+    from ._bulk.run import RunSummary
+    from ._client.async_client import AsyncClient
+    from ._client.streams import AsyncChatStream, AsyncSegmentStream, AsyncTextStream
+    from ._images.encoded import EncodedImage
+    from ._images.options import ImageOptions
+    from ._sync.batches import Batches
+    from ._sync.client import Client
+    from ._sync.finetune import Finetune
+    from ._sync.official import ft, vl
+    from ._sync.streams import ChatStream, Map, SegmentStream, TextStream
+    from ._sync.tuning import Tuning
+    from ._tuning.finetune import AsyncFinetune
+    from ._tuning.models import (
+        Checkpoint,
+        CheckpointDownload,
+        FinetuneInfo,
+        LoggedMetrics,
+        Rollouts,
+        SavedCheckpoint,
+        TrainStep,
+    )
+    from ._tuning.resource import AsyncTuning
     from .config import RetryPolicy, SamplingSettings, Timeouts
     from .errors import (
         AnswerError,
@@ -48,25 +67,7 @@ if TYPE_CHECKING:
         UnprocessableEntityError,
     )
     from .hooks import CallInfo, EndInfo, EventInfo, Hooks, RequestInfo, ResponseInfo, RetryInfo, Stats
-    from .images.encoded import EncodedImage
-    from .images.options import ImageOptions
     from .prices import Prices
-    from .streams import AsyncChatStream, AsyncSegmentStream, AsyncTextStream
-    from .sync import Client, ft, vl
-    from .sync_streams import ChatStream, Map, SegmentStream, TextStream
-    from .tuning.client import AsyncTuning
-    from .tuning.finetune import AsyncFinetune
-    from .tuning.sync import Tuning
-    from .tuning.sync_finetune import Finetune
-    from .tuning.types import (
-        Checkpoint,
-        CheckpointDownload,
-        FinetuneInfo,
-        LoggedMetrics,
-        Rollouts,
-        SavedCheckpoint,
-        TrainStep,
-    )
     from .types import (
         BoundingBox,
         CaptionResult,
@@ -86,11 +87,11 @@ if TYPE_CHECKING:
     )
 
 _HOMES = {
-    "tuning.client": ["AsyncTuning"],
-    "tuning.finetune": ["AsyncFinetune"],
-    "tuning.sync": ["Tuning"],
-    "tuning.sync_finetune": ["Finetune"],
-    "tuning.types": [
+    "_tuning.resource": ["AsyncTuning"],
+    "_tuning.finetune": ["AsyncFinetune"],
+    "_sync.tuning": ["Tuning"],
+    "_sync.finetune": ["Finetune"],
+    "_tuning.models": [
         "Checkpoint",
         "CheckpointDownload",
         "FinetuneInfo",
@@ -99,20 +100,21 @@ _HOMES = {
         "SavedCheckpoint",
         "TrainStep",
     ],
-    "batches.client": ["AsyncBatches"],
-    "batches.sync": ["Batches"],
-    "batches.types": ["Batch", "BatchJob", "BatchOutput", "BatchProgress", "BatchUsage", "UploadProgress"],
-    "client": ["AsyncClient"],
-    "sync": ["Client", "ft", "vl"],
-    "sync_streams": ["ChatStream", "Map", "SegmentStream", "TextStream"],
-    "bulk.items": ["Outcome"],
-    "bulk.mapping": ["AsyncMap"],
-    "bulk.run": ["RunSummary"],
-    "streams": ["AsyncChatStream", "AsyncSegmentStream", "AsyncTextStream"],
+    "_batches.resource": ["AsyncBatches"],
+    "_sync.batches": ["Batches"],
+    "_batches.models": ["Batch", "BatchJob", "BatchOutput", "BatchProgress", "BatchUsage", "UploadProgress"],
+    "_client.async_client": ["AsyncClient"],
+    "_sync.client": ["Client"],
+    "_sync.official": ["ft", "vl"],
+    "_sync.streams": ["ChatStream", "Map", "SegmentStream", "TextStream"],
+    "_bulk.items": ["Outcome"],
+    "_bulk.map": ["AsyncMap"],
+    "_bulk.run": ["RunSummary"],
+    "_client.streams": ["AsyncChatStream", "AsyncSegmentStream", "AsyncTextStream"],
     "config": ["RetryPolicy", "SamplingSettings", "Timeouts"],
     "hooks": ["CallInfo", "EndInfo", "EventInfo", "Hooks", "RequestInfo", "ResponseInfo", "RetryInfo", "Stats"],
-    "images.encoded": ["EncodedImage"],
-    "images.options": ["ImageOptions"],
+    "_images.encoded": ["EncodedImage"],
+    "_images.options": ["ImageOptions"],
     "prices": ["Prices"],
     "errors": [
         "APIConnectionError",
@@ -158,6 +160,25 @@ _HOMES = {
         "SegmentUpdate",
     ],
 }
+_FRONT_DOORS = {
+    "bulk": ["Run", "export", "read_records", "read_results"],
+    "fal": ["AsyncFalClient", "FalClient", "verify_webhook"],
+    "otel": ["opentelemetry"],
+    "sandbox": ["Faults", "Sandbox"],
+    "video": ["frames", "latest"],
+    "vision": [
+        "annotate",
+        "to_coco",
+        "to_csv",
+        "to_fiftyone",
+        "to_geojson",
+        "to_labelme",
+        "to_supervision",
+        "to_voc",
+        "to_yolo",
+    ],
+}
+_FRONT_DOOR_OF = {name: module for module, names in _FRONT_DOORS.items() for name in names}
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
@@ -254,6 +275,9 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     home = _HOME_OF.get(name)
     if home is None:
+        front_door = _FRONT_DOOR_OF.get(name)
+        if front_door is not None:  # an ImportError, as `from moondream_async import ...` hides other messages
+            raise ImportError(f"{name} lives in {__name__}.{front_door}: from {__name__}.{front_door} import {name}")
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     with no_fork():
         value = getattr(importlib.import_module(f".{home}", __name__), name)

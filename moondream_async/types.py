@@ -181,7 +181,7 @@ def _is_side(side: object) -> bool:
 
 def _vision(room: str) -> Any:
     # What makes pictures of results is a room above this one, which loads when it is used.
-    return importlib.import_module(f".vision.{room}", __package__)
+    return importlib.import_module(f"._vision.{room}", __package__)
 
 
 @attrs.frozen
@@ -303,7 +303,7 @@ class Drawable:
             ImageError: The image cannot be used.
             PathError, ConfigurationError: As in `SegmentResult.mask`.
         """
-        return _vision("drawing").annotate(image, self, label=label, font=font)
+        return _vision("annotate").annotate(image, self, label=label, font=font)
 
     def show(self, image: Any, *, label: str | None = None, font: str | None = None) -> None:
         """Draw it on the image, and open that in the system's viewer; arguments as in `annotate`."""
@@ -313,7 +313,7 @@ class Drawable:
         """In a notebook: where things are, on an empty canvas; `annotate(image)` shows them on the image."""
         file = io.BytesIO()
         try:
-            picture = _vision("drawing").on_blank(self)
+            picture = _vision("annotate").on_blank(self)
         except MoondreamError:  # the notebook shows its text instead
             return None
         if picture is None:
@@ -409,7 +409,7 @@ class SegmentResult(Drawable, Result):
             PathError: The path cannot be read, or there is no box.
             ConfigurationError: The size is not known, or the extra `vision` is missing.
         """
-        return str(_vision("outlines").to_svg(self, self._size(width, height), fill=fill, opacity=opacity))
+        return str(_vision("svg_paths").to_svg(self, self._size(width, height), fill=fill, opacity=opacity))
 
     def polygons(
         self, width: int | None = None, height: int | None = None, *, tolerance: float = 0.25
@@ -426,7 +426,7 @@ class SegmentResult(Drawable, Result):
         Raises:
             PathError, ConfigurationError: As in `to_svg`.
         """
-        loops: list[list[tuple[float, float]]] = _vision("outlines").polygons(
+        loops: list[list[tuple[float, float]]] = _vision("svg_paths").polygons(
             self, self._size(width, height), tolerance=tolerance
         )
         return loops

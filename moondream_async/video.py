@@ -28,10 +28,10 @@ from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Self, TypeVar, cast
 
 import anyio
 
+from ._concurrency.background_task import Background
+from ._concurrency.threads import Aside
+from ._images.prepare import MOST_PIXELS
 from .errors import ConfigurationError, ImageError
-from .images.prepare import MOST_PIXELS
-from .net.background import Background
-from .net.threads import Aside
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -11,7 +11,7 @@ import pydantic
 import pytest
 
 from moondream_async import AnswerError, AsyncClient, Client, ConfigurationError, EncodedImage
-from moondream_async.answers import describe, items, number, yes_or_no
+from moondream_async._client.structured import describe, items, number, yes_or_no
 from tests.support.loopback import Exchange, serve
 
 

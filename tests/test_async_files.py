@@ -17,8 +17,8 @@ from PIL import Image
 from starlette.datastructures import UploadFile
 
 from moondream_async import AsyncClient, Client, ImageError, vision
+from moondream_async._images.async_files import is_async_file
 from moondream_async.bulk import read_results
-from moondream_async.images.async_files import is_async_file
 from tests.support.pictures import file
 
 BASE = "https://api.moondream.ai/v1"
@@ -179,7 +179,7 @@ async def test_text_files_and_failures(tmp_path: Path) -> None:
 
 
 async def test_too_large(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("moondream_async.images.async_files.LARGEST_FILE", 1_000)
+    monkeypatch.setattr("moondream_async._images.async_files.LARGEST_FILE", 1_000)
     given = Counting(bytes(1_000_000), most=300)
     async with AsyncClient("k") as client:
         with pytest.raises(ImageError, match="more than 1,000 bytes"):
@@ -210,8 +210,8 @@ def test_what_is_an_async_file() -> None:
 
 
 async def test_uploads_to_fal() -> None:
+    from moondream_async._fal.uploads import Uploads
     from moondream_async.fal import AsyncFalClient
-    from moondream_async.fal.uploads import Uploads
 
     async with AsyncFalClient("k") as client:
         assert (await client.encode_image(Counting())).data == RED

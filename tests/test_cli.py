@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from moondream_async.cli import main
+from moondream_async._cli import main
 
 
 @pytest.fixture
@@ -228,8 +228,8 @@ def test_nothing_controls_the_terminal(
 
 
 def test_all_that_is_printed_goes_through_one_function() -> None:
-    import moondream_async.cli
+    import moondream_async._cli
 
-    folder = Path(moondream_async.cli.__path__[0])
+    folder = Path(moondream_async._cli.__path__[0])
     prints = [path.name for path in folder.glob("*.py") if re.search(r"(?<![.\w])print\(", path.read_text())]
     assert prints == ["console.py"]

@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 
 from moondream_async import ConfigurationError
-from moondream_async.cli import main
-from moondream_async.cli.folders import Skipped
-from moondream_async.cli.inputs import Inputs
+from moondream_async._cli import main
+from moondream_async._cli.folders import Skipped
+from moondream_async._cli.inputs import Inputs
 
 Say = Callable[..., tuple[int, str, str]]
 

@@ -12,7 +12,7 @@ import anyio.to_thread
 import pytest
 from PIL import Image
 
-from moondream_async.cli import main, pictures
+from moondream_async._cli import main, pictures
 from moondream_async.errors import ConfigurationError
 from tests.support.loopback import Exchange, serve
 

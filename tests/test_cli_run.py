@@ -17,10 +17,10 @@ from typing import Any
 
 import pytest
 
+from moondream_async._cli import main
+from moondream_async._cli.inputs import Inputs
+from moondream_async._cli.progress import duration
 from moondream_async.bulk import read_records
-from moondream_async.cli import main
-from moondream_async.cli.inputs import Inputs
-from moondream_async.cli.progress import duration
 from moondream_async.errors import ConfigurationError
 
 Say = Callable[..., tuple[int, str, str]]
@@ -341,7 +341,7 @@ def test_a_bar_on_a_terminal(folder: Path) -> None:
 
 
 def test_plain_lines_without_a_terminal(folder: Path, say: Say, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("moondream_async.cli.progress._PLAIN_EVERY", 0.0)
+    monkeypatch.setattr("moondream_async._cli.progress._PLAIN_EVERY", 0.0)
     _, _, err = say("run", "photos", "--skill", "caption", "--out", "r.jsonl", "--concurrency", "1")
     skipped, *lines = err.splitlines()
     assert "skipped" in skipped

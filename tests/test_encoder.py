@@ -13,8 +13,9 @@ import pytest
 import respx
 from PIL import Image
 
-from moondream_async import AsyncClient, Client, ConfigurationError, EncodedImage, ImageError, ImageOptions, encoder
-from moondream_async.images.prepare import encode
+from moondream_async import AsyncClient, Client, ConfigurationError, EncodedImage, ImageError, ImageOptions
+from moondream_async._images import encoder
+from moondream_async._images.prepare import encode
 from tests.support.loopback import Exchange, serve, until
 from tests.support.pictures import file
 

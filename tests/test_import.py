@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
+import inspect
+import pickle
 import subprocess
 import sys
 
@@ -31,3 +34,34 @@ def test_every_public_name(name: str) -> None:
 def test_unknown_names() -> None:
     with pytest.raises(AttributeError, match="Nonsense"):
         md.Nonsense  # noqa: B018
+
+
+FRONT_DOORS = ["", "bulk", "fal", "sandbox", "vision"]
+
+
+@pytest.mark.parametrize("door", FRONT_DOORS)
+def test_public_classes_and_functions_name_their_front_door(door: str) -> None:
+    module = importlib.import_module(f"moondream_async.{door}" if door else "moondream_async")
+    exported = [getattr(module, name) for name in module.__all__]
+    for value in exported:
+        if inspect.isclass(value) or inspect.isfunction(value):
+            assert "._" not in value.__module__, value
+            assert pickle.loads(pickle.dumps(value)) is value
+
+
+@pytest.mark.parametrize(
+    ("name", "door"),
+    [
+        ("Sandbox", "sandbox"),
+        ("annotate", "vision"),
+        ("FalClient", "fal"),
+        ("export", "bulk"),
+        ("read_results", "bulk"),
+        ("frames", "video"),
+        ("opentelemetry", "otel"),
+    ],
+)
+def test_names_of_other_front_doors_say_where_they_live(name: str, door: str) -> None:
+    with pytest.raises(ImportError, match=f"from moondream_async.{door} import {name}"):
+        exec(f"from moondream_async import {name}")
+    assert hasattr(importlib.import_module(f"moondream_async.{door}"), name)

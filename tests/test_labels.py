@@ -34,7 +34,7 @@ async def test_merged_and_labelled(labels: Any, scene: bytes, moondream_sandbox:
 async def test_points_and_the_image_is_encoded_once(
     scene: bytes, moondream_sandbox: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from moondream_async import encoder
+    from moondream_async._images import encoder
 
     encoded: list[object] = []
     encode = encoder.encode

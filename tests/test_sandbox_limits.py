@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from moondream_async import ConfigurationError
-from moondream_async.sandbox import Sandbox, limits
+from moondream_async._sandbox import limits
+from moondream_async.sandbox import Sandbox
 
 PATHS = [
     ("POST", "/v1/caption"),

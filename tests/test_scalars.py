@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from moondream_async import AsyncClient, ConfigurationError, EncodedImage, Prices, RetryPolicy, Timeouts
+from moondream_async._wire import requests
 from moondream_async.config import check_rate_limit, check_seconds, check_whole
-from moondream_async.wire import requests
 
 
 @pytest.mark.parametrize("kind", [np.int32, np.int64, np.uint8, np.float32, np.float64, np.array])

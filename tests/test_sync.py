@@ -16,8 +16,8 @@ import pytest
 
 import moondream_async as md
 from moondream_async import AsyncClient, Client, EncodedImage
-from moondream_async.streams import AsyncSegmentStream, AsyncTextStream
-from moondream_async.sync_streams import SegmentStream, TextStream
+from moondream_async._client.streams import AsyncSegmentStream, AsyncTextStream
+from moondream_async._sync.streams import SegmentStream, TextStream
 
 RENAMED = {
     "aclose": "close",

@@ -310,13 +310,13 @@ FORKED = """
 @pytest.mark.parametrize(
     "module",
     [
-        "moondream_async.client",
-        "moondream_async.net.portal",
+        "moondream_async._client.async_client",
+        "moondream_async._sync.portal",
         "anyio._backends._asyncio",
-        "moondream_async.net.sender",
+        "moondream_async._http.sender",
         "httpx",
         "h11",
-        "moondream_async.encoder",
+        "moondream_async._images.encoder",
         "PIL.Image",
         "PIL.GifImagePlugin",
     ],

@@ -58,7 +58,7 @@ def child(seed: int, kept: Path) -> int:
     """Try one batch; what is being tried lies in `kept` until it has passed."""
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
     from moondream_async import ImageError
-    from moondream_async.images.prepare import encode
+    from moondream_async._images.prepare import encode
     from tests.images.test_properties import SEEDS
 
     warnings.simplefilter("ignore")

@@ -11,7 +11,7 @@ from pathlib import Path
 from PIL import Image
 
 from moondream_async import BoundingBox, Client, DetectResult
-from moondream_async.cli.picture import sample
+from moondream_async._cli.sample_image import sample
 from moondream_async.sandbox import Sandbox
 from moondream_async.vision import annotate
 

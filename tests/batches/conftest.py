@@ -18,7 +18,7 @@ QUICK = RetryPolicy(attempts=4, backoff=0.01)
 @pytest.fixture(autouse=True)
 def _state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
-    monkeypatch.setattr("moondream_async.batches.client._FIRST_POLL", 0.02)
+    monkeypatch.setattr("moondream_async._batches.resource._FIRST_POLL", 0.02)
 
 
 @pytest.fixture

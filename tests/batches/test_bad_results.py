@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 
 from moondream_async import APIError, AsyncClient, BatchLineError, Client
-from moondream_async.batches import wire
-from moondream_async.batches.output_lines import MAX_VALUES, read_line, read_result
+from moondream_async._batches import wire
+from moondream_async._batches.result_lines import MAX_VALUES, read_line, read_result
+from moondream_async._cli import main
+from moondream_async._http.lines import LONGEST_LINE
+from moondream_async._wire.responses import MAX_DEPTH
 from moondream_async.bulk import read_results
-from moondream_async.cli import main
-from moondream_async.net.lines import LONGEST_LINE
-from moondream_async.wire.responses import MAX_DEPTH
 
 from ..support.loopback import Exchange, serve
 from .conftest import KEY
@@ -230,8 +230,8 @@ async def test_a_long_line_does_not_hold_the_loop(coding: str) -> None:
 
 @pytest.mark.parametrize("endless", [b"\n", b" \r\n", b"null\n", b"x"])
 async def test_a_file_without_end(endless: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("moondream_async.batches.output._MAX_LINES", 5_000)
-    monkeypatch.setattr("moondream_async.net.files._MAX_SKIPPED", 30_000_000)
+    monkeypatch.setattr("moondream_async._batches.results._MAX_LINES", 5_000)
+    monkeypatch.setattr("moondream_async._http.presigned_download._MAX_SKIPPED", 30_000_000)
 
     async def handler(exchange: Exchange) -> None:
         if not exchange.head.startswith("GET /file"):

@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from moondream_async.cli import main
+from moondream_async._cli import main
 from moondream_async.sandbox import Sandbox
 
 Say = Callable[..., tuple[int, str, str]]

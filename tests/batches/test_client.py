@@ -28,10 +28,10 @@ from moondream_async import (
     ServerError,
     UploadProgress,
 )
-from moondream_async.batches import upload, wire
-from moondream_async.batches.manifest import read_manifest
+from moondream_async._batches import multipart_upload, wire
+from moondream_async._batches.job.manifest import read_manifest
+from moondream_async._images.options import ImageOptions
 from moondream_async.bulk import read_results
-from moondream_async.images.options import ImageOptions
 
 from .conftest import KEY
 
@@ -138,7 +138,7 @@ async def test_a_large_image_is_made_to_fit_its_line(at_sandbox: Any, monkeypatc
     from PIL import Image
 
     monkeypatch.setattr(wire, "LARGEST_LINE", 100_000)
-    monkeypatch.setattr("moondream_async.batches.lines._ROOM", 90_000)
+    monkeypatch.setattr("moondream_async._batches.lines._ROOM", 90_000)
     noise = Image.effect_noise((1500, 1500), 100).convert("RGB")
     client = at_sandbox()
     job = await client.batches.create([("noise", noise)], "caption")
@@ -254,12 +254,12 @@ async def test_what_our_own_checks_keep_from_the_server(at_sandbox: Any, body: b
     async with httpx.AsyncClient(headers=headers) as http:
         begun = (await http.post(f"{base}?action=mpu-create")).json()
         where = f"{base}/{begun['fileId']}"
-        upload = f"uploadId={begun['uploadId']}"
-        part = (await http.put(f"{where}?action=mpu-uploadpart&{upload}&partNumber=1", content=body)).json()
+        multipart_upload = f"uploadId={begun['uploadId']}"
+        part = (await http.put(f"{where}?action=mpu-uploadpart&{multipart_upload}&partNumber=1", content=body)).json()
         parts = {"parts": [{"partNumber": 1, "etag": part["etag"]}]}
         wrong = {"parts": [{"partNumber": 1, "etag": "wrong"}]}
-        assert (await http.post(f"{where}?action=mpu-complete&{upload}", json=wrong)).status_code == 400
-        done = (await http.post(f"{where}?action=mpu-complete&{upload}", json=parts)).json()
+        assert (await http.post(f"{where}?action=mpu-complete&{multipart_upload}", json=wrong)).status_code == 400
+        done = (await http.post(f"{where}?action=mpu-complete&{multipart_upload}", json=parts)).json()
     job = await client.batches.wait(done["id"])
     assert job.batches[0].error_code == code
 
@@ -267,7 +267,7 @@ async def test_what_our_own_checks_keep_from_the_server(at_sandbox: Any, body: b
 async def test_parts_go_side_by_side_each_with_its_retries(
     at_sandbox: Any, photos: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(upload, "PART", 5_000)
+    monkeypatch.setattr(multipart_upload, "PART", 5_000)
     client = at_sandbox(status=503, times=3, on="mpu-uploadpart", retry_after=0)
     seen: list[UploadProgress] = []
     job = await client.batches.wait(await client.batches.create(photos, "caption", progress=seen.append))
@@ -298,8 +298,8 @@ async def test_what_the_server_refuses_is_aborted_even_in_a_folder(
 async def test_a_broken_upload_goes_on_where_it_was(
     at_sandbox: Any, photos: list[Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(upload, "PART", 5_000)
-    monkeypatch.setattr(upload, "_PARTS_AT_ONCE", 1)
+    monkeypatch.setattr(multipart_upload, "PART", 5_000)
+    monkeypatch.setattr(multipart_upload, "_PARTS_AT_ONCE", 1)
     sent: list[int] = []
     client = at_sandbox(retry=ONCE)
     client = client.with_options(hooks=Hooks(request=lambda info: sent.append(info.nbytes)))
@@ -307,13 +307,13 @@ async def test_a_broken_upload_goes_on_where_it_was(
     async def failing(*_: object, **__: object) -> str:
         raise ServerError("not now", status=500)
 
-    original = upload.Upload._send_part
+    original = multipart_upload.Upload._send_part
 
     async def third_fails(self: Any, source: Path, number: int) -> None:
         await (failing() if number == 3 else original(self, source, number))
 
     with monkeypatch.context() as patch:
-        patch.setattr(upload.Upload, "_send_part", third_fails)
+        patch.setattr(multipart_upload.Upload, "_send_part", third_fails)
         with pytest.raises(ServerError):
             await client.batches.create(photos, "caption", folder=tmp_path / "job")
     assert sorted(read_manifest(tmp_path / "job").portions[0].parts) == ["1", "2"]
@@ -332,7 +332,7 @@ async def test_an_upload_that_is_gone_is_begun_anew(
     at_sandbox: Any, photos: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client = at_sandbox(retry=ONCE, status=500, times=3, on="mpu-complete")
-    monkeypatch.setattr(upload, "_LOOKS", (0.01,))
+    monkeypatch.setattr(multipart_upload, "_LOOKS", (0.01,))
     with pytest.raises(ServerError):
         await client.batches.create(photos, "caption", folder=tmp_path / "job")
     manifest = json.loads((tmp_path / "job" / "manifest.json").read_text())
@@ -445,7 +445,7 @@ async def test_outages_are_waited_out(at_sandbox: Any, photos: list[Path]) -> No
 
 
 async def test_all_pages_of_the_list(at_sandbox: Any) -> None:
-    from moondream_async.sandbox.batches.jobs import Job
+    from moondream_async._sandbox.batches.jobs import Job
 
     client = at_sandbox()
     for number in range(250):

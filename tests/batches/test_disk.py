@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from moondream_async import BatchError, BatchFolderError, ConfigurationError, MoondreamError, ResultsFileError
-from moondream_async.batches.folder import Folder
+from moondream_async._batches.job.folder import Folder
 from moondream_async.bulk import read_results
 
 from .conftest import KEY
@@ -23,7 +23,7 @@ SCRIPT = """
 import asyncio, resource, signal, sys
 from pathlib import Path
 from moondream_async import AsyncClient, MoondreamError
-from moondream_async.batches import wire
+from moondream_async._batches import wire
 
 wire.MOST_LINES = 3
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -86,7 +86,7 @@ async def test_a_write_that_fails(
         raise OSError(code, os.strerror(code))
 
     with monkeypatch.context() as patch:
-        patch.setattr(f"moondream_async.batches.{step}.write_all", failing)
+        patch.setattr(f"moondream_async._batches.{step}.write_all", failing)
         with pytest.raises(BatchError, match=os.strerror(code)):
             await client.batches.create(items, "caption", folder=tmp_path / "job")
     job = await client.batches.create(items, "caption", folder=tmp_path / "job")

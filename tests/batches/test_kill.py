@@ -38,7 +38,7 @@ SCRIPT = """
 import asyncio, os, sys, time
 from pathlib import Path
 from moondream_async import AsyncClient
-from moondream_async.batches import folder, refusals, upload, wire
+from moondream_async._batches import folder, refusals, upload, wire
 from moondream_async.bulk import journal
 
 wire.MOST_LINES, upload.PART = int(sys.argv[5]), int(sys.argv[6])

@@ -17,12 +17,12 @@ import anyio
 import pytest
 
 from moondream_async import AsyncClient, BatchError, ResultsFileError
-from moondream_async.batches import folder as folders
-from moondream_async.batches import resource_thread
-from moondream_async.batches.folder import Folder
-from moondream_async.batches.manifest import Manifest, Portion, read_manifest
+from moondream_async._batches import resource_thread
+from moondream_async._batches.job import folder as folders
+from moondream_async._batches.job.folder import Folder
+from moondream_async._batches.job.manifest import Manifest, Portion, read_manifest
+from moondream_async._bulk.journal import Journal
 from moondream_async.bulk import read_results
-from moondream_async.bulk.journal import Journal
 
 from ..support.loopback import until
 from .conftest import KEY
@@ -182,8 +182,8 @@ async def test_a_call_does_not_wait_for_ever(
 HOLDS = """
 import sys, time
 from pathlib import Path
-from moondream_async.batches.folder import Folder
-from moondream_async.batches.manifest import Manifest
+from moondream_async._batches.job.folder import Folder
+from moondream_async._batches.job.manifest import Manifest
 with Folder(Path(sys.argv[1]), Manifest(sys.argv[2], None, "caption")):
     print("held", flush=True)
     sys.stdin.read()
@@ -234,7 +234,7 @@ BLOCKING = """
 import sys, threading, time
 from pathlib import Path
 from moondream_async import Client
-from moondream_async.batches.folder import Folder
+from moondream_async._batches.job.folder import Folder
 original, calls = Folder._add, []
 def slow(self, *given):
     calls.append(1)

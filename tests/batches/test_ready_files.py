@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from moondream_async import BatchInputError
-from moondream_async.batches import wire
-from moondream_async.batches.manifest import read_manifest
+from moondream_async._batches import wire
+from moondream_async._batches.job.manifest import read_manifest
 
 BOM = b"\xef\xbb\xbf"
 

@@ -25,12 +25,12 @@ from moondream_async import (
     RetryPolicy,
     ServerError,
 )
-from moondream_async.batches import upload, wire
-from moondream_async.batches.folder import Folder
-from moondream_async.batches.lines import Lines
-from moondream_async.batches.manifest import read_manifest
+from moondream_async._batches import multipart_upload, wire
+from moondream_async._batches.job.folder import Folder
+from moondream_async._batches.job.manifest import read_manifest
+from moondream_async._batches.lines import Lines
+from moondream_async._sandbox.batches.routes import Batches
 from moondream_async.bulk import read_results
-from moondream_async.sandbox.batches.routes import Batches
 
 from .test_client import everything, jobs_of, ready, uploads_of
 
@@ -50,7 +50,7 @@ ODD: dict[str, Odd] = {
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(upload, "_LOOKS", (0.01, 0.02))
+    monkeypatch.setattr(multipart_upload, "_LOOKS", (0.01, 0.02))
 
 
 def answers(monkeypatch: pytest.MonkeyPatch, name: str, odd: Callable[..., Any]) -> None:
@@ -120,8 +120,8 @@ async def test_an_upload_that_can_be_asked_about_is_no_batch(
 async def test_a_key_that_is_mended_goes_on(
     at_sandbox: Any, photos: list[Path], tmp_path: Path, status: int, action: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(upload, "PART", 5_000)
-    monkeypatch.setattr(upload, "_PARTS_AT_ONCE", 1)
+    monkeypatch.setattr(multipart_upload, "PART", 5_000)
+    monkeypatch.setattr(multipart_upload, "_PARTS_AT_ONCE", 1)
     client = at_sandbox(status=status, on=action)
     with pytest.raises(APIError) as info:
         await client.batches.create(photos, "caption", folder=tmp_path / "job")
@@ -267,7 +267,7 @@ async def test_cancelling_what_is_half_handed_in(
 ) -> None:
     monkeypatch.setattr(wire, "MOST_LINES", 3)
     client = at_sandbox(retry=ONCE)
-    original, begun = upload.Upload._begin, []
+    original, begun = multipart_upload.Upload._begin, []
 
     async def second_fails(self: Any) -> None:
         begun.append(self)
@@ -276,7 +276,7 @@ async def test_cancelling_what_is_half_handed_in(
         await original(self)
 
     with monkeypatch.context() as patch:
-        patch.setattr(upload.Upload, "_begin", second_fails)
+        patch.setattr(multipart_upload.Upload, "_begin", second_fails)
         with pytest.raises(ServerError):
             await client.batches.create(photos, "caption", folder=tmp_path / "job")
     with pytest.raises(BatchError, match=f"The server has {next(iter(jobs_of(client)))}"):

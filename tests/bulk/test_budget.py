@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from moondream_async import ConfigurationError, Metrics, Prices
-from moondream_async.bulk.budget import Budget, check_max_cost
-from moondream_async.bulk.estimates import usage
+from moondream_async._bulk.budget import Budget, check_max_cost
+from moondream_async._bulk.estimates import usage
 
 PRICES = Prices(1, 0)
 

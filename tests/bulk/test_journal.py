@@ -19,8 +19,8 @@ from typing import Any
 import pytest
 
 from moondream_async import ConfigurationError, MoondreamError, ResultsFileError
-from moondream_async.bulk.journal import Journal, read_records, read_results
-from moondream_async.bulk.records import Finished, key_of, marked, to_line
+from moondream_async._bulk.journal import Journal, read_records, read_results
+from moondream_async._bulk.records import Finished, key_of, marked, to_line
 from moondream_async.types import CaptionResult
 
 
@@ -138,7 +138,7 @@ def test_in_use(tmp_path: Path) -> None:
     opened = journal(path)
     with pytest.raises(ResultsFileError, match="another run is writing it"):
         journal(path)
-    other = f"from moondream_async.bulk.journal import Journal; Journal({str(path)!r}, 'run', resume=True, retry_failed=False)"
+    other = f"from moondream_async._bulk.journal import Journal; Journal({str(path)!r}, 'run', resume=True, retry_failed=False)"
     done = subprocess.run([sys.executable, "-c", other], capture_output=True, text=True, check=False)
     assert "another run is writing it" in done.stderr
     opened.close()
@@ -199,7 +199,7 @@ def test_a_copy_that_cannot_be_made_is_not_needed(tmp_path: Path, monkeypatch: p
     def full(*_: Any) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("moondream_async.bulk.journal.shutil.copymode", full)
+    monkeypatch.setattr("moondream_async._bulk.journal.shutil.copymode", full)
     opened.close()
     assert path.read_bytes() == line("a", ok=False) + marked(line("a"))
     assert ids(path) == [("a", True)]
@@ -226,7 +226,7 @@ def test_a_write_that_fails_at_any_byte(
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
     with monkeypatch.context() as broken:
-        broken.setattr("moondream_async.bulk.journal.write_all", fails)
+        broken.setattr("moondream_async._bulk.journal.write_all", fails)
         if cut_fails:
             broken.setattr("os.ftruncate", cannot)
         with pytest.raises(ResultsFileError, match="cannot be written"):

@@ -148,8 +148,8 @@ async def test_bounded_concurrency_and_memory() -> None:
 
 
 async def test_several_skills_encode_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    from moondream_async import encoder
-    from moondream_async.images.prepare import encode
+    from moondream_async._images import encoder
+    from moondream_async._images.prepare import encode
 
     encoded: list[bool] = []
 

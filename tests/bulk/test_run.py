@@ -29,7 +29,8 @@ from moondream_async import (
     RetryPolicy,
     RunSummary,
 )
-from moondream_async.bulk import Run, export, read_records, read_results
+from moondream_async._bulk import export
+from moondream_async.bulk import Run, read_records, read_results
 from tests.support.loopback import Exchange, serve, until
 from tests.support.pictures import file
 
@@ -449,7 +450,7 @@ async def test_a_line_that_no_reader_would_take_is_a_failed_item(
     async def handler(exchange: Exchange) -> None:
         await exchange.answer({"caption": "x" * (2000 if exchange.json["length"] == "long" else 5)})
 
-    monkeypatch.setattr("moondream_async.bulk.run.MAX_LINE", 1000)
+    monkeypatch.setattr("moondream_async._bulk.run.MAX_LINE", 1000)
     out = tmp_path / "r.jsonl"
     items = [(n, tiny, {"length": "long" if n == 1 else "short"}) for n in range(3)]
     async with serve(handler) as server, client(server) as c:

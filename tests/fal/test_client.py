@@ -467,7 +467,7 @@ async def test_more_at_once_than_connections(most: int, fal_sandbox: Sandbox, sc
 
 @pytest.mark.parametrize("how", ["silence", "pings"])
 async def test_a_stream_that_says_nothing_hides_nothing(how: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("moondream_async.fal.handle._STREAM_FOR", 0.3)
+    monkeypatch.setattr("moondream_async._fal.request_handle._STREAM_FOR", 0.3)
 
     async def handler(exchange: Exchange) -> None:
         path = exchange.head.split()[1]

@@ -15,8 +15,8 @@ import pytest
 from PIL import Image
 
 from moondream_async import APIConnectionError, ConfigurationError, EncodedImage, RetryPolicy, ServerError
+from moondream_async._fal import uploads as room
 from moondream_async.fal import AsyncFalClient, Lifecycle
-from moondream_async.fal import uploads as room
 from moondream_async.sandbox import Sandbox
 from tests.support.loopback import Exchange, serve
 

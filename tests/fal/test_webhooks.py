@@ -15,10 +15,10 @@ import httpx
 import pytest
 
 from moondream_async import ConfigurationError
+from moondream_async._fal.webhooks import keys_of
+from moondream_async._sandbox.fal.webhooks import Webhooks
 from moondream_async.fal import AsyncFalClient, FalClient, WebhookVerificationError, verify_webhook
-from moondream_async.fal.webhooks import keys_of
 from moondream_async.sandbox import Sandbox
-from moondream_async.sandbox.fal.webhooks import Webhooks
 from tests.support.loopback import Exchange, serve, until
 
 from .conftest import KEY

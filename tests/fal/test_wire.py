@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from moondream_async import APIError, ConfigurationError, PermissionDeniedError, RateLimitError, ServerError
+from moondream_async._fal.models import AclRule
+from moondream_async._fal.wire import Endpoint, Hosts, NewLogs, below, error_of, failure_of, skill_answer, status_of
+from moondream_async._wire.responses import Unusable
 from moondream_async.fal import Completed, InProgress, Lifecycle, Log, Queued
-from moondream_async.fal.types import AclRule
-from moondream_async.fal.wire import Endpoint, Hosts, NewLogs, below, error_of, failure_of, skill_answer, status_of
-from moondream_async.wire.responses import Unusable
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from moondream_async import ImageError
-from moondream_async.images.prepare import encode
+from moondream_async._images.prepare import encode
 
 
 def pixel(array: Any, at: tuple[int, int] = (2, 2)) -> tuple[int, ...]:

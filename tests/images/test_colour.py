@@ -9,7 +9,7 @@ import pytest
 from PIL import Image, ImageCms
 
 from moondream_async import ImageOptions
-from moondream_async.images.prepare import encode
+from moondream_async._images.prepare import encode
 from tests.support.pictures import file
 
 

@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from moondream_async import ImageError
-from moondream_async.images.data_uris import from_data_uri
-from moondream_async.images.prepare import encode
+from moondream_async._images.data_uris import from_data_uri
+from moondream_async._images.prepare import encode
 from tests.support.pictures import file
 
 _PNG = file(Image.effect_noise((40, 30), 90).convert("RGB"), "PNG")

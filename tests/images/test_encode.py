@@ -15,8 +15,8 @@ import pytest
 from PIL import Image
 
 from moondream_async import EncodedImage, ImageError
-from moondream_async.images.grid import best_size
-from moondream_async.images.prepare import encode
+from moondream_async._images.crop_grid import best_size
+from moondream_async._images.prepare import encode
 from tests.support.pictures import AVIF, file
 
 
@@ -413,7 +413,7 @@ class TestSizing:
         return file(Image.linear_gradient("L").resize(size).convert("RGB"), "JPEG", **options)
 
     def test_a_large_photo_is_sent_at_the_size_the_model_sees_most_of(self) -> None:
-        from moondream_async.images.grid import best_size, detail
+        from moondream_async._images.crop_grid import best_size, detail
 
         data = self.photo()
         image = encode(data)

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from moondream_async.images.grid import best_size, crop_grid, detail, seen_size
+from moondream_async._images.crop_grid import best_size, crop_grid, detail, seen_size
 
 
 @pytest.mark.parametrize(

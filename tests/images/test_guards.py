@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from moondream_async import ImageError
-from moondream_async.images.prepare import encode
+from moondream_async._images.prepare import encode
 from tests.support.pictures import file
 
 JPEG = file(Image.new("RGB", (64, 64), "red"), "JPEG", progressive=True)

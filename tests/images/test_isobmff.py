@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 
 from moondream_async import ImageError
-from moondream_async.images import av1, isobmff
-from moondream_async.images.prepare import encode
+from moondream_async._images import av1, isobmff
+from moondream_async._images.prepare import encode
 from tests.images.test_guards import exif
 from tests.support.pictures import AVIF, file
 

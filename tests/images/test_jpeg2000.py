@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 
 from moondream_async import ImageError
-from moondream_async.images import jpeg2000
-from moondream_async.images.prepare import encode
+from moondream_async._images import jpeg2000
+from moondream_async._images.prepare import encode
 from tests.support.pictures import file
 
 PICTURE = Image.effect_noise((200, 150), 50).convert("RGB")

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from moondream_async import ImageError
-from moondream_async.images.prepare import encode
+from moondream_async._images.prepare import encode
 from tests.support.pictures import file
 from tests.support.tiffs import picture, tiff
 

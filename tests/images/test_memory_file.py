@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from moondream_async.images.prepare import encode
+from moondream_async._images.prepare import encode
 
 PICTURE = Image.new("RGB", (64, 48), "red")
 

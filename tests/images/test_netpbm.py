@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from moondream_async import ImageError
-from moondream_async.images import netpbm
-from moondream_async.images.prepare import upright
+from moondream_async._images import netpbm
+from moondream_async._images.prepare import upright
 
 
 def pixels(data: bytes) -> list[tuple[int, ...]]:

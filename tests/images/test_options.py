@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 
 from moondream_async import ConfigurationError, ImageError, ImageOptions
-from moondream_async.images.grid import best_size
-from moondream_async.images.prepare import encode
+from moondream_async._images.crop_grid import best_size
+from moondream_async._images.prepare import encode
 from tests.support.pictures import file
 
 PHOTO = file(Image.linear_gradient("L").resize((4000, 3000)).convert("RGB"), "JPEG")

@@ -8,8 +8,8 @@ import pytest
 from PIL import Image, ImageCms, PngImagePlugin
 
 from moondream_async import ImageError
-from moondream_async.images import png
-from moondream_async.images.prepare import encode
+from moondream_async._images import png
+from moondream_async._images.prepare import encode
 from tests.images.test_guards import PNG, chunk, png_with
 from tests.support.pictures import file
 

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from PIL import Image, PngImagePlugin
 
 from moondream_async import EncodedImage, ImageError, ImageOptions
-from moondream_async.images.grid import best_size, crop_grid, detail, seen_size
-from moondream_async.images.prepare import encode
+from moondream_async._images.crop_grid import best_size, crop_grid, detail, seen_size
+from moondream_async._images.prepare import encode
 from tests.support.pictures import AVIF, file
 
 _PICTURE = Image.effect_noise((48, 32), 90).convert("RGB")
@@ -165,7 +165,7 @@ BOMBS = """
 import io, resource, struct, sys, warnings, zlib
 warnings.simplefilter("ignore")
 from moondream_async import ImageError
-from moondream_async.images.prepare import encode
+from moondream_async._images.prepare import encode
 resource.setrlimit(resource.RLIMIT_AS, (3_000_000_000,) * 2)  # bytes
 resource.setrlimit(resource.RLIMIT_CPU, (60, 60))  # seconds: an end, should one of them have none
 

@@ -14,9 +14,9 @@ import pytest
 from PIL import Image
 
 from moondream_async import EncodedImage, ImageError, ImageOptions
-from moondream_async.images.identity import content_id
-from moondream_async.images.prepare import encode, upright
-from moondream_async.images.source_names import shown_url
+from moondream_async._images.fingerprint import content_id
+from moondream_async._images.prepare import encode, upright
+from moondream_async._images.source_names import shown_url
 from tests.support.pictures import file
 from tests.support.tiffs import picture, tiff
 

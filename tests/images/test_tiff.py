@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 from moondream_async import ImageError
-from moondream_async.images.prepare import encode
-from moondream_async.images.tiff import directories, main_picture
+from moondream_async._images.prepare import encode
+from moondream_async._images.tiff import directories, main_picture
 from tests.support.tiffs import picture, tiff
 
 _THUMBNAIL = np.full((48, 64, 3), (200, 20, 20), "u1")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from moondream_async.net.addresses import is_public
+from moondream_async._http.public_network import is_public
 
 
 @pytest.mark.parametrize(

@@ -143,7 +143,7 @@ def test_not_on_trio(tiny: EncodedImage) -> None:
 
 
 def test_without_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delitem(sys.modules, "moondream_async.net.aiohttp_transport", raising=False)
+    monkeypatch.delitem(sys.modules, "moondream_async._http.aiohttp_transport", raising=False)
     monkeypatch.setitem(sys.modules, "httpx_aiohttp", None)
     with pytest.raises(ConfigurationError, match=r"moondream-async\[aiohttp\]"):
         AsyncClient("k", http_client="aiohttp")

@@ -15,7 +15,7 @@ import respx
 
 import moondream_async as md
 from moondream_async import AsyncClient, EncodedImage, RetryPolicy, Timeouts
-from moondream_async.net import pacer
+from moondream_async._http import rate_limiter
 from tests.support.loopback import Exchange, serve, until
 
 BASE = "https://api.moondream.ai/v1"
@@ -298,8 +298,8 @@ class TestPacing:
 
     async def test_an_explicit_rate(self, tiny: EncodedImage, monkeypatch: pytest.MonkeyPatch) -> None:
         clock = FakeClock()
-        monkeypatch.setattr(pacer, "time", clock)
-        monkeypatch.setattr(pacer, "anyio", clock)
+        monkeypatch.setattr(rate_limiter, "time", clock)
+        monkeypatch.setattr(rate_limiter, "anyio", clock)
         async with serve(say_yes) as server, AsyncClient(base_url=server.base_url, rate_limit=4) as client:
             await asyncio.gather(*(client.query(tiny, "?") for _ in range(5)))
         assert clock.slept == [0.25] * 4

@@ -13,8 +13,8 @@ import trio
 import trustme
 
 from moondream_async import AsyncClient, EncodedImage, ImageOptions, MoondreamError, PayloadTooLargeError
+from moondream_async._http import aiohttp_transport, transport
 from moondream_async.fal import AsyncFalClient
-from moondream_async.net import aiohttp_transport, transport
 from tests.support.loopback import Exchange, serve, serve_in_thread
 
 Main = Callable[[], Awaitable[None]]

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from moondream_async import AsyncClient, ConfigurationError, ImageError, ImageOptions, RetryPolicy, Timeouts
-from moondream_async.net import addresses, download
+from moondream_async._http import image_download, public_network
 from tests.support.loopback import Exchange, serve
 from tests.support.pictures import file
 
@@ -108,7 +108,7 @@ async def test_what_was_checked_is_what_is_connected_to(
     resolve: Callable[..., list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A name that resolves to a public address when checked, and to a private one ever after."""
-    monkeypatch.setattr(addresses, "is_public", lambda address: address == "127.0.0.2")
+    monkeypatch.setattr(public_network, "is_public", lambda address: address == "127.0.0.2")
     asked = resolve(["127.0.0.1", "127.0.0.2"], "127.0.0.1")
     peers: list[Any] = []
 
@@ -137,7 +137,7 @@ async def _one(handler: Any, reader: asyncio.StreamReader, writer: asyncio.Strea
 async def test_redirects_are_followed_and_checked_again(
     resolve: Callable[..., list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(addresses, "is_public", lambda address: address == "127.0.0.1")
+    monkeypatch.setattr(public_network, "is_public", lambda address: address == "127.0.0.1")
     resolve(*["127.0.0.1"] * 5, "10.0.0.7")
 
     async def handler(exchange: Exchange) -> None:
@@ -178,7 +178,7 @@ async def test_redirects_that_lead_astray(location: str, says: str) -> None:
 
 @pytest.mark.parametrize("announced", [True, False])
 async def test_too_large(announced: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(download, "LARGEST_DOWNLOAD", 100_000)
+    monkeypatch.setattr(image_download, "LARGEST_DOWNLOAD", 100_000)
 
     async def handler(exchange: Exchange) -> None:
         if announced:

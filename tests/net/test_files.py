@@ -8,11 +8,11 @@ from collections.abc import AsyncIterator, Callable
 import httpx
 import pytest
 
+from moondream_async._http.presigned import Presigned
+from moondream_async._http.presigned_download import Files
+from moondream_async._http.session import Session
 from moondream_async.config import RetryPolicy, Timeouts
 from moondream_async.errors import APIError
-from moondream_async.net.files import Files
-from moondream_async.net.presigned import Presigned
-from moondream_async.net.session import Session
 
 LINES = [f"line {n} {'x' * 50}".encode() for n in range(100)]
 FILE = b"".join(line + b"\n" for line in LINES)

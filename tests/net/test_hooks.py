@@ -256,10 +256,10 @@ async def test_the_log_tells_no_secrets(tiny: EncodedImage, caplog: pytest.LogCa
 
 @respx.mock
 async def test_nothing_is_made_for_nobody(tiny: EncodedImage, monkeypatch: pytest.MonkeyPatch) -> None:
-    from moondream_async.net import watch  # imported when somebody looks on
+    from moondream_async._http import observer  # imported when somebody looks on
 
     respx.post(f"{BASE}/query").respond(json=ANSWER)
-    monkeypatch.setattr(watch, "Watch", None)  # making one would fail
+    monkeypatch.setattr(observer, "Watch", None)  # making one would fail
     logging.getLogger("moondream_async").setLevel(logging.WARNING)
     try:
         async with AsyncClient("k") as client:

@@ -13,7 +13,7 @@ import trio
 
 import moondream_async as md
 from moondream_async import AsyncClient, EncodedImage, RetryPolicy, Timeouts
-from moondream_async.net.reading import read_all
+from moondream_async._http.response_body import read_all
 from tests.support.loopback import Exchange, serve, serve_in_thread
 
 LOOPS: dict[str, Callable[[Any], Any]] = {"asyncio": lambda main: asyncio.run(main()), "trio": trio.run}

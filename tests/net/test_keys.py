@@ -44,7 +44,7 @@ async def read_stream(client: AsyncClient, image: EncodedImage) -> str:
 
 
 async def upload(client: AsyncClient, _: EncodedImage) -> Any:
-    from moondream_async.net.bodies import FileBody
+    from moondream_async._http.payloads import FileBody
 
     body = FileBody(Path(__file__), 0, 1000)
     return await client._net.call("PUT", "batch/x", lambda data, _: data, body=body)  # pyright: ignore[reportPrivateUsage]
@@ -406,7 +406,7 @@ async def test_errors_say_which_key_was_refused(
 def test_the_command_says_which_key_was_refused(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from moondream_async.cli import main
+    from moondream_async._cli import main
     from moondream_async.sandbox import Sandbox
 
     monkeypatch.setenv("MOONDREAM_API_KEY", KEY)

@@ -8,9 +8,9 @@ import zlib
 
 import pytest
 
-from moondream_async.net import lines
-from moondream_async.net.lines import FileLine, LineSplitter
-from moondream_async.net.unpacking import Unpacker
+from moondream_async._http import lines
+from moondream_async._http.lines import FileLine, LineSplitter
+from moondream_async._http.unpacking import Unpacker
 
 TEXT = "caf\u00e9\n\n\u4e2d\u6587 \U0001f600\r\nlast".encode()
 

@@ -8,7 +8,7 @@ import anyio
 import pytest
 
 from moondream_async import ImageError
-from moondream_async.net.once import Once
+from moondream_async._concurrency.single_flight import Once
 
 
 async def test_one_run_for_all_who_ask_meanwhile() -> None:

@@ -12,11 +12,11 @@ import httpx
 import pytest
 
 import moondream_async as md
+from moondream_async._http.presigned import Presigned
+from moondream_async._http.presigned_download import Files
+from moondream_async._http.session import Session
 from moondream_async.config import RetryPolicy, Timeouts
 from moondream_async.fal import AsyncFalClient
-from moondream_async.net.files import Files
-from moondream_async.net.presigned import Presigned
-from moondream_async.net.session import Session
 from tests.support.loopback import Exchange, serve
 
 PUBLIC = "https://api.test/v1"

@@ -14,8 +14,8 @@ import trustme
 
 import moondream_async as md
 from moondream_async import AsyncClient, EncodedImage, RetryPolicy
-from moondream_async.net import transport
-from moondream_async.net.proxies import EnvironmentProxies, is_loopback, is_proxied
+from moondream_async._http import transport
+from moondream_async._http.proxies import EnvironmentProxies, is_loopback, is_proxied
 from tests.support.loopback import Exchange, serve
 
 PROXY = "http://user:secret@proxy.example:3128"

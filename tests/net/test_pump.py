@@ -10,10 +10,10 @@ from typing import Any
 import anyio
 import pytest
 
+from moondream_async._concurrency.gather import together
+from moondream_async._concurrency.prefetch import Pumped
+from moondream_async._http.paginator import Pages
 from moondream_async.errors import ConfigurationError
-from moondream_async.net.pages import Pages
-from moondream_async.net.pump import Pumped
-from moondream_async.net.together import together
 
 BACKENDS = pytest.mark.parametrize("backend", ["asyncio", "trio"])
 

@@ -12,7 +12,7 @@ import pytest
 
 import moondream_async as md
 from moondream_async import AsyncClient, EncodedImage, Timeouts
-from moondream_async.net import feed
+from moondream_async._http import event_stream
 from tests.support.loopback import Exchange, serve, until
 
 TRICKY = 'line\u2028sep \u0085 next 🦉 \ufeff \x00 \\ " é'
@@ -94,7 +94,7 @@ async def test_an_event_of_megabytes(tiny: EncodedImage) -> None:
 
 @pytest.mark.parametrize("after", [0, 2])
 async def test_an_endless_event_meets_the_cap(tiny: EncodedImage, after: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(feed, "LARGEST_EVENT", 200_000)
+    monkeypatch.setattr(event_stream, "LARGEST_EVENT", 200_000)
 
     async def endless(exchange: Exchange) -> None:
         await exchange.start_stream()
@@ -115,7 +115,7 @@ async def test_an_endless_event_meets_the_cap(tiny: EncodedImage, after: int, mo
 
 
 async def test_many_small_events_do_not_meet_the_cap(tiny: EncodedImage, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(feed, "LARGEST_EVENT", 5_000)
+    monkeypatch.setattr(event_stream, "LARGEST_EVENT", 5_000)
 
     async def many(exchange: Exchange) -> None:
         await exchange.start_stream()
@@ -300,7 +300,7 @@ async def test_a_finished_stream_gives_its_connection_back(tiny: EncodedImage) -
 async def test_a_server_that_never_ends_its_body_does_not_hold_us(
     tiny: EncodedImage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(feed, "_DRAIN", 0.02)
+    monkeypatch.setattr(event_stream, "_DRAIN", 0.02)
 
     async def linger(exchange: Exchange) -> None:
         await exchange.start_stream()

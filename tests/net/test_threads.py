@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import anyio
 import pytest
 
-from moondream_async.net.threads import Aside
+from moondream_async._concurrency.threads import Aside
 from tests.support.loopback import until
 
 

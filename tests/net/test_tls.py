@@ -14,7 +14,7 @@ import trustme
 
 import moondream_async as md
 from moondream_async import AsyncClient, EncodedImage
-from moondream_async.net import aiohttp_transport, tls, transport
+from moondream_async._http import aiohttp_transport, tls, transport
 from tests.support.loopback import Exchange, serve, serve_in_thread
 
 

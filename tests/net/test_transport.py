@@ -13,7 +13,7 @@ import trio
 import trustme
 
 from moondream_async import APIConnectionError, AsyncClient, EncodedImage, RetryPolicy
-from moondream_async.net import transport
+from moondream_async._http import transport
 from tests.support.loopback import Exchange, Server, serve, until
 
 ANSWER = {"answer": "yes", "request_id": "r"}

@@ -40,8 +40,8 @@ from moondream_async import (
     Timeouts,
     ft,
 )
+from moondream_async._tuning import wire
 from moondream_async.sandbox import Sandbox
-from moondream_async.tuning import wire
 
 QUICK = RetryPolicy(attempts=3, backoff=0.01)
 KEY = "a-key-of-the-sandbox"

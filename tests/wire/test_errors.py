@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import moondream_async as md
-from moondream_async.wire import errors
+from moondream_async._wire import errors
 
 CLOUDFLARE = b"<!DOCTYPE html><html><head><title>api.moondream.ai | 524: A timeout\n occurred</title></head></html>"
 

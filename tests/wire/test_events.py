@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from moondream_async import BoundingBox, Meta, SegmentUpdate
-from moondream_async.wire import events, responses
-from moondream_async.wire.events import SegmentReducer, TextReducer
-from moondream_async.wire.responses import Unusable
+from moondream_async._wire import events, responses
+from moondream_async._wire.events import SegmentReducer, TextReducer
+from moondream_async._wire.responses import Unusable
 
 META = Meta(200)
 BOX = {"x_min": 0.1, "y_min": 0.2, "x_max": 0.3, "y_max": 0.4}

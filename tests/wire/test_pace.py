@@ -8,7 +8,7 @@ from typing import Protocol
 
 import pytest
 
-from moondream_async.wire.pace import Pace
+from moondream_async._wire.rate import Pace
 
 
 class Bucket:

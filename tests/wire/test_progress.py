@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from moondream_async import RateLimitError
-from moondream_async.wire.progress import Progress
+from moondream_async._wire.progress import Progress
 
 
 @pytest.mark.parametrize(

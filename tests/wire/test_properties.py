@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from moondream_async import APIError, Meta
-from moondream_async.wire import errors, responses
-from moondream_async.wire.events import SegmentReducer, TextReducer
-from moondream_async.wire.retry import parse_retry_after
+from moondream_async._wire import errors, responses
+from moondream_async._wire.events import SegmentReducer, TextReducer
+from moondream_async._wire.retry import parse_retry_after
 
 WORDS = (
     "answer", "caption", "objects", "points", "path", "bbox", "reasoning", "text", "grounding", "start_idx", "end_idx",

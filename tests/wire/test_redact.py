@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from moondream_async.wire import errors
-from moondream_async.wire.redact import Redactor, secrets_in_header
+from moondream_async._wire import errors
+from moondream_async._wire.redact import Redactor, secrets_in_header
 
 KEY = "md/SECRET+0123=4567&abcdef"
 

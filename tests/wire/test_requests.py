@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from moondream_async import BoundingBox, ConfigurationError, Point
-from moondream_async.wire import requests
+from moondream_async._wire import requests
 
 IMAGE = b"data:image/png;base64,AAAA"
 

@@ -11,8 +11,8 @@ import attrs
 import pytest
 
 from moondream_async import BoundingBox, Grounding, Meta, Metrics, Point
-from moondream_async.wire import responses
-from moondream_async.wire.responses import Unusable
+from moondream_async._wire import responses
+from moondream_async._wire.responses import Unusable
 
 META = Meta(200, 1, 0.5)
 BOX = {"x_min": 0.2, "y_min": 0.3, "x_max": 0.6, "y_max": 0.8}

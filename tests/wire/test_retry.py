@@ -7,7 +7,7 @@ from email.utils import formatdate
 import pytest
 
 from moondream_async import ConfigurationError, RetryPolicy, Timeouts
-from moondream_async.wire.retry import Failure, backoff, next_delay, parse_retry_after
+from moondream_async._wire.retry import Failure, backoff, next_delay, parse_retry_after
 
 NOW = 1_770_000_000.0
 

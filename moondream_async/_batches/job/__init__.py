@@ -1,0 +1,1 @@
+"""A batch job on disk: its folder, manifest, index and rejected items."""

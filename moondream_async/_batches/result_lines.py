@@ -1,0 +1,199 @@
+"""One line of a batch's results: what it says, and whether it can be used (pure)."""
+
+from __future__ import annotations
+
+import json
+import json.decoder
+import json.scanner
+import math
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, NoReturn, cast
+
+import attrs
+
+from .._wire import responses
+from .._wire.responses import MALFORMED, MAX_DEPTH, Object, Unusable, object_of, optional_text
+from ..errors import BatchLineError, MoondreamError
+from ..types import Meta, Result
+from . import wire
+
+MAX_VALUES = 50_000
+"""Values that a line may have; a detection of ten thousand boxes has about as many."""
+
+_MAX_DIGITS = 308  # of a whole number that a double holds
+_MAX_MESSAGE, _MAX_CODE, _MAX_ID = 10_000, 200, 500_000  # characters
+_SKILLS = {"caption": "caption", "answer": "query", "objects": "detect", "points": "point"}
+_FIELDS = {skill: field for field, skill in _SKILLS.items()}
+_LINE_INDEX = re.compile(rb'"line_index"\s*:\s*(\d{1,9})\b')
+_HEAD = 4096  # bytes of a damaged line in which its line_index is looked for
+
+
+@attrs.frozen
+class OutputLine:
+    """One line of a file of results.
+
+    Attributes:
+        line_index: The line of the input that it answers; None if it does not say.
+        id: Its id, a text or number; None if it has none.
+        fields: The line as it is on the wire; empty if it cannot be read.
+        problem: Why the line cannot be used; None if it can.
+    """
+
+    line_index: int | None
+    id: str | float | None = None
+    fields: Object = attrs.field(factory=dict[str, Any], repr=False)
+    problem: str | None = None
+
+
+def read_line(text: bytes, *, is_whole: bool = True) -> OutputLine:
+    """Read a line, whatever it holds.
+
+    Args:
+        text: The line.
+        is_whole: Whether it is all of the line; one that is cut off cannot be used.
+    """
+    if not is_whole:
+        return _unusable(text, "the line is too long")
+    try:
+        fields = object_of(_decode(text))
+    except Unusable as exc:
+        return _unusable(text, str(exc))
+    index, name = fields.get("line_index"), fields.get("id")
+    known = isinstance(index, int) and not isinstance(index, bool) and 0 <= index < wire.MOST_LINES
+    is_name = isinstance(name, (int, float)) and not isinstance(name, bool)
+    is_name = is_name or (isinstance(name, str) and len(name) <= _MAX_ID)
+    return OutputLine(cast("int", index) if known else None, cast("str", name) if is_name else None, fields)
+
+
+def read_result(line: OutputLine, skill: str | None) -> tuple[Result | None, MoondreamError | None]:
+    """Read the result of a line, or its error.
+
+    Args:
+        line: The line.
+        skill: What was asked; None if that is not known.
+
+    Returns:
+        The result, or a `BatchLineError` whose code is `"unusable"` if the line has neither a result nor an error.
+    """
+    problem = line.problem
+    if problem is None:
+        fields, error = line.fields, line.fields.get("error")
+        try:
+            if _has_result(fields):
+                return _result(object_of(fields.get("result")), fields.get("usage"), skill), None
+            if fields.get("status") == "error" or error:
+                return None, _line_error(error, line.line_index)
+            problem = "it has neither a result nor an error"
+        except MALFORMED as exc:
+            problem = str(exc)
+    return None, unusable(problem, line.line_index)
+
+
+def unusable(problem: str, line_index: int | None) -> BatchLineError:
+    """Make the error for a line that cannot be used."""
+    return BatchLineError(f"The result cannot be used: {problem[:500]}.", code="unusable", line_index=line_index)
+
+
+def skill_of(result: Result | None) -> str:
+    """Return the skill that a result is of; `"unknown"` if there is none."""
+    found: Mapping[str, Any] = result or {}
+    return next((skill for name, skill in _SKILLS.items() if name in found), "unknown")
+
+
+def _unusable(text: bytes, problem: str) -> OutputLine:
+    found = _LINE_INDEX.search(text[:_HEAD])
+    index = int(found.group(1)) if found else wire.MOST_LINES
+    return OutputLine(index if index < wire.MOST_LINES else None, problem=problem)
+
+
+def _decode(text: bytes) -> Any:
+    decoder = json.JSONDecoder(parse_constant=_refuse_number, parse_float=_finite, parse_int=_whole)
+    if text.count(b",") > MAX_VALUES:
+        # The C scanner holds the interpreter's lock, and with it the event loop, until it is done.
+        decoder = _in_python(decoder)
+    try:
+        value = decoder.decode(text.decode("utf-8-sig").strip())
+    except UnicodeDecodeError:
+        problem = "it is not UTF-8"
+    except RecursionError:
+        problem = "it is nested too deeply"
+    except ValueError:
+        problem = "it is not JSON"
+    else:
+        if text.count(b"[") + text.count(b"{") > MAX_DEPTH or len(text) > MAX_VALUES:
+            _check_shape(value)
+        return value
+    raise Unusable(problem)
+
+
+def _in_python(decoder: json.JSONDecoder) -> json.JSONDecoder:
+    """Have a decoder read objects and arrays in Python; strings are still read in C."""
+    changed: Any = decoder
+    parts: Any = json.decoder
+    scanners: Any = json.scanner
+    changed.parse_object, changed.parse_array = parts.JSONObject, parts.JSONArray
+    changed.scan_once = scanners.py_make_scanner(changed)
+    return decoder
+
+
+def _check_shape(value: Any) -> None:
+    """Refuse what could not be written and read back from everywhere, or would take too long.
+
+    Raises:
+        Unusable: It is nested too deeply, or has too many values.
+    """
+    level, count = [value], 0
+    for _ in range(MAX_DEPTH):
+        count += len(level)
+        if count > MAX_VALUES:
+            raise Unusable(f"it has more than {MAX_VALUES:,} values")
+        level = [child for parent in level for child in _children(parent)]
+        if not level:
+            return
+    raise Unusable("it is nested too deeply")
+
+
+def _children(value: Any) -> list[Any]:
+    if isinstance(value, dict):
+        return list(cast("Object", value).values())
+    return cast("list[Any]", value) if isinstance(value, list) else []
+
+
+def _refuse_number(word: str) -> NoReturn:
+    raise ValueError(f"{word} is not a JSON number")
+
+
+def _finite(digits: str) -> float:
+    number = float(digits)
+    return number if math.isfinite(number) else _refuse_number(digits)
+
+
+def _whole(digits: str) -> int:
+    return int(digits) if len(digits) <= _MAX_DIGITS else _refuse_number("a number of so many digits")
+
+
+def _has_result(fields: Object) -> bool:
+    status = fields.get("status")
+    return status == "ok" or (status is None and not fields.get("error") and "result" in fields)
+
+
+def _result(fields: Object, usage: Any, skill: str | None) -> Result:
+    found = skill or next((skill for name, skill in _SKILLS.items() if name in fields), None)
+    if found is None:
+        raise Unusable("it has no caption, answer, objects or points")
+    if _FIELDS[found] not in fields:
+        raise Unusable(f"it has no {_FIELDS[found]!r}, which {found} answers with")
+    read: Callable[[Any, Meta], Result] = getattr(responses, found)
+    return read({"metrics": usage, **fields}, Meta(status=200))
+
+
+def _line_error(error: Any, index: int | None) -> BatchLineError:
+    if isinstance(error, dict):
+        known = cast("Object", error)
+        code, message = optional_text(known, "code"), optional_text(known, "message")
+    else:
+        code, message = None, None if error is None else str(error)
+    code = None if code is None else code[:_MAX_CODE]
+    said = (message or code or "The server does not say why.")[:_MAX_MESSAGE]
+    return BatchLineError(f"{said} ({code})" if code and code != said else said, code=code, line_index=index)

@@ -1,0 +1,216 @@
+"""The Batch API's lines and statuses (pure; reference: moondream-api.md 1.7)."""
+
+from __future__ import annotations
+
+import functools
+import json
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, cast
+
+import attrs
+
+from .._wire import requests
+from .._wire.responses import Object, each_of, object_of, optional_text, text_of
+from ..errors import ConfigurationError
+from .models import Batch, BatchOutput, BatchProgress, BatchUsage
+
+LARGEST_BATCH = 2_000_000_000
+"""Bytes of a batch's file."""
+
+LARGEST_LINE = 10_000_000
+"""Bytes of one line, its end included."""
+
+MOST_LINES = 100_000
+"""Lines of a batch."""
+
+SKILLS = ("caption", "query", "detect", "point")
+"""Those that the Batch API knows."""
+
+PARAMETERS: dict[str, tuple[str, ...]] = {
+    "caption": ("length", "settings"),
+    "query": ("question", "reasoning", "settings"),
+    "detect": ("object",),
+    "point": ("object",),
+}
+"""What a line of each skill takes, beside its image."""
+
+_NEEDED = {"query": "question", "detect": "object", "point": "object"}
+_CHECKS: dict[str, Callable[[Any], Any]] = {
+    "object": functools.partial(requests.text, "object"),
+    "question": functools.partial(requests.text, "question"),
+    "length": requests.length_of,
+    "reasoning": functools.partial(requests.flag, "reasoning"),
+    "settings": requests.sampling,
+}
+_BASE64 = re.compile(r"[A-Za-z0-9+/]+={0,2}")
+_BATCH_FIELDS = frozenset(field.name for field in attrs.fields(Batch)) - {"extra"}
+
+
+def check_skill(skill: object) -> str:
+    """The skill, if batches know it.
+
+    Raises:
+        ConfigurationError: They do not.
+    """
+    if skill not in SKILLS:
+        raise ConfigurationError(f"{skill!r} is not a skill of the Batch API; there are {', '.join(SKILLS)}.")
+    return cast("str", skill)
+
+
+def arguments(skill: str, given: Mapping[str, Any], *, complete: bool = True) -> Object:
+    """The skill's checked fields of a line.
+
+    Args:
+        skill: Which.
+        given: Its arguments.
+        complete: Whether all that it needs has to be there.
+
+    Raises:
+        ConfigurationError: One is unknown, missing, or cannot be.
+    """
+    for name in given:
+        if name not in PARAMETERS[skill]:
+            raise ConfigurationError(f"A batch's {skill} takes no {name}=.")
+    fields = {name: _CHECKS[name](value) for name, value in given.items() if value is not None}
+    if complete and (lacks := missing(skill, fields)) is not None:
+        raise ConfigurationError(f"{skill} needs {lacks}=...")
+    return fields
+
+
+def missing(skill: str, given: Mapping[str, Any]) -> str | None:
+    """What the skill needs, and was not given."""
+    needed = _NEEDED.get(skill)
+    return needed if needed is not None and given.get(needed) is None else None
+
+
+def line(skill: str, fields: Object, images: Sequence[bytes], id: str | float) -> bytes:
+    """One line, its end included.
+
+    Args:
+        skill: Which.
+        fields: Checked.
+        images: The base64 of each.
+        id: Comes back with the result.
+
+    Raises:
+        ConfigurationError: It is too long, or `fields` hold what JSON cannot.
+    """
+    try:
+        head = json.dumps({"id": id, "skill": skill, **fields}, allow_nan=False).encode()
+    except (TypeError, ValueError, RecursionError) as exc:
+        raise ConfigurationError(f"settings must hold plain JSON values: {exc}") from None
+    # The base64 alphabet needs no JSON escaping.
+    shown = b'"image":"%s"' % images[0] if len(images) == 1 else b'"images":["%s"]' % b'","'.join(images)
+    whole = b"".join((head[:-1], b",", shown, b"}\n"))
+    if len(whole) > LARGEST_LINE:
+        raise ConfigurationError(f"Its line has {len(whole):,} bytes; a batch takes at most {LARGEST_LINE:,} a line.")
+    return whole
+
+
+def check_line(text: bytes) -> Object:
+    """What a line of a ready file asks: its `id`, `skill` and arguments, the image left out.
+
+    Raises:
+        ConfigurationError: The service would refuse it; the text says why.
+    """
+    data = _json_of(text)
+    skill = check_skill(data.get("skill"))
+    if "image_url" in data:
+        raise ConfigurationError("has 'image_url'; batches want 'image', with bare base64.")
+    if "image" in data and "images" in data:
+        raise ConfigurationError("has both 'image' and 'images'.")
+    shown = data.get("images") if skill == "query" and "image" not in data else [data.get("image")]
+    if not isinstance(shown, list) or not shown:
+        raise ConfigurationError("has no 'image' (nor 'images').")
+    for image in cast("list[Any]", shown):
+        _check_image(image)
+    given = {name: data[name] for name in PARAMETERS[skill] if name in data}
+    return {"id": data.get("id"), "skill": skill, "arguments": arguments(skill, given)}
+
+
+def _json_of(text: bytes) -> Object:
+    if not text.strip():
+        raise ConfigurationError("is blank.")
+    if len(text) > LARGEST_LINE:
+        raise ConfigurationError(f"has {len(text):,} bytes; at most {LARGEST_LINE:,} are taken.")
+    try:
+        data = json.loads(text.decode("utf-8"), parse_constant=_no_number, parse_float=_finite)
+    except UnicodeDecodeError:
+        problem = "is not UTF-8."
+    except (ValueError, RecursionError) as exc:
+        problem = f"is not JSON: {exc}."
+    else:
+        if isinstance(data, dict):
+            return cast("Object", data)
+        problem = "is not a JSON object."
+    raise ConfigurationError(problem)
+
+
+def _no_number(word: str) -> float:
+    raise ValueError(f"{word} is no number of JSON's")
+
+
+def _finite(digits: str) -> float:
+    number = float(digits)
+    return number if math.isfinite(number) else _no_number(digits)
+
+
+def _check_image(image: object) -> None:
+    if not isinstance(image, str) or not image:
+        raise ConfigurationError("has no 'image', or one that is not text.")
+    if image[:5].lower() == "data:":
+        raise ConfigurationError("has a data: URI as its image; batches want bare base64.")
+    if len(image) % 4 or _BASE64.fullmatch(image) is None:
+        raise ConfigurationError("has an image that is not base64.")
+
+
+def batch(data: Any, _: object = None) -> Batch:
+    """Read a batch's status."""
+    fields = object_of(data)
+    rest = {name: value for name, value in fields.items() if name not in _BATCH_FIELDS}
+    progress, usage, outputs = (fields.get(name) for name in ("progress", "usage", "outputs"))
+    size = fields.get("size")
+    return Batch(
+        id=text_of(fields, "id"),
+        status=text_of(fields, "status").lower(),
+        progress=BatchProgress(**_counts(progress, BatchProgress)) if isinstance(progress, dict) else None,
+        usage=BatchUsage(**_counts(usage, BatchUsage)) if isinstance(usage, dict) else None,
+        outputs=None if outputs is None else each_of(fields, "outputs", _output),
+        error=fields.get("error"),
+        size=size if isinstance(size, int) else None,
+        extra=rest,
+        **{name: optional_text(fields, name) for name in ("model", "created_at", "completed_at", "expires_at")},
+    )
+
+
+def completed(data: Any, _: object = None) -> Batch:
+    """Read the answer to `mpu-complete`, of which the id is what matters."""
+    fields = object_of(data)
+    return batch({"status": "chunking", **fields})
+
+
+def upload(data: Any, _: object = None) -> tuple[str, str]:
+    """Read the answer to `mpu-create`: file id and upload id."""
+    fields = object_of(data)
+    return text_of(fields, "fileId"), text_of(fields, "uploadId")
+
+
+def etag(data: Any, _: object = None) -> str:
+    """Read the answer to `mpu-uploadpart`."""
+    return text_of(object_of(data), "etag")
+
+
+def _output(data: Any) -> BatchOutput:
+    fields = object_of(data)
+    index = fields.get("index")
+    return BatchOutput(index=index if isinstance(index, int) else 0, url=text_of(fields, "url"))
+
+
+def _counts(data: Any, kind: Any) -> dict[str, int]:
+    fields = object_of(data)
+    counts = {field.name: fields.get(field.name) for field in attrs.fields(kind)}
+    return {
+        name: int(count) for name, count in counts.items() if isinstance(count, (int, float)) and math.isfinite(count)
+    }

@@ -1,0 +1,1 @@
+"""Many images: `map`, resumable runs, results files, exports."""

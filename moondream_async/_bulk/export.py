@@ -1,0 +1,122 @@
+"""A results file as CSV or Parquet."""
+
+from __future__ import annotations
+
+import importlib
+import itertools
+import math
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from .._csv_cells import csv_row
+from .._public import public
+from ..errors import ConfigurationError, ResultsFileError
+from .atomic_files import aside_of
+from .reading import ResultsFile, check_path, describe
+from .rows import COLUMNS, Row, columns, rows
+
+_ROWS_AT_ONCE = 10_000
+_MAX_INT = 2**63 - 1  # of a column
+
+PathLike = str | os.PathLike[str]
+
+
+@public("bulk")
+def export(results: PathLike, out: PathLike) -> int:
+    """Write a results file as a table: one row for each box or point found, else one for each item and skill.
+
+    Lines that cannot be read are passed over, with a warning in the log; values that do not fit their column are left
+    out. In CSV, texts that a spreadsheet would run as a formula get a quotation mark in front.
+
+    Args:
+        results: The file that `run` wrote.
+        out: Where to; `.csv` or `.parquet` (extra `parquet`). It is replaced when the whole table is written.
+
+    Returns:
+        How many rows.
+
+    Raises:
+        ConfigurationError: `out` has another ending, or the extra is missing.
+        ResultsFileError: A file cannot be read or written, or `results` is not a results file.
+    """
+    out = check_path(out)
+    write = _WRITERS.get(Path(out).suffix.lower())
+    if write is None or "\0" in out:
+        raise ConfigurationError(f"{out!r} must end in {' or '.join(_WRITERS)}.")
+    target = Path(os.path.realpath(out))  # what a link points to is written, not the link
+    with ResultsFile(results) as file:
+        if file.is_same(target):
+            raise ConfigurationError(f"{out!r} is the results file itself.")
+        used = columns(_rows(file))
+        try:
+            with aside_of(target) as unfinished:
+                count = write(unfinished, used, _rows(file))
+                unfinished.replace(target)
+        except OSError as exc:
+            problem = describe(exc)
+        else:
+            return count
+    raise ResultsFileError(f"{out!r} cannot be written: {problem}.")
+
+
+def _rows(file: ResultsFile) -> Iterator[Row]:
+    for entry in file.entries():
+        for row in rows(entry.record):
+            yield _typed(row)
+
+
+def _typed(row: Row) -> Row:
+    """The row with each value of its column's type; without those that do not fit."""
+    typed = {name: _cell(COLUMNS[name], value) for name, value in row.items()}
+    return {name: value for name, value in typed.items() if value is not None}
+
+
+def _cell(kind: type, value: Any) -> Any:
+    if kind is str:
+        return str(value)
+    if kind is bool:
+        return bool(value)
+    try:
+        number = kind(value)
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return number if (math.isfinite(number) if kind is float else abs(number) <= _MAX_INT) else None
+
+
+def _to_csv(path: Path, used: list[str], found: Iterator[Row]) -> int:
+    count = 0
+    with path.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
+        file.write(csv_row(used) + "\r\n")
+        for row in found:
+            file.write(csv_row(row.get(name, "") for name in used) + "\r\n")
+            count += 1
+    return count
+
+
+def _to_parquet(path: Path, used: list[str], found: Iterator[Row]) -> int:
+    try:
+        arrow: Any = importlib.import_module("pyarrow")
+        parquet: Any = importlib.import_module("pyarrow.parquet")
+    except ImportError:
+        raise ConfigurationError("Parquet needs the extra 'parquet': pip install 'moondream-async[parquet]'.") from None
+    types: dict[type, Any] = {str: arrow.string(), bool: arrow.bool_(), int: arrow.int64(), float: arrow.float64()}
+    schema = arrow.schema([(name, types[COLUMNS[name]]) for name in used])
+    count = 0
+    with parquet.ParquetWriter(path, schema) as writer:
+        while some := list(itertools.islice(found, _ROWS_AT_ONCE)):
+            writer.write_table(arrow.Table.from_pylist([_as_utf8(row) for row in some], schema=schema))
+            count += len(some)
+    return count
+
+
+def _as_utf8(row: Row) -> Row:
+    """Without the half characters that file names can hold, which no Parquet file takes."""
+    return {
+        name: value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value
+        for name, value in row.items()
+    }
+
+
+_WRITERS: dict[str, Callable[[Path, list[str], Iterator[Row]], int]] = {".csv": _to_csv, ".parquet": _to_parquet}

@@ -1,0 +1,121 @@
+"""What `map` takes and gives: items, skills and outcomes (pure)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar, cast
+
+import attrs
+
+from .._public import public
+from ..config import SKILLS
+from ..errors import ConfigurationError, MoondreamError
+
+if TYPE_CHECKING:
+    from .._images.prepare import ImageInput
+
+R = TypeVar("R")
+
+MapItem: TypeAlias = "ImageInput | tuple[Any, ImageInput] | tuple[Any, ImageInput, Mapping[str, Any]]"
+"""One item of `map`: an image, `(id, image)`, or `(id, image, arguments)`, where the arguments are added to, or
+replace, those of the run."""
+
+Skills: TypeAlias = str | Sequence[str] | Mapping[str, Mapping[str, Any]]
+"""One skill, several, or several with arguments of their own: `{"caption": {}, "detect": {"object": "face"}}`."""
+
+
+@attrs.frozen(eq=False)
+class Item:
+    """An item as it is worked on."""
+
+    index: int
+    id: Any
+    image: Any = attrs.field(repr=False)
+    arguments: Mapping[str, Any]
+    problem: MoondreamError | None = None  # why nothing can be done with it
+
+
+@public()
+@attrs.frozen(eq=False)
+class Outcome(Generic[R]):
+    """What became of one item.
+
+    Attributes:
+        index: Its place among the items, from 0.
+        id: As given; else the path or URL; else the index.
+        result: The typed result; None if it failed. Of several skills, a dict of results by skill: those that there
+            are, even beside an error.
+        error: Why it failed; None if it did not.
+        attempts: How many requests were sent for it.
+        elapsed: Seconds from when it was begun to its end.
+    """
+
+    index: int
+    id: Any
+    result: R | None
+    error: MoondreamError | None
+    attempts: int
+    elapsed: float
+
+    @property
+    def ok(self) -> bool:
+        """Whether there is a result."""
+        return self.error is None
+
+    def unwrap(self) -> R:
+        """The result; raises the item's error if it failed."""
+        if self.error is not None:
+            raise self.error
+        return cast("R", self.result)
+
+
+def read_item(index: int, item: Any) -> Item:
+    """Take one item apart.
+
+    Raises:
+        ConfigurationError: It is a tuple of another shape.
+    """
+    if isinstance(item, Item):
+        return attrs.evolve(item, index=index)
+    if not isinstance(item, tuple):
+        return Item(index, _id_of(index, item), item, {})
+    parts = cast("tuple[Any, ...]", item)
+    if len(parts) == 2:
+        return Item(index, parts[0], parts[1], {})
+    if len(parts) == 3 and isinstance(parts[2], Mapping):
+        return Item(index, parts[0], parts[1], cast("Mapping[str, Any]", parts[2]))
+    raise ConfigurationError(
+        f"Item {index} must be an image, (id, image) or (id, image, arguments), not a tuple of {len(parts)}."
+    )
+
+
+def read_skills(skills: object) -> dict[str, Mapping[str, Any]]:
+    """Each skill with its own arguments.
+
+    Raises:
+        ConfigurationError: One is unknown, or there is none.
+    """
+    if isinstance(skills, str):
+        chosen: dict[str, Mapping[str, Any]] = {skills: {}}
+    elif isinstance(skills, Mapping):
+        given = cast("Mapping[str, Any]", skills)
+        chosen = {name: cast("Mapping[str, Any]", given[name] or {}) for name in given}
+    elif isinstance(skills, Sequence):
+        chosen = {str(name): {} for name in cast("Sequence[Any]", skills)}
+    else:
+        chosen = {}
+    for name in chosen:
+        if name not in SKILLS:
+            raise ConfigurationError(f"{name!r} is not a skill; there are {', '.join(SKILLS)}.")
+    if not chosen:
+        raise ConfigurationError("skill must name one skill or several, such as 'caption' or ['caption', 'detect'].")
+    return chosen
+
+
+def _id_of(index: int, image: object) -> Any:
+    if isinstance(image, os.PathLike):
+        return os.fspath(cast("os.PathLike[str]", image))
+    if isinstance(image, str) and len(image) <= 4096 and not image.lstrip()[:5].lower().startswith("data:"):
+        return image
+    return index

@@ -1,0 +1,299 @@
+"""`map`: many items, so many at a time, each outcome an object."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Iterable, Mapping
+from contextlib import aclosing
+from typing import Any, Generic, Self, TypeVar, cast
+
+import anyio
+from anyio.abc import TaskGroup
+
+from .._concurrency.background_task import Background, its_loop_has_ended
+from .._concurrency.closing import Closes
+from .._concurrency.threads import Aside
+from .._log import log
+from .._public import public
+from ..config import check_whole
+from ..errors import ConfigurationError, MoondreamError
+from .budget import Budget
+from .items import Item, Outcome, read_item
+from .stopping import StopPolicy
+
+R = TypeVar("R")
+
+Work = Callable[[Item], Awaitable[tuple[Any, int, MoondreamError | None]]]
+"""Does all that is to be done with one item; returns the result, the requests it took, and the error if it failed."""
+
+
+@public()
+class AsyncMap(Closes, Generic[R]):
+    """The outcomes of a run, as they come: `async for outcome in client.map("caption", paths)`.
+
+    Nothing begins before the first is asked for. Leaving the loop, closing this or cancelling the task stops all
+    that is under way. `async with` makes sure that it has stopped when the block is left.
+    """
+
+    def __init__(
+        self,
+        items: Iterable[Any] | AsyncIterable[Any],
+        work: Work,
+        *,
+        concurrency: int,
+        ordered: bool,
+        max_failures: int | None = None,
+        stop_when_pointless: bool = True,
+        max_connection_failures: int | None = None,
+        budget: Budget | None = None,
+        room: int | None = None,
+    ) -> None:
+        concurrency = check_whole("concurrency", concurrency, least=1)
+        policy = StopPolicy(
+            max_failures=max_failures,
+            stop_when_pointless=stop_when_pointless,
+            max_connection_failures=max_connection_failures,
+        )
+        # The run holds no reference to this: dropped half-way, this is collected, and the run stopped.
+        self._run = _Run(items, work, concurrency, policy, budget, ordered=ordered, room=room or 2 * concurrency)
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Outcome[R]:
+        """The next outcome.
+
+        Raises:
+            MoondreamError: The run was stopped by this failure of an item (`max_failures`, `stop_when_pointless`,
+                `max_connection_failures`),
+                after the outcomes of all others were given. What the items' own iterator raises comes here too.
+        """
+        try:
+            return await self.next_outcome()
+        except BaseException:
+            await self.aclose()
+            raise
+
+    async def next_outcome(self) -> Outcome[R]:
+        """The same, for who may be cancelled while waiting, and ask again: the run goes on."""
+        return cast("Outcome[R]", await self._run.next())
+
+    @property
+    def cost_limit_reached(self) -> bool:
+        """Whether `max_cost` kept further items from being begun."""
+        return self._run.cost_limit_reached
+
+    @property
+    def unreachable(self) -> bool:
+        """Whether the run was stopped because the server cannot be reached (`max_connection_failures`)."""
+        return self._run.policy.unreachable
+
+    def finish(self) -> None:
+        """Take no more items: those that are begun are finished, and their outcomes still given.
+
+        Call it in the loop in which this is iterated, such as from a signal handler.
+        """
+        self._run.finish()
+
+    async def aclose(self) -> None:
+        """Stop what is under way; safe to call again."""
+        await self._run.stop()
+
+    def __del__(self) -> None:
+        run: _Run | None = getattr(self, "_run", None)
+        if run is not None:
+            run.abandon()
+
+
+class _Run:
+    def __init__(
+        self,
+        items: Iterable[Any] | AsyncIterable[Any],
+        work: Work,
+        concurrency: int,
+        policy: StopPolicy,
+        budget: Budget | None,
+        *,
+        ordered: bool,
+        room: int,
+    ) -> None:
+        self._items = items
+        self._most = room
+        self._work = work
+        self._concurrency = concurrency
+        self.policy = policy
+        self._budget = budget
+        self.cost_limit_reached = False
+        self._waiting: dict[int, Outcome[Any]] | None = {} if ordered else None  # those that came before their turn
+        self._turn = 0
+        self._ready: deque[Outcome[Any]] = deque()
+        self._done = False
+        self._fatal: BaseException | None = None
+        self._over = False
+        self._enough = False
+        self._background: Background | None = None
+
+    def _start(self) -> Background:
+        # How many items are in memory: under way, or done and not yet asked for.
+        self._room = anyio.Semaphore(self._most)
+        self._slots = anyio.Semaphore(self._concurrency)
+        self._news = anyio.Event()
+        self._ended = anyio.Event()  # another item
+        self._taking = anyio.CancelScope()
+        background = Background(self._main)
+        background.start()
+        return background
+
+    async def next(self) -> Outcome[Any]:
+        if self._over:
+            raise StopAsyncIteration
+        if self._background is None:
+            self._background = self._start()
+        while not self._ready and not self._done:
+            if self._news.is_set():  # several tasks may wait for the same news
+                self._news = anyio.Event()
+            await self._news.wait()
+        if self._ready:
+            self._room.release()
+            return self._ready.popleft()
+        self._over = True
+        if self._fatal is not None:
+            fatal, self._fatal = self._fatal, None
+            raise fatal
+        raise StopAsyncIteration
+
+    def finish(self) -> None:
+        self._enough = True
+        if self._background is not None:
+            self._taking.cancel()
+
+    async def stop(self) -> None:
+        self._over = True
+        if self._background is not None:
+            await self._background.stop()
+
+    def abandon(self) -> None:
+        """Stop it without waiting; from any thread."""
+        if self._background is not None and not self._over:
+            self._background.cancel_soon()
+
+    async def _main(self) -> None:
+        try:
+            async with anyio.create_task_group() as tasks:
+                await self._begin_all(tasks)
+        except Exception as exc:
+            self._fatal = _first_of(exc)
+        except BaseException:
+            if not self._over:  # nobody has stopped it
+                self._fatal = its_loop_has_ended()
+            raise
+        finally:
+            self._flush()
+            self._done = True
+            self._news.set()
+
+    async def _begin_all(self, tasks: TaskGroup) -> None:
+        if self._enough:
+            return
+        try:
+            with self._taking:
+                async with aclosing(numbered(self._items)) as items:
+                    # An item is taken when its turn has come: of a live source, it is the newest.
+                    while await self._next_turn():
+                        index, item = await anext(items)
+                        tasks.start_soon(self._do, index, item)
+        except StopAsyncIteration:
+            return
+        except Exception as exc:  # the items' own: what was begun is finished all the same
+            self._fatal = exc
+
+    async def _next_turn(self) -> bool:
+        """Wait until another item may be begun; False if none shall."""
+        await self._room.acquire()
+        await self._slots.acquire()
+        return self._fatal is None and not self._enough and await self._within_budget()
+
+    async def _within_budget(self) -> bool:
+        """Wait until the budget allows another item; False if it will not."""
+        while self._budget is not None and not self._budget.begin():
+            if not self._budget.in_flight:
+                self.cost_limit_reached = True
+                log.warning("%s", self._budget)
+                return False
+            self._ended = anyio.Event()
+            await self._ended.wait()
+        return True
+
+    async def _do(self, index: int, raw: Any) -> None:
+        started = time.monotonic()
+        try:
+            item = read_item(index, raw)
+        except ConfigurationError as exc:
+            outcome = Outcome[Any](index, index, None, exc, 0, 0.0)
+        else:
+            result, attempts, error = await self._work(item)
+            outcome = Outcome(index, item.id, result, error, attempts, time.monotonic() - started)
+        self._slots.release()
+        if self._budget is not None:
+            self._budget.end()
+            self._ended.set()
+        if self.policy.stops(outcome.error) and self._fatal is None:
+            self._fatal = outcome.error
+            self._taking.cancel()
+        self._give(outcome)
+
+    def _give(self, outcome: Outcome[Any]) -> None:
+        if self._waiting is None:
+            self._ready.append(outcome)
+        else:
+            self._waiting[outcome.index] = outcome
+            while (due := self._waiting.pop(self._turn, None)) is not None:
+                self._ready.append(due)
+                self._turn += 1
+        self._news.set()
+
+    def _flush(self) -> None:
+        """Give what waits for items that will never come."""
+        waiting = self._waiting or {}
+        self._ready.extend(waiting[index] for index in sorted(waiting))
+
+
+def _first_of(exc: BaseException) -> BaseException:
+    if isinstance(exc, BaseExceptionGroup):
+        return _first_of(cast("BaseExceptionGroup[BaseException]", exc).exceptions[0])
+    return exc
+
+
+async def numbered(items: Iterable[Any] | AsyncIterable[Any]) -> AsyncGenerator[tuple[int, Any]]:
+    """The items, each with its place from 0; blocking iterators are read off the loop."""
+    numbers = itertools.count()
+    if isinstance(items, AsyncIterable):
+        async for item in items:
+            yield next(numbers), item
+    elif isinstance(items, (list, tuple, range)):
+        for item in cast("Iterable[Any]", items):
+            yield next(numbers), item
+    else:
+        aside = Aside(items)
+        try:
+            async for item in aside:
+                yield next(numbers), item
+        finally:
+            aside.close()
+
+
+def check_items(items: object) -> Iterable[Any] | AsyncIterable[Any]:
+    """Check that it is many items, and not one image by mistake.
+
+    Raises:
+        ConfigurationError: It is not.
+    """
+    is_one = isinstance(items, (str, bytes, bytearray, memoryview, Mapping)) or hasattr(items, "read")
+    if is_one or not (isinstance(items, (Iterable, AsyncIterable)) or hasattr(items, "__getitem__")):
+        kind = type(cast("object", items)).__name__
+        raise ConfigurationError(
+            f"items must be an iterable of images, not {kind}; for one image call the skill itself."
+        )
+    return cast("Iterable[Any]", items)

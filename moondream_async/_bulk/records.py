@@ -1,0 +1,305 @@
+"""An item's outcome as a line of JSON, and back (pure).
+
+```json
+{"id": "a.jpg", "skill": "detect", "arguments": {"object": "face"}, "ok": true, "result": {"objects": []},
+ "attempts": 1, "elapsed": 0.53, "run": "1f3a9c2e"}
+```
+
+`result` is the answer as it was on the wire; of several skills, each by its name, as are the `arguments`, and `skill`
+is a list. A failed item has `"ok": false` and an `error` with `type`, `message`, and what the server said.
+
+A failed item that is tried again gets a new line, with `"retried": true`, which takes the place of the old one. Both
+are in the file until the end of that run. Lines are strict JSON: numbers that are not finite are written as null.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeAlias, cast
+
+import attrs
+
+from .. import errors
+from .._wire import responses
+from ..config import SKILLS
+from ..errors import APIError, BatchError, BatchLineError, MoondreamError
+from ..types import Fields, Meta, Result
+from .items import Outcome
+
+Record: TypeAlias = dict[str, Any]
+
+RETRIED = "retried"  # marks a line that takes the place of an earlier one
+_MARK = b', "retried": true}\n'
+_FIELDS: dict[str, tuple[tuple[type, ...], str]] = {
+    "id": ((str, int, float), "a text or a number"),
+    "skill": ((str, list), "a text or a list"),
+    "arguments": ((dict,), "an object"),
+    "ok": ((bool,), "true or false"),
+    "run": ((str,), "a text"),
+}
+_MAX_ARGUMENTS = 4 * 1024 * 1024
+UNWRITABLE = (ValueError, TypeError, RecursionError)
+"""What encoding a value that has no form in JSON can raise."""
+_READERS = {name: getattr(responses, name) for name in SKILLS}
+_OF_ANSWER = ("status", "type", "code", "param", "request_id", "retry_after")
+
+
+class NotARecord(ValueError):
+    """The line is not one of ours; the text says why."""
+
+
+@attrs.frozen(eq=False)
+class Entry:
+    """A line that was read.
+
+    Attributes:
+        record: As it is written.
+        outcome: What it says; `index` is 0.
+    """
+
+    record: Record
+    outcome: Outcome[Any]
+
+    @property
+    def retries(self) -> bool:
+        """Whether it takes the place of an earlier line, of the same item, that failed."""
+        return self.record.get(RETRIED) is True
+
+
+@attrs.frozen(eq=False)
+class Finished:
+    """What is written of an item.
+
+    Attributes:
+        id: A text or number.
+        arguments: What each skill was given, by skill.
+        result: As in `Outcome`.
+        error: As in `Outcome`.
+        attempts: As in `Outcome`.
+        elapsed: Seconds.
+    """
+
+    id: str | float
+    arguments: Mapping[str, Mapping[str, Any]]
+    result: Any
+    error: MoondreamError | None
+    attempts: int
+    elapsed: float
+
+
+def to_line(finished: Finished, *, several: bool, run: str) -> bytes:
+    """The line, its end included.
+
+    Args:
+        finished: The item.
+        several: Whether results and arguments are told by skill.
+        run: Names the run, so that another one is not mixed in.
+    """
+    skills = list(finished.arguments)
+    record: Record = {
+        "id": finished.id,
+        "skill": skills if several else skills[0],
+        "arguments": finished.arguments if several else finished.arguments[skills[0]],
+        "ok": finished.error is None,
+    }
+    if finished.result is not None:
+        record["result"] = finished.result
+        size = _image_size(finished.result)
+        if size is not None:
+            record["image_size"] = size
+    if finished.error is not None:
+        record["error"] = error_fields(finished.error)
+    record |= {"attempts": finished.attempts, "elapsed": round(finished.elapsed, 3), "run": run}
+    return as_json(record) + b"\n"
+
+
+def read(value: object) -> Entry:
+    """Read the JSON value of a line.
+
+    Raises:
+        NotARecord: It is not one of ours, or its result cannot be read.
+    """
+    if not isinstance(value, dict):
+        raise NotARecord("it is not a JSON object")
+    record = cast("Record", value)
+    for name, (kinds, what) in _FIELDS.items():
+        if name not in record:
+            raise NotARecord(f"it has no {name!r}")
+        if not isinstance(record[name], kinds):
+            raise NotARecord(f"its {name!r} is not {what}")
+    if isinstance(record["id"], bool):
+        raise NotARecord("its 'id' is not a text or a number")
+    _check_skills(record)
+    return Entry(record, to_outcome(0, record))
+
+
+def _check_skills(record: Record) -> None:
+    """Check that there are arguments, and results if it succeeded, of all its skills."""
+    skill, arguments, result = record["skill"], record["arguments"], record.get("result")
+    if result is not None and not isinstance(result, dict):
+        raise NotARecord("its 'result' is not an object")
+    if record["ok"] and result is None:
+        raise NotARecord("it has no 'result'")
+    if isinstance(skill, str):
+        return
+    names = cast("list[Any]", skill)
+    if not names or not all(isinstance(name, str) and isinstance(arguments.get(name), dict) for name in names):
+        raise NotARecord("it has not the arguments of each 'skill'")
+    if record["ok"] and not all(name in cast("Record", result) for name in names):
+        raise NotARecord("it has not the result of each 'skill'")
+
+
+def to_outcome(index: int, record: Record) -> Outcome[Any]:
+    """The outcome that a line tells of.
+
+    Raises:
+        NotARecord: Its result is not one of its skill.
+    """
+    skill, found = record["skill"], record.get("result")
+    try:
+        attempts, elapsed = int(record.get("attempts", 1)), float(record.get("elapsed", 0.0))
+        meta = Meta(status=200, attempts=attempts, elapsed=elapsed)
+        if found is None or (not found and not record["ok"]):
+            result = None
+        elif isinstance(skill, str):
+            result = _read(skill, found, meta, record, record["arguments"])
+        else:
+            result = {name: _read(name, each, meta, record, record["arguments"][name]) for name, each in found.items()}
+        error = None if record["ok"] else error_of(record.get("error"), attempts)
+    except responses.MALFORMED as exc:
+        raise NotARecord(f"its result is not one of {skill}: {exc}") from None
+    return Outcome(index, record["id"], result, error, attempts, elapsed)
+
+
+def _read(skill: str, found: Any, meta: Meta, record: Record, arguments: Record) -> Any:
+    size = record.get("image_size")
+    result = attrs.evolve(_READERS[skill](found, meta), image_size=None if size is None else (size[0], size[1]))
+    labels = arguments.get("object")
+    if not isinstance(labels, list):
+        return result
+    # Of several labels' results, the file has what was found, and the sums.
+    name = "objects" if skill == "detect" else "points"
+    things: Sequence[Any] = getattr(result, name)
+    each = {
+        label: attrs.evolve(result, metrics=None, **{name: tuple(thing for thing in things if thing.label == label)})
+        for label in cast("list[str]", labels)
+    }
+    return attrs.evolve(result, by_label=each)
+
+
+def key_of(id: str | float, arguments: Mapping[str, Any]) -> bytes:
+    """Return what tells items apart: a digest of their id, and of what was asked about them.
+
+    Raises:
+        UNWRITABLE: They have no form in JSON, or are too long for a line.
+    """
+    text = as_json([id, arguments], sort=True)
+    if len(text) > _MAX_ARGUMENTS:
+        raise ValueError(f"they have {len(text):,} bytes; at most {_MAX_ARGUMENTS:,} are taken")
+    return hashlib.blake2b(text, digest_size=16).digest()
+
+
+def key_of_record(record: Record) -> bytes:
+    """The same, of a line."""
+    arguments = record["arguments"]
+    return key_of(record["id"], {record["skill"]: arguments} if isinstance(record["skill"], str) else arguments)
+
+
+def fingerprint(value: Any) -> str:
+    """A short name for what a run was asked to do."""
+    return hashlib.sha256(as_json(value, sort=True)).hexdigest()[:12]
+
+
+def as_json(value: Any, *, sort: bool = False) -> bytes:
+    """Encode as strict JSON in UTF-8: half characters are escaped, numbers that are not finite are null.
+
+    Raises:
+        ValueError, TypeError, RecursionError: It has no form in JSON.
+    """
+    try:
+        return _dumps(value, sort=sort)
+    except ValueError:
+        return _dumps(_finite(value), sort=sort)
+
+
+def _dumps(value: Any, *, sort: bool) -> bytes:
+    try:
+        return json.dumps(value, ensure_ascii=False, sort_keys=sort, allow_nan=False, default=_plain).encode()
+    except UnicodeEncodeError:
+        return json.dumps(value, sort_keys=sort, allow_nan=False, default=_plain).encode()
+
+
+def _finite(value: Any) -> Any:
+    """The same with None for numbers that are not finite."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        fields = cast("Mapping[Any, Any]", value)
+        return {key: _finite(each) for key, each in fields.items()}
+    if isinstance(value, Sequence) and not isinstance(value, (str, bytes, bytearray)):
+        return [_finite(each) for each in cast("Sequence[Any]", value)]
+    return value
+
+
+def marked(line: bytes) -> bytes:
+    """The line, marked as one that takes the place of an earlier one."""
+    return line.removesuffix(b"}\n") + _MARK
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Fields):
+        return value.to_dict()
+    if isinstance(value, Mapping):
+        return dict(cast("Mapping[str, Any]", value))
+    return list(cast("Sequence[Any]", value)) if isinstance(value, Sequence) else str(value)
+
+
+def error_fields(error: MoondreamError) -> Record:
+    """What is written of an error."""
+    fields: Record = {"type": type(error).__name__, "message": error.message}
+    if isinstance(error, APIError):
+        answer = {name: getattr(error, name) for name in _OF_ANSWER}
+        answer["error_type"] = answer.pop("type")
+        fields |= {name: value for name, value in answer.items() if value is not None}
+    elif isinstance(error, (BatchError, BatchLineError)):
+        fields["code"] = error.code
+    return fields
+
+
+def error_of(fields: Any, attempts: int) -> MoondreamError:
+    """Make the error that was written; a general one if it was not, or is not ours any more."""
+    try:
+        error = _error_of(cast("Record", fields))
+    except responses.MALFORMED:
+        error = MoondreamError(f"The line does not say why the item failed: {fields!r:.200}")
+    error.attempts = attempts
+    return error
+
+
+def _error_of(fields: Record) -> MoondreamError:
+    kind: Any = getattr(errors, str(fields.get("type")), None)
+    message = str(fields.get("message", ""))
+    if not (isinstance(kind, type) and issubclass(kind, MoondreamError)):
+        return MoondreamError(message)
+    if issubclass(kind, APIError):
+        said = {name: fields.get(name) for name in _OF_ANSWER if name not in ("status", "type")}
+        return kind(message, status=int(fields.get("status", 0)), type=fields.get("error_type"), **said)
+    if issubclass(kind, (BatchError, BatchLineError)):
+        return kind(message, code=fields.get("code"))
+    return kind(message)
+
+
+def metrics_of(result: Any) -> list[Any]:
+    """The metrics of a result, or of the results of several skills."""
+    return [each.metrics for each in _results(result) if each.metrics is not None]
+
+
+def _image_size(result: Any) -> tuple[int, int] | None:
+    return next((each.image_size for each in _results(result) if each.image_size is not None), None)
+
+
+def _results(result: Any) -> list[Result]:
+    return [result] if isinstance(result, Result) else list(cast("dict[str, Any]", result or {}).values())

@@ -1,0 +1,59 @@
+"""`moondream-async demo`: all skills over a real socket, against the sandbox, on a drawn image."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from pathlib import Path
+
+from .._client.async_client import AsyncClient
+from ..errors import ConfigurationError
+from ..sandbox import Sandbox
+from ..vision import annotate
+from . import formatting, pictures, sample_image
+from .console import show
+
+
+def run(out: str) -> None:
+    """Run the demo and write the annotated picture to `out`."""
+    pictures.check_name(out)
+    asyncio.run(_demo(Path(out)))
+
+
+async def _demo(out: Path) -> None:
+    image = sample_image.sample()
+    async with Sandbox() as sandbox, AsyncClient(base_url=sandbox.base_url) as client:
+        show(f"A sandbox listens on {sandbox.base_url}: a stand-in for Moondream, with no model in it.")
+        show("Its answers are computed from the pixels it receives. No key, no network.\n")
+        encoded = await client.encode_image(image)
+        started = time.perf_counter()
+        answer, caption, boxes, points, outline = await asyncio.gather(
+            client.query(encoded, "How many yellow shapes are there?", reasoning=True),
+            client.caption(encoded, length="short"),
+            client.detect(encoded, "objects"),
+            client.point(encoded, "red"),
+            client.segment(encoded, "green"),
+        )
+        elapsed = time.perf_counter() - started
+        show(f"image     {encoded}")
+        show(f"query     How many yellow shapes are there?\n          {answer.answer}")
+        show(f"caption   {caption.caption}")
+        show(f"detect    objects\n{formatting.text(boxes)}")
+        show(f"point     red: {', '.join(formatting.point(p) for p in points.points)}")
+        show(f"segment   green: {outline.path[:60]}…")
+        show(f"          five calls at once took {elapsed * 1000:.0f} ms\n")
+        show("stream    ", end="", flush=True)
+        async with await client.caption(encoded, stream=True) as stream:
+            async for piece in stream:
+                show(piece, end="", flush=True)
+                await asyncio.sleep(0.03)  # so that a person sees it being written
+        result = await stream.result()
+        tokens = result.metrics.output_tokens if result.metrics else None
+        show(f"\n          {tokens} tokens, finish reason {result.finish_reason}, request {result.request_id}\n")
+    try:
+        annotated = annotate(image, outline, boxes, points)
+    except ConfigurationError as exc:  # without the extra `vision`
+        show(f"(no outline in the picture: {exc})")
+        annotated = annotate(image, boxes, points)
+    pictures.write(annotated, str(out))
+    show(f"The annotated picture is {out}.")

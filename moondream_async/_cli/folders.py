@@ -1,0 +1,192 @@
+"""Folders searched for images, and patterns matched: nothing is left out without a count or an error."""
+
+from __future__ import annotations
+
+import fnmatch
+import glob
+import os
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import attrs
+
+from .._images.formats import SUFFIXES
+from ..errors import ConfigurationError
+from .console import one_line
+
+_SHOWN = 5  # file endings, or links, in a report
+_RECURSIVE = "**"
+
+
+@attrs.define
+class Skipped:
+    """Files and folders that a search left out.
+
+    Attributes:
+        hidden: How many were hidden.
+        kinds: How many were not images, by their ending.
+        special: How many were not regular files, such as pipes.
+        folders: How many matches of a pattern were folders.
+        links: Linked folders whose contents were reached another way.
+    """
+
+    hidden: int = 0
+    kinds: Counter[str] = attrs.field(factory=Counter[str])
+    special: int = 0
+    folders: int = 0
+    links: list[str] = attrs.field(factory=list[str])
+
+    def __str__(self) -> str:
+        """Describe it in one line; empty if nothing was left out."""
+        parts: list[str] = []
+        if self.hidden:
+            parts.append(f"{self.hidden:,} hidden")
+        if self.kinds:
+            parts.append(f"{self.kinds.total():,} not images ({_listed(self.kinds)})")
+        if self.special:
+            parts.append(f"{self.special:,} not regular files")
+        if self.folders:
+            parts.append(f"{self.folders:,} folders that match the pattern")
+        if self.links:
+            shown = ", ".join(one_line(link) for link in self.links[:_SHOWN])
+            more = ", ..." if len(self.links) > _SHOWN else ""
+            parts.append(f"{len(self.links):,} links to folders already searched ({shown}{more})")
+        return f"skipped: {', '.join(parts)}" if parts else ""
+
+
+def images_in(top: str, skipped: Skipped) -> Iterator[str]:
+    """Search a folder for images, linked folders included, each folder once.
+
+    Args:
+        top: The folder.
+        skipped: Takes note of what is left out.
+
+    Raises:
+        ConfigurationError: A folder cannot be read.
+    """
+    for folder in _folders(top, skipped):
+        for entry in _entries(folder):
+            if entry.name.startswith("."):
+                skipped.hidden += 1
+            elif not _is_folder(entry):
+                ending = Path(entry.name).suffix.lower()
+                if ending not in SUFFIXES:
+                    skipped.kinds[one_line(ending) or "no ending"] += 1
+                elif _is_special(entry):
+                    skipped.special += 1
+                else:
+                    yield _join(folder, entry.name)
+
+
+def matches(pattern: str, skipped: Skipped) -> Iterator[str]:
+    """Find the files that a pattern with `*`, `?`, `[...]` or `**` names, in order.
+
+    Args:
+        pattern: As `glob` reads it; `**` goes through linked folders, each once.
+        skipped: Takes note of what is left out.
+
+    Raises:
+        ConfigurationError: A folder that the pattern leads through cannot be read.
+    """
+    if not glob.has_magic(pattern):
+        return
+    drive, rest = os.path.splitdrive(pattern)
+    parts = [part for part in rest.replace(os.altsep or os.sep, os.sep).split(os.sep) if part]  # noqa: PTH206 - `./` stays
+    root = drive + os.sep if rest.startswith((os.sep, os.altsep or os.sep)) else drive
+    for path in sorted(set(_matching(root, parts, skipped))):
+        if os.path.isfile(path):  # noqa: PTH113 - a name, not a Path
+            yield path
+        elif os.path.isdir(path):  # noqa: PTH112
+            skipped.folders += 1
+        else:
+            skipped.special += 1
+
+
+def _matching(start: str, parts: list[str], skipped: Skipped) -> Iterator[str]:
+    """Paths below `start` that match the parts of a pattern."""
+    if not parts:
+        yield start
+        return
+    part, rest = parts[0], parts[1:]
+    if part == _RECURSIVE:
+        while rest[:1] == [_RECURSIVE]:
+            rest = rest[1:]
+        for folder in _folders(start, skipped):
+            yield from _matching(folder, rest or ["*"], skipped)
+    elif not glob.has_magic(part):
+        path = _join(start, part)
+        if os.path.isdir(path) if rest else os.path.lexists(path):  # noqa: PTH112
+            yield from _matching(path, rest, skipped)
+    else:
+        for entry in _entries(start):
+            is_hidden = entry.name.startswith(".") and not part.startswith(".")
+            if not is_hidden and fnmatch.fnmatch(entry.name, part) and (not rest or _is_folder(entry)):
+                yield from _matching(_join(start, entry.name), rest, skipped)
+
+
+def _folders(top: str, skipped: Skipped) -> Iterator[str]:
+    """Yield a folder and all below it but hidden ones: first the real ones, then those that links lead to."""
+    seen: set[tuple[int, int]] = set()
+    waiting, linked = [top], list[str]()
+    while waiting or linked:
+        from_link = not waiting
+        folder = waiting.pop() if waiting else linked.pop(0)
+        identity = _identity(folder)
+        if identity in seen:
+            skipped.links += [folder] if from_link else []
+            continue
+        seen.add(identity)
+        yield folder
+        below = [entry for entry in _entries(folder) if not entry.name.startswith(".") and _is_folder(entry)]
+        linked += [_join(folder, entry.name) for entry in below if entry.is_symlink()]
+        waiting += [_join(folder, entry.name) for entry in reversed(below) if not entry.is_symlink()]
+
+
+def _entries(folder: str) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder or os.curdir) as found:
+            entries = sorted(found, key=lambda entry: entry.name)
+    except OSError as exc:
+        problem = exc.strerror or str(exc)
+    else:
+        return entries
+    raise _unreadable(folder, problem)
+
+
+def _identity(folder: str) -> tuple[int, int]:
+    try:
+        status = os.stat(folder or os.curdir)  # noqa: PTH116
+    except OSError as exc:
+        problem = exc.strerror or str(exc)
+    else:
+        return status.st_dev, status.st_ino
+    raise _unreadable(folder, problem)
+
+
+def _unreadable(folder: str, problem: str) -> ConfigurationError:
+    return ConfigurationError(f"The folder {folder!r} cannot be read: {problem}. Nothing was sent.")
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # its own reading will say why
+        return False
+
+
+def _is_special(entry: os.DirEntry[str]) -> bool:
+    """Tell whether it is a pipe, a socket or a device; a broken link fails by name when it is opened."""
+    try:
+        return not entry.is_file() and os.path.exists(entry.path)  # noqa: PTH110
+    except OSError:  # so does what cannot be looked at
+        return False
+
+
+def _join(folder: str, name: str) -> str:
+    return os.path.join(folder, name)  # noqa: PTH118 - names that are no UTF-8 stay as they are
+
+
+def _listed(kinds: Counter[str]) -> str:
+    shown = ", ".join(f"{count:,} {ending}" for ending, count in kinds.most_common(_SHOWN))
+    return shown + (", ..." if len(kinds) > _SHOWN else "")

@@ -1,0 +1,95 @@
+"""Results as text for people, or as JSON for programs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from .. import vision
+from .._sync.streams import SegmentStream, TextStream
+from ..types import BoundingBox, CaptionResult, DetectResult, Point, PointResult, QueryResult, Result, SegmentResult
+from .console import one_line, show
+
+
+def result(value: Result, form: str, image: str, labels: Sequence[str]) -> None:
+    """Print a whole result.
+
+    Args:
+        value: The result.
+        form: `table`, `json`, `jsonl`, `csv`, `coco`, `yolo` or `svg`.
+        image: The image's name.
+        labels: What was looked for.
+    """
+    show(_formatted(value, form, image, labels).rstrip("\n"))
+
+
+def stream(pieces: TextStream[Any] | SegmentStream, form: str) -> None:
+    """Print a stream as it comes: text, or JSON lines."""
+    as_json = form in ("json", "jsonl")
+    if isinstance(pieces, SegmentStream):
+        for update in pieces:
+            if as_json:
+                show(json.dumps(update.to_dict()), flush=True)
+            elif update.completed:
+                show("\n" + text(pieces.result()))
+            else:
+                show(box(update.bbox) if update.bbox else update.chunk, end="", flush=True)
+        return
+    for piece in pieces:
+        show(json.dumps({"chunk": piece}) + "\n" if as_json else piece, end="", flush=True)
+    show(json.dumps(pieces.result().to_dict()) if as_json else "")
+
+
+def _formatted(value: Result, form: str, image: str, labels: Sequence[str]) -> str:
+    if form in ("json", "jsonl"):
+        return json.dumps(value.to_dict(), indent=2 if form == "json" else None)
+    label = labels[0] if len(labels) == 1 else "object"
+    if form == "csv":
+        return vision.to_csv(value, label=label)
+    if form == "yolo":
+        return vision.to_yolo(value, labels, label=label)
+    if form == "coco":
+        return json.dumps(vision.to_coco([(image, value)], categories=labels, label=label))
+    if form == "svg" and isinstance(value, SegmentResult):
+        return value.to_svg()
+    return text(value)
+
+
+def text(value: Result) -> str:
+    """A result as a person would like to read it."""
+    if isinstance(value, QueryResult):
+        thoughts = f"({value.reasoning.text})\n" if value.reasoning else ""
+        return thoughts + value.answer
+    if isinstance(value, CaptionResult):
+        return value.caption
+    if isinstance(value, DetectResult):
+        rows = [([b.x_min, b.y_min, b.x_max, b.y_max], b.label) for b in value.objects]
+        return _table(["x_min", "y_min", "x_max", "y_max"], rows)
+    if isinstance(value, PointResult):
+        return _table(["x", "y"], [([p.x, p.y], p.label) for p in value.points])
+    if isinstance(value, SegmentResult):
+        return f"{box(value.bbox) if value.bbox else 'not found'}\npath (0..1 of the box): {value.path}".rstrip()
+    return repr(value)
+
+
+def box(value: BoundingBox) -> str:
+    """A box in one line."""
+    return f"box {value.x_min:.3f} {value.y_min:.3f} {value.x_max:.3f} {value.y_max:.3f}  "
+
+
+def point(value: Point) -> str:
+    """A point in one line."""
+    return f"{value.x:.3f} {value.y:.3f}"
+
+
+def _table(names: list[str], rows: list[tuple[list[float], str | None]]) -> str:
+    if not rows:
+        return "nothing found"
+    labelled = any(label for _, label in rows)
+    lines = ["".join(f"{name:>8}" for name in ["#", *names]) + ("  label" if labelled else "")]
+    for number, (row, label) in enumerate(rows, 1):
+        lines.append(
+            f"{number:>8}" + "".join(f"{value:8.3f}" for value in row) + (f"  {one_line(label)}" if label else "")
+        )
+    return "\n".join(lines)

@@ -1,0 +1,111 @@
+"""How far a run is: a bar on a terminal, else a plain line now and then."""
+
+from __future__ import annotations
+
+import sys
+import time
+from contextlib import AbstractContextManager, nullcontext, suppress
+from typing import Any, Protocol
+
+from .._bulk.run import RunSummary
+from .console import printable, show
+
+_PLAIN_EVERY = 5.0  # seconds
+
+
+class Meter(Protocol):
+    """Shows how far something is, on stderr."""
+
+    def shown(self) -> AbstractContextManager[Any]:
+        """For as long as it goes on."""
+        ...
+
+    def update(self, done: float, total: float | None, details: str, *, unit: str) -> None:
+        """It has come so far."""
+        ...
+
+    def say(self, text: str) -> None:
+        """Tell something meanwhile."""
+        ...
+
+
+def meter() -> Meter:
+    """A bar, if stderr is a terminal and the extra `cli` is there; else lines."""
+    if sys.stderr is not None and sys.stderr.isatty():  # pyright: ignore[reportUnnecessaryComparison] - it can be closed
+        try:
+            return _Bar()
+        except ImportError:
+            show("(a progress bar needs the extra 'cli': pip install 'moondream-async[cli]')", file=sys.stderr)
+    return _Lines()
+
+
+class Reporter:
+    """Shows how far a run is."""
+
+    def __init__(self) -> None:
+        self._meter = meter()
+        self.shown = self._meter.shown
+        self.say = self._meter.say
+
+    def __call__(self, summary: RunSummary) -> None:
+        """The run has come so far."""
+        self._meter.update(summary.seen, summary.total, _details(summary), unit="items")
+
+
+class _Lines:
+    def __init__(self) -> None:
+        self._next = time.monotonic() + _PLAIN_EVERY
+
+    def shown(self) -> AbstractContextManager[Any]:
+        return nullcontext()
+
+    def update(self, done: float, total: float | None, details: str, *, unit: str) -> None:
+        if time.monotonic() >= self._next:
+            self._next = time.monotonic() + _PLAIN_EVERY
+            of = f" of {total:,.0f}" if total is not None else ""
+            self.say(f"{done:,.0f}{of} {unit}, {details}")
+
+    def say(self, text: str) -> None:
+        with suppress(OSError):  # whoever read it has gone; the run goes on
+            show(text, file=sys.stderr, flush=True)
+
+
+class _Bar:
+    def __init__(self) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn
+
+        columns = (BarColumn(), TextColumn("{task.fields[count]} {task.fields[unit]}  {task.fields[details]}"))
+        self._progress = Progress(*columns, console=Console(stderr=True), refresh_per_second=8)
+        self._task = self._progress.add_task("", total=None, count="", unit="", details="")
+
+    def shown(self) -> AbstractContextManager[Any]:
+        return self._progress
+
+    def update(self, done: float, total: float | None, details: str, *, unit: str) -> None:
+        count = f"{done:,.0f}/{'?' if total is None else f'{total:,.0f}'}"
+        self._progress.update(self._task, completed=done, total=total, count=count, unit=unit, details=details)
+
+    def say(self, text: str) -> None:
+        self._progress.console.print(printable(text), markup=False, highlight=False)
+
+
+def _details(summary: RunSummary) -> str:
+    parts = [f"{summary.failed:,} failed"]
+    if summary.rate:
+        parts.append(f"{summary.rate:.1f}/s")
+    tokens = summary.input_tokens + summary.output_tokens
+    if tokens:
+        parts.append(f"{tokens:,} tokens")
+    if summary.seconds_left is not None and summary.seconds_left >= 1:
+        parts.append(f"{duration(summary.seconds_left)} left")
+    return ", ".join(parts)
+
+
+def duration(seconds: float) -> str:
+    """Seconds for people: `42 s`, `3:05 min`, `2:10 h`."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    minutes, rest = divmod(whole, 60)
+    return f"{minutes}:{rest:02} min" if minutes < 60 else f"{minutes // 60}:{minutes % 60:02} h"

@@ -1,0 +1,1 @@
+"""`AsyncClient`, and what only it needs."""

@@ -1,0 +1,246 @@
+"""Answers as they are written: the async streams of query, caption and segment."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import AsyncGenerator
+from types import TracebackType
+from typing import TYPE_CHECKING, Generic, Protocol, Self, TypeVar
+
+from .._public import public
+from .._wire.responses import MALFORMED
+from ..errors import APITimeoutError, ConfigurationError, MoondreamError, StreamInterruptedError
+from ..types import ChatDelta, ChatResult, Meta, Result, SegmentResult, SegmentUpdate
+
+if TYPE_CHECKING:
+    from .._http.event_stream import Feed
+    from .._wire.events import Object
+
+Piece = TypeVar("Piece")
+R = TypeVar("R")
+PieceOut = TypeVar("PieceOut", covariant=True)
+ROut = TypeVar("ROut", covariant=True)
+
+
+class Reducer(Protocol[PieceOut, ROut]):
+    """Turns events into pieces, and in the end into a result (`wire.events`)."""
+
+    completed: bool
+
+    @property
+    def text(self) -> str:
+        """What has come so far."""
+        ...
+
+    @property
+    def partial(self) -> object:
+        """What an interrupted stream leaves behind."""
+        ...
+
+    def feed(self, event: Object) -> PieceOut | None:
+        """Take one event; return the piece it brought, if any."""
+        ...
+
+    def result(self, meta: Meta) -> ROut:
+        """The typed result of all events."""
+        ...
+
+
+class AsyncStream(Generic[Piece, R]):
+    """What text and segment streams share; iterate it once, with `async for`.
+
+    `async with` closes it however the block is left. A stream that is iterated to its end needs
+    no closing; one that is dropped half-way warns (`ResourceWarning`).
+    """
+
+    def __init__(self, feed: Feed, reducer: Reducer[Piece, R]) -> None:
+        self._feed = feed
+        self._reducer = reducer
+        self._ended = False
+        self._error: MoondreamError | None = None
+
+    @property
+    def text(self) -> str:
+        """What has come so far: the text, or a segment stream's path."""
+        return self._reducer.text
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Piece:
+        """The next piece.
+
+        Raises:
+            StreamInterruptedError: The stream ended before its final event; `.partial` has what came.
+            APITimeoutError: Nothing came for `Timeouts.idle`, or `Timeouts.total` ran out; `.text` has what came.
+        """
+        if self._error is not None:
+            raise self._error
+        reducer = self._reducer
+        while not self._ended and not reducer.completed:
+            try:
+                event = await self._feed.next()
+                piece = None if event is None else reducer.feed(event)
+            except (MoondreamError, *MALFORMED) as exc:
+                failure: Exception | None = exc
+            else:
+                if piece is not None:
+                    return piece
+                if event is not None:
+                    continue
+                if getattr(reducer, "may_end", False):
+                    reducer.completed = True
+                    continue
+                failure = None
+            await self._fail(failure)
+        await self._finish()
+        raise StopAsyncIteration
+
+    async def result(self) -> R:
+        """Read to the end and return the typed result: whole text, metrics, finish reason, request id.
+
+        Raises:
+            StreamInterruptedError: The stream was cut off, or closed before its end.
+            APITimeoutError: As in iteration.
+        """
+        async for _ in self:
+            pass
+        problem = "The stream was closed before its end"
+        if self._reducer.completed:
+            try:
+                return self._reducer.result(self._feed.meta)
+            except MALFORMED as exc:
+                problem = f"The stream's final event cannot be used: {exc}"
+        raise StreamInterruptedError(f"{problem}.", partial=self._feed.redacted(self._reducer.partial))
+
+    async def aclose(self) -> None:
+        """Stop the stream and free its connection; safe to call at any time, and again."""
+        if self._reducer.completed:
+            await self._finish()
+        elif not self._ended:
+            self._ended = True
+            await self._feed.aclose()
+            await self._feed.end(None, self._summary())
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def _fail(self, failure: Exception | None) -> None:
+        """End the stream with the typed error for what went wrong; None is an end before the final event."""
+        self._ended = True
+        await self._feed.aclose()
+        if isinstance(failure, (APITimeoutError, ConfigurationError)):
+            self._error = _without_context(failure)
+            await self._feed.end(self._error, self._summary())
+            raise self._error
+        cause = _without_context(failure) if isinstance(failure, MoondreamError) else None
+        reason = cause.message if cause else failure or "the connection was closed before the final event"
+        self._error = StreamInterruptedError(
+            f"The stream was interrupted: {reason}", partial=self._feed.redacted(self._reducer.partial)
+        )
+        self._error.attempts = self._feed.attempts
+        await self._feed.end(self._error, self._summary())
+        raise self._error from cause
+
+    def _summary(self) -> Result | None:
+        """What the events have said of the call, if it is not the last that says it."""
+        return getattr(self._reducer, "summary", None)
+
+    async def _finish(self) -> None:
+        if not self._ended:
+            self._ended = True
+            await self._feed.finish()
+            await self._feed.end(None, self._summary())
+
+    def __del__(self) -> None:
+        if not getattr(self, "_ended", True) and not self._reducer.completed:
+            warnings.warn(
+                f"{type(self).__name__} was dropped before its end; use `async with`, or call aclose().",
+                ResourceWarning,
+                stacklevel=2,
+                source=self,
+            )
+
+
+class ReadsAsItself:
+    """`s["answer"]`, `s["caption"]`, `s["chunk"]`, `s.answer` and `s.caption` are the stream itself."""
+
+    def __getitem__(self, name: str) -> Self:
+        if name not in ("answer", "caption", "chunk"):
+            raise KeyError(name)
+        return self
+
+    def __contains__(self, name: object) -> bool:
+        return name in ("answer", "caption", "chunk")
+
+    @property
+    def answer(self) -> Self:
+        """The stream itself."""
+        return self
+
+    @property
+    def caption(self) -> Self:
+        """The stream itself."""
+        return self
+
+
+@public()
+class AsyncTextStream(ReadsAsItself, AsyncStream[str, R]):
+    """The text of a query or caption, piece by piece.
+
+    ```python
+    async with await client.caption("photo.jpg", stream=True) as stream:
+        async for piece in stream:
+            print(piece, end="", flush=True)
+    result = await stream.result()  # CaptionResult
+    ```
+
+    `s["answer"]`, `s["caption"]`, `s["chunk"]`, `s.answer` and `s.caption` are the stream itself,
+    so that code written for the official client's dicts of generators runs unchanged.
+    """
+
+
+@public()
+class AsyncChatStream(AsyncStream[ChatDelta, ChatResult]):
+    """An answer in a conversation as it is written: pieces of `.reasoning`, then of `.content`.
+
+    ```python
+    async with await client.chat(messages, stream=True) as stream:
+        async for delta in stream:
+            print(delta.content or "", end="", flush=True)
+    result = await stream.result()  # ChatResult
+    ```
+
+    `s["message"]` gives the pieces of the content alone, as the official client's stream does.
+    """
+
+    def __getitem__(self, name: str) -> AsyncGenerator[str]:
+        if name != "message":
+            raise KeyError(name)
+        return self._contents()
+
+    async def _contents(self) -> AsyncGenerator[str]:
+        async for delta in self:
+            if delta.content:
+                yield delta.content
+
+
+@public()
+class AsyncSegmentStream(AsyncStream[SegmentUpdate, SegmentResult]):
+    """The steps of a segmentation: the box at once, the coarse path in chunks, the refined path and box.
+
+    Each update reads like a dict: `"bbox" in u`, `u.get("completed")`, `u["chunk"]`, `u["path"]`.
+    """
+
+
+E = TypeVar("E", bound=MoondreamError)
+
+
+def _without_context(exc: E) -> E:
+    exc.__context__ = exc.__cause__ = None
+    return exc

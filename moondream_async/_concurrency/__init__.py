@@ -1,0 +1,1 @@
+"""Tools for asyncio and trio that know nothing of HTTP."""

@@ -1,0 +1,622 @@
+"""`AsyncFalClient`: Moondream on fal.ai, and fal's queue for any endpoint."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+import os
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, cast
+
+import attrs
+
+from .. import _multi_label, config
+from .._concurrency.single_flight import Once
+from .._hidden import HiddenStr, is_credential
+from .._http.caller import Caller, unusable
+from .._http.session import HttpClient, Session
+from .._images.encoded import EncodedImage
+from .._images.encoder import encode_once
+from .._images.options import ImageOptions
+from .._public import public
+from .._wire import responses
+from .._wire.redact import secrets_in_header
+from .._wire.requests import AnyRef
+from ..config import FAL_KEYS_URL, Length, RetryPolicy, SamplingSettings, Secret, Timeouts
+from ..errors import APIConnectionError, APIError, ConfigurationError
+from ..types import CaptionResult, DetectResult, Meta, PointResult, QueryResult, Result, SegmentResult
+from . import inputs as arguments_of
+from . import webhooks, wire
+from .connection import Access
+from .models import BatchedResult, Lifecycle, Status, WebhookEvent, WebhookVerificationError
+from .request_handle import AsyncRequestHandle
+from .subscription import Job
+from .uploads import Uploads
+from .wire import Endpoint, Hosts
+
+if TYPE_CHECKING:
+    from .._images.prepare import ImageInput
+    from ..hooks import Stats
+
+T = TypeVar("T")
+R = TypeVar("R", bound=Result)
+
+_KEYS_KEPT, _KEYS_AGAIN = 24 * 3600.0, 60.0  # seconds
+
+
+class _Placed(str):
+    """The image as it is sent: prepared, and uploaded if it is large; with the original's size, if it is known."""
+
+    image_size: tuple[int, int] | None = None
+
+
+@public("fal")
+class AsyncFalClient:
+    """An async client of fal.ai: its hosted Moondream models, and its queue for any other.
+
+    The skills have the parameters and results of `AsyncClient`; each is a request in fal's queue.
+
+    Args:
+        key: fal's key, `id:secret`. Default: `FAL_KEY`, else `FAL_KEY_ID` and `FAL_KEY_SECRET`.
+        base_url: A server that speaks fal's wire under one address, such as the sandbox's `fal_url`; needs no key.
+            Default: `FAL_BASE_URL`, else fal.ai's own hosts.
+        timeout: `Timeouts`, or seconds, of each HTTP request; those of jobs are `job_timeout`.
+        retry: `RetryPolicy`, or a number of attempts. A submit is sent again only when it cannot have been accepted.
+        job_timeout: Seconds to wait for a result, in skills and `subscribe`; None waits for ever. Default 600.
+        cancel_jobs: Whether a request is cancelled when its caller is, or stops waiting. Default False: it goes on.
+        inline_limit: Bytes up to which a binary value goes along in the request; larger ones are uploaded.
+            Default 512 KiB.
+        max_connections: HTTP requests at once. Default 256.
+        image_options: How images are prepared, as for `AsyncClient`.
+        headers: Extra headers for every request to fal's API.
+        http_client: As for `AsyncClient`.
+
+    Raises:
+        ConfigurationError: A value cannot be used, or there is no key.
+    """
+
+    def __init__(
+        self,
+        key: str | None = None,
+        *,
+        base_url: str | None = None,
+        timeout: Timeouts | float | None = None,
+        retry: RetryPolicy | int | None = None,
+        job_timeout: float | None = 600.0,
+        cancel_jobs: bool = False,
+        inline_limit: int = 512 * 1024,
+        max_connections: int = 256,
+        image_options: ImageOptions | None = None,
+        headers: Mapping[str, str] | None = None,
+        http_client: HttpClient | None = None,
+    ) -> None:
+        secret, key = _key(Secret(key)), None  # from here on no local holds the key in the open
+        headers = config.hidden_headers(headers)
+        base_url = base_url if base_url is not None else os.getenv("FAL_BASE_URL") or None
+        if secret is None and base_url is None:
+            raise ConfigurationError(f"No key for fal.ai: set FAL_KEY, or pass key=... ({FAL_KEYS_URL}).")
+        hosts = Hosts() if base_url is None else Hosts.at(base_url)
+        self._timeouts, self._retry = Timeouts.of(timeout), RetryPolicy.of(retry)
+        self._image_options = ImageOptions.of(image_options)
+        self._job_timeout = config.check_seconds("job_timeout", job_timeout)
+        self._cancel_jobs = cancel_jobs
+        self._session = Session(
+            max_connections=config.check_whole("max_connections", max_connections, least=1),
+            rate_limit=None,
+            http_client=http_client,
+        )
+        caller = Caller(self._session, self._timeouts, self._retry)
+        auth = config.check_headers(headers)
+        for name, value in auth.items():
+            if is_credential(name):
+                caller.redactor.add(*secrets_in_header(value))
+        if secret is not None:
+            auth["Authorization"] = HiddenStr(f"Key {secret.reveal()}")
+            caller.redactor.add(*secret.parts())
+        self._access = Access(caller, hosts, auth, secret)
+        self._uploads = Uploads(
+            self._access, self.encode_image, config.check_whole("inline_limit", inline_limit, least=0)
+        )
+        self._webhook_keys: tuple[float, list[bytes]] = (0.0, [])
+        self._keys_asked_for = 0.0
+        self._once: Once[list[bytes]] = Once()
+
+    @property
+    def stats(self) -> Stats:
+        """Counters of this client's HTTP requests."""
+        return self._session.counters.snapshot()
+
+    async def query(
+        self,
+        image: ImageInput | None = None,
+        question: str | None = None,
+        stream: Literal[False] = False,
+        settings: SamplingSettings | None = None,
+        reasoning: bool | None = None,
+        spatial_refs: Sequence[AnyRef] | None = None,
+    ) -> QueryResult:
+        """Ask about an image, by `fal-ai/moondream3-preview/query`.
+
+        Args:
+            image: As for `AsyncClient`; or the URL of a file that was uploaded to fal. Needed here.
+            question: What to ask (wire field `prompt`).
+            stream: fal.ai does not stream Moondream.
+            settings: `temperature` and `top_p`.
+            reasoning: True or False is sent as it is; None leaves it to fal, whose default is True.
+            spatial_refs: Not known to fal.
+
+        Raises:
+            ConfigurationError: An argument cannot be used, or fal knows no such; nothing was sent.
+            ImageError: The image cannot be used; nothing was sent.
+            APIError: fal or the model answered with an error; `.type` names it, `.request_id` the request.
+            APITimeoutError: It was not completed within `job_timeout`; `.request_id` is there to ask again.
+            APIConnectionError: fal could not be reached.
+        """
+        arguments_of.refuse("query", stream=stream, spatial_refs=spatial_refs)
+        if image is None:
+            raise ConfigurationError("fal.ai's query needs an image.")
+        return await self._skill("query", image, arguments_of.query(question, settings, reasoning), responses.query)
+
+    async def caption(
+        self,
+        image: ImageInput,
+        length: Length = "normal",
+        stream: Literal[False] = False,
+        settings: SamplingSettings | None = None,
+    ) -> CaptionResult:
+        """Describe an image, by `fal-ai/moondream3-preview/caption`.
+
+        Args:
+            image: As in `query`.
+            length: `"short"`, `"normal"` or `"long"`.
+            stream: fal.ai does not stream Moondream.
+            settings: `temperature` and `top_p`.
+
+        Raises:
+            MoondreamError: As in `query`.
+        """
+        arguments_of.refuse("caption", stream=stream)
+        return await self._skill("caption", image, arguments_of.caption(length, settings), responses.caption)
+
+    async def detect(
+        self, image: ImageInput, object: str | Sequence[str], settings: SamplingSettings | None = None
+    ) -> DetectResult:
+        """Find every instance of an object, or of several, as boxes, by `fal-ai/moondream3-preview/detect`.
+
+        Args:
+            image: As in `query`.
+            object: What to look for (wire field `prompt`), or a list of such, as for `AsyncClient`.
+            settings: fal takes none here.
+
+        Raises:
+            MoondreamError: As in `query`.
+        """
+        wanted = _multi_label.several(object)
+        if wanted is not None:
+            one = functools.partial(self.detect, await self._placed(image), settings=settings)
+            return await _multi_label.detect(one, wanted)
+        return await self._skill("detect", image, arguments_of.find("detect", object, settings), responses.detect)
+
+    async def point(
+        self,
+        image: ImageInput,
+        object: str | Sequence[str],
+        settings: SamplingSettings | None = None,
+        spatial_refs: Sequence[AnyRef] | None = None,
+    ) -> PointResult:
+        """Find every instance of an object, or of several, as points, by `fal-ai/moondream3-preview/point`.
+
+        Args:
+            image: As in `query`.
+            object: What to look for (wire field `prompt`), or a list of such, as for `AsyncClient`.
+            settings: fal takes none here.
+            spatial_refs: Not known to fal.
+
+        Raises:
+            MoondreamError: As in `query`.
+        """
+        arguments_of.refuse("point", spatial_refs=spatial_refs)
+        wanted = _multi_label.several(object)
+        if wanted is not None:
+            one = functools.partial(self.point, await self._placed(image), settings=settings)
+            return await _multi_label.point(one, wanted)
+        return await self._skill("point", image, arguments_of.find("point", object, settings), responses.point)
+
+    async def segment(
+        self,
+        image: ImageInput,
+        object: str,
+        spatial_refs: Sequence[AnyRef] | None = None,
+        stream: Literal[False] = False,
+        settings: SamplingSettings | None = None,
+    ) -> SegmentResult:
+        """Outline one object, as an SVG path, by `fal-ai/moondream3-preview/segment`.
+
+        Args:
+            image: As in `query`; at full resolution.
+            object: What to outline.
+            spatial_refs: Which one: points and boxes, 0..1 of the upright image (wire field `spatial_references`).
+            stream: fal.ai does not stream Moondream.
+            settings: `temperature`, `top_p`, `max_tokens`.
+
+        Raises:
+            MoondreamError: As in `query`.
+        """
+        arguments_of.refuse("segment", stream=stream)
+        given = arguments_of.segment(object, spatial_refs, settings)
+        return await self._skill("segment", image, given, responses.segment, field="path")
+
+    async def batched(
+        self,
+        inputs: Sequence[Any],
+        model_id: str | None = None,
+        max_tokens: int = 64,
+        temperature: float = 0.2,
+        top_p: float = 1.0,
+        repetition_penalty: float = 1.0,
+    ) -> BatchedResult:
+        """Describe, or ask about, several images in one request, by `fal-ai/moondream/batched` (Moondream 2).
+
+        Args:
+            inputs: Images, `(image, prompt)`, or `{"image_url": image, "prompt": prompt}`. The default prompt is fal's.
+            model_id: `"vikhyatk/moondream2"` (fal's default) or `"fal-ai/moondream2-docci"`.
+            max_tokens: Of each answer.
+            temperature: At least 0.
+            top_p: Above 0, at most 1.
+            repetition_penalty: Above 0; 1 is none.
+
+        Returns:
+            `.outputs`, a text each; `.partial`, `.timings`, `.filenames`.
+
+        Raises:
+            MoondreamError: As in `query`.
+        """
+        if isinstance(inputs, (str, bytes, Mapping)):
+            raise ConfigurationError(f"inputs must be a list of images, not {type(inputs).__name__}.")  # pyright: ignore[reportUnknownArgumentType]
+        read = [arguments_of.read_input(number, value) for number, value in enumerate(inputs)]
+        arguments = arguments_of.batched(
+            [prompt for _, prompt in read],
+            model_id=model_id,
+            max_tokens=max_tokens,
+            temperature=temperature,
+            top_p=top_p,
+            repetition_penalty=repetition_penalty,
+        )
+        for entry, (image, _) in zip(arguments["inputs"], read, strict=True):
+            entry["image_url"] = await self._placed(image)
+        handle, answer = await self._completed(wire.BATCHED, arguments)
+        return _read(lambda: wire.batched_result(answer, handle.request_id), answer)
+
+    async def encode_image(self, image: ImageInput, image_options: ImageOptions | None = None) -> EncodedImage:
+        """Prepare an image once, as `AsyncClient.encode_image` does.
+
+        Args:
+            image: As in `query`.
+            image_options: How; None takes the client's.
+
+        Raises:
+            ImageError: It cannot be used.
+        """
+        options = self._image_options if image_options is None else ImageOptions.of(image_options)
+        return await self._encode(image, options)
+
+    async def submit(
+        self,
+        endpoint: str,
+        arguments: Mapping[str, Any],
+        *,
+        path: str = "",
+        webhook_url: str | None = None,
+        priority: Literal["normal", "low"] | None = None,
+        hint: str | None = None,
+        start_timeout: float | None = None,
+        max_queue_length: int | None = None,
+        resubmit: bool = False,
+        headers: Mapping[str, str] | None = None,
+    ) -> AsyncRequestHandle:
+        """Put a request into fal's queue.
+
+        Args:
+            endpoint: Such as `"fal-ai/moondream/batched"`.
+            arguments: Its input, as fal documents it. Bytes, paths, files, images and arrays anywhere in it go along
+                as data URIs or, above `inline_limit`, are uploaded.
+            path: Below the endpoint.
+            webhook_url: Where fal is to post the result.
+            priority: `"normal"` or `"low"`.
+            hint: Requests of the same hint go to the same runner, if they can.
+            start_timeout: Seconds within which a runner must begin, above 1; else it fails with 504.
+            max_queue_length: Refuse it (429) if the queue is longer.
+            resubmit: Whether to send it again, too, when it may have been accepted (a lost answer): it could then run,
+                and be billed, twice.
+            headers: Extra ones, such as `{"X-Fal-Store-IO": "0"}`.
+
+        Raises:
+            APIConnectionError: There was no answer; whether it was accepted is not known.
+            MoondreamError: As in `query`.
+        """
+        headers = config.hidden_headers(headers)
+        given = Endpoint.of(endpoint)
+        query = {} if webhook_url is None else {"fal_webhook": webhook_url}
+        if max_queue_length is not None:
+            query["fal_max_queue_length"] = str(config.check_whole("max_queue_length", max_queue_length, least=0))
+        body = _json(await self._uploads.resolve(arguments))
+        sent = {"Content-Type": "application/json", **_queue_headers(priority, hint, start_timeout)}
+        sent |= config.check_headers(headers)
+        url = given.submit_url(self._access.hosts, path, query)
+        answer = await self._access.send("POST", url, body=body, headers=sent, unrepeatable=not resubmit)
+        data = answer.json()
+        request_id: Any = cast("dict[str, Any]", data).get("request_id") if isinstance(data, dict) else None
+        if not isinstance(request_id, str):
+            raise unusable(answer.status, data, "it has no 'request_id'")
+        return AsyncRequestHandle(self._access, given, request_id, cast("dict[str, Any]", data))
+
+    def handle(self, endpoint: str, request_id: str) -> AsyncRequestHandle:
+        """The handle of a request that was submitted before, by any process.
+
+        Args:
+            endpoint: What it was submitted to.
+            request_id: fal's name for it.
+        """
+        return AsyncRequestHandle(self._access, Endpoint.of(endpoint), request_id)
+
+    async def status(self, endpoint: str, request_id: str, *, logs: bool = False) -> Status:
+        """Where a request is: `Queued`, `InProgress` or `Completed`.
+
+        Args:
+            endpoint: What it was submitted to.
+            request_id: fal's name for it.
+            logs: Whether to have its log.
+
+        Raises:
+            NotFoundError: There is no such request (any more).
+            MoondreamError: As in `query`.
+        """
+        return await self.handle(endpoint, request_id).status(logs=logs)
+
+    async def result(self, endpoint: str, request_id: str, *, timeout: float | None = None) -> Any:
+        """Wait for a request, and fetch what the endpoint answered.
+
+        Args:
+            endpoint: What it was submitted to.
+            request_id: fal's name for it.
+            timeout: Seconds to wait; None waits as long as it takes.
+
+        Raises:
+            MoondreamError: As in `query`.
+        """
+        return await self.handle(endpoint, request_id).result(timeout=timeout)
+
+    async def cancel(self, endpoint: str, request_id: str) -> bool:
+        """Cancel a request; False if it was completed already. One that runs may still finish, and be billed.
+
+        Args:
+            endpoint: What it was submitted to.
+            request_id: fal's name for it.
+
+        Raises:
+            NotFoundError: There is no such request.
+            MoondreamError: As in `query`.
+        """
+        return await self.handle(endpoint, request_id).cancel()
+
+    async def subscribe(
+        self,
+        endpoint: str,
+        arguments: Mapping[str, Any],
+        *,
+        path: str = "",
+        on_enqueue: Callable[[str], Any] | None = None,
+        on_queue_update: Callable[[Status], Any] | None = None,
+        logs: bool = False,
+        priority: Literal["normal", "low"] | None = None,
+        hint: str | None = None,
+        start_timeout: float | None = None,
+        timeout: float | None = None,
+        cancel_job: bool | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Any:
+        """Submit, wait, and fetch what the endpoint answered.
+
+        Args:
+            endpoint: As in `submit`.
+            arguments: As in `submit`.
+            path: As in `submit`.
+            on_enqueue: Is given the request id, as soon as there is one; may be async.
+            on_queue_update: Is given each `Status`, new lines of the log only once; may be async.
+            logs: Whether the statuses have the log.
+            priority: As in `submit`.
+            hint: As in `submit`.
+            start_timeout: As in `submit`.
+            timeout: Seconds to wait in all; None takes the client's `job_timeout`.
+            cancel_job: Whether to cancel the request when this is cancelled or times out; None takes the client's
+                `cancel_jobs`.
+            headers: As in `submit`.
+
+        Raises:
+            MoondreamError: As in `query`.
+        """
+        headers = config.hidden_headers(headers)
+        submit = functools.partial(
+            self.submit,
+            endpoint,
+            arguments,
+            path=path,
+            priority=priority,
+            hint=hint,
+            start_timeout=start_timeout,
+            headers=headers,
+        )
+        job = Job(
+            submit,
+            seconds=self._job_timeout if timeout is None else config.check_seconds("timeout", timeout),
+            cancels=self._cancel_jobs if cancel_job is None else cancel_job,
+        )
+        return (await job.run(on_enqueue, on_queue_update, logs=logs))[1]
+
+    async def upload(
+        self,
+        data: Any,
+        *,
+        content_type: str | None = None,
+        file_name: str | None = None,
+        lifecycle: Lifecycle | None = None,
+    ) -> str:
+        """Upload to fal's file store; returns the URL, for any endpoint's arguments.
+
+        Files above 50 MB go in parts of 10 MB, four at once, each with its own retries, read from the disk as they go.
+
+        Args:
+            data: A path, bytes, a binary file, an image (PIL, array), or an `EncodedImage`.
+            content_type: Its media type; None tells it by name, or by the first bytes.
+            file_name: Its name; None takes the path's.
+            lifecycle: How long to keep it, and who may read it.
+
+        Raises:
+            ConfigurationError: It cannot be read.
+            MoondreamError: As in `query`.
+        """
+        return await self._uploads.upload(data, media_type=content_type, name=file_name, lifecycle=lifecycle)
+
+    async def verify_webhook(self, headers: Mapping[str, str], body: bytes) -> WebhookEvent:
+        """Check that a webhook is fal's, and read it. The keys are fetched once a day (extra `fal`).
+
+        Args:
+            headers: The request's.
+            body: The request's bytes, as they came.
+
+        Returns:
+            What it tells; fal delivers at least once, so tell repeats by `.request_id`.
+
+        Raises:
+            WebhookVerificationError: It is not fal's, was changed, or is older than 300 s.
+            MoondreamError: The keys cannot be fetched.
+        """
+        fetched, keys = self._webhook_keys
+        if time.time() - fetched > _KEYS_KEPT:
+            keys = await self._once.do("keys", self._fetch_webhook_keys)
+        try:
+            return webhooks.verify_webhook(headers, body, keys)
+        except WebhookVerificationError as exc:
+            if "signature" not in exc.message or time.time() - self._keys_asked_for < _KEYS_AGAIN:
+                raise
+            refused = exc
+        # The keys may have changed since; whoever forges cannot have them fetched again and again.
+        with contextlib.suppress(APIError, APIConnectionError):
+            return webhooks.verify_webhook(headers, body, await self._once.do("keys", self._fetch_webhook_keys))
+        raise refused
+
+    async def aclose(self) -> None:
+        """Close the connections; calls after this raise `ConfigurationError`. Safe to call again."""
+        await self._session.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    def __repr__(self) -> str:
+        access: Access | None = getattr(self, "_access", None)
+        return f"{type(self).__name__}({access.hosts.queue!r})" if access else f"{type(self).__name__}()"
+
+    async def _skill(
+        self,
+        skill: str,
+        image: ImageInput,
+        arguments: dict[str, Any],
+        read: Callable[[Any, Meta], R],
+        *,
+        field: str | None = None,
+    ) -> R:
+        started = time.monotonic()
+        placed = await self._placed(image, full_resolution=skill == "segment")
+        handle, answer = await self._completed(f"{wire.PREVIEW}/{skill}", {"image_url": placed, **arguments})
+        field = field or {"query": "answer"}.get(skill, skill)
+        meta = Meta(status=200, elapsed=time.monotonic() - started)
+        result = _read(lambda: read(wire.skill_answer(field, answer, handle.request_id), meta), answer)
+        self._session.counters.add_tokens(result.metrics)
+        return attrs.evolve(result, image_size=placed.image_size)
+
+    async def _completed(self, endpoint: str, arguments: Mapping[str, Any]) -> tuple[AsyncRequestHandle, Any]:
+        submit = functools.partial(self.submit, endpoint, arguments)
+        return await Job(submit, seconds=self._job_timeout, cancels=self._cancel_jobs).run(None, None, logs=False)
+
+    async def _placed(self, image: Any, *, full_resolution: bool = False) -> _Placed:
+        """A text that fal takes for the image: its URL at fal, or a data URI."""
+        if isinstance(image, _Placed):
+            return image
+        if isinstance(image, str) and self._access.hosts.is_cdn(image):
+            return _Placed(image)
+        encoded = await self._encode(image, self._image_options, full_resolution=full_resolution)
+        placed = _Placed(await self._uploads.place(encoded))
+        placed.image_size = encoded.original_size
+        return placed
+
+    async def _encode(self, image: Any, options: ImageOptions, *, full_resolution: bool = False) -> EncodedImage:
+        if isinstance(image, EncodedImage):
+            return image
+
+        def fetch(url: str) -> Awaitable[bytes]:
+            return self._session.downloads.fetch(
+                url, allow_private=options.allow_private_urls, timeouts=self._timeouts, retry=self._retry
+            )
+
+        return await encode_once(image, options, full_resolution=full_resolution, fetch=fetch, fetcher=self)
+
+    async def _fetch_webhook_keys(self) -> list[bytes]:
+        self._keys_asked_for = time.time()
+        answer = await self._access.send("GET", f"{self._access.hosts.rest}/.well-known/jwks.json")
+        keys = webhooks.keys_of(answer.json())
+        if not keys:
+            raise unusable(answer.status, None, "it has no ED25519 keys")
+        self._webhook_keys = (time.time(), keys)
+        return keys
+
+
+def _read(read: Callable[[], T], answer: Any) -> T:
+    try:
+        return read()
+    except responses.MALFORMED as exc:
+        problem = str(exc)
+    raise unusable(200, answer, problem)
+
+
+def _json(arguments: Any) -> bytes:
+    if not isinstance(arguments, dict):
+        raise ConfigurationError(f"arguments must be a dict, not {type(arguments).__name__}.")
+    try:
+        return json.dumps(arguments, allow_nan=False).encode()
+    except (TypeError, ValueError, RecursionError) as exc:
+        problem = str(exc)
+    raise ConfigurationError(f"arguments cannot be sent as JSON: {problem}.")
+
+
+def _queue_headers(priority: str | None, hint: str | None, start_timeout: float | None) -> dict[str, str]:
+    headers: dict[str, str] = {}
+    if priority is not None:
+        if priority not in ("normal", "low"):
+            raise ConfigurationError(f"priority must be 'normal' or 'low', not {priority!r}.")
+        headers["X-Fal-Queue-Priority"] = priority
+    if hint is not None:
+        headers |= config.check_headers({"X-Fal-Runner-Hint": hint})
+    if start_timeout is not None:
+        seconds = config.check_seconds("start_timeout", start_timeout)
+        if seconds is None or seconds <= 1:
+            raise ConfigurationError(f"start_timeout must be above 1 second, not {start_timeout!r}.")
+        headers["X-Fal-Request-Timeout"] = str(float(seconds))
+    return headers
+
+
+def _key(explicit: Secret) -> Secret | None:
+    found = Secret.resolve(explicit, source="key", variable="FAL_KEY")
+    if found is None:
+        parts = [Secret(os.getenv(name) or "") for name in ("FAL_KEY_ID", "FAL_KEY_SECRET")]  # hidden in tracebacks
+        if all(part.reveal() for part in parts):
+            both = Secret(":".join(part.reveal() for part in parts))
+            found = Secret.resolve(both, source="FAL_KEY_ID and FAL_KEY_SECRET")
+    return found

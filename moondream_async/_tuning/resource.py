@@ -1,0 +1,56 @@
+"""`AsyncTuning`: finetunes, to be made, found and listed."""
+
+from __future__ import annotations
+
+from .. import config
+from .._http.paginator import Pages
+from .._public import public
+from . import wire
+from .finetune import Access, AsyncFinetune
+from .models import FinetuneInfo
+
+
+@public()
+class AsyncTuning:
+    """Moondream Cloud's tuning API; `client.tuning`."""
+
+    def __init__(self, access: Access) -> None:
+        self._access = access
+
+    async def create(self, name: str, rank: int) -> AsyncFinetune:
+        """Make a finetune; asked for again, with the same name and rank, it is the same.
+
+        Args:
+            name: Letters, digits, `.`, `-` and `_`.
+            rank: Of its LoRA: 8, 16, 24 or 32; more learns more, and slower.
+
+        Raises:
+            ConfigurationError: An argument cannot be used; nothing was sent.
+            ConflictError: There is one of this name, of another rank.
+            MoondreamError: As any call.
+        """
+        body = wire.finetune(name, rank)
+        finetune_id = await self._access.net().call("POST", "tuning/finetunes", wire.created, body=body)
+        return AsyncFinetune(self._access, FinetuneInfo(finetune_id=finetune_id, name=name, rank=rank))
+
+    async def retrieve(self, finetune_id: str) -> AsyncFinetune:
+        """Find a finetune.
+
+        Raises:
+            NotFoundError: There is none of this id.
+            MoondreamError: As any call.
+        """
+        path = f"tuning/finetunes/{config.path_part('finetune_id', finetune_id)}"
+        return AsyncFinetune(self._access, await self._access.net().call("GET", path, wire.info))
+
+    def list(self, limit: int | None = None) -> Pages[AsyncFinetune]:
+        """All finetunes of the key, the oldest first, page by page as they are asked for.
+
+        Args:
+            limit: How many to give at most; None gives all.
+
+        Raises:
+            MoondreamError: As any call.
+        """
+        path, call = "tuning/finetunes", self._access.net().call
+        return Pages(call, path, "finetunes", lambda data: AsyncFinetune(self._access, wire.info(data)), limit)

@@ -1,0 +1,1 @@
+"""What is drawn of results, and the formats they are exported to."""

@@ -1,0 +1,20 @@
+"""Many images: `map` over them, or a resumable run to a file; no item is ever lost, nor paid for twice.
+
+```python
+from moondream_async import Client
+from moondream_async.bulk import export, read_results
+
+with Client() as client:
+    print(client.run("caption", ["a.jpg", "b.jpg"], "results.jsonl"))  # the same again completes it
+for outcome in read_results("results.jsonl"):
+    print(outcome.id, outcome.result.caption if outcome.ok else outcome.error)
+export("results.jsonl", "results.csv")
+```
+"""
+
+from ._bulk.export import export
+from ._bulk.items import Outcome
+from ._bulk.reading import ResultsReader, read_records, read_results
+from ._bulk.run import Run, RunSummary
+
+__all__ = ["Outcome", "ResultsReader", "Run", "RunSummary", "export", "read_records", "read_results"]

@@ -1,0 +1,41 @@
+"""A local Moondream-compatible server: a stand-in, not a model.
+
+It speaks Moondream Cloud's wire over a real socket, needs no key and no network, and computes its
+answers from the pixels it receives: dominant colours by name, connected regions, their outlines.
+A wrong, rotated or corrupted image shows in the answer. Needs the extra `sandbox`.
+
+```python
+from moondream_async import Client
+from moondream_async.sandbox import Sandbox
+
+with Sandbox() as sandbox, Client(base_url=sandbox.base_url) as client:
+    print(client.caption("photo.jpg").caption)
+```
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ._sandbox.app import NOTICE
+    from ._sandbox.faults import Faults
+    from ._sandbox.server import Sandbox
+
+__all__ = ["NOTICE", "Faults", "Sandbox"]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "Sandbox":
+        from ._sandbox.server import Sandbox
+
+        return Sandbox
+    if name == "Faults":
+        from ._sandbox.faults import Faults
+
+        return Faults
+    if name == "NOTICE":
+        from ._sandbox.app import NOTICE
+
+        return NOTICE
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

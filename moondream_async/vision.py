@@ -1,0 +1,43 @@
+"""Results people can see and use: pixels, outlines, masks, crops, pictures.
+
+Most of it is reached by methods of the results themselves: `box.crop(image)`, `result.to_pixels()`, `segment.mask()`,
+`result.annotate(image)`. Outlines and masks need the extra `vision`.
+
+```python
+from moondream_async import Client
+from moondream_async.vision import annotate
+
+with Client() as client:
+    faces, hand = client.detect("photo.jpg", "face"), client.segment("photo.jpg", "hand")
+    annotate("photo.jpg", faces, hand).save("annotated.png")
+```
+"""
+
+from ._vision.annotate import PALETTE, annotate
+from ._vision.crops import crop
+from ._vision.exports import (
+    to_coco,
+    to_csv,
+    to_fiftyone,
+    to_geojson,
+    to_labelme,
+    to_supervision,
+    to_vlm_dict,
+    to_voc,
+    to_yolo,
+)
+
+__all__ = [
+    "PALETTE",
+    "annotate",
+    "crop",
+    "to_coco",
+    "to_csv",
+    "to_fiftyone",
+    "to_geojson",
+    "to_labelme",
+    "to_supervision",
+    "to_vlm_dict",
+    "to_voc",
+    "to_yolo",
+]
