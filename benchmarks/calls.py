@@ -23,7 +23,7 @@ CASES = {
     "300 KB, 64 in flight": (300_000, 64, "", 1.0),
 }
 QUICK = ("2 KB, 1 in flight", "2 KB, 64 in flight", "2 KB, 256 in flight, 100 ms", "300 KB, 1 in flight")
-_MOST_THREADS = 256
+_MAX_THREADS = 256
 
 
 def run(*, quick: bool) -> list[Figure]:
@@ -78,7 +78,7 @@ def _case(url: str, case: str, left_out: dict[str, str], *, quick: bool) -> list
     size, in_flight, path, seconds = CASES[case]
     rounds, seconds = (1, seconds / 2) if quick else (3, seconds)
     names = [name for name in (*contestants.ASYNC, *contestants.THREADS) if name not in left_out]
-    if in_flight > _MOST_THREADS:
+    if in_flight > _MAX_THREADS:
         names = [name for name in names if name not in contestants.THREADS]
     watches = {name: Stopwatch() for name in names}
     for _ in range(rounds):

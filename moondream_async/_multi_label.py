@@ -7,7 +7,7 @@ from typing import Any, TypeVar, cast
 
 import attrs
 
-from ._concurrency.gather import together
+from ._concurrency.gather import gather
 from .errors import ConfigurationError
 from .types import DetectResult, Meta, Metrics, PointResult, Result
 
@@ -16,7 +16,7 @@ R = TypeVar("R", bound=Result)
 _WORST_FIRST = ("error", "length", "stop")
 
 
-def several(object: object) -> list[str] | None:
+def parse_labels(object: object) -> list[str] | None:
     """The labels of a list or tuple, each once, in their order; None if `object` is neither.
 
     Raises:
@@ -47,7 +47,7 @@ async def point(call: Callable[[str], Awaitable[PointResult]], labels: Iterable[
 async def _each(call: Callable[[str], Awaitable[R]], labels: Iterable[str]) -> dict[str, R]:
     """What each label's call answers; the first that fails ends the others."""
     wanted = list(dict.fromkeys(labels))
-    return dict(zip(wanted, await together(call, wanted), strict=True))
+    return dict(zip(wanted, await gather(call, wanted), strict=True))
 
 
 def _of_all(results: Sequence[Result]) -> dict[str, Any]:

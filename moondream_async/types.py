@@ -346,7 +346,7 @@ class DetectResult(Drawable, Result):
         size = self._size(width, height)
         return [box.to_pixels(*size) for box in self.objects]
 
-    def without_repeats(self, iou: float = 0.5) -> DetectResult:
+    def nms(self, iou: float = 0.5) -> DetectResult:
         """Without the boxes that cover much the same as an earlier one of the same label (non-maximum suppression).
 
         Moondream gives no confidences, so the order of the answer decides.
@@ -358,7 +358,7 @@ class DetectResult(Drawable, Result):
         for box in self.objects:
             if not any(box.label == other.label and box.iou(other) >= iou for other in kept):
                 kept.append(box)
-        each = self.by_label and {label: result.without_repeats(iou) for label, result in self.by_label.items()}
+        each = self.by_label and {label: result.nms(iou) for label, result in self.by_label.items()}
         return attrs.evolve(self, objects=tuple(kept), by_label=each)
 
 

@@ -28,8 +28,8 @@ from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Self, TypeVar, cast
 
 import anyio
 
-from ._concurrency.background_task import Background
-from ._concurrency.threads import Aside
+from ._concurrency.background_task import BackgroundTask
+from ._concurrency.threads import ThreadIterator
 from ._images.prepare import MOST_PIXELS
 from .errors import ConfigurationError, ImageError
 
@@ -90,7 +90,7 @@ class Frames:
             yield Frame(timestamp, _converted(self._source, picture))
 
     async def __aiter__(self) -> AsyncIterator[Frame]:
-        aside = Aside(self)
+        aside = ThreadIterator(self)
         try:
             async for frame in aside:
                 yield frame
@@ -151,7 +151,7 @@ class Latest(Generic[T]):
         self._newest: list[T] = []
         self._done = False
         self._error: Exception | None = None
-        self._background: Background | None = None
+        self._background: BackgroundTask | None = None
 
     def __aiter__(self) -> Self:
         return self
@@ -163,7 +163,7 @@ class Latest(Generic[T]):
             Exception: What the source raised, after the last was given.
         """
         if self._background is None:
-            self._background = Background(self._read)
+            self._background = BackgroundTask(self._read)
             self._news = anyio.Event()
             self._background.start()
         while not self._newest and not self._done:
@@ -205,7 +205,9 @@ class Latest(Generic[T]):
 
     async def _read(self) -> None:
         is_async = isinstance(self._source, AsyncIterable)
-        source = cast("AsyncIterable[T]", self._source) if is_async else Aside(cast("Iterable[T]", self._source))
+        source = (
+            cast("AsyncIterable[T]", self._source) if is_async else ThreadIterator(cast("Iterable[T]", self._source))
+        )
         try:
             async for item in source:
                 self.dropped += len(self._newest)
@@ -214,7 +216,7 @@ class Latest(Generic[T]):
         except Exception as exc:
             self._error = exc
         finally:
-            if isinstance(source, Aside):
+            if isinstance(source, ThreadIterator):
                 source.close()
             self._done = True
             self._news.set()

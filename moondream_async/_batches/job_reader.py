@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, TypeAlias, cast
 
 from .._bulk.items import Outcome
-from .._concurrency.threads import beside
+from .._concurrency.threads import run_in_thread
 from .._http.presigned_download import Files
 from ..errors import APIError, BatchError, ConfigurationError, MoondreamError, NotFoundError
 from .job.line_index import Index, open_index
@@ -32,7 +32,7 @@ Told: TypeAlias = tuple[Entry | None, Outcome[Any]]
 _ID = re.compile(r"[\w-]+")
 
 
-class Reading:
+class JobReader:
     """Reads jobs of one client.
 
     Args:
@@ -52,14 +52,14 @@ class Reading:
             return job
         if isinstance(job, Batch):
             return BatchJob(batches=(job,))
-        if isinstance(job, str) and is_batch_id(job) and not await beside(is_folder, job):
+        if isinstance(job, str) and is_batch_id(job) and not await run_in_thread(is_folder, job):
             return BatchJob(batches=(Batch(id=job, status=UNKNOWN),))
         if not isinstance(job, (str, os.PathLike)):
             raise ConfigurationError(
                 f"job must be what create() returned, a batch or its id, or the job's folder, not {job!r}."
             )
         path = path_of(cast("str", job))
-        known = await beside(read_job, path)
+        known = await run_in_thread(read_job, path)
         await self.check_server(path)
         return known
 
@@ -69,7 +69,7 @@ class Reading:
         Raises:
             BatchError: It is not.
         """
-        manifest = await beside(read_manifest, path)
+        manifest = await run_in_thread(read_manifest, path)
         if manifest.base_url != self._base_url:
             raise BatchError(f"The job in {str(path)!r} is of another server, {manifest.base_url}.", code="folder")
         return manifest
@@ -140,14 +140,14 @@ class Reading:
                     yield one
 
     async def _in_folder(self, path: Path, fresh: dict[str, Batch]) -> AsyncGenerator[Told | MoondreamError]:
-        manifest = await beside(read_manifest, path)
-        for entry, error in await beside(lambda path: list(read_refused(path, manifest)), path):
+        manifest = await run_in_thread(read_manifest, path)
+        for entry, error in await run_in_thread(lambda path: list(read_refused(path, manifest)), path):
             yield entry, Outcome(entry.item, entry.id, None, error, 0, 0.0)
         for number, portion in enumerate(manifest.portions):
             batch = fresh.get(portion.batch_id or "")
             if batch is None and not portion.cancelled:
                 continue
-            index = await beside(functools.partial(open_index, path, manifest), number)
+            index = await run_in_thread(functools.partial(open_index, path, manifest), number)
             with contextlib.closing(index):
                 if batch is None:
                     cancelled = BatchError("The item was not handed in: the job was cancelled.", code="cancelled")

@@ -13,13 +13,13 @@ from .._bulk import records
 from .._bulk.item_ids import named
 from .._bulk.items import Item
 from .._bulk.map import numbered
-from .._concurrency.gather import together
+from .._concurrency.gather import gather
 from .._images.encoded import EncodedImage
 from .._images.options import ImageOptions
 from .._images.source_names import with_item
 from ..errors import ConfigurationError, MoondreamError
 from . import wire
-from .job.folder import Known
+from .job.folder import SubmittedItems
 from .job.manifest import Entry
 
 _A_TURN = 50  # items that the job has already, after which others have their turn
@@ -41,7 +41,7 @@ class Placed(Item):
     place: int = 0
 
 
-class Lines:
+class LineBuilder:
     """Makes the line of each item.
 
     Args:
@@ -94,7 +94,10 @@ class Lines:
             raise ConfigurationError(f"{self.skill} needs {name}=...")
 
     async def fresh(
-        self, items: Iterable[Any] | AsyncIterable[Any], known: Known, came_round: Callable[[bytes], int | None]
+        self,
+        items: Iterable[Any] | AsyncIterable[Any],
+        known: SubmittedItems,
+        came_round: Callable[[bytes], int | None],
     ) -> AsyncGenerator[Item]:
         """The items that have no lines yet, with their ids.
 
@@ -151,7 +154,7 @@ class Lines:
             raise ConfigurationError("There is no image.")
         limit = _ROOM // len(images) // 4 * 3
         options = self._options.evolve(max_bytes=max(1, min(limit, self._options.max_bytes)))
-        return await together(lambda image: self._client.encode_image(image, options), images)
+        return await gather(lambda image: self._client.encode_image(image, options), images)
 
 
 def _check_key(entry: Entry) -> None:

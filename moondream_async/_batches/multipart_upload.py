@@ -12,13 +12,13 @@ from urllib.parse import quote
 
 import anyio
 
-from .._concurrency.gather import together
+from .._concurrency.gather import gather
 from .._http.payloads import FileBody
 from .._http.sender import Sender
 from ..errors import APIConnectionError, APIError, BatchError, MoondreamError, NotFoundError
 from . import wire
 from .job.async_folder import AsyncFolder
-from .job.manifest import Portion
+from .job.manifest import BatchFile
 from .models import UNKNOWN, Batch
 
 PART = 50 * 1024 * 1024
@@ -49,7 +49,7 @@ class Upload:
         self._sent: dict[int, int] = {}
 
     @property
-    def _portion(self) -> Portion:
+    def _portion(self) -> BatchFile:
         return self._folder.manifest.portions[self._number]
 
     @property
@@ -132,7 +132,7 @@ class Upload:
         portion = self._portion
         missing = [n for n in range(1, math.ceil(portion.length / PART) + 1) if str(n) not in portion.parts]
         self._sent = {int(n): _length_of(portion, int(n)) for n in portion.parts}
-        await together(functools.partial(self._send_part, source), missing, at_once=_PARTS_AT_ONCE)
+        await gather(functools.partial(self._send_part, source), missing, at_once=_PARTS_AT_ONCE)
 
     async def _send_part(self, source: Path, number: int) -> None:
         portion = self._portion
@@ -181,7 +181,7 @@ class Upload:
         fields = {"parts": parts, "model": self._folder.manifest.model}
         body = json.dumps({name: value for name, value in fields.items() if value is not None}).encode()
         query = {"action": "mpu-complete", "uploadId": portion.upload_id or ""}
-        return await self._net.call("POST", self._path, wire.completed, query=query, body=body, unrepeatable=True)
+        return await self._net.call("POST", self._path, wire.completed, query=query, body=body, non_idempotent=True)
 
     def _doubt(self) -> BatchError:
         return BatchError(
@@ -202,7 +202,7 @@ class Upload:
 
     async def _found(self) -> Batch | None:
         try:
-            found = await self._net.call("GET", self._path, wire.batch, error_is_data=True)
+            found = await self._net.call("GET", self._path, wire.batch, allow_error_body=True)
         except NotFoundError:
             return None
         return found if found.status in ("chunking", "processing") or found.finished else None  # else an upload
@@ -211,5 +211,5 @@ class Upload:
         await self._folder.save()
 
 
-def _length_of(portion: Portion, number: int) -> int:
+def _length_of(portion: BatchFile, number: int) -> int:
     return min(PART, portion.length - (number - 1) * PART)

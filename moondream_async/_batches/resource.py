@@ -17,9 +17,9 @@ from .._bulk.budget import batch_budget
 from .._bulk.items import MapItem, Outcome
 from .._bulk.map import check_items
 from .._bulk.run import RunSummary
-from .._concurrency.callbacks import tell
-from .._concurrency.prefetch import Pumped
-from .._concurrency.threads import beside
+from .._concurrency.callbacks import call_callback
+from .._concurrency.prefetch import PrefetchIterator
+from .._concurrency.threads import run_in_thread
 from .._http.paginator import Pages
 from .._http.sender import Sender
 from .._images.options import ImageOptions
@@ -39,12 +39,12 @@ from .job.async_folder import AsyncFolder
 from .job.folder import stamp_of
 from .job.manifest import Manifest, path_of
 from .job.rejected import read_refused
-from .job_reader import AnyJob, Reading, is_folder
-from .lines import Encodes, Lines
+from .job_reader import AnyJob, JobReader, is_folder
+from .lines import Encodes, LineBuilder
 from .models import Batch, BatchJob, UploadProgress
 from .multipart_upload import Upload
 from .results_file import save
-from .submission import Filling, Handing, look_through
+from .submission import LineFiller, Submission, look_through
 
 _AT_ONCE = 8  # images prepared, or ready and not yet written
 _FIRST_POLL, _SLOWEST_POLL, _SLOWER = 0.5, 30.0, 1.5  # seconds, seconds, times
@@ -53,7 +53,7 @@ _SEEN_AFTER = 30.0  # seconds after which a batch that is not found is not there
 _PASSING = (APIConnectionError, RateLimitError, ServerError)
 
 
-class AsyncOutcomes(Pumped[Outcome[Any]]):
+class AsyncOutcomes(PrefetchIterator[Outcome[Any]]):
     """The outcomes of a job, one by one: `async for outcome in client.batches.results(job)`."""
 
 
@@ -116,15 +116,15 @@ class AsyncBatches:
             MoondreamError: The upload failed. What the server will not take, and what is in no folder of yours, is
                 aborted; the rest is gone on with when this is called again.
         """
-        lines = Lines(self._client, skill, arguments, self._options)
+        lines = LineBuilder(self._client, skill, arguments, self._options)
         if max_failures is not None:
             config.check_whole("max_failures", max_failures, least=0)
         prices = prices or prices_of(self._base_url, model or self._model)
         budget = batch_budget(max_cost, prices, {lines.skill: lines.arguments})
-        filling = Filling(await lines.check_first(check_items(items)), lines, max_failures, budget)
+        filling = LineFiller(await lines.check_first(check_items(items)), lines, max_failures, budget)
         wanted = self._manifest(model, skill=lines.skill, arguments=lines.arguments)
         total = len(items) if isinstance(items, Sized) else None
-        handing = Handing(self._net(), progress, total)
+        handing = Submission(self._net(), progress, total)
         job = await handing.run(folder, wanted, functools.partial(filling.fill, handing))
         return attrs.evolve(job, cost_limit_reached=filling.cost_limit_reached)
 
@@ -151,10 +151,10 @@ class AsyncBatches:
         """
         source = path_of(path)
         try:
-            stamp = await beside(stamp_of, source)
+            stamp = await run_in_thread(stamp_of, source)
         except (OSError, ValueError) as exc:
             raise ConfigurationError(f"{str(source)!r} cannot be read: {getattr(exc, 'strerror', exc)}.") from None
-        handing = Handing(self._net(), progress, None)
+        handing = Submission(self._net(), progress, None)
         return await handing.run(folder, self._manifest(model, source=stamp), functools.partial(look_through, source))
 
     async def retrieve(self, batch_id: str) -> Batch:
@@ -166,7 +166,7 @@ class AsyncBatches:
         """
         path = f"batch/{config.path_part('batch_id', batch_id)}"
         try:
-            return await self._net().call("GET", path, wire.batch, error_is_data=True)
+            return await self._net().call("GET", path, wire.batch, allow_error_body=True)
         except APIError as exc:
             exc.body = None if exc.status < 300 else exc.body  # it may hold presigned addresses
             raise
@@ -279,7 +279,7 @@ class AsyncBatches:
             BatchError: It is not a job's folder, or another process, or another call of this one, works on it.
             MoondreamError: As any call.
         """
-        is_path = isinstance(job, os.PathLike) or (isinstance(job, str) and await beside(is_folder, job))
+        is_path = isinstance(job, os.PathLike) or (isinstance(job, str) and await run_in_thread(is_folder, job))
         path = path_of(job) if is_path else job.folder if isinstance(job, BatchJob) else None
         if path is None:
             await self.status(job)
@@ -293,7 +293,7 @@ class AsyncBatches:
                 await folder.discard()
                 return True
             lines = sum(portion.lines for portion in portions)
-            refused = await beside(lambda path: sum(1 for _ in read_refused(path, manifest)), path)
+            refused = await run_in_thread(lambda path: sum(1 for _ in read_refused(path, manifest)), path)
             await folder.finish_lines(lines + refused)
             return False
 
@@ -301,8 +301,8 @@ class AsyncBatches:
         return Manifest(self._base_url, config.check_model(model) or self._model, **more)
 
     @property
-    def _reading(self) -> Reading:
-        return Reading(self.retrieve, lambda: self._net().files, self._base_url)
+    def _reading(self) -> JobReader:
+        return JobReader(self.retrieve, lambda: self._net().files, self._base_url)
 
     async def _finished(self, job: BatchJob, progress: Callable[[BatchJob], Any] | None) -> BatchJob:
         pause, answered = _FIRST_POLL, time.monotonic()
@@ -317,7 +317,7 @@ class AsyncBatches:
             else:
                 answered = time.monotonic()
                 job = attrs.evolve(job, batches=tuple(asked))
-                await tell(progress, job)
+                await call_callback(progress, job)
                 if job.finished:
                     return job
             await anyio.sleep(pause * random.uniform(0.8, 1.2))  # noqa: S311 - so that many do not ask at once

@@ -9,7 +9,7 @@ from typing import Generic, Protocol, TypeVar
 
 import anyio
 
-from .._concurrency.threads import beside, result_of
+from .._concurrency.threads import result_of, run_in_thread
 from ..errors import MoondreamError
 
 T = TypeVar("T")
@@ -59,7 +59,7 @@ class ResourceThread(Generic[R]):
         Raises:
             MoondreamError: It cannot be opened, or another call holds it.
         """
-        key = await beside(_real, self._path)
+        key = await run_in_thread(_real, self._path)
         deadline = anyio.current_time() + _MAX_WAIT
         while _held.setdefault(key, self) is not self:
             if anyio.current_time() > deadline:

@@ -13,7 +13,7 @@ from typing import Any, NoReturn, cast
 import attrs
 
 from .._wire import responses
-from .._wire.responses import MALFORMED, MAX_DEPTH, Object, Unusable, object_of, optional_text
+from .._wire.responses import MAX_DEPTH, PARSE_ERRORS, InvalidResponse, Object, object_of, optional_text
 from ..errors import BatchLineError, MoondreamError
 from ..types import Meta, Result
 from . import wire
@@ -57,7 +57,7 @@ def read_line(text: bytes, *, is_whole: bool = True) -> OutputLine:
         return _unusable(text, "the line is too long")
     try:
         fields = object_of(_decode(text))
-    except Unusable as exc:
+    except InvalidResponse as exc:
         return _unusable(text, str(exc))
     index, name = fields.get("line_index"), fields.get("id")
     known = isinstance(index, int) and not isinstance(index, bool) and 0 <= index < wire.MOST_LINES
@@ -85,7 +85,7 @@ def read_result(line: OutputLine, skill: str | None) -> tuple[Result | None, Moo
             if fields.get("status") == "error" or error:
                 return None, _line_error(error, line.line_index)
             problem = "it has neither a result nor an error"
-        except MALFORMED as exc:
+        except PARSE_ERRORS as exc:
             problem = str(exc)
     return None, unusable(problem, line.line_index)
 
@@ -124,7 +124,7 @@ def _decode(text: bytes) -> Any:
         if text.count(b"[") + text.count(b"{") > MAX_DEPTH or len(text) > MAX_VALUES:
             _check_shape(value)
         return value
-    raise Unusable(problem)
+    raise InvalidResponse(problem)
 
 
 def _in_python(decoder: json.JSONDecoder) -> json.JSONDecoder:
@@ -147,11 +147,11 @@ def _check_shape(value: Any) -> None:
     for _ in range(MAX_DEPTH):
         count += len(level)
         if count > MAX_VALUES:
-            raise Unusable(f"it has more than {MAX_VALUES:,} values")
+            raise InvalidResponse(f"it has more than {MAX_VALUES:,} values")
         level = [child for parent in level for child in _children(parent)]
         if not level:
             return
-    raise Unusable("it is nested too deeply")
+    raise InvalidResponse("it is nested too deeply")
 
 
 def _children(value: Any) -> list[Any]:
@@ -181,9 +181,9 @@ def _has_result(fields: Object) -> bool:
 def _result(fields: Object, usage: Any, skill: str | None) -> Result:
     found = skill or next((skill for name, skill in _SKILLS.items() if name in fields), None)
     if found is None:
-        raise Unusable("it has no caption, answer, objects or points")
+        raise InvalidResponse("it has no caption, answer, objects or points")
     if _FIELDS[found] not in fields:
-        raise Unusable(f"it has no {_FIELDS[found]!r}, which {found} answers with")
+        raise InvalidResponse(f"it has no {_FIELDS[found]!r}, which {found} answers with")
     read: Callable[[Any, Meta], Result] = getattr(responses, found)
     return read({"metrics": usage, **fields}, Meta(status=200))
 

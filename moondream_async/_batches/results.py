@@ -14,7 +14,7 @@ from .._bulk.items import Outcome
 from .._http.lines import FileLine
 from .._http.presigned_download import Files
 from .._log import log
-from .._wire.errors import unreadable
+from .._wire.errors import invalid_response
 from ..errors import APIError, BatchError, BatchLineError, MoondreamError
 from ..types import Result
 from . import wire
@@ -123,7 +123,7 @@ class Output:
         async with aclosing(self._files.lines(self._url(number), renewed)) as lines:
             async for line in lines:
                 if line.number >= _MAX_LINES:
-                    raise unreadable(200, None, f"a file of results has more than {_MAX_LINES:,} lines")
+                    raise invalid_response(200, None, f"a file of results has more than {_MAX_LINES:,} lines")
                 is_again, read = line.number < read, max(read, line.number + 1)
                 if line.text.strip():
                     found = await self._outcome_of(line, before, is_again=is_again)

@@ -16,11 +16,11 @@ from .._bulk.items import Outcome
 from .._bulk.journal import Journal, read_records
 from .._bulk.records import Finished
 from .._bulk.run import RunSummary
-from .._concurrency.prefetch import Pumped
-from .._concurrency.threads import beside
+from .._concurrency.prefetch import PrefetchIterator
+from .._concurrency.threads import run_in_thread
 from ..errors import BatchLineError, ResultsFileError
 from .job.manifest import Entry, Manifest, read_manifest
-from .job_reader import Reading, Told
+from .job_reader import JobReader, Told
 from .models import BatchJob
 from .resource_thread import ResourceThread
 from .result_lines import skill_of
@@ -28,7 +28,7 @@ from .result_lines import skill_of
 _AT_ONCE = 32  # outcomes that are written together
 
 
-async def save(reading: Reading, job: BatchJob, out: str, *, resume: bool) -> RunSummary:
+async def save(reading: JobReader, job: BatchJob, out: str, *, resume: bool) -> RunSummary:
     """Write what the file does not have; what it has as failed, is written as it is now.
 
     Args:
@@ -41,7 +41,7 @@ async def save(reading: Reading, job: BatchJob, out: str, *, resume: bool) -> Ru
         ResultsFileError: The file cannot be used, or written.
     """
     started = time.monotonic()
-    run = _fingerprint(job.ids) if job.folder is None else run_name(await beside(read_manifest, job.folder))
+    run = _fingerprint(job.ids) if job.folder is None else run_name(await run_in_thread(read_manifest, job.folder))
     thread = ResourceThread(
         out,
         functools.partial(_ResultsFile, out, run, resume=resume),
@@ -56,10 +56,12 @@ async def save(reading: Reading, job: BatchJob, out: str, *, resume: bool) -> Ru
     return RunSummary(**counts, elapsed=time.monotonic() - started)
 
 
-async def _write_all(reading: Reading, job: BatchJob, file: _ResultsFile, thread: ResourceThread[_ResultsFile]) -> None:
+async def _write_all(
+    reading: JobReader, job: BatchJob, file: _ResultsFile, thread: ResourceThread[_ResultsFile]
+) -> None:
     waiting: list[Told] = []
     try:
-        async with Pumped(functools.partial(reading.told, job)) as told:
+        async with PrefetchIterator(functools.partial(reading.told, job)) as told:
             async for one in told:
                 waiting.append(one)
                 if len(waiting) == _AT_ONCE:

@@ -18,15 +18,15 @@ from .._bulk.budget import Budget
 from .._bulk.estimates import usage
 from .._bulk.items import Item
 from .._bulk.map import AsyncMap
-from .._concurrency.background_task import Background
-from .._concurrency.callbacks import tell
+from .._concurrency.background_task import BackgroundTask
+from .._concurrency.callbacks import call_callback
 from .._http.sender import Sender
 from ..errors import APIError, BatchError, ConfigurationError, MoondreamError
 from .job.async_folder import AsyncFolder
-from .job.folder import Folder, Known, default_folder
+from .job.folder import Folder, SubmittedItems, default_folder
 from .job.manifest import Entry, Manifest, path_of, read_manifest
-from .job.rejected import Refusals, read_refused
-from .lines import Lines
+from .job.rejected import RejectedItems, read_refused
+from .lines import LineBuilder
 from .models import UNKNOWN, Batch, BatchJob, UploadProgress
 from .multipart_upload import Upload
 from .validation import read_ready
@@ -37,7 +37,7 @@ _TOLD_EVERY = 0.1  # seconds
 Fill = Callable[[AsyncFolder], Awaitable[None]]
 
 
-class Handing:
+class Submission:
     """One call of `create` or `submit`.
 
     Args:
@@ -85,7 +85,7 @@ class Handing:
 
         if number in self._batches:
             return
-        telling = Background(self._keep_telling)
+        telling = BackgroundTask(self._keep_telling)
         telling.start()
         try:
             self._batches[number] = await Upload(self._net, folder, number, sent).hand_in()
@@ -94,20 +94,20 @@ class Handing:
         if self._failed is not None:
             raise self._failed
         sent(folder.manifest.portions[number].length)
-        await self.tell(at_once=True)
+        await self.notify(at_once=True)
 
-    async def tell(self, *, at_once: bool = False, **changes: int) -> None:
+    async def notify(self, *, at_once: bool = False, **changes: int) -> None:
         """Tell how far it is, not too often."""
         self._now = attrs.evolve(self._now, **changes) if changes else self._now
         if self._progress is not None and (at_once or time.monotonic() >= self._next):
             self._next = time.monotonic() + _TOLD_EVERY
-            await tell(self._progress, self._now)
+            await call_callback(self._progress, self._now)
 
     async def _keep_telling(self) -> None:
         try:
             while True:
                 await anyio.sleep(_TOLD_EVERY)
-                await self.tell()
+                await self.notify()
         except Exception as exc:  # the user's own
             self._failed = exc
 
@@ -126,7 +126,7 @@ class Handing:
         exc.add_note(f"The job is kept in {str(folder.path)!r}; pass that as folder= to go on.")
 
 
-class Filling:
+class LineFiller:
     """Puts the lines of items into a folder, each batch being uploaded as soon as it is full.
 
     Args:
@@ -142,7 +142,7 @@ class Filling:
     def __init__(
         self,
         items: Iterable[Any] | AsyncIterable[Any],
-        lines: Lines,
+        lines: LineBuilder,
         max_failures: int | None,
         budget: Budget | None = None,
     ) -> None:
@@ -153,7 +153,7 @@ class Filling:
         self._lines = lines
         self._max_failures = max_failures
 
-    async def fill(self, handing: Handing, folder: AsyncFolder) -> None:
+    async def fill(self, handing: Submission, folder: AsyncFolder) -> None:
         """Do it.
 
         Raises:
@@ -169,7 +169,7 @@ class Filling:
         if not lines:
             raise _no_lines(refusals)
         await folder.finish_lines(lines + refusals.count)
-        await handing.tell(at_once=True)
+        await handing.notify(at_once=True)
 
     async def _prepare(self, item: Item) -> tuple[Any, int, MoondreamError | None]:
         outcome = await self._lines(item)
@@ -177,7 +177,9 @@ class Filling:
             self._budget.spend([self._expected])
         return outcome
 
-    async def _add(self, handing: Handing, folder: AsyncFolder, known: Known, refusals: Refusals) -> None:
+    async def _add(
+        self, handing: Submission, folder: AsyncFolder, known: SubmittedItems, refusals: RejectedItems
+    ) -> None:
         done = known.keys.total()
         if self._budget is not None:
             self._budget.spend([self._expected], items=done)
@@ -187,7 +189,7 @@ class Filling:
             concurrency=_AT_ONCE,
             ordered=False,
             max_failures=self._max_failures,
-            stop_when_pointless=False,
+            stop_on_auth_error=False,
             budget=self._budget,
         )
         async with aclosing(made):
@@ -198,15 +200,15 @@ class Filling:
                     await folder.run(functools.partial(_refuse, refusals, entry, outcome.error))
                 elif await folder.add(entry, line):
                     await handing.upload(folder, len(folder.manifest.portions) - 2)
-                await handing.tell(items=done, refused=refusals.count)
+                await handing.notify(items=done, refused=refusals.count)
         self.cost_limit_reached = made.cost_limit_reached
 
 
-def _refuse(refusals: Refusals, entry: Entry, error: MoondreamError, _: Folder) -> None:
+def _refuse(refusals: RejectedItems, entry: Entry, error: MoondreamError, _: Folder) -> None:
     refusals.add(entry, error)
 
 
-def _no_lines(refusals: Refusals) -> ConfigurationError:
+def _no_lines(refusals: RejectedItems) -> ConfigurationError:
     if refusals.first is None:
         return ConfigurationError("There are no items.")
     entry, error = refusals.first

@@ -11,7 +11,7 @@ from typing import BinaryIO
 from .._bulk import records
 from ..errors import BatchInputError, ConfigurationError
 from . import wire
-from .job.manifest import Entry, Portion
+from .job.manifest import BatchFile, Entry
 
 _SHOWN = 10  # problems
 _CHUNK = 1024 * 1024
@@ -19,7 +19,7 @@ _CHUNK = 1024 * 1024
 Note = Callable[[int, Entry], None]
 
 
-def read_ready(path: Path, note: Note) -> list[Portion]:
+def read_ready(path: Path, note: Note) -> list[BatchFile]:
     """The portions of a file, split where one batch would be too large.
 
     Args:
@@ -46,7 +46,7 @@ class _Ready:
     """The lines of a file, one after the other. Blank lines before and after all others are left out."""
 
     def __init__(self, file: str, note: Note) -> None:
-        self.portions: list[Portion] = []
+        self.portions: list[BatchFile] = []
         self.problems: list[tuple[int, str]] = []
         self.wrong = 0
         self._file = file
@@ -126,11 +126,11 @@ def _entry(place: int, line: bytes) -> Entry:
     return entry
 
 
-def _put(portions: list[Portion], file: str, start: int, length: int) -> None:
+def _put(portions: list[BatchFile], file: str, start: int, length: int) -> None:
     """Count a line in; all lines before it are good, or nothing will come of the portions."""
     last = portions[-1] if portions else None
     if last is None or last.lines >= wire.MOST_LINES or last.length + length > wire.LARGEST_BATCH:
-        last = Portion(file, start=start, closed=True)
+        last = BatchFile(file, start=start, closed=True)
         portions.append(last)
     last.length, last.lines = last.length + length, last.lines + 1
 

@@ -11,7 +11,7 @@ from typing import Any, cast
 
 import attrs
 
-from .._concurrency.threads import beside
+from .._concurrency.threads import run_in_thread
 from .._images.async_files import is_async_file
 from .._images.encoder import read_file
 from .._images.fingerprint import content_id, name_of
@@ -42,7 +42,7 @@ async def _name_and_image(image: Any) -> tuple[str, Any]:
     name = name_of(image)
     if name is not None:
         return name, image
-    return await beside(content_id, await read_file(image) if is_async_file(image) else image)
+    return await run_in_thread(content_id, await read_file(image) if is_async_file(image) else image)
 
 
 def _checked(id: Any) -> str | float:

@@ -12,9 +12,9 @@ from typing import Any, Generic, Self, TypeVar, cast
 import anyio
 from anyio.abc import TaskGroup
 
-from .._concurrency.background_task import Background, its_loop_has_ended
-from .._concurrency.closing import Closes
-from .._concurrency.threads import Aside
+from .._concurrency.background_task import BackgroundTask, its_loop_has_ended
+from .._concurrency.closing import AsyncClosing
+from .._concurrency.threads import ThreadIterator
 from .._log import log
 from .._public import public
 from ..config import check_whole
@@ -30,7 +30,7 @@ Work = Callable[[Item], Awaitable[tuple[Any, int, MoondreamError | None]]]
 
 
 @public()
-class AsyncMap(Closes, Generic[R]):
+class AsyncMap(AsyncClosing, Generic[R]):
     """The outcomes of a run, as they come: `async for outcome in client.map("caption", paths)`.
 
     Nothing begins before the first is asked for. Leaving the loop, closing this or cancelling the task stops all
@@ -45,7 +45,7 @@ class AsyncMap(Closes, Generic[R]):
         concurrency: int,
         ordered: bool,
         max_failures: int | None = None,
-        stop_when_pointless: bool = True,
+        stop_on_auth_error: bool = True,
         max_connection_failures: int | None = None,
         budget: Budget | None = None,
         room: int | None = None,
@@ -53,7 +53,7 @@ class AsyncMap(Closes, Generic[R]):
         concurrency = check_whole("concurrency", concurrency, least=1)
         policy = StopPolicy(
             max_failures=max_failures,
-            stop_when_pointless=stop_when_pointless,
+            stop_on_auth_error=stop_on_auth_error,
             max_connection_failures=max_connection_failures,
         )
         # The run holds no reference to this: dropped half-way, this is collected, and the run stopped.
@@ -66,7 +66,7 @@ class AsyncMap(Closes, Generic[R]):
         """The next outcome.
 
         Raises:
-            MoondreamError: The run was stopped by this failure of an item (`max_failures`, `stop_when_pointless`,
+            MoondreamError: The run was stopped by this failure of an item (`max_failures`, `stop_on_auth_error`,
                 `max_connection_failures`),
                 after the outcomes of all others were given. What the items' own iterator raises comes here too.
         """
@@ -133,16 +133,16 @@ class _Run:
         self._fatal: BaseException | None = None
         self._over = False
         self._enough = False
-        self._background: Background | None = None
+        self._background: BackgroundTask | None = None
 
-    def _start(self) -> Background:
+    def _start(self) -> BackgroundTask:
         # How many items are in memory: under way, or done and not yet asked for.
         self._room = anyio.Semaphore(self._most)
         self._slots = anyio.Semaphore(self._concurrency)
         self._news = anyio.Event()
         self._ended = anyio.Event()  # another item
         self._taking = anyio.CancelScope()
-        background = Background(self._main)
+        background = BackgroundTask(self._main)
         background.start()
         return background
 
@@ -276,7 +276,7 @@ async def numbered(items: Iterable[Any] | AsyncIterable[Any]) -> AsyncGenerator[
         for item in cast("Iterable[Any]", items):
             yield next(numbers), item
     else:
-        aside = Aside(items)
+        aside = ThreadIterator(items)
         try:
             async for item in aside:
                 yield next(numbers), item

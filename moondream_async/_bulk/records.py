@@ -169,7 +169,7 @@ def to_outcome(index: int, record: Record) -> Outcome[Any]:
         else:
             result = {name: _read(name, each, meta, record, record["arguments"][name]) for name, each in found.items()}
         error = None if record["ok"] else error_of(record.get("error"), attempts)
-    except responses.MALFORMED as exc:
+    except responses.PARSE_ERRORS as exc:
         raise NotARecord(f"its result is not one of {skill}: {exc}") from None
     return Outcome(index, record["id"], result, error, attempts, elapsed)
 
@@ -273,7 +273,7 @@ def error_of(fields: Any, attempts: int) -> MoondreamError:
     """Make the error that was written; a general one if it was not, or is not ours any more."""
     try:
         error = _error_of(cast("Record", fields))
-    except responses.MALFORMED:
+    except responses.PARSE_ERRORS:
         error = MoondreamError(f"The line does not say why the item failed: {fields!r:.200}")
     error.attempts = attempts
     return error

@@ -13,7 +13,7 @@ import anyio
 import anyio.to_thread
 import attrs
 
-from .._concurrency.callbacks import tell
+from .._concurrency.callbacks import call_callback
 from .._public import public
 from ..errors import APIConnectionError, ConfigurationError, MoondreamError, ResultsFileError
 from ..prices import Prices, prices_of
@@ -25,8 +25,8 @@ from .journal import Journal
 from .lines import MAX_LINE
 from .map import AsyncMap, check_items, numbered
 from .records import Finished
-from .skill_runner import HasSkills, SkillWork
-from .stopping import is_answer, is_pointless
+from .skill_runner import HasSkills, SkillRunner
+from .stopping import is_answer, is_auth_error
 
 T = TypeVar("T")
 
@@ -116,7 +116,7 @@ class Run:
         out: The file of results, JSON lines.
         concurrency: As in `AsyncClient.map`.
         max_failures: As in `AsyncClient.map`.
-        stop_when_pointless: As in `AsyncClient.map`.
+        stop_on_auth_error: As in `AsyncClient.map`.
         max_connection_failures: As in `AsyncClient.map`.
         max_cost: As in `AsyncClient.map`.
         resume: Whether to go on with a file that holds results.
@@ -142,7 +142,7 @@ class Run:
         *,
         concurrency: int = 32,
         max_failures: int | None = None,
-        stop_when_pointless: bool = True,
+        stop_on_auth_error: bool = True,
         max_connection_failures: int | None = 20,
         max_cost: float | None = None,
         resume: bool = True,
@@ -152,12 +152,12 @@ class Run:
         total: int | None = None,
         arguments: Mapping[str, Any] | None = None,
     ) -> None:
-        self._work = SkillWork(client, skill, arguments or {})
+        self._work = SkillRunner(client, skill, arguments or {})
         self._items = self._work.checked(check_items(items))
         self._out = _checked_out(out)
         self._name = records.fingerprint([self._work.task, client.model])
         self._resume, self._retry_failed = resume, retry_failed
-        self._stop_when_pointless = stop_when_pointless
+        self._stop_when_pointless = stop_on_auth_error
         self._progress = progress
         self._prices = prices or prices_of(client.base_url, client.model)
         self._work.budget = budget_of(max_cost, self._prices, self._work.calls)
@@ -174,7 +174,7 @@ class Run:
             concurrency=concurrency,
             ordered=False,
             max_failures=max_failures,
-            stop_when_pointless=stop_when_pointless,
+            stop_on_auth_error=stop_on_auth_error,
             max_connection_failures=max_connection_failures,
             budget=self._work.budget,
         )
@@ -270,7 +270,7 @@ class Run:
         result, attempts, error = await self._work(item, done)
         metrics = records.metrics_of(_without(result, done))
         # No wait from here on: what was answered is written, whatever ends the run in this moment.
-        if result is not None or error is None or not (self._stop_when_pointless and is_pointless(error)):
+        if result is not None or error is None or not (self._stop_when_pointless and is_auth_error(error)):
             finished = Finished(item.id, arguments, result, error, attempts, time.monotonic() - started)
             line, error = self._line_of(finished)
             result = finished.result if error is finished.error else None
@@ -338,7 +338,7 @@ class Run:
     async def _tell(self) -> None:
         self._told = self._summary.seen
         if self._progress is not None:
-            await tell(self._progress, self.summary)
+            await call_callback(self._progress, self.summary)
 
 
 async def _chain(first: T | None, rest: AsyncGenerator[T]) -> AsyncGenerator[T]:

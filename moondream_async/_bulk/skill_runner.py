@@ -32,7 +32,7 @@ class HasSkills(Protocol):
         ...
 
 
-class SkillWork:
+class SkillRunner:
     """Calls the skills of one client.
 
     Args:
@@ -160,7 +160,7 @@ class SkillWork:
         asked = {**values, "stream": False} if "stream" in parameters else values
         if any(value is inspect.Parameter.empty for value in asked.values()) or values.get("question", "") is None:
             return  # the items bring it
-        wanted = _multi_label.several(asked.get("object")) if skill in ("detect", "point") else None
+        wanted = _multi_label.parse_labels(asked.get("object")) if skill in ("detect", "point") else None
         for label in wanted or [""]:
             more = {"object": label} if wanted else {}
             getattr(requests, skill)(image=b"data:", model=None, **{**asked, **more})

@@ -13,7 +13,7 @@ class StopPolicy:
 
     Args:
         max_failures: How many items may fail; None for any number.
-        stop_when_pointless: Whether a refused key (401) or missing credit (402) stops the run.
+        stop_on_auth_error: Whether a refused key (401) or missing credit (402) stops the run.
         max_connection_failures: How many items in a row may fail for want of a connection, with no answer of the
             server in between; None for any number.
 
@@ -25,7 +25,7 @@ class StopPolicy:
     """
 
     def __init__(
-        self, *, max_failures: int | None, stop_when_pointless: bool, max_connection_failures: int | None
+        self, *, max_failures: int | None, stop_on_auth_error: bool, max_connection_failures: int | None
     ) -> None:
         if max_failures is not None:
             max_failures = check_whole("max_failures", max_failures, least=0)
@@ -34,7 +34,7 @@ class StopPolicy:
         self.unreachable = False
         self._max_failures = max_failures
         self._max_connection_failures = max_connection_failures
-        self._stop_when_pointless = stop_when_pointless
+        self._stop_when_pointless = stop_on_auth_error
         self._failures = 0
         self._in_a_row = 0
 
@@ -51,10 +51,10 @@ class StopPolicy:
         if limit is not None and self._in_a_row >= limit and isinstance(error, APIConnectionError):
             self.unreachable = True
         too_many = self._max_failures is not None and self._failures > self._max_failures
-        return self.unreachable or too_many or (self._stop_when_pointless and is_pointless(error))
+        return self.unreachable or too_many or (self._stop_when_pointless and is_auth_error(error))
 
 
-def is_pointless(error: MoondreamError) -> bool:
+def is_auth_error(error: MoondreamError) -> bool:
     """Return whether the error says that no other item will do better: a refused key, or missing credit."""
     return isinstance(error, AuthenticationError) or (isinstance(error, APIError) and error.status == _PAYMENT_REQUIRED)
 

@@ -278,9 +278,9 @@ class AsyncClient:
 
         async def encode(images: list[Any]) -> list[str]:
             with no_fork():
-                from .._concurrency.gather import together
+                from .._concurrency.gather import gather
 
-            return [image.image_url for image in await together(self.encode_image, images)]
+            return [image.image_url for image in await gather(self.encode_image, images)]
 
         build = functools.partial(chat.body, stream=stream, settings=settings, reasoning=reasoning, model=self.model)
         build([])  # refuses what can be refused before an image is touched
@@ -465,7 +465,7 @@ class AsyncClient:
         Raises:
             MoondreamError: As in `query`.
         """
-        wanted = _multi_label.several(object)
+        wanted = _multi_label.parse_labels(object)
         if wanted is not None:
             return await _multi_label.detect(
                 functools.partial(self.detect, await self.encode_image(image), settings=settings), wanted
@@ -494,7 +494,7 @@ class AsyncClient:
         Raises:
             MoondreamError: As in `query`.
         """
-        wanted = _multi_label.several(object)
+        wanted = _multi_label.parse_labels(object)
         if wanted is not None:
             return await _multi_label.point(
                 functools.partial(
@@ -585,7 +585,7 @@ class AsyncClient:
         concurrency: int = 32,
         ordered: bool = False,
         max_failures: int | None = None,
-        stop_when_pointless: bool = True,
+        stop_on_auth_error: bool = True,
         max_connection_failures: int | None = 20,
         max_cost: float | None = None,
         prices: Prices | None = None,
@@ -601,7 +601,7 @@ class AsyncClient:
         concurrency: int = 32,
         ordered: bool = False,
         max_failures: int | None = None,
-        stop_when_pointless: bool = True,
+        stop_on_auth_error: bool = True,
         max_connection_failures: int | None = 20,
         max_cost: float | None = None,
         prices: Prices | None = None,
@@ -617,7 +617,7 @@ class AsyncClient:
         concurrency: int = 32,
         ordered: bool = False,
         max_failures: int | None = None,
-        stop_when_pointless: bool = True,
+        stop_on_auth_error: bool = True,
         max_connection_failures: int | None = 20,
         max_cost: float | None = None,
         prices: Prices | None = None,
@@ -633,7 +633,7 @@ class AsyncClient:
         concurrency: int = 32,
         ordered: bool = False,
         max_failures: int | None = None,
-        stop_when_pointless: bool = True,
+        stop_on_auth_error: bool = True,
         max_connection_failures: int | None = 20,
         max_cost: float | None = None,
         prices: Prices | None = None,
@@ -649,7 +649,7 @@ class AsyncClient:
         concurrency: int = 32,
         ordered: bool = False,
         max_failures: int | None = None,
-        stop_when_pointless: bool = True,
+        stop_on_auth_error: bool = True,
         max_connection_failures: int | None = 20,
         max_cost: float | None = None,
         prices: Prices | None = None,
@@ -665,7 +665,7 @@ class AsyncClient:
         concurrency: int = 32,
         ordered: bool = False,
         max_failures: int | None = None,
-        stop_when_pointless: bool = True,
+        stop_on_auth_error: bool = True,
         max_connection_failures: int | None = 20,
         max_cost: float | None = None,
         prices: Prices | None = None,
@@ -680,7 +680,7 @@ class AsyncClient:
         concurrency: int = 32,
         ordered: bool = False,
         max_failures: int | None = None,
-        stop_when_pointless: bool = True,
+        stop_on_auth_error: bool = True,
         max_connection_failures: int | None = 20,
         max_cost: float | None = None,
         prices: Prices | None = None,
@@ -696,7 +696,7 @@ class AsyncClient:
             concurrency: How many are worked on at once. Default 32.
             ordered: Whether outcomes come in the items' order; otherwise as they are completed. Default False.
             max_failures: How many items may fail; one more stops the run. 0 stops at the first. Default None: any.
-            stop_when_pointless: Whether a refused key (401) or missing credit (402) stops the run. Default True.
+            stop_on_auth_error: Whether a refused key (401) or missing credit (402) stops the run. Default True.
             max_connection_failures: How many items in a row may fail because no connection can be made or kept, with
                 no answer of the server in between, before the run stops. Default 20; None for any number.
             max_cost: US dollars. No item is begun that could pass it, together with those in flight; then the
@@ -716,9 +716,9 @@ class AsyncClient:
         with no_fork():
             from .._bulk.budget import budget_of
             from .._bulk.map import AsyncMap, check_items
-            from .._bulk.skill_runner import SkillWork
+            from .._bulk.skill_runner import SkillRunner
 
-        work = SkillWork(self, skill, arguments)
+        work = SkillRunner(self, skill, arguments)
         work.budget = budget_of(max_cost, prices or prices_of(self.base_url, self.model), work.calls)
         return AsyncMap(
             work.checked(check_items(items)),
@@ -726,7 +726,7 @@ class AsyncClient:
             concurrency=concurrency,
             ordered=ordered,
             max_failures=max_failures,
-            stop_when_pointless=stop_when_pointless,
+            stop_on_auth_error=stop_on_auth_error,
             max_connection_failures=max_connection_failures,
             budget=work.budget,
         )
@@ -739,7 +739,7 @@ class AsyncClient:
         *,
         concurrency: int = 32,
         max_failures: int | None = None,
-        stop_when_pointless: bool = True,
+        stop_on_auth_error: bool = True,
         max_connection_failures: int | None = 20,
         max_cost: float | None = None,
         resume: bool = True,
@@ -762,7 +762,7 @@ class AsyncClient:
                 arguments and model), or that another run is writing, is refused.
             concurrency: As in `map`.
             max_failures: As in `map`.
-            stop_when_pointless: As in `map`; the item that is refused for its key or credit is not written.
+            stop_on_auth_error: As in `map`; the item that is refused for its key or credit is not written.
             max_connection_failures: As in `map`; the items that failed then are not written, so that a resumed run
                 takes them up.
             max_cost: As in `map`; the summary's `cost_limit_reached` and `remaining` say what is left to do.
@@ -791,7 +791,7 @@ class AsyncClient:
             out,
             concurrency=concurrency,
             max_failures=max_failures,
-            stop_when_pointless=stop_when_pointless,
+            stop_on_auth_error=stop_on_auth_error,
             max_connection_failures=max_connection_failures,
             max_cost=max_cost,
             resume=resume,
@@ -886,7 +886,7 @@ class AsyncClient:
 
     async def _asked(
         self,
-        kind: structured.Kind[T],
+        kind: structured.AnswerFormat[T],
         image: ImageInput | None,
         question: str,
         settings: SamplingSettings | None,

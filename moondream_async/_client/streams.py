@@ -8,12 +8,12 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Generic, Protocol, Self, TypeVar
 
 from .._public import public
-from .._wire.responses import MALFORMED
+from .._wire.responses import PARSE_ERRORS
 from ..errors import APITimeoutError, ConfigurationError, MoondreamError, StreamInterruptedError
 from ..types import ChatDelta, ChatResult, Meta, Result, SegmentResult, SegmentUpdate
 
 if TYPE_CHECKING:
-    from .._http.event_stream import Feed
+    from .._http.event_stream import EventStream
     from .._wire.events import Object
 
 Piece = TypeVar("Piece")
@@ -53,7 +53,7 @@ class AsyncStream(Generic[Piece, R]):
     no closing; one that is dropped half-way warns (`ResourceWarning`).
     """
 
-    def __init__(self, feed: Feed, reducer: Reducer[Piece, R]) -> None:
+    def __init__(self, feed: EventStream, reducer: Reducer[Piece, R]) -> None:
         self._feed = feed
         self._reducer = reducer
         self._ended = False
@@ -81,7 +81,7 @@ class AsyncStream(Generic[Piece, R]):
             try:
                 event = await self._feed.next()
                 piece = None if event is None else reducer.feed(event)
-            except (MoondreamError, *MALFORMED) as exc:
+            except (MoondreamError, *PARSE_ERRORS) as exc:
                 failure: Exception | None = exc
             else:
                 if piece is not None:
@@ -109,7 +109,7 @@ class AsyncStream(Generic[Piece, R]):
         if self._reducer.completed:
             try:
                 return self._reducer.result(self._feed.meta)
-            except MALFORMED as exc:
+            except PARSE_ERRORS as exc:
                 problem = f"The stream's final event cannot be used: {exc}"
         raise StreamInterruptedError(f"{problem}.", partial=self._feed.redacted(self._reducer.partial))
 

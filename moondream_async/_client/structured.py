@@ -43,7 +43,7 @@ _JSON_NAMES: dict[Any, str] = {str: "string", int: "integer", float: "number", b
 
 
 @attrs.frozen
-class Kind(Generic[T]):
+class AnswerFormat(Generic[T]):
     """A kind of answer.
 
     Attributes:
@@ -55,7 +55,9 @@ class Kind(Generic[T]):
     read: Callable[[str], T]
 
 
-async def ask(query: Callable[[str], Awaitable[QueryResult]], question: object, kind: Kind[T], *, repair: bool) -> T:
+async def ask(
+    query: Callable[[str], Awaitable[QueryResult]], question: object, kind: AnswerFormat[T], *, repair: bool
+) -> T:
     """Ask, and, if the answer is not of the kind, once more, saying why.
 
     Raises:
@@ -129,12 +131,12 @@ def items(raw: str) -> list[str]:
     return found
 
 
-YES_NO = Kind("Answer with yes or no only.", yes_or_no)
-NUMBER = Kind("Answer with a number in digits only.", number)
-LIST = Kind("Answer with a list, separated by commas, and nothing else. If there is none, answer: none.", items)
+YES_NO = AnswerFormat("Answer with yes or no only.", yes_or_no)
+NUMBER = AnswerFormat("Answer with a number in digits only.", number)
+LIST = AnswerFormat("Answer with a list, separated by commas, and nothing else. If there is none, answer: none.", items)
 
 
-def structured(schema: Any) -> Kind[Any]:
+def structured(schema: Any) -> AnswerFormat[Any]:
     """JSON of a certain shape.
 
     Args:
@@ -224,12 +226,12 @@ def _structuring(schema: type[Any]) -> Callable[[Any], Any]:
     return lambda data: _reported(lambda: converter.structure(data, schema))
 
 
-def _json_kind(schema: Mapping[str, Any], read: Callable[[Any], Any]) -> Kind[Any]:
+def _json_kind(schema: Mapping[str, Any], read: Callable[[Any], Any]) -> AnswerFormat[Any]:
     try:
         text = json.dumps(schema, separators=(",", ":"))
     except (TypeError, ValueError, RecursionError) as exc:
         raise ConfigurationError(f"schema must be plain JSON: {exc}.") from None
-    return Kind(f"Answer with JSON only, by this JSON schema: {text}", lambda raw: _first_that_fits(raw, read))
+    return AnswerFormat(f"Answer with JSON only, by this JSON schema: {text}", lambda raw: _first_that_fits(raw, read))
 
 
 def _first_that_fits(raw: str, read: Callable[[Any], T]) -> T:

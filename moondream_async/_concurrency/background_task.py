@@ -17,7 +17,7 @@ def its_loop_has_ended() -> ConfigurationError:
     return ConfigurationError("The event loop in which this was begun has ended; what was not read yet is lost.")
 
 
-class Background:
+class BackgroundTask:
     """Runs a coroutine function until it ends or is stopped; on asyncio and trio.
 
     An async generator cannot hold a task group safely: when it is dropped half-way, another task closes it.

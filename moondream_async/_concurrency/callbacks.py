@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 
-async def tell(callback: Callable[[Any], Any] | None, value: Any) -> None:
+async def call_callback(callback: Callable[[Any], Any] | None, value: Any) -> None:
     """Call it, if there is one; wait for it, if it is async."""
     if callback is not None:
         said = callback(value)

@@ -6,7 +6,7 @@ from types import TracebackType
 from typing import Self
 
 
-class Closes:
+class AsyncClosing:
     """`async with` for whatever has `aclose()`."""
 
     async def aclose(self) -> None:

@@ -11,7 +11,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
-async def together(work: Callable[[T], Awaitable[R]], values: Sequence[T], *, at_once: int | None = None) -> list[R]:
+async def gather(work: Callable[[T], Awaitable[R]], values: Sequence[T], *, at_once: int | None = None) -> list[R]:
     """The results, in the order of the values; the first that fails ends the others, and is raised.
 
     Args:

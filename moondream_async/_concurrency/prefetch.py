@@ -15,15 +15,15 @@ import anyio
 import anyio.lowlevel
 
 from . import background_task
-from .background_task import Background
-from .closing import Closes
+from .background_task import BackgroundTask
+from .closing import AsyncClosing
 
 T = TypeVar("T")
 
 _AHEAD = 64  # pieces that are ready before they are asked for
 
 
-class Pumped(Closes, Generic[T]):
+class PrefetchIterator(AsyncClosing, Generic[T]):
     """The pieces, one by one. Nothing begins before the first is asked for; `async with` makes sure that it ends.
 
     Args:
@@ -56,12 +56,12 @@ class _Flow(Generic[T]):
         self._ready: deque[T] = deque()
         self._error: BaseException | None = None
         self._over = False
-        self._background: Background | None = None
+        self._background: BackgroundTask | None = None
 
     async def next(self) -> T:
         if self._background is None:
             self._news, self._room = anyio.Event(), anyio.Event()
-            self._background = Background(self._produce)
+            self._background = BackgroundTask(self._produce)
             self._background.start()
         while not self._ready and not self._over:
             if self._news.is_set():  # several tasks may wait for the same news

@@ -13,7 +13,7 @@ from .loop_local import LoopLocal
 T = TypeVar("T")
 
 
-class Once(Generic[T]):
+class SingleFlight(Generic[T]):
     """Runs work under a key; who asks for the same key meanwhile, in the same loop, waits and gets the same.
 
     Nothing is kept: asked for again later, it is done again.

@@ -38,7 +38,7 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget_parent)
 
 
-async def offload(work: Callable[[object], T], value: object) -> T:
+async def run_in_image_pool(work: Callable[[object], T], value: object) -> T:
     """Run `work(value)` in a worker thread; at most four at once in the process, so that memory stays bounded.
 
     A cancelled caller does not wait for a thread that is at work; but the thread counts until it has ended.
@@ -74,7 +74,7 @@ async def result_of(future: Future[T]) -> T:
     raise error.with_traceback(None)
 
 
-class Aside(Generic[T]):
+class ThreadIterator(Generic[T]):
     """A user's own iterable, read in a thread of its own: it may read a disk, decode a film, wait for a pipe.
 
     It is read when something is asked for: many at a time where it is quick, each handed on as soon as it is there.
@@ -159,7 +159,7 @@ class Aside(Generic[T]):
                 self._soon(news.set)
 
 
-async def beside(work: Callable[[T], R], value: T) -> R:
+async def run_in_thread(work: Callable[[T], R], value: T) -> R:
     """Run a user's own blocking code beside the loop; who is cancelled does not wait for it."""
     return await anyio.to_thread.run_sync(work, value, abandon_on_cancel=True)
 

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, cast
 import attrs
 
 from .. import _multi_label, config
-from .._concurrency.single_flight import Once
+from .._concurrency.single_flight import SingleFlight
 from .._hidden import HiddenStr, is_credential
-from .._http.caller import Caller, unusable
+from .._http.caller import Caller, invalid_response
 from .._http.session import HttpClient, Session
 from .._images.encoded import EncodedImage
 from .._images.encoder import encode_once
@@ -30,10 +30,10 @@ from ..errors import APIConnectionError, APIError, ConfigurationError
 from ..types import CaptionResult, DetectResult, Meta, PointResult, QueryResult, Result, SegmentResult
 from . import inputs as arguments_of
 from . import webhooks, wire
-from .connection import Access
+from .connection import FalConnection
 from .models import BatchedResult, Lifecycle, Status, WebhookEvent, WebhookVerificationError
 from .request_handle import AsyncRequestHandle
-from .subscription import Job
+from .subscription import Subscription
 from .uploads import Uploads
 from .wire import Endpoint, Hosts
 
@@ -116,13 +116,13 @@ class AsyncFalClient:
         if secret is not None:
             auth["Authorization"] = HiddenStr(f"Key {secret.reveal()}")
             caller.redactor.add(*secret.parts())
-        self._access = Access(caller, hosts, auth, secret)
+        self._access = FalConnection(caller, hosts, auth, secret)
         self._uploads = Uploads(
             self._access, self.encode_image, config.check_whole("inline_limit", inline_limit, least=0)
         )
         self._webhook_keys: tuple[float, list[bytes]] = (0.0, [])
         self._keys_asked_for = 0.0
-        self._once: Once[list[bytes]] = Once()
+        self._once: SingleFlight[list[bytes]] = SingleFlight()
 
     @property
     def stats(self) -> Stats:
@@ -194,7 +194,7 @@ class AsyncFalClient:
         Raises:
             MoondreamError: As in `query`.
         """
-        wanted = _multi_label.several(object)
+        wanted = _multi_label.parse_labels(object)
         if wanted is not None:
             one = functools.partial(self.detect, await self._placed(image), settings=settings)
             return await _multi_label.detect(one, wanted)
@@ -219,7 +219,7 @@ class AsyncFalClient:
             MoondreamError: As in `query`.
         """
         arguments_of.refuse("point", spatial_refs=spatial_refs)
-        wanted = _multi_label.several(object)
+        wanted = _multi_label.parse_labels(object)
         if wanted is not None:
             one = functools.partial(self.point, await self._placed(image), settings=settings)
             return await _multi_label.point(one, wanted)
@@ -346,11 +346,11 @@ class AsyncFalClient:
         sent = {"Content-Type": "application/json", **_queue_headers(priority, hint, start_timeout)}
         sent |= config.check_headers(headers)
         url = given.submit_url(self._access.hosts, path, query)
-        answer = await self._access.send("POST", url, body=body, headers=sent, unrepeatable=not resubmit)
+        answer = await self._access.send("POST", url, body=body, headers=sent, non_idempotent=not resubmit)
         data = answer.json()
         request_id: Any = cast("dict[str, Any]", data).get("request_id") if isinstance(data, dict) else None
         if not isinstance(request_id, str):
-            raise unusable(answer.status, data, "it has no 'request_id'")
+            raise invalid_response(answer.status, data, "it has no 'request_id'")
         return AsyncRequestHandle(self._access, given, request_id, cast("dict[str, Any]", data))
 
     def handle(self, endpoint: str, request_id: str) -> AsyncRequestHandle:
@@ -449,7 +449,7 @@ class AsyncFalClient:
             start_timeout=start_timeout,
             headers=headers,
         )
-        job = Job(
+        job = Subscription(
             submit,
             seconds=self._job_timeout if timeout is None else config.check_seconds("timeout", timeout),
             cancels=self._cancel_jobs if cancel_job is None else cancel_job,
@@ -521,7 +521,7 @@ class AsyncFalClient:
         await self.aclose()
 
     def __repr__(self) -> str:
-        access: Access | None = getattr(self, "_access", None)
+        access: FalConnection | None = getattr(self, "_access", None)
         return f"{type(self).__name__}({access.hosts.queue!r})" if access else f"{type(self).__name__}()"
 
     async def _skill(
@@ -544,7 +544,9 @@ class AsyncFalClient:
 
     async def _completed(self, endpoint: str, arguments: Mapping[str, Any]) -> tuple[AsyncRequestHandle, Any]:
         submit = functools.partial(self.submit, endpoint, arguments)
-        return await Job(submit, seconds=self._job_timeout, cancels=self._cancel_jobs).run(None, None, logs=False)
+        return await Subscription(submit, seconds=self._job_timeout, cancels=self._cancel_jobs).run(
+            None, None, logs=False
+        )
 
     async def _placed(self, image: Any, *, full_resolution: bool = False) -> _Placed:
         """A text that fal takes for the image: its URL at fal, or a data URI."""
@@ -573,7 +575,7 @@ class AsyncFalClient:
         answer = await self._access.send("GET", f"{self._access.hosts.rest}/.well-known/jwks.json")
         keys = webhooks.keys_of(answer.json())
         if not keys:
-            raise unusable(answer.status, None, "it has no ED25519 keys")
+            raise invalid_response(answer.status, None, "it has no ED25519 keys")
         self._webhook_keys = (time.time(), keys)
         return keys
 
@@ -581,9 +583,9 @@ class AsyncFalClient:
 def _read(read: Callable[[], T], answer: Any) -> T:
     try:
         return read()
-    except responses.MALFORMED as exc:
+    except responses.PARSE_ERRORS as exc:
         problem = str(exc)
-    raise unusable(200, answer, problem)
+    raise invalid_response(200, answer, problem)
 
 
 def _json(arguments: Any) -> bytes:

@@ -8,7 +8,7 @@ from typing import Any
 
 import attrs
 
-from .._http.caller import Answer, Caller, Judge, Request
+from .._http.caller import Answer, Caller, ErrorDecoder, Request
 from .._wire import errors
 from .._wire.redact import Redactor
 from ..config import FAL_KEYS_URL, Secret
@@ -18,7 +18,7 @@ from .wire import Hosts
 
 
 @attrs.frozen(eq=False)
-class Access:
+class FalConnection:
     """What a client, its handles and its uploads share.
 
     Attributes:
@@ -34,7 +34,7 @@ class Access:
     key: Secret | None = None
 
     async def send(
-        self, method: str, url: str, *, last_word: bool = False, unrepeatable: bool = False, **more: Any
+        self, method: str, url: str, *, last_word: bool = False, non_idempotent: bool = False, **more: Any
     ) -> Answer:
         """Send a request to one of fal's own hosts, with the key.
 
@@ -42,7 +42,7 @@ class Access:
             method: Of HTTP.
             url: Of fal's.
             last_word: Whether the answer is the endpoint's own, which asking again does not change.
-            unrepeatable: Whether sending it twice could be billed twice.
+            non_idempotent: Whether sending it twice could be billed twice.
             more: `body`, `headers`.
 
         Raises:
@@ -51,12 +51,12 @@ class Access:
         if not self.hosts.may_have_key(url):
             raise ConfigurationError("This is no address of fal.ai's; the key is not sent there.")
         headers = {"Accept": "application/json", **self.auth, **more.pop("headers", {})}
-        request = Request(method, url, headers, unrepeatable=unrepeatable, **more)
-        return await self.caller.send(request, self.judge(last_word=last_word, unrepeatable=unrepeatable))
+        request = Request(method, url, headers, non_idempotent=non_idempotent, **more)
+        return await self.caller.send(request, self.judge(last_word=last_word, non_idempotent=non_idempotent))
 
-    def judge(self, *, last_word: bool = False, unrepeatable: bool = False) -> Judge:
+    def judge(self, *, last_word: bool = False, non_idempotent: bool = False) -> ErrorDecoder:
         """Read fal's errors of requests with the key, for the caller."""
-        read = judge(last_word=last_word, unrepeatable=unrepeatable)
+        read = judge(last_word=last_word, non_idempotent=non_idempotent)
 
         def read_with_key(status: int, headers: Mapping[str, str], body: bytes, redactor: Redactor) -> Any:
             error, failure = read(status, headers, body, redactor)
@@ -68,11 +68,11 @@ class Access:
         return read_with_key
 
 
-def judge(*, last_word: bool = False, unrepeatable: bool = False) -> Judge:
+def judge(*, last_word: bool = False, non_idempotent: bool = False) -> ErrorDecoder:
     """Read fal's errors, for the caller."""
 
     def read(status: int, headers: Mapping[str, str], body: bytes, redactor: Redactor) -> Any:
         error = wire.error_of(status, headers, body, now=time.time(), redactor=redactor)
-        return error, wire.failure_of(error, headers, last_word=last_word, unrepeatable=unrepeatable)
+        return error, wire.failure_of(error, headers, last_word=last_word, non_idempotent=non_idempotent)
 
     return read

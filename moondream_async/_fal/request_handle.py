@@ -12,10 +12,10 @@ import anyio
 import attrs
 
 from .. import config
-from .._http.caller import Answer, BusyError, Request, unusable
+from .._http.caller import Answer, BusyError, Request, invalid_response
 from .._http.event_stream import OutOfTimeError
 from .._public import public
-from .._wire.responses import MALFORMED
+from .._wire.responses import PARSE_ERRORS
 from ..errors import (
     APIConnectionError,
     APIError,
@@ -27,7 +27,7 @@ from ..errors import (
     PermissionDeniedError,
 )
 from . import wire
-from .connection import Access
+from .connection import FalConnection
 from .models import Completed, Queued, Status
 from .wire import Endpoint, NewLogs
 
@@ -49,7 +49,7 @@ class AsyncRequestHandle:
     """
 
     def __init__(
-        self, access: Access, endpoint: Endpoint, request_id: str, urls: Mapping[str, Any] | None = None
+        self, access: FalConnection, endpoint: Endpoint, request_id: str, urls: Mapping[str, Any] | None = None
     ) -> None:
         self._access = access
         self.endpoint = endpoint.id
@@ -242,6 +242,6 @@ class AsyncRequestHandle:
     def _read(self, data: Any) -> Status:
         try:
             return wire.status_of(data, self.request_id)
-        except MALFORMED as exc:
+        except PARSE_ERRORS as exc:
             problem = str(exc)
-        raise unusable(200, data, problem)
+        raise invalid_response(200, data, problem)

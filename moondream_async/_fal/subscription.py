@@ -9,14 +9,14 @@ from typing import Any
 
 import anyio
 
-from .._concurrency.background_task import Background
-from .._concurrency.callbacks import tell
+from .._concurrency.background_task import BackgroundTask
+from .._concurrency.callbacks import call_callback
 from ..errors import APIConnectionError, APIError, APITimeoutError
 from .models import Completed, Status
 from .request_handle import AsyncRequestHandle
 
 
-class Job:
+class Subscription:
     """One request.
 
     Args:
@@ -62,12 +62,12 @@ class Job:
         logs: bool,
     ) -> Completed:
         with anyio.move_on_after(self._left()):
-            await tell(on_enqueue, handle.request_id)
+            await call_callback(on_enqueue, handle.request_id)
             if on_update is None:
                 return await handle.completed()
             async with aclosing(handle.events(logs=logs)) as statuses:
                 async for status in statuses:
-                    await tell(on_update, status)
+                    await call_callback(on_update, status)
                     if isinstance(status, Completed):
                         return status
         raise handle.out_of_time(self._seconds or 0)
@@ -98,7 +98,7 @@ class _Submission:
         if not self._cancels:
             return await self._submit()
         self._over = anyio.Event()
-        Background(self._follow).start()
+        BackgroundTask(self._follow).start()
         try:
             await self._over.wait()
         except BaseException:

@@ -17,10 +17,10 @@ from typing import Any, cast
 import anyio
 import attrs
 
-from .._concurrency.single_flight import Once
-from .._concurrency.threads import beside
+from .._concurrency.single_flight import SingleFlight
+from .._concurrency.threads import run_in_thread
 from .._hidden import HiddenStr
-from .._http.caller import Answer, Request, unusable
+from .._http.caller import Answer, Request, invalid_response
 from .._http.payloads import FileBody
 from .._http.presigned import Presigned
 from .._images.async_files import is_async_file
@@ -38,13 +38,13 @@ from ..errors import (
     MoondreamError,
     ServerError,
 )
-from .connection import Access, judge
+from .connection import FalConnection, judge
 from .models import Lifecycle
 
 PART = 10 * 1024 * 1024
 """Bytes of a part, unless there would be more than 10,000 of them."""
 
-_MOST_PARTS = 10_000
+_MAX_PARTS = 10_000
 _MULTIPART_ABOVE = 50 * 1024 * 1024  # bytes
 _PARTS_AT_ONCE = 4
 _TOKEN_LEFT = 60.0  # seconds that a token must last; else another is fetched
@@ -71,7 +71,7 @@ class Blob:
     async def data_uri(self) -> str:
         """All of it, in a text."""
         content = self.content
-        data = await beside(Path.read_bytes, content) if isinstance(content, Path) else content
+        data = await run_in_thread(Path.read_bytes, content) if isinstance(content, Path) else content
         return f"data:{self.media_type};base64,{base64.b64encode(data).decode('ascii')}"
 
 
@@ -110,11 +110,11 @@ class Uploads:
         inline_limit: Bytes up to which a binary value goes along in the request.
     """
 
-    def __init__(self, access: Access, encode: Encode, inline_limit: int) -> None:
+    def __init__(self, access: FalConnection, encode: Encode, inline_limit: int) -> None:
         self._access = access
         self._encode = encode
         self._inline_limit = inline_limit
-        self._once: Once[_Token] = Once()
+        self._once: SingleFlight[_Token] = SingleFlight()
         self._token: _Token | None = None
 
     async def upload(self, value: Any, *, media_type: str | None, name: str | None, lifecycle: Lifecycle | None) -> str:
@@ -124,7 +124,7 @@ class Uploads:
         elif is_async_file(value):
             value, name = await _read(value, name)
         _check_header("content_type", media_type)
-        blob = await beside(lambda _: blob_of(value, media_type, _name_of(name)), None)
+        blob = await run_in_thread(lambda _: blob_of(value, media_type, _name_of(name)), None)
         return await self._uploaded(blob, _lifecycle_headers(lifecycle))
 
     async def _uploaded(self, blob: Blob, headers: dict[str, str]) -> str:
@@ -178,7 +178,7 @@ class Uploads:
             return await self.place(await self._encode(value))
         try:
             content, name = await _read(value, None) if is_async_file(value) else (value, None)
-            blob = await beside(lambda each: blob_of(each, name=name), content)
+            blob = await run_in_thread(lambda each: blob_of(each, name=name), content)
         except ConfigurationError as exc:
             raise ConfigurationError(f"{where} is a {type(value).__name__}: {exc.message}") from None
         return await blob.data_uri() if blob.size <= self._inline_limit else await self._uploaded(blob, {})
@@ -191,8 +191,8 @@ class Uploads:
         begun = await self._to_store("POST", "/files/upload/multipart", blob, headers, b"")
         url, upload = _text_in(begun, "access_url"), _text_in(begun, "uploadId")
         if not self._access.hosts.is_cdn(url):
-            raise unusable(begun.status, begun.json(), "its access_url is not of fal's store")
-        size = max(PART, math.ceil(blob.size / _MOST_PARTS))
+            raise invalid_response(begun.status, begun.json(), "its access_url is not of fal's store")
+        size = max(PART, math.ceil(blob.size / _MAX_PARTS))
         etags: dict[int, str] = {}
         limit = anyio.CapacityLimiter(_PARTS_AT_ONCE)
         failed: list[Exception] = []
@@ -221,7 +221,7 @@ class Uploads:
         answer = await self._with_token("PUT", url, {"Content-Type": blob.media_type}, part)
         etag = answer.headers.get("etag")
         if not etag:
-            raise unusable(answer.status, None, "it has no ETag")
+            raise invalid_response(answer.status, None, "it has no ETag")
         return etag
 
     async def _presigned(self, blob: Blob) -> str:
@@ -278,7 +278,7 @@ class Uploads:
             if expires.tzinfo is None:
                 expires = expires.replace(tzinfo=datetime.UTC)
             return _Token(header, expires.timestamp())
-        raise unusable(answer.status, None, "it is no token for the file store")
+        raise invalid_response(answer.status, None, "it is no token for the file store")
 
 
 @attrs.frozen
@@ -354,12 +354,12 @@ def _signed_url_in(answer: Answer) -> str:
     url = cast("dict[str, Any]", data).get("upload_url") if isinstance(data, dict) else None
     if isinstance(url, str) and url:
         return HiddenStr(url)
-    raise answer.unusable(None, "it has no text 'upload_url'")  # other fields may be signed
+    raise answer.invalid_response(None, "it has no text 'upload_url'")  # other fields may be signed
 
 
 def _text_in(answer: Answer, name: str) -> str:
     data = answer.json()
     value = cast("dict[str, Any]", data).get(name) if isinstance(data, dict) else None
     if not isinstance(value, str) or not value:
-        raise answer.unusable(None if "upload_url" in (data or ()) else data, f"it has no text {name!r}")
+        raise answer.invalid_response(None if "upload_url" in (data or ()) else data, f"it has no text {name!r}")
     return value

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 from .._public import public
-from .._wire.responses import Unusable
+from .._wire.responses import InvalidResponse
 from ..errors import ConfigurationError
 from .models import WebhookEvent, WebhookVerificationError
 from .wire import webhook_event
@@ -19,7 +19,7 @@ from .wire import webhook_event
 _NAMES = ("request-id", "user-id", "timestamp", "signature")
 _WINDOW = 300  # seconds that a message may be old, or ahead
 _LONGEST_VALUE = 1024  # characters of a header
-_MOST_KEYS = 64
+_MAX_KEYS = 64
 _SIGNATURE = re.compile(r"[0-9a-fA-F]{128}")
 
 
@@ -59,7 +59,7 @@ def verify_webhook(
         raise WebhookVerificationError("No key of fal's made the signature.")
     try:
         return webhook_event(bytes(body))
-    except Unusable as exc:
+    except InvalidResponse as exc:
         problem = str(exc)
     raise WebhookVerificationError(f"The body cannot be used: {problem}.")
 
@@ -81,7 +81,7 @@ def keys_of(jwks: Any) -> list[bytes]:
             continue
         if len(key) == 32:
             keys.append(key)
-    return keys[:_MOST_KEYS]
+    return keys[:_MAX_KEYS]
 
 
 def _header_text(value: object) -> str:

@@ -13,7 +13,7 @@ import attrs
 
 from .._wire import errors, responses
 from .._wire.redact import Redactor
-from .._wire.retry import Failure
+from .._wire.retry import RetryCause
 from ..config import quoted
 from ..errors import APIError, ConfigurationError, MoondreamError, PermissionDeniedError, ServerError
 from .models import BatchedResult, Completed, InProgress, Log, Queued, Status, WebhookEvent
@@ -159,7 +159,7 @@ def status_of(data: Any, request_id: str) -> Status:
             error=_text(fields.get("error") or None),
             error_type=_text(fields.get("error_type") or None),
         )
-    raise responses.Unusable(f"{word!r} is no state of a request")
+    raise responses.InvalidResponse(f"{word!r} is no state of a request")
 
 
 class NewLogs:
@@ -203,26 +203,28 @@ def error_of(
     return error
 
 
-def failure_of(error: APIError, headers: Mapping[str, str], *, last_word: bool, unrepeatable: bool) -> Failure | None:
+def failure_of(
+    error: APIError, headers: Mapping[str, str], *, last_word: bool, non_idempotent: bool
+) -> RetryCause | None:
     """How a retry sees an error; None: never again.
 
     Args:
         error: The answer's.
         headers: The answer's, names in lower case.
         last_word: Whether an answer with `x-fal-request-id` is the endpoint's own: fal's queue has tried ten times.
-        unrepeatable: Whether sending it twice could be billed twice.
+        non_idempotent: Whether sending it twice could be billed twice.
     """
-    if not last_word and not unrepeatable:
-        return Failure("status", error.status, error.retry_after)
-    if error.status in (408, 409) and unrepeatable:
+    if not last_word and not non_idempotent:
+        return RetryCause("status", error.status, error.retry_after)
+    if error.status in (408, 409) and non_idempotent:
         return None
     if error.status in _ANY_TIME:
-        return Failure("status", 429 if error.status == 409 else error.status, error.retry_after)
+        return RetryCause("status", 429 if error.status == 409 else error.status, error.retry_after)
     if "x-fal-request-id" in headers or "x-fal-request-timeout-type" in headers:
         return None
     # The entrance did not let it in (503), or may have (502, 504).
-    again = error.status == 503 or (error.status in _INGRESS and not unrepeatable)
-    return Failure("status", error.status, error.retry_after) if again else None
+    again = error.status == 503 or (error.status in _INGRESS and not non_idempotent)
+    return RetryCause("status", error.status, error.retry_after) if again else None
 
 
 def failed(status: Completed) -> MoondreamError:
@@ -235,7 +237,7 @@ def failed(status: Completed) -> MoondreamError:
 def skill_answer(field: str, data: Any, request_id: str) -> Object:
     """An answer of `moondream3-preview/*` as Moondream's own API would give it."""
     if not isinstance(data, dict):
-        raise responses.Unusable("it is not a JSON object")
+        raise responses.InvalidResponse("it is not a JSON object")
     fields = dict(cast("Object", data))
     if "output" in fields:
         fields[field] = fields.pop("output")
@@ -250,7 +252,7 @@ def skill_answer(field: str, data: Any, request_id: str) -> Object:
 def batched_result(data: Any, request_id: str) -> BatchedResult:
     """Read the answer of `fal-ai/moondream/batched`."""
     if not isinstance(data, dict) or not isinstance(cast("Object", data).get("outputs"), list):
-        raise responses.Unusable("it has no list 'outputs'")
+        raise responses.InvalidResponse("it has no list 'outputs'")
     fields = dict(cast("Object", data))
     outputs: Sequence[Any] = fields.pop("outputs")
     names = fields.pop("filenames", None)
@@ -273,9 +275,9 @@ def webhook_event(body: bytes) -> WebhookEvent:
     try:
         data: Any = json.loads(body)
     except (ValueError, RecursionError):
-        raise responses.Unusable("it is not JSON") from None
+        raise responses.InvalidResponse("it is not JSON") from None
     if not isinstance(data, dict) or not isinstance(cast("Object", data).get("request_id"), str):
-        raise responses.Unusable("it has no 'request_id'")
+        raise responses.InvalidResponse("it has no 'request_id'")
     fields = cast("Object", data)
     return WebhookEvent(
         request_id=fields["request_id"],

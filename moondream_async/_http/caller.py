@@ -17,19 +17,19 @@ from .._hidden import hide_credentials, without_query
 from .._version import __version__
 from .._wire import errors
 from .._wire.redact import Redactor
-from .._wire.responses import Unusable, decode
-from .._wire.retry import Failure
+from .._wire.responses import InvalidResponse, decode
+from .._wire.retry import RetryCause
 from ..config import RetryPolicy, Timeouts
 from ..errors import APIError, ConfigurationError, MoondreamError
 from . import transport_errors
 from .event_stream import event_data
 from .payloads import FileBody
 from .presigned import Presigned
-from .response_body import AnswerTooLargeError, read_all
-from .retrying import Failed, delay_by_policy, is_refusal, persist
+from .response_body import ResponseTooLargeError, read_all
+from .retrying import FailedAttempt, delay_by_policy, is_refusal, run_with_retries
 from .session import Session
 
-_MOST_STREAMS = 256  # in each event loop
+_MAX_STREAMS = 256  # in each event loop
 
 
 class BusyError(Exception):
@@ -45,7 +45,7 @@ class Request:
         url: Absolute.
         headers: With whatever proves who is asking.
         body: Bytes, or (a part of) a file.
-        unrepeatable: Whether it must not be sent again once it may have been received.
+        non_idempotent: Whether it must not be sent again once it may have been received.
         presigned: Where its URL may lead, if a server named it.
     """
 
@@ -53,7 +53,7 @@ class Request:
     url: str = attrs.field(repr=without_query)
     headers: Mapping[str, str] = attrs.field(repr=False)
     body: bytes | FileBody = attrs.field(default=b"", repr=False)
-    unrepeatable: bool = False
+    non_idempotent: bool = False
     presigned: Presigned | None = None
 
     @property
@@ -83,29 +83,29 @@ class Answer:
         """
         try:
             data = decode(self.body)
-        except Unusable as exc:
+        except InvalidResponse as exc:
             problem = str(exc)
         else:
             return self.redactor.json(data) if redacted and self.redactor.may_be_in(self.body) else data
-        raise self.unusable(errors.start_of(self.body, self.redactor), problem)
+        raise self.invalid_response(errors.start_of(self.body, self.redactor), problem)
 
-    def unusable(self, shown: Any, problem: str) -> APIError:
+    def invalid_response(self, shown: Any, problem: str) -> APIError:
         """Make the error for an answer that is not what was asked for.
 
         Args:
             shown: The body, as far as it may be shown.
             problem: What is wrong with it.
         """
-        error = unusable(self.status, shown, self.redactor.text(problem))
+        error = invalid_response(self.status, shown, self.redactor.text(problem))
         error.url = self.address or None
         return error
 
 
-Judge = Callable[[int, Mapping[str, str], bytes, Redactor], tuple[APIError, Failure | None]]
+ErrorDecoder = Callable[[int, Mapping[str, str], bytes, Redactor], tuple[APIError, RetryCause | None]]
 """The error that an answer other than 2xx is, and how a retry sees it."""
 
 
-def unusable(status: int, body: Any, problem: str) -> APIError:
+def invalid_response(status: int, body: Any, problem: str) -> APIError:
     """The error for an answer that is not what was asked for."""
     return APIError(f"The server's answer cannot be used: {problem}.", status=status, body=body)
 
@@ -125,14 +125,14 @@ class Caller:
     def __init__(self, session: Session, timeouts: Timeouts, retry: RetryPolicy) -> None:
         self.session = session
         self.redactor = Redactor()
-        self._streams = LoopLocal(lambda: anyio.CapacityLimiter(_MOST_STREAMS))
+        self._streams = LoopLocal(lambda: anyio.CapacityLimiter(_MAX_STREAMS))
         self._timeouts = timeouts
         self._retry = retry
         self._wire_timeouts = httpx.Timeout(
             connect=timeouts.connect, read=timeouts.idle, write=timeouts.idle, pool=None
         )
 
-    async def send(self, request: Request, judge: Judge) -> Answer:
+    async def send(self, request: Request, judge: ErrorDecoder) -> Answer:
         """Send, and read the whole answer.
 
         Raises:
@@ -143,7 +143,7 @@ class Caller:
         self.session.counters.calls += 1
         forgiven = 0
 
-        def delay_after(failed: Failed, attempt: int) -> float | None:
+        def delay_after(failed: FailedAttempt, attempt: int) -> float | None:
             nonlocal forgiven
             now, progress = time.monotonic(), self.session.pacer.progress
             if is_refusal(failed) and progress.leaves_attempts(now, started=started):
@@ -154,10 +154,12 @@ class Caller:
             return delay
 
         attempt = functools.partial(self._attempt, request, judge)
-        return (await persist(lambda _: attempt(), self._retry, delay_after, address=request.address))[0]
+        return (await run_with_retries(lambda _: attempt(), self._retry, delay_after, address=request.address))[0]
 
     @asynccontextmanager
-    async def events(self, request: Request, judge: Judge, *, seconds: float) -> AsyncGenerator[AsyncGenerator[str]]:
+    async def events(
+        self, request: Request, judge: ErrorDecoder, *, seconds: float
+    ) -> AsyncGenerator[AsyncGenerator[str]]:
         """Send once, and give the data of each server-sent event, for so long.
 
         Streams take no slots from requests: who waits on one may well have to send another.
@@ -181,7 +183,7 @@ class Caller:
                 yield data
         except transport_errors.TRANSPORT_ERRORS as exc:
             error = self._explain(request, exc)[0]
-        except AnswerTooLargeError as exc:
+        except ResponseTooLargeError as exc:
             error = self._too_large(request, exc)
         else:
             return
@@ -189,15 +191,17 @@ class Caller:
             places.release_on_behalf_of(borrower)
         raise error
 
-    def _no_stream(self, request: Request, response: httpx.Response, body: bytes, judge: Judge) -> MoondreamError:
+    def _no_stream(
+        self, request: Request, response: httpx.Response, body: bytes, judge: ErrorDecoder
+    ) -> MoondreamError:
         if response.is_success:
             shown = errors.start_of(body, self.redactor)
-            return self._answer(request, response, body).unusable(shown, "it is not a stream of events")
+            return self._answer(request, response, body).invalid_response(shown, "it is not a stream of events")
         return self._judged(request, response, body, judge)[0]
 
     def _judged(
-        self, request: Request, response: httpx.Response, body: bytes, judge: Judge
-    ) -> tuple[APIError, Failure | None]:
+        self, request: Request, response: httpx.Response, body: bytes, judge: ErrorDecoder
+    ) -> tuple[APIError, RetryCause | None]:
         error, failure = judge(response.status_code, self.redactor.headers(_lower(response)), body, self.redactor)
         error.url = request.address
         return error, failure
@@ -205,15 +209,15 @@ class Caller:
     def _answer(self, request: Request, response: httpx.Response, body: bytes) -> Answer:
         return Answer(response.status_code, _lower(response), body, self.redactor, request.address)
 
-    def _too_large(self, request: Request, exc: AnswerTooLargeError) -> APIError:
-        error = unusable(200, None, str(exc))
+    def _too_large(self, request: Request, exc: ResponseTooLargeError) -> APIError:
+        error = invalid_response(200, None, str(exc))
         error.url = request.address
         return error
 
-    async def _attempt(self, request: Request, judge: Judge) -> Answer | Failed:
+    async def _attempt(self, request: Request, judge: ErrorDecoder) -> Answer | FailedAttempt:
         slot = self.session.slot()
         await slot.acquire()
-        outcome: Answer | Failed | None = None
+        outcome: Answer | FailedAttempt | None = None
         try:
             slot.sent()
             with anyio.move_on_after(self._timeouts.total):
@@ -224,28 +228,28 @@ class Caller:
             return outcome
         error = transport_errors.total_timeout(self._timeouts.total, "Timeouts.total", request.address)
         return (
-            Failed(transport_errors.doubtful(error), None)
-            if request.unrepeatable
-            else Failed(error, Failure("timeout"))
+            FailedAttempt(transport_errors.ambiguous(error), None)
+            if request.non_idempotent
+            else FailedAttempt(error, RetryCause("timeout"))
         )
 
-    async def _exchange(self, request: Request, judge: Judge) -> Answer | Failed:
+    async def _exchange(self, request: Request, judge: ErrorDecoder) -> Answer | FailedAttempt:
         try:
             response = await self._open(request)
             body = await read_all(response)
         except transport_errors.TRANSPORT_ERRORS as exc:
             error, failure = self._explain(request, exc)
-            if request.unrepeatable and not isinstance(exc, transport_errors.NOT_SENT):
-                return Failed(transport_errors.doubtful(error), None)
-            return Failed(error, failure)
-        except AnswerTooLargeError as exc:
-            return Failed(self._too_large(request, exc), None)
+            if request.non_idempotent and not isinstance(exc, transport_errors.NOT_SENT):
+                return FailedAttempt(transport_errors.ambiguous(error), None)
+            return FailedAttempt(error, failure)
+        except ResponseTooLargeError as exc:
+            return FailedAttempt(self._too_large(request, exc), None)
         if response.is_success:
             self.session.pacer.progress.accepted(time.monotonic())
             return self._answer(request, response, body)
         if response.status_code == 429:
             self.session.counters.rate_limited += 1
-        return Failed(*self._judged(request, response, body, judge))
+        return FailedAttempt(*self._judged(request, response, body, judge))
 
     async def _open(self, request: Request) -> httpx.Response:
         url = _url(request)
@@ -260,10 +264,10 @@ class Caller:
             headers[name] = value  # in whatever case it was given, once
         args = (request.method, url, headers, request.body, self._wire_timeouts)
         if request.presigned is not None:
-            return await request.presigned.send(self.session, *args, once=request.unrepeatable)
-        return await self.session.send(*args, once=request.unrepeatable)
+            return await request.presigned.send(self.session, *args, once=request.non_idempotent)
+        return await self.session.send(*args, once=request.non_idempotent)
 
-    def _explain(self, request: Request, exc: BaseException) -> tuple[MoondreamError, Failure | None]:
+    def _explain(self, request: Request, exc: BaseException) -> tuple[MoondreamError, RetryCause | None]:
         error, failure = transport_errors.explain(exc, address=request.address, timeouts=self._timeouts)
         error.message = self.redactor.text(error.message)
         return error, failure

@@ -15,24 +15,24 @@ from httpx_sse import EventSource
 
 from .._wire import errors, events, responses
 from .._wire.redact import Redactor
-from .._wire.responses import MALFORMED
-from .._wire.retry import Failure
+from .._wire.responses import PARSE_ERRORS
+from .._wire.retry import RetryCause
 from ..errors import APIError, ConfigurationError, MoondreamError
 from ..types import Meta, Result
 from .asyncio_backend import AsyncioStream
-from .response_body import AnswerTooLargeError
-from .stats import Counters
+from .response_body import ResponseTooLargeError
+from .stats import StatsCounters
 from .transport_errors import TRANSPORT_ERRORS, from_transport, total_timeout
 
 if TYPE_CHECKING:
-    from .observer import Watch
+    from .observer import CallObserver
 
 LARGEST_EVENT = 16 * 1024 * 1024
 """Bytes of one event, beyond which the stream is given up."""
 
 _DRAIN = 0.25  # seconds to wait for the end of the body after the last event
 
-Explain = Callable[[BaseException], tuple[MoondreamError, Failure | None]]
+Explain = Callable[[BaseException], tuple[MoondreamError, RetryCause | None]]
 
 
 class OutOfTimeError(Exception):
@@ -74,7 +74,7 @@ class _Text:
             return self._decoder.decode(b"", final=True) + "\n\n"
         self._unclaimed += len(chunk)
         if self._unclaimed > LARGEST_EVENT:
-            raise AnswerTooLargeError(f"one event has more than {LARGEST_EVENT:,} bytes")
+            raise ResponseTooLargeError(f"one event has more than {LARGEST_EVENT:,} bytes")
         return self._decoder.decode(chunk)
 
     def claim(self) -> None:
@@ -138,7 +138,7 @@ async def event_data(response: httpx.Response, release: Callable[[], None], expi
             release()
 
 
-class Feed:
+class EventStream:
     """The events of one open stream, as JSON objects.
 
     Attributes:
@@ -149,8 +149,8 @@ class Feed:
     """
 
     attempts = 1
-    watch: Watch | None = None
-    counters: Counters | None = None
+    watch: CallObserver | None = None
+    counters: StatsCounters | None = None
     _latest: events.Object | None = None
     _redactor = Redactor()
     _address = ""
@@ -190,7 +190,7 @@ class Feed:
         """
         try:
             self._peeked = await self._pull()
-        except MALFORMED:
+        except PARSE_ERRORS:
             await self.aclose()  # the bytes came well, so nothing else has ended the stream
             raise
         if self._peeked is None:
@@ -222,7 +222,7 @@ class Feed:
     async def _checked_pull(self) -> events.Object | None:
         try:
             event = await self._pull()
-        except (OutOfTimeError, AnswerTooLargeError, *MALFORMED, *TRANSPORT_ERRORS) as exc:
+        except (OutOfTimeError, ResponseTooLargeError, *PARSE_ERRORS, *TRANSPORT_ERRORS) as exc:
             error = self._typed(exc)
         except RuntimeError:  # "asynchronous generator is already running"
             raise ConfigurationError("Two tasks read one stream; it can be iterated only once.") from None
@@ -260,7 +260,7 @@ class Feed:
             try:
                 async for _ in self._source:
                     pass
-            except (OutOfTimeError, AnswerTooLargeError, *TRANSPORT_ERRORS):
+            except (OutOfTimeError, ResponseTooLargeError, *TRANSPORT_ERRORS):
                 pass  # all that mattered has come; the connection is closed instead of kept
         await self.aclose()
 
@@ -292,12 +292,12 @@ class Feed:
     def _typed(self, exc: Exception) -> MoondreamError:
         if isinstance(exc, OutOfTimeError):
             return total_timeout(self._time_allowed, "Timeouts.total", self._address)
-        if isinstance(exc, (AnswerTooLargeError, *MALFORMED)) and not isinstance(exc, UnicodeError):
+        if isinstance(exc, (ResponseTooLargeError, *PARSE_ERRORS)) and not isinstance(exc, UnicodeError):
             return MoondreamError(self._redactor.text(str(exc)))
         return self._explain(exc)[0]
 
 
-class SingleEvent(Feed):
+class SingleEventStream(EventStream):
     """A stream of one, last event: the whole answer of a server that does not stream."""
 
     def __init__(self, event: events.Object, *, status: int, started: float) -> None:

@@ -9,13 +9,13 @@ import httpx
 
 from .._concurrency.loop_local import LoopLocal
 from .._version import __version__
-from .._wire.retry import Failure, parse_retry_after
+from .._wire.retry import RetryCause, parse_retry_after
 from ..config import RetryPolicy, Timeouts
 from ..errors import APITimeoutError, ImageError
 from . import transport_errors
 from .proxies import is_proxied
 from .public_network import NotPublicError
-from .retrying import Failed, delay_by_policy, persist
+from .retrying import FailedAttempt, delay_by_policy, run_with_retries
 from .transport import PooledTransport
 
 LARGEST_DOWNLOAD = 64 * 1024 * 1024
@@ -24,8 +24,8 @@ LARGEST_DOWNLOAD = 64 * 1024 * 1024
 LONGEST_DOWNLOAD = 60.0
 """Seconds one attempt to fetch may take, redirects included; less where `Timeouts.total` is less."""
 
-_MOST_REDIRECTS = 5
-_MOST_AT_ONCE = 16  # downloads in one event loop
+_MAX_REDIRECTS = 5
+_MAX_AT_ONCE = 16  # downloads in one event loop
 _REDIRECTS = (301, 302, 303, 307, 308)
 _HEADERS = {
     "User-Agent": f"moondream-async/{__version__}",
@@ -40,7 +40,7 @@ class Downloads:
     def __init__(self) -> None:
         self.public_transport = PooledTransport(public_only=True)
         self._any = PooledTransport()
-        self._limiters = LoopLocal(lambda: anyio.CapacityLimiter(_MOST_AT_ONCE))
+        self._limiters = LoopLocal(lambda: anyio.CapacityLimiter(_MAX_AT_ONCE))
 
     async def fetch(self, url: str, *, allow_private: bool, timeouts: Timeouts, retry: RetryPolicy) -> bytes:
         """The bytes behind an http(s) URL.
@@ -57,7 +57,7 @@ class Downloads:
         started = time.monotonic()
         try:
             async with self._limiters.get():
-                data, _ = await persist(
+                data, _ = await run_with_retries(
                     lambda _: self._attempt(url, allow_private, timeouts),
                     retry,
                     lambda failed, attempt: delay_by_policy(retry, failed, attempt, time.monotonic() - started),
@@ -74,22 +74,22 @@ class Downloads:
         await self.public_transport.aclose()
         await self._any.aclose()
 
-    async def _attempt(self, url: str, allow_private: bool, timeouts: Timeouts) -> bytes | Failed:
+    async def _attempt(self, url: str, allow_private: bool, timeouts: Timeouts) -> bytes | FailedAttempt:
         target = _checked(url)
         longest = min(timeouts.total, LONGEST_DOWNLOAD)
         with anyio.move_on_after(longest):
             return await self._follow(target, allow_private, timeouts)
-        return Failed(_refused(f"{_shown(target)} was not there within {longest:g} s"), Failure("timeout"))
+        return FailedAttempt(_refused(f"{_shown(target)} was not there within {longest:g} s"), RetryCause("timeout"))
 
-    async def _follow(self, url: httpx.URL, allow_private: bool, timeouts: Timeouts) -> bytes | Failed:
-        for _ in range(_MOST_REDIRECTS + 1):
+    async def _follow(self, url: httpx.URL, allow_private: bool, timeouts: Timeouts) -> bytes | FailedAttempt:
+        for _ in range(_MAX_REDIRECTS + 1):
             try:
                 found = await self._look(url, allow_private, timeouts)
             except NotPublicError as exc:
                 host = str(exc)
             except transport_errors.TRANSPORT_ERRORS as exc:
                 error, failure = transport_errors.explain(exc, address=_shown(url), timeouts=timeouts)
-                return Failed(_refused(error.message.rstrip(".")), failure)
+                return FailedAttempt(_refused(error.message.rstrip(".")), failure)
             else:
                 if not isinstance(found, httpx.URL):
                     return found
@@ -99,9 +99,9 @@ class Downloads:
                 f"{host} has no public address, and private ones are not fetched from; "
                 "ImageOptions(allow_private_urls=True) allows it"
             )
-        raise _refused(f"{_shown(url)} is more than {_MOST_REDIRECTS} redirects away")
+        raise _refused(f"{_shown(url)} is more than {_MAX_REDIRECTS} redirects away")
 
-    async def _look(self, url: httpx.URL, allow_private: bool, timeouts: Timeouts) -> bytes | Failed | httpx.URL:
+    async def _look(self, url: httpx.URL, allow_private: bool, timeouts: Timeouts) -> bytes | FailedAttempt | httpx.URL:
         """What is at a URL: the image, a failure, or where to look next."""
         response = await self._get(url, allow_private, timeouts)
         try:
@@ -157,10 +157,10 @@ async def _read(response: httpx.Response, url: httpx.URL) -> bytes:
     return bytes(data)
 
 
-def _failed(response: httpx.Response, url: httpx.URL) -> Failed:
+def _failed(response: httpx.Response, url: httpx.URL) -> FailedAttempt:
     wait = parse_retry_after(response.headers, now=time.time())
     status = response.status_code
-    return Failed(_refused(f"{_shown(url)} answered with status {status}"), Failure("status", status, wait))
+    return FailedAttempt(_refused(f"{_shown(url)} answered with status {status}"), RetryCause("status", status, wait))
 
 
 def _refused(problem: str) -> ImageError:

@@ -17,7 +17,7 @@ from ..types import Metrics
 _numbers = itertools.count(1)
 
 
-class Watch:
+class CallObserver:
     """Tells the log and the hooks. No payload and no key is ever logged."""
 
     def __init__(

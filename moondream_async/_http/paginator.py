@@ -9,7 +9,7 @@ from typing import Any, Generic, Protocol, Self, TypeVar
 import anyio
 
 from .._concurrency.loop_local import LoopLocal
-from .._wire.errors import unreadable
+from .._wire.errors import invalid_response
 from .._wire.pages import page
 from ..config import check_whole
 
@@ -72,7 +72,7 @@ class Pages(Generic[T]):
 
     async def _turn(self) -> None:
         if self._next in self._seen:
-            raise unreadable(200, None, f"the pages of {self._name} go round in a circle")
+            raise invalid_response(200, None, f"the pages of {self._name} go round in a circle")
         asked = self._next or ""
         query: dict[str, str | int] = {"limit": min(_LARGEST_PAGE, self._left or _LARGEST_PAGE)}
         if self._next:

@@ -13,7 +13,7 @@ import httpcore
 import httpx
 
 from .._hidden import without_query
-from .._wire.errors import unreadable
+from .._wire.errors import invalid_response
 from .payloads import FileBody
 from .public_network import NotPublicError, check_public, is_public
 from .session import Session
@@ -54,10 +54,10 @@ class Presigned:
         """
         parsed = _parsed(url)
         if parsed is None:
-            raise unreadable(200, None, "the address of a file in it is no http(s) URL")
+            raise invalid_response(200, None, "the address of a file in it is no http(s) URL")
         leaves_tls = from_url is not None and from_url.scheme == "https"
         if parsed.scheme == "http" and (leaves_tls or not self.insecure):
-            raise unreadable(200, None, f"it names a file at {without_query(parsed)}, and only https is called")
+            raise invalid_response(200, None, f"it names a file at {without_query(parsed)}, and only https is called")
         return SignedURL(parsed)
 
     async def send(
@@ -83,7 +83,7 @@ class Presigned:
         except NotPublicError as exc:
             host = str(exc)
         if not await self._api_is_private():
-            raise unreadable(
+            raise invalid_response(
                 200,
                 None,
                 f"it names a file at {without_query(url)}, and {host} has no public address. "

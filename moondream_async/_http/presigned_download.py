@@ -16,12 +16,12 @@ import httpx
 from .._hidden import HiddenStr, without_query
 from .._version import __version__
 from .._wire import errors
-from .._wire.retry import Failure, parse_retry_after
+from .._wire.retry import RetryCause, parse_retry_after
 from ..config import RetryPolicy, Timeouts
 from . import transport_errors
 from .lines import FileLine, LineSplitter
 from .presigned import Presigned
-from .retrying import Failed, delay_by_policy
+from .retrying import FailedAttempt, delay_by_policy
 from .session import Session
 from .unpacking import SUPPORTED, Unpacker
 
@@ -29,7 +29,7 @@ _MAX_SKIPPED = 256 * 1024 * 1024  # bytes of a line that is too long, after whic
 _TURN = 0.005  # seconds of work on bytes that are there already, after which other tasks have their turn
 _EXPIRED = (401, 403, 404, 410)
 _REDIRECTS = (301, 302, 303, 307, 308)
-_MOST_REDIRECTS = 3
+_MAX_REDIRECTS = 3
 _RENEWALS = 3  # of a URL, with nothing read in between
 
 Renew = Callable[[], Awaitable[str]]
@@ -80,13 +80,15 @@ class Files:
         place, attempt, renewals = _Place(), 0, 0
         while True:
             before, attempt = place.furthest, attempt + 1
-            failed: Failed | None = None
+            failed: FailedAttempt | None = None
             try:
                 async with aclosing(self._lines_from(url, place)) as lines:
                     async for line in lines:
                         yield line
             except transport_errors.TRANSPORT_ERRORS as exc:
-                failed = Failed(*transport_errors.explain(exc, address=without_query(url), timeouts=self._timeouts))
+                failed = FailedAttempt(
+                    *transport_errors.explain(exc, address=without_query(url), timeouts=self._timeouts)
+                )
             except _Refused as exc:
                 failed = exc.failed
             if failed is None:
@@ -110,10 +112,10 @@ class Files:
                     yield line
                     turn = await _share_loop(turn)
                 if place.splitter.skipped > _MAX_SKIPPED:
-                    raise errors.unreadable(200, None, f"a line has more than {_MAX_SKIPPED:,} bytes")
+                    raise errors.invalid_response(200, None, f"a line has more than {_MAX_SKIPPED:,} bytes")
                 turn = await _share_loop(turn)
 
-    async def _wait(self, failed: Failed, attempt: int) -> None:
+    async def _wait(self, failed: FailedAttempt, attempt: int) -> None:
         delay = delay_by_policy(self._retry, failed, attempt, 0.0)
         if delay is None:
             failed.error.attempts = attempt
@@ -139,7 +141,7 @@ class Files:
 
     async def _open(self, url: httpx.URL, place: _Place) -> httpx.Response:
         """The answer from where we are; from the beginning, if the file has changed, or knows no parts."""
-        left = _MOST_REDIRECTS
+        left = _MAX_REDIRECTS
         while True:
             response = await self._ask(url, place)
             if left and response.status_code in _REDIRECTS and "location" in response.headers:
@@ -148,7 +150,9 @@ class Files:
             elif response.status_code == 206 and not _goes_on(response, place):
                 await response.aclose()
                 if not place.read:
-                    raise _Refused(Failed(errors.unreadable(206, None, "it is another part of the file"), None))
+                    raise _Refused(
+                        FailedAttempt(errors.invalid_response(206, None, "it is another part of the file"), None)
+                    )
                 place.begin_anew()
             else:
                 return await self._taken(response, url, place)
@@ -180,7 +184,7 @@ class Files:
             wait = parse_retry_after(dict(response.headers.items()), now=time.time())
             # What an object store says can repeat the address, and so its signature.
             error = errors.of_status(status, f"{without_query(url)} answered with status {status}.", retry_after=wait)
-            raise _Refused(Failed(error, Failure("status", status, wait)))
+            raise _Refused(FailedAttempt(error, RetryCause("status", status, wait)))
         if status == 200:
             place.begin_anew()
         place.etag = _strong(response.headers.get("etag"))
@@ -188,7 +192,7 @@ class Files:
 
 
 class _Refused(Exception):
-    def __init__(self, failed: Failed) -> None:
+    def __init__(self, failed: FailedAttempt) -> None:
         super().__init__()
         self.failed = failed
 
@@ -206,7 +210,7 @@ async def _is_packed(response: httpx.Response) -> bool:
     if coding not in ("identity", "", *SUPPORTED):
         await response.aclose()
         problem = f"a file is compressed as {coding[:40]!r}, which was not asked for"
-        raise _Refused(Failed(errors.unreadable(response.status_code, None, problem), None))
+        raise _Refused(FailedAttempt(errors.invalid_response(response.status_code, None, problem), None))
     return coding in SUPPORTED
 
 

@@ -8,12 +8,12 @@ import anyio
 
 from .._concurrency.loop_local import LoopLocal
 from .._wire.progress import Progress
-from .._wire.rate import Pace
+from .._wire.rate import AdaptiveRate
 from ..errors import APIError
 
 
-class Pacer:
-    """Starts the requests of one client, in all its loops, at the rate its `Pace` allows.
+class RateLimiter:
+    """Starts the requests of one client, in all its loops, at the rate its `AdaptiveRate` allows.
 
     Attributes:
         pace: When the next request may start.
@@ -21,7 +21,7 @@ class Pacer:
     """
 
     def __init__(self, limit: float | None) -> None:
-        self.pace = Pace(limit)
+        self.pace = AdaptiveRate(limit)
         self.progress = Progress()
         self._queues = LoopLocal(anyio.Lock)
 

@@ -15,7 +15,7 @@ LARGEST_ANSWER = 8 * 1024 * 1024
 """Bytes of an answer of Moondream's API. None comes near; decoding one of this size does not hold up the event loop."""
 
 
-class AnswerTooLargeError(Exception):
+class ResponseTooLargeError(Exception):
     """An answer, or one event of a stream, grew beyond its size cap."""
 
 
@@ -30,10 +30,10 @@ async def read_all(response: httpx.Response, limit: int = LARGEST_BODY) -> bytes
     encoded = "content-encoding" in response.headers
     if encoded and "," in response.headers["content-encoding"]:  # unpacked in one go, however large
         await response.aclose()
-        raise AnswerTooLargeError("the answer is compressed more than once")
+        raise ResponseTooLargeError("the answer is compressed more than once")
     try:
         return await _joined(response, limit, encoded=encoded)
-    except AnswerTooLargeError:
+    except ResponseTooLargeError:
         raise
     except Exception as exc:
         raise from_transport(exc) from None
@@ -46,5 +46,5 @@ async def _joined(response: httpx.Response, limit: int, *, encoded: bool) -> byt
     async for chunk in response.aiter_bytes() if encoded else cast("httpx.AsyncByteStream", response.stream):
         data += chunk
         if len(data) > limit:
-            raise AnswerTooLargeError(f"the answer has more than {limit:,} bytes")
+            raise ResponseTooLargeError(f"the answer has more than {limit:,} bytes")
     return bytes(data)

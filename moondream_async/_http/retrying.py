@@ -11,37 +11,37 @@ from typing import TYPE_CHECKING, TypeVar
 import anyio
 import attrs
 
-from .._wire.retry import Failure, backoff, next_delay
+from .._wire.retry import RetryCause, backoff, next_delay
 from ..config import RetryPolicy
 from ..errors import MoondreamError
 from . import transport_errors
 
 if TYPE_CHECKING:
-    from .observer import Watch
+    from .observer import CallObserver
 
 T = TypeVar("T")
 
 
 @attrs.frozen(eq=False)
-class Failed:
+class FailedAttempt:
     """An attempt that did not succeed: what to raise, and how a retry sees it (None: never again)."""
 
     error: MoondreamError
-    failure: Failure | None
+    failure: RetryCause | None
     sent: float = 0.0
     """When it was sent, on the monotonic clock, where the pace depends on it."""
 
 
 def is_refusal(outcome: object) -> bool:
     """Return whether the server said "not now": a rate limit, or a full queue."""
-    return isinstance(outcome, Failed) and outcome.failure is not None and outcome.failure.status == 429
+    return isinstance(outcome, FailedAttempt) and outcome.failure is not None and outcome.failure.status == 429
 
 
-async def persist(
-    once: Callable[[int], Awaitable[T | Failed]],
+async def run_with_retries(
+    once: Callable[[int], Awaitable[T | FailedAttempt]],
     policy: RetryPolicy,
-    delay_after: Callable[[Failed, int], float | None],
-    watch: Watch | None = None,
+    delay_after: Callable[[FailedAttempt, int], float | None],
+    watch: CallObserver | None = None,
     *,
     address: str = "",
 ) -> tuple[T, int]:
@@ -59,7 +59,7 @@ async def persist(
     with nullcontext() if deadline is None else anyio.move_on_after(deadline):
         for attempt in itertools.count(1):
             outcome = await once(attempt)
-            if not isinstance(outcome, Failed):
+            if not isinstance(outcome, FailedAttempt):
                 return outcome, attempt
             delay = delay_after(outcome, attempt)
             if delay is None:
@@ -74,7 +74,7 @@ async def persist(
 
 
 def delay_by_policy(
-    policy: RetryPolicy, failed: Failed, attempt: int, elapsed: float, *, total: int | None = None
+    policy: RetryPolicy, failed: FailedAttempt, attempt: int, elapsed: float, *, total: int | None = None
 ) -> float | None:
     """Return the seconds to wait as the policy has it, or None to give up.
 

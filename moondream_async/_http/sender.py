@@ -19,26 +19,26 @@ from .._log import log
 from .._version import __version__
 from .._wire import errors, responses
 from .._wire.redact import Redactor, secrets_in_header
-from .._wire.retry import Failure, backoff
+from .._wire.retry import RetryCause, backoff
 from ..config import RetryPolicy, Server, Timeouts, check_headers
 from ..errors import APIError, ConfigurationError, MoondreamError
 from ..types import Meta, Result
 from . import transport_errors
-from .event_stream import Feed, OutOfTimeError, SingleEvent
+from .event_stream import EventStream, OutOfTimeError, SingleEventStream
 from .payloads import FileBody
 from .presigned import Presigned
 from .presigned_download import Files
-from .response_body import LARGEST_ANSWER, AnswerTooLargeError, read_all
-from .retrying import Failed, delay_by_policy, is_refusal, persist
+from .response_body import LARGEST_ANSWER, ResponseTooLargeError, read_all
+from .retrying import FailedAttempt, delay_by_policy, is_refusal, run_with_retries
 from .session import Session, Slot
 
 if TYPE_CHECKING:
     from ..hooks import Hooks
-    from .observer import Watch
+    from .observer import CallObserver
 
 T = TypeVar("T")
 R = TypeVar("R")
-A = TypeVar("A", "_Answer", Feed)
+A = TypeVar("A", "_Answer", EventStream)
 
 Body: TypeAlias = bytes | FileBody | Callable[[], Awaitable[bytes]]
 """A request's body; or what makes it, once, when the call has its slot."""
@@ -53,10 +53,10 @@ class _Request:
     url: httpx.URL = attrs.field(repr=without_query)
     headers: httpx.Headers = attrs.field(repr=False)  # they hold the key
     body: Body = attrs.field(repr=False)
-    watch: Watch | None = None
-    unrepeatable: bool = False
-    again_after: tuple[int, ...] = ()
-    error_is_data: bool = False
+    watch: CallObserver | None = None
+    non_idempotent: bool = False
+    retry_statuses: tuple[int, ...] = ()
+    allow_error_body: bool = False
     started: float = attrs.field(factory=time.monotonic)
     forgiven: int = 0
     """Refused attempts that do not count, as other calls got through."""
@@ -140,9 +140,9 @@ class Sender:
         *,
         query: Mapping[str, str | int] | None = None,
         body: Body = b"",
-        unrepeatable: bool = False,
-        again_after: tuple[int, ...] = SURELY_REFUSED,
-        error_is_data: bool = False,
+        non_idempotent: bool = False,
+        retry_statuses: tuple[int, ...] = SURELY_REFUSED,
+        allow_error_body: bool = False,
     ) -> R:
         """Send any other request, and read its JSON answer.
 
@@ -152,9 +152,9 @@ class Sender:
             read: Makes the result.
             query: After the `?`.
             body: JSON, or a part of a file, which goes as it is.
-            unrepeatable: Whether it must not be sent again once it may have been accepted.
-            again_after: Statuses after which it may be, as it was surely refused.
-            error_is_data: Whether an `error` in an answer with 200 is what was asked for.
+            non_idempotent: Whether it must not be sent again once it may have been accepted.
+            retry_statuses: Statuses after which it may be, as it was surely refused.
+            allow_error_body: Whether an `error` in an answer with 200 is what was asked for.
         """
         url = httpx.URL(f"{self._server.base_url}/{path}", params=query)
         request = _Request(
@@ -163,9 +163,9 @@ class Sender:
             # No local holds them: they hold the key, and a traceback may show locals.
             self._upload_headers if isinstance(body, FileBody) else self._skill_headers,
             body,
-            unrepeatable=unrepeatable,
-            again_after=again_after,
-            error_is_data=error_is_data,
+            non_idempotent=non_idempotent,
+            retry_statuses=retry_statuses,
+            allow_error_body=allow_error_body,
         )
         return await self._fetch(request, path.partition("/")[0], read)
 
@@ -175,7 +175,7 @@ class Sender:
         allowed = Presigned.of(self._server.base_url, allow_private=self._allow_private)
         return Files(self.session, self._timeouts, self._retry, allowed)
 
-    async def open_stream(self, path: str, body: Body, *, bearer: bool = False) -> Feed:
+    async def open_stream(self, path: str, body: Body, *, bearer: bool = False) -> EventStream:
         """POST a body and open the answer's stream of events, its first event read already."""
         request = self._request("POST", path, self._chat_headers if bearer else self._stream_headers, body)
         request.watch = self._watch(path, stream=True)
@@ -192,14 +192,14 @@ class Sender:
             url, allow_private=allow_private, timeouts=self._timeouts, retry=self._retry
         )
 
-    def _watch(self, path: str, *, stream: bool) -> Watch | None:
+    def _watch(self, path: str, *, stream: bool) -> CallObserver | None:
         """Who looks on at a new call; None when nobody does, so that nothing is made for nobody."""
         if not self._hooks and not log.isEnabledFor(logging.INFO):
             return None
         with no_fork():
-            from .observer import Watch
+            from .observer import CallObserver
 
-        return Watch(self._hooks, path, self._server.model, self._server.base_url, stream=stream)
+        return CallObserver(self._hooks, path, self._server.model, self._server.base_url, stream=stream)
 
     async def _fetch(self, request: _Request, path: str, read: Callable[[Any, Meta], R]) -> R:
         request.watch = self._watch(path, stream=False)
@@ -223,18 +223,18 @@ class Sender:
         meta = Meta(answer.status, attempts, time.monotonic() - request.started)
         try:
             result = read(answer.data, meta)
-        except responses.MALFORMED as exc:
+        except responses.PARSE_ERRORS as exc:
             problem = str(exc)
         else:
             self.session.counters.add_tokens(getattr(result, "metrics", None))
             return result
-        error = errors.unreadable(answer.status, answer.data, self._redactor.text(problem))
+        error = errors.invalid_response(answer.status, answer.data, self._redactor.text(problem))
         error.attempts, error.url = attempts, request.address
         raise error
 
-    async def _persist(self, once: Callable[[int], Awaitable[T | Failed]], request: _Request) -> tuple[T, int]:
+    async def _persist(self, once: Callable[[int], Awaitable[T | FailedAttempt]], request: _Request) -> tuple[T, int]:
         self.session.counters.calls += 1
-        return await persist(
+        return await run_with_retries(
             once,
             self._retry,
             lambda failed, attempt: self._delay_after(failed, request, attempt),
@@ -242,7 +242,7 @@ class Sender:
             address=request.address,
         )
 
-    def _delay_after(self, failed: Failed, request: _Request, attempt: int) -> float | None:
+    def _delay_after(self, failed: FailedAttempt, request: _Request, attempt: int) -> float | None:
         now = time.monotonic()
         refused = is_refusal(failed)
         if refused and self.session.pacer.progress.leaves_attempts(now, started=request.started):
@@ -256,7 +256,7 @@ class Sender:
             self._note_refusal(failed, now, hold)
         return delay
 
-    def _note_refusal(self, failed: Failed, now: float, hold: float) -> None:
+    def _note_refusal(self, failed: FailedAttempt, now: float, hold: float) -> None:
         self.session.counters.rate_limited += 1
         self.session.pacer.pace.refused(now, started=failed.sent, delay=hold)
         if isinstance(failed.error, APIError):
@@ -266,15 +266,15 @@ class Sender:
         self.session.pacer.pace.succeeded()
         self.session.pacer.progress.accepted(time.monotonic())
 
-    async def _try_fetch(self, request: _Request, attempt: int) -> _Answer | Failed:
+    async def _try_fetch(self, request: _Request, attempt: int) -> _Answer | FailedAttempt:
         slot = self.session.slot()
         await slot.acquire()
-        outcome: _Answer | Failed | None = None
+        outcome: _Answer | FailedAttempt | None = None
         try:
             await request.prepare()
             sent = await self.session.pacer.turn(request.started)
             if isinstance(sent, APIError):
-                return Failed(sent, None)
+                return FailedAttempt(sent, None)
             slot.sent()
             # A part of a large file takes as long as it does, as long as it moves (Timeouts.idle).
             seconds = None if isinstance(request.body, FileBody) else self._timeouts.total
@@ -284,65 +284,72 @@ class Sender:
             slot.release()
         return await self._told(outcome or self._out_of_time(sent, request), request, attempt, sent)
 
-    async def _told(self, outcome: A | Failed, request: _Request, attempt: int, sent: float) -> A | Failed:
+    async def _told(
+        self, outcome: A | FailedAttempt, request: _Request, attempt: int, sent: float
+    ) -> A | FailedAttempt:
         """The outcome of an attempt, after whoever looks on was told."""
         if request.watch is None:
             return outcome
-        error = outcome.error if isinstance(outcome, Failed) else None
-        status = getattr(error, "status", None) if isinstance(outcome, Failed) else outcome.status
+        error = outcome.error if isinstance(outcome, FailedAttempt) else None
+        status = getattr(error, "status", None) if isinstance(outcome, FailedAttempt) else outcome.status
         try:
             await request.watch.response(attempt, status, sent, error)
         except BaseException:  # cancelled in a hook, when nobody holds the stream yet
-            if isinstance(outcome, Feed):
+            if isinstance(outcome, EventStream):
                 await outcome.aclose()
             raise
         return outcome
 
-    async def _transfer(self, request: _Request, attempt: int, sent: float) -> _Answer | Failed:
+    async def _transfer(self, request: _Request, attempt: int, sent: float) -> _Answer | FailedAttempt:
         try:
             response = await self._send(request, attempt)
             body = await read_all(response, LARGEST_ANSWER)
         except transport_errors.TRANSPORT_ERRORS as exc:
-            if request.unrepeatable and not isinstance(exc, transport_errors.NOT_SENT):
-                return Failed(transport_errors.doubtful(self._explain(request, exc)[0]), None, sent)
+            if request.non_idempotent and not isinstance(exc, transport_errors.NOT_SENT):
+                return FailedAttempt(transport_errors.ambiguous(self._explain(request, exc)[0]), None, sent)
             return self._broken(request, exc, sent)
-        except AnswerTooLargeError as exc:
+        except ResponseTooLargeError as exc:
             return self._unreadable(request, 200, None, str(exc), sent)
         outcome = self._judge(
-            request, response, body, sent, error_is_data=request.error_is_data, may_be_empty=request.method == "DELETE"
+            request,
+            response,
+            body,
+            sent,
+            allow_error_body=request.allow_error_body,
+            may_be_empty=request.method == "DELETE",
         )
-        if request.unrepeatable and isinstance(outcome, Failed):
-            return _only_if_refused(outcome, request.again_after)
+        if request.non_idempotent and isinstance(outcome, FailedAttempt):
+            return _only_if_refused(outcome, request.retry_statuses)
         return outcome
 
-    async def _try_stream(self, request: _Request, attempt: int) -> Feed | Failed:
+    async def _try_stream(self, request: _Request, attempt: int) -> EventStream | FailedAttempt:
         slot = self.session.slot()
         await slot.acquire()
-        outcome: Feed | Failed | None = None
+        outcome: EventStream | FailedAttempt | None = None
         try:
             await request.prepare()
             sent = await self.session.pacer.turn(request.started)
             if isinstance(sent, APIError):
-                return Failed(sent, None)
+                return FailedAttempt(sent, None)
             slot.sent()
             expiry = self._expiry(sent, request.started)
             with anyio.move_on_after(self._timeouts.total):
                 outcome = await self._open_feed(request, attempt, slot, sent, expiry)
         finally:
-            if not isinstance(outcome, Feed) or isinstance(outcome, SingleEvent):
+            if not isinstance(outcome, EventStream) or isinstance(outcome, SingleEventStream):
                 slot.release()
         return await self._told(outcome or self._out_of_time(sent, request), request, attempt, sent)
 
     async def _open_feed(
         self, request: _Request, attempt: int, slot: Slot, sent: float, expiry: float
-    ) -> Feed | Failed:
+    ) -> EventStream | FailedAttempt:
         try:
             response = await self._send(request, attempt)
             if not _is_stream(response):
                 return self._single_event(
                     request, response, await read_all(response, LARGEST_ANSWER), sent, request.started
                 )
-            feed = Feed(
+            feed = EventStream(
                 response,
                 slot.release,
                 started=request.started,
@@ -356,7 +363,7 @@ class Sender:
             raise
         except transport_errors.TRANSPORT_ERRORS as exc:
             return self._broken(request, exc, sent)
-        except (AnswerTooLargeError, *responses.MALFORMED) as exc:
+        except (ResponseTooLargeError, *responses.PARSE_ERRORS) as exc:
             return self._unreadable(request, 200, None, str(exc), sent)
         except OutOfTimeError:
             return self._out_of_time(sent, request)
@@ -369,22 +376,22 @@ class Sender:
 
     def _single_event(
         self, request: _Request, response: httpx.Response, body: bytes, sent: float, started: float
-    ) -> Feed | Failed:
+    ) -> EventStream | FailedAttempt:
         answer = self._judge(request, response, body, sent)
-        if isinstance(answer, Failed):
+        if isinstance(answer, FailedAttempt):
             return answer
         data: Any = answer.data
         if not isinstance(data, dict):
             return self._unreadable(request, answer.status, answer.data, "it is not a JSON object", sent)
         event = cast("dict[str, Any]", data)
-        return SingleEvent(event, status=answer.status, started=started)
+        return SingleEventStream(event, status=answer.status, started=started)
 
     async def _send(self, request: _Request, attempt: int) -> httpx.Response:
         body, headers = await request.prepare(), request.headers
         if request.watch is not None:
             headers = _extended(headers, await request.watch.request(attempt, len(body)))
         return await self.session.send(
-            request.method, request.url, headers, body, self._wire_timeouts, once=request.unrepeatable
+            request.method, request.url, headers, body, self._wire_timeouts, once=request.non_idempotent
         )
 
     def _judge(
@@ -394,51 +401,51 @@ class Sender:
         body: bytes,
         sent: float,
         *,
-        error_is_data: bool = False,
+        allow_error_body: bool = False,
         may_be_empty: bool = False,
-    ) -> _Answer | Failed:
+    ) -> _Answer | FailedAttempt:
         status = response.status_code
         if not 200 <= status < 300:
             error = errors.from_response(status, response.headers, body, now=time.time(), redactor=self._redactor)
             return self._refused(request, error, sent)
         try:
             data = responses.decode(body) if body or not may_be_empty else None
-        except responses.Unusable as exc:
+        except responses.InvalidResponse as exc:
             return self._unreadable(request, status, errors.start_of(body, self._redactor), str(exc), sent)
         if self._redactor.may_be_in(body):
             data = self._redactor.json(data)
         reported = None
-        if isinstance(data, dict) and "error" in data and not error_is_data:
+        if isinstance(data, dict) and "error" in data and not allow_error_body:
             reported = errors.from_success(status, self._redactor.headers(response.headers), data, now=time.time())
         outcome = _Answer(status, data) if reported is None else self._refused(request, reported, sent)
         if not is_refusal(outcome):
             self._note_acceptance()
         return outcome
 
-    def _refused(self, request: _Request, error: APIError, sent: float) -> Failed:
+    def _refused(self, request: _Request, error: APIError, sent: float) -> FailedAttempt:
         error.url = request.address
         errors.explain_refused_key(error, self._server.key, given_by="set MOONDREAM_API_KEY or pass api_key=...")
-        return Failed(error, Failure("status", errors.status_meant(error), error.retry_after), sent)
+        return FailedAttempt(error, RetryCause("status", errors.effective_status(error), error.retry_after), sent)
 
-    def _unreadable(self, request: _Request, status: int, body: Any, problem: str, sent: float) -> Failed:
-        error = errors.unreadable(status, body, self._redactor.text(problem))
+    def _unreadable(self, request: _Request, status: int, body: Any, problem: str, sent: float) -> FailedAttempt:
+        error = errors.invalid_response(status, body, self._redactor.text(problem))
         error.url = request.address
-        return Failed(error, None, sent)
+        return FailedAttempt(error, None, sent)
 
-    def _broken(self, request: _Request, exc: BaseException, sent: float) -> Failed:
+    def _broken(self, request: _Request, exc: BaseException, sent: float) -> FailedAttempt:
         error, failure = self._explain(request, exc)
-        return Failed(error, failure, sent)
+        return FailedAttempt(error, failure, sent)
 
-    def _explain(self, request: _Request, exc: BaseException) -> tuple[MoondreamError, Failure | None]:
+    def _explain(self, request: _Request, exc: BaseException) -> tuple[MoondreamError, RetryCause | None]:
         error, failure = transport_errors.explain(exc, address=request.address, timeouts=self._timeouts)
         error.message = self._redactor.text(error.message)
         return error, failure
 
-    def _out_of_time(self, sent: float, request: _Request) -> Failed:
+    def _out_of_time(self, sent: float, request: _Request) -> FailedAttempt:
         error = transport_errors.total_timeout(self._timeouts.total, "Timeouts.total", request.address)
-        if request.unrepeatable:
-            return Failed(transport_errors.doubtful(error), None, sent)
-        return Failed(error, Failure("timeout"), sent)
+        if request.non_idempotent:
+            return FailedAttempt(transport_errors.ambiguous(error), None, sent)
+        return FailedAttempt(error, RetryCause("timeout"), sent)
 
     def _expiry(self, sent: float, started: float) -> float:
         expiry = sent + self._timeouts.total
@@ -476,23 +483,23 @@ def _redactor(server: Server, headers: Mapping[str, str]) -> Redactor:
     return Redactor(secrets)
 
 
-def _only_if_refused(failed: Failed, again_after: tuple[int, ...]) -> Failed:
+def _only_if_refused(failed: FailedAttempt, retry_statuses: tuple[int, ...]) -> FailedAttempt:
     """What is left of a failure for a request that must not be done twice."""
     failure = failed.failure
-    if failure is None or failure.status in again_after:
+    if failure is None or failure.status in retry_statuses:
         return failed
     sure = failure.status is not None and failure.status < 500  # not done, and not to be tried again either
-    return attrs.evolve(failed, error=failed.error if sure else transport_errors.doubtful(failed.error), failure=None)
+    return attrs.evolve(failed, error=failed.error if sure else transport_errors.ambiguous(failed.error), failure=None)
 
 
 @asynccontextmanager
-async def _ending_in_failure(looking_on: Watch | None) -> AsyncGenerator[None]:
+async def _ending_in_failure(observer: CallObserver | None) -> AsyncGenerator[None]:
     """Says that the call is over if it fails in here; who succeeds says so with more to tell."""
     try:
         yield
     except BaseException as exc:
-        if looking_on is not None:
-            await looking_on.end(attempts=getattr(exc, "attempts", 0), error=exc)
+        if observer is not None:
+            await observer.end(attempts=getattr(exc, "attempts", 0), error=exc)
         raise
 
 

@@ -17,8 +17,8 @@ from .image_download import Downloads
 from .payloads import BytesBody, FileBody
 from .proxies import is_proxied
 from .public_network import check_public
-from .rate_limiter import Pacer
-from .stats import Counters
+from .rate_limiter import RateLimiter
+from .stats import StatsCounters
 from .tracing import trace_extension
 from .transport import NEW_CONNECTION, PooledTransport
 from .transport_errors import drop_frames, from_transport
@@ -29,7 +29,7 @@ HttpClient = httpx.AsyncClient | httpx.AsyncBaseTransport | Literal["aiohttp"]
 class Slot:
     """The right to have one request in flight; given up once, from wherever the request ends."""
 
-    def __init__(self, limiter: anyio.CapacityLimiter, counters: Counters, progress: Progress) -> None:
+    def __init__(self, limiter: anyio.CapacityLimiter, counters: StatsCounters, progress: Progress) -> None:
         self._limiter = limiter
         self._counters = counters
         self._progress = progress
@@ -82,8 +82,8 @@ class Session:
         http_client: HttpClient | None,
     ) -> None:
         self.closed = False
-        self.counters = Counters()
-        self.pacer = Pacer(rate_limit)
+        self.counters = StatsCounters()
+        self.pacer = RateLimiter(rate_limit)
         self.downloads = Downloads()
         self._limiters = LoopLocal(lambda: anyio.CapacityLimiter(max_connections))
         self._borrowed = not (http_client is None or isinstance(http_client, str))

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 @attrs.define(eq=False)
-class Counters:
+class StatsCounters:
     """What `Stats` shows, as it changes."""
 
     in_flight: int = 0
@@ -36,7 +36,7 @@ class Counters:
         """The values now."""
         from ..hooks import Stats
 
-        return Stats(**{field.name: getattr(self, field.name) for field in attrs.fields(Counters)})
+        return Stats(**{field.name: getattr(self, field.name) for field in attrs.fields(StatsCounters)})
 
 
 def _count(tokens: object) -> int:

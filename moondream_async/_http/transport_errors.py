@@ -12,7 +12,7 @@ import httpcore
 import httpx
 
 from .._wire.redact import Redactor
-from .._wire.retry import Failure
+from .._wire.retry import RetryCause
 from ..config import Timeouts
 from ..errors import APIConnectionError, APITimeoutError, ConfigurationError, MoondreamError
 from .public_network import NotPublicError
@@ -44,7 +44,7 @@ _LONGEST_REASON = 500  # characters
 _USERINFO = re.compile(r"(?<=://)[^\s/@]*@")
 
 
-def explain(exc: BaseException, *, address: str, timeouts: Timeouts) -> tuple[MoondreamError, Failure | None]:
+def explain(exc: BaseException, *, address: str, timeouts: Timeouts) -> tuple[MoondreamError, RetryCause | None]:
     """Make the error for the user, and say how a retry sees it (None: not to be tried again).
 
     Args:
@@ -55,17 +55,17 @@ def explain(exc: BaseException, *, address: str, timeouts: Timeouts) -> tuple[Mo
     via = "".join(getattr(exc, "__notes__", ()))  # which proxy it went through
     if isinstance(exc, CONNECT_TIMEOUTS):
         message = f"No connection to {address}{via} within {timeouts.connect:g} s (Timeouts.connect)."
-        return APITimeoutError(message), Failure("timeout")
+        return APITimeoutError(message), RetryCause("timeout")
     if isinstance(exc, TIMEOUTS):
         message = f"{address}{via} sent nothing for {timeouts.idle:g} s (Timeouts.idle)."
-        return APITimeoutError(message), Failure("timeout")
+        return APITimeoutError(message), RetryCause("timeout")
     reason = _reason(exc)
     if isinstance(exc, MISUSE):
         return ConfigurationError(f"{address} cannot be called: {reason}"), None
     if "CERTIFICATE_VERIFY_FAILED" in reason:
         return APIConnectionError(f"The certificate of {address} is not trusted: {reason}"), None
     error = APIConnectionError(f"The connection to {address}{via} failed: {reason}{_hint(exc, address)}")
-    return error, None if isinstance(exc, UnexpectedError) else Failure("connection")
+    return error, None if isinstance(exc, UnexpectedError) else RetryCause("connection")
 
 
 def from_transport(exc: BaseException) -> BaseException:
@@ -92,7 +92,7 @@ def drop_frames(exc: BaseException, outer: BaseException | None) -> None:
         link = link.__cause__ or link.__context__
 
 
-def doubtful(error: MoondreamError) -> MoondreamError:
+def ambiguous(error: MoondreamError) -> MoondreamError:
     """Return the error of a request that may have been accepted, and must not be sent twice."""
     error.message += " (The request may have been accepted all the same, and is not sent again.)"
     return error

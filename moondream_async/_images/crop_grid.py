@@ -15,7 +15,7 @@ _CROP = 378  # pixels of a crop's side
 _OVERLAP = 56  # pixels by which neighbours overlap, on each side
 _WINDOW = _CROP - 2 * _OVERLAP  # pixels each crop adds
 _MARGIN = 2 * _OVERLAP
-_MOST_CROPS = 12
+_MAX_CROPS = 12
 _ALL_LENGTHS = 8192
 _NEXT_TO_ALL = 0.95  # of the pixels; for less than that a resize is not worth its blur
 
@@ -26,16 +26,16 @@ def crop_grid(width: int, height: int) -> tuple[int, int]:
     if w <= _WINDOW or h <= _WINDOW:
         return 1, 1
     min_rows, min_columns = math.ceil(h / _WINDOW), math.ceil(w / _WINDOW)
-    if min_rows * min_columns > _MOST_CROPS:
-        ratio = math.sqrt(_MOST_CROPS / (min_rows * min_columns))
+    if min_rows * min_columns > _MAX_CROPS:
+        ratio = math.sqrt(_MAX_CROPS / (min_rows * min_columns))
         return max(1, math.floor(min_rows * ratio)), max(1, math.floor(min_columns * ratio))
-    rows = max(math.floor(math.sqrt(_MOST_CROPS * h / w)), min_rows)
-    columns = max(math.floor(math.sqrt(_MOST_CROPS * w / h)), min_columns)
-    if rows * columns > _MOST_CROPS:
+    rows = max(math.floor(math.sqrt(_MAX_CROPS * h / w)), min_rows)
+    columns = max(math.floor(math.sqrt(_MAX_CROPS * w / h)), min_columns)
+    if rows * columns > _MAX_CROPS:
         if rows > columns:
-            rows = math.floor(_MOST_CROPS / columns)
+            rows = math.floor(_MAX_CROPS / columns)
         else:
-            columns = math.floor(_MOST_CROPS / rows)
+            columns = math.floor(_MAX_CROPS / rows)
     return rows, columns
 
 

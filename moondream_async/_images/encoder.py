@@ -5,8 +5,8 @@ from __future__ import annotations
 import functools
 from collections.abc import Awaitable, Callable
 
-from .._concurrency.single_flight import Once
-from .._concurrency.threads import offload
+from .._concurrency.single_flight import SingleFlight
+from .._concurrency.threads import run_in_image_pool
 from .async_files import is_async_file, read_async_file
 from .encoded import EncodedImage
 from .options import ImageOptions
@@ -16,8 +16,8 @@ from .sources import AsyncFileError, is_url
 
 Fetch = Callable[[str], Awaitable[bytes]]
 
-_once: Once[EncodedImage] = Once()
-_reads: Once[NamedBytes] = Once()
+_once: SingleFlight[EncodedImage] = SingleFlight()
+_reads: SingleFlight[NamedBytes] = SingleFlight()
 
 _LONGEST_KEY = 4096  # characters of a text that is told by its content; longer ones are data, told by identity
 
@@ -43,13 +43,13 @@ async def encode_once(
 
     async def run() -> EncodedImage:
         if by_url:
-            return await offload(work, await _fetched(str(image), fetch))
+            return await run_in_image_pool(work, await _fetched(str(image), fetch))
         if not is_async_file(image):
             try:
-                return await offload(work, image)
+                return await run_in_image_pool(work, image)
             except AsyncFileError:  # a plain `read` that gives something to await: read below
                 pass
-        return await offload(work, await read_file(image))
+        return await run_in_image_pool(work, await read_file(image))
 
     return await _once.do((which, options, full_resolution, id(fetcher) if by_url else None), run)
 

@@ -15,17 +15,17 @@ from collections.abc import Callable, Iterable, Iterator
 from . import isobmff, jpeg2000, searching, tags
 from .limits import check_size, refused
 
-_MOST_BLOCKS = 100_000  # segments of a JPEG, chunks of a WebP
-_MOST_SCANS = 64  # passes of a progressive JPEG; encoders make about ten
-_MOST_EXIF = 16  # segments of EXIF in a JPEG, which Pillow joins one by one
+_MAX_BLOCKS = 100_000  # segments of a JPEG, chunks of a WebP
+_MAX_SCANS = 64  # passes of a progressive JPEG; encoders make about ten
+_MAX_EXIF = 16  # segments of EXIF in a JPEG, which Pillow joins one by one
 _LARGEST_SLOW = 16 * 1024 * 1024  # bytes of the formats that Pillow reads in Python
-_MOST_SLOW_PIXELS = 10_000_000
+_MAX_SLOW_PIXELS = 10_000_000
 _RUN_LENGTHS = (b"\1", b"\2")  # compression of a BMP that is read in Python
 _MARKER = re.compile(rb"\xff([^\x00\xff])")
 _MARKER_IN_SCAN = re.compile(rb"\xff([^\x00\xd0-\xd7\xff])")  # without those of restarts, which have no data
 _SCAN, _END = 0xDA, 0xD9
 _BARE_MARKERS = frozenset({0xC8, *range(0xD0, 0xDA), *range(0xF0, 0xFE)})  # that Pillow takes to have no data
-_MOST_JUNK = 1024 * 1024  # bytes outside of segments, which Pillow reads one by one
+_MAX_JUNK = 1024 * 1024  # bytes outside of segments, which Pillow reads one by one
 
 
 def check(data: bytes, kind: str | None) -> None:
@@ -47,19 +47,19 @@ def _check_jpeg(data: bytes) -> None:
             exif.append(data[start + 6 : end])
         elif marker == 0xE2 and data[start : start + 4] == b"MPF\0":  # the pictures of an MPO
             tags.check_block(data[start + 4 : end])
-        if count >= _MOST_BLOCKS or len(exif) > _MOST_EXIF:
-            raise refused(f"more than {_MOST_BLOCKS:,} segments, or {_MOST_EXIF} of EXIF")
+        if count >= _MAX_BLOCKS or len(exif) > _MAX_EXIF:
+            raise refused(f"more than {_MAX_BLOCKS:,} segments, or {_MAX_EXIF} of EXIF")
     tags.check_block(b"".join(exif))  # which is how Pillow reads it
-    if _has_more(searching.offsets(data, b"\xff\xda"), _MOST_SCANS) and _has_more(_scans(data, end), _MOST_SCANS):
-        raise refused(f"more than {_MOST_SCANS} scans")
+    if _has_more(searching.offsets(data, b"\xff\xda"), _MAX_SCANS) and _has_more(_scans(data, end), _MAX_SCANS):
+        raise refused(f"more than {_MAX_SCANS} scans")
 
 
 def _jpeg_segments(data: bytes) -> Iterator[tuple[int, int, int]]:
     """Yield marker, start and end of each segment before the first scan, as Pillow finds them."""
     at, junk = 2, 0
-    while found := _MARKER.search(data, at, at + _MOST_JUNK):
+    while found := _MARKER.search(data, at, at + _MAX_JUNK):
         junk += found.start() - at
-        if junk > _MOST_JUNK:
+        if junk > _MAX_JUNK:
             break
         at, marker = found.end(), found[1][0]
         if marker in _BARE_MARKERS:
@@ -69,7 +69,7 @@ def _jpeg_segments(data: bytes) -> Iterator[tuple[int, int, int]]:
         yield marker, start, at
         if marker == _SCAN:
             return
-    if len(data) - at > _MOST_JUNK:
+    if len(data) - at > _MAX_JUNK:
         raise refused("a megabyte that belongs to no segment")
 
 
@@ -87,7 +87,7 @@ def _has_more(found: Iterable[int], most: int) -> bool:
 
 def _check_bmp(data: bytes) -> None:
     width, height = struct.unpack_from("<ii", data.ljust(34, b"\0"), 18)
-    if data[30:31] in _RUN_LENGTHS and (len(data) > _LARGEST_SLOW or abs(width * height) > _MOST_SLOW_PIXELS):
+    if data[30:31] in _RUN_LENGTHS and (len(data) > _LARGEST_SLOW or abs(width * height) > _MAX_SLOW_PIXELS):
         raise refused("too many pixels or bytes for a format that is read slowly; save it as PNG")
 
 
@@ -97,8 +97,8 @@ def _check_webp(data: bytes) -> None:
     at, count = 12, 0
     while at + 8 <= len(data):
         count += 1
-        if count > _MOST_BLOCKS:
-            raise refused(f"more than {_MOST_BLOCKS:,} chunks")
+        if count > _MAX_BLOCKS:
+            raise refused(f"more than {_MAX_BLOCKS:,} chunks")
         length = int.from_bytes(data[at + 4 : at + 8], "little")
         if data[at : at + 4] == b"EXIF":
             tags.check_block(data[at + 8 : at + 8 + length])

@@ -13,7 +13,7 @@ from .faults import Faults
 from .reading import Fields, Refusal, flag, settings, text
 
 _ROLES = ("system", "user", "assistant")
-_MOST = 4096  # tokens of an answer
+_MAX = 4096  # tokens of an answer
 
 Answer = Callable[[Fields], Any]
 
@@ -40,8 +40,8 @@ def read(data: Fields) -> tuple[str, list[str], Fields]:
     given = [data[name] for name in ("max_completion_tokens", "max_tokens") if data.get(name) is not None]
     budget = given[0] if given else 768
     settings({"settings": {name: data[name] for name in ("temperature", "top_p") if data.get(name) is not None}})
-    if not isinstance(budget, int) or not 1 <= budget <= _MOST:
-        raise Refusal(400, f"max_completion_tokens must be from 1 to {_MOST}", code="invalid_request")
+    if not isinstance(budget, int) or not 1 <= budget <= _MAX:
+        raise Refusal(400, f"max_completion_tokens must be from 1 to {_MAX}", code="invalid_request")
     return question, images, {"max_tokens": budget}
 
 

@@ -541,7 +541,7 @@ class Client(Facade):
         concurrency: int = 32,
         ordered: bool = False,
         max_failures: int | None = None,
-        stop_when_pointless: bool = True,
+        stop_on_auth_error: bool = True,
         max_connection_failures: int | None = 20,
         max_cost: float | None = None,
         prices: Prices | None = None,
@@ -557,7 +557,7 @@ class Client(Facade):
         concurrency: int = 32,
         ordered: bool = False,
         max_failures: int | None = None,
-        stop_when_pointless: bool = True,
+        stop_on_auth_error: bool = True,
         max_connection_failures: int | None = 20,
         max_cost: float | None = None,
         prices: Prices | None = None,
@@ -573,7 +573,7 @@ class Client(Facade):
         concurrency: int = 32,
         ordered: bool = False,
         max_failures: int | None = None,
-        stop_when_pointless: bool = True,
+        stop_on_auth_error: bool = True,
         max_connection_failures: int | None = 20,
         max_cost: float | None = None,
         prices: Prices | None = None,
@@ -589,7 +589,7 @@ class Client(Facade):
         concurrency: int = 32,
         ordered: bool = False,
         max_failures: int | None = None,
-        stop_when_pointless: bool = True,
+        stop_on_auth_error: bool = True,
         max_connection_failures: int | None = 20,
         max_cost: float | None = None,
         prices: Prices | None = None,
@@ -605,7 +605,7 @@ class Client(Facade):
         concurrency: int = 32,
         ordered: bool = False,
         max_failures: int | None = None,
-        stop_when_pointless: bool = True,
+        stop_on_auth_error: bool = True,
         max_connection_failures: int | None = 20,
         max_cost: float | None = None,
         prices: Prices | None = None,
@@ -621,7 +621,7 @@ class Client(Facade):
         concurrency: int = 32,
         ordered: bool = False,
         max_failures: int | None = None,
-        stop_when_pointless: bool = True,
+        stop_on_auth_error: bool = True,
         max_connection_failures: int | None = 20,
         max_cost: float | None = None,
         prices: Prices | None = None,
@@ -636,7 +636,7 @@ class Client(Facade):
         concurrency: int = 32,
         ordered: bool = False,
         max_failures: int | None = None,
-        stop_when_pointless: bool = True,
+        stop_on_auth_error: bool = True,
         max_connection_failures: int | None = 20,
         max_cost: float | None = None,
         prices: Prices | None = None,
@@ -652,7 +652,7 @@ class Client(Facade):
             concurrency: How many are worked on at once. Default 32.
             ordered: Whether outcomes come in the items' order; otherwise as they are completed. Default False.
             max_failures: How many items may fail; one more stops the run. 0 stops at the first. Default None: any.
-            stop_when_pointless: Whether a refused key (401) or missing credit (402) stops the run. Default True.
+            stop_on_auth_error: Whether a refused key (401) or missing credit (402) stops the run. Default True.
             max_connection_failures: How many items in a row may fail because no connection can be made or kept, with
                 no answer of the server in between, before the run stops. Default 20; None for any number.
             max_cost: US dollars. No item is begun that could pass it, together with those in flight; then the
@@ -676,7 +676,7 @@ class Client(Facade):
                 concurrency=concurrency,
                 ordered=ordered,
                 max_failures=max_failures,
-                stop_when_pointless=stop_when_pointless,
+                stop_on_auth_error=stop_on_auth_error,
                 max_connection_failures=max_connection_failures,
                 max_cost=max_cost,
                 prices=prices,
@@ -692,7 +692,7 @@ class Client(Facade):
         *,
         concurrency: int = 32,
         max_failures: int | None = None,
-        stop_when_pointless: bool = True,
+        stop_on_auth_error: bool = True,
         max_connection_failures: int | None = 20,
         max_cost: float | None = None,
         resume: bool = True,
@@ -715,7 +715,7 @@ class Client(Facade):
                 arguments and model), or that another run is writing, is refused.
             concurrency: As in `map`.
             max_failures: As in `map`.
-            stop_when_pointless: As in `map`; the item that is refused for its key or credit is not written.
+            stop_on_auth_error: As in `map`; the item that is refused for its key or credit is not written.
             max_connection_failures: As in `map`; the items that failed then are not written, so that a resumed run
                 takes them up.
             max_cost: As in `map`; the summary's `cost_limit_reached` and `remaining` say what is left to do.
@@ -741,7 +741,7 @@ class Client(Facade):
             out=out,
             concurrency=concurrency,
             max_failures=max_failures,
-            stop_when_pointless=stop_when_pointless,
+            stop_on_auth_error=stop_on_auth_error,
             max_connection_failures=max_connection_failures,
             max_cost=max_cost,
             resume=resume,

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar, cast
 import anyio
 import attrs
 
-from .._concurrency.gather import together
-from .._concurrency.threads import beside
+from .._concurrency.gather import gather
+from .._concurrency.threads import run_in_thread
 from .._http.paginator import Pages
 from .._http.sender import SURELY_REFUSED, Sender
 from .._images.encoded import EncodedImage
@@ -199,10 +199,10 @@ class AsyncFinetune:
             MoondreamError: As any call.
         """
         given = wire.check_groups(groups)
-        ready = await together(self._ready, list(enumerate(given)))
-        body = await beside(lambda all_groups: wire.train_body(self.finetune_id, all_groups, lr, more), ready)
+        ready = await gather(self._ready, list(enumerate(given)))
+        body = await run_in_thread(lambda all_groups: wire.train_body(self.finetune_id, all_groups, lr, more), ready)
         net = self._access.patient_net()
-        return await net.call("POST", "tuning/train_step", wire.train_step, body=body, unrepeatable=not resubmit)
+        return await net.call("POST", "tuning/train_step", wire.train_step, body=body, non_idempotent=not resubmit)
 
     async def log_metrics(self, step: int, metrics: Mapping[str, float]) -> LoggedMetrics:
         """Note figures of your own for a training step, for the dashboard.
@@ -279,7 +279,7 @@ class AsyncFinetune:
         for pause in (*_DELETE_AGAIN, None):
             try:
                 await self._access.net().call(
-                    "DELETE", path, wire.deleted, unrepeatable=True, again_after=(*SURELY_REFUSED, 503)
+                    "DELETE", path, wire.deleted, non_idempotent=True, retry_statuses=(*SURELY_REFUSED, 503)
                 )
             except APIError as exc:
                 if exc.status < 500:

@@ -7,7 +7,7 @@ from typing import Any, Generic, Self, TypeVar, cast
 
 from .._bulk.items import Item
 from .._bulk.map import AsyncMap
-from .._concurrency.closing import Closes
+from .._concurrency.closing import AsyncClosing
 from .._log import log
 from ..errors import ConfigurationError, MoondreamError
 from .models import Rollouts
@@ -15,7 +15,7 @@ from .models import Rollouts
 C = TypeVar("C")
 
 
-class AsyncRollouts(Closes, Generic[C]):
+class AsyncRollouts(AsyncClosing, Generic[C]):
     """Rollouts with their contexts, as they come: `async for context, rollouts in finetune.rollout_stream(...)`.
 
     Leaving the loop stops what is under way; with `async with`, it has stopped when the block is left. Who is cancelled
@@ -74,7 +74,7 @@ def prefetched(
         concurrency=at_once,
         ordered=False,
         max_failures=0,
-        stop_when_pointless=True,
+        stop_on_auth_error=True,
         room=at_once + waiting,
     )
 

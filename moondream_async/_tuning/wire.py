@@ -11,7 +11,7 @@ import attrs
 
 from .._scalars import to_python
 from .._wire import requests, responses
-from .._wire.responses import Object, Unusable, object_of, text_of
+from .._wire.responses import InvalidResponse, Object, object_of, text_of
 from ..errors import ConfigurationError
 from ..types import Meta
 from .models import (
@@ -254,7 +254,7 @@ def _result(attempt: Object) -> RolloutResult | None:
     read: Callable[[Any, Meta], RolloutResult] = getattr(responses, skill)
     try:
         return read({**object_of(attempt.get("output")), "finish_reason": reason}, Meta(status=200))
-    except responses.MALFORMED:
+    except responses.PARSE_ERRORS:
         return None
 
 
@@ -282,7 +282,7 @@ def saved(data: Any, _: object = None) -> SavedCheckpoint:
 def deleted(data: Any, _: object = None) -> None:
     """Read the answer to a `DELETE`: mostly nothing."""
     if isinstance(data, dict) and cast("Object", data).get("ok") is False:
-        raise Unusable("it was not deleted")
+        raise InvalidResponse("it was not deleted")
 
 
 def download(data: Any, _: object = None) -> CheckpointDownload:
@@ -301,7 +301,7 @@ def _read(kind: Callable[..., T], fields: Object, *needed: str) -> T:
         value = fields.get(name)
         kind_of = int if name in ("step", "rank") else str
         if not isinstance(value, kind_of) or isinstance(value, bool) or value == "":
-            raise Unusable(f"it has no '{name}', or one that is none")
+            raise InvalidResponse(f"it has no '{name}', or one that is none")
     known = {field.name for field in attrs.fields(cast("Any", kind))} - {"extra"}
     given = {name: fields[name] for name in known if fields.get(name) is not None}
     return kind(**given, extra={name: value for name, value in fields.items() if name not in known})

@@ -23,7 +23,7 @@ _LARGEST_SIDE = 2**31 - 1  # pixels
 
 
 @attrs.frozen
-class Thing:
+class Detection:
     """One thing.
 
     Attributes:
@@ -42,7 +42,7 @@ class Thing:
         return self.place if isinstance(self.place, BoundingBox) else None
 
 
-def things(result: Result, label: str) -> Iterator[Thing]:
+def things(result: Result, label: str) -> Iterator[Detection]:
     """What a result has found; nothing, where nothing was.
 
     Args:
@@ -56,7 +56,7 @@ def things(result: Result, label: str) -> Iterator[Thing]:
         raise ConfigurationError(f"label must be a text, not {label!r}.")
     if isinstance(result, SegmentResult):
         if result.path.strip():
-            yield Thing(label, result)
+            yield Detection(label, result)
         return
     if isinstance(result, DetectResult):
         places: tuple[BoundingBox | Point, ...] = result.objects
@@ -65,7 +65,7 @@ def things(result: Result, label: str) -> Iterator[Thing]:
     else:
         raise ConfigurationError(f"A {type(result).__name__} has no places in the image.")
     for place in places:
-        yield Thing(label if place.label in (None, "") else name_of(place.label), place)
+        yield Detection(label if place.label in (None, "") else name_of(place.label), place)
 
 
 def name_of(name: object) -> str:

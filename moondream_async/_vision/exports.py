@@ -18,13 +18,13 @@ from .._csv_cells import csv_row
 from .._public import public
 from ..errors import ConfigurationError, PathError
 from ..types import BoundingBox, Point, Result, SegmentResult
-from .detections import Name, Size, Thing, labels_of, name_of, size_of, things
+from .detections import Detection, Name, Size, labels_of, name_of, size_of, things
 from .svg_paths import needed
 
 Object = dict[str, Any]
 
 _NO_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")  # XML 1.0, 2.2
-_MOST_LOOPS, _MOST_COMPARED = 1_000, 50_000_000  # of an outline with holes, and points compared with all loops
+_MAX_LOOPS, _MAX_COMPARED = 1_000, 50_000_000  # of an outline with holes, and points compared with all loops
 
 LABEL = "object"
 """What things are called if nobody says."""
@@ -237,7 +237,7 @@ def to_csv(result: Result, *, label: str = LABEL, size: Size | None = None) -> s
     return "".join(csv_row(row) + "\n" for row in rows)
 
 
-def _coco_place(thing: Thing, box: BoundingBox, size: Size) -> Object:
+def _coco_place(thing: Detection, box: BoundingBox, size: Size) -> Object:
     left, top, right, bottom = _corners(box, size)
     place: Object = {"bbox": [left, top, right - left, bottom - top], "area": (right - left) * (bottom - top)}
     if not isinstance(thing.place, SegmentResult):
@@ -249,7 +249,7 @@ def _coco_place(thing: Thing, box: BoundingBox, size: Size) -> Object:
     return {**place, "segmentation": thing.place.rle(*size), "area": area}
 
 
-def _yolo_rows(thing: Thing) -> list[list[float]]:
+def _yolo_rows(thing: Detection) -> list[list[float]]:
     if isinstance(thing.place, Point):
         raise ConfigurationError("YOLO's files have no points.")
     if isinstance(thing.place, SegmentResult):
@@ -260,7 +260,7 @@ def _yolo_rows(thing: Thing) -> list[list[float]]:
     return [[(x_min + x_max) / 2, (y_min + y_max) / 2, x_max - x_min, y_max - y_min]]
 
 
-def _labelme_shapes(thing: Thing, size: Size) -> list[tuple[str, list[list[float]]]]:
+def _labelme_shapes(thing: Detection, size: Size) -> list[tuple[str, list[list[float]]]]:
     if isinstance(thing.place, Point):
         return [("point", [_xy(thing.place, size)])]
     if isinstance(thing.place, SegmentResult):
@@ -269,7 +269,7 @@ def _labelme_shapes(thing: Thing, size: Size) -> list[tuple[str, list[list[float
     return [("rectangle", [[left, top], [right, bottom]])]
 
 
-def _geometry(thing: Thing, size: Size) -> Object:
+def _geometry(thing: Detection, size: Size) -> Object:
     if isinstance(thing.place, Point):
         return {"type": "Point", "coordinates": _xy(thing.place, size)}
     if isinstance(thing.place, SegmentResult):
@@ -321,7 +321,7 @@ def _parts(loops: Sequence[Any]) -> list[list[Any]]:
     """
     if len(loops) == 1:
         return [[loops[0]]]
-    if len(loops) > _MOST_LOOPS or len(loops) * sum(map(len, loops)) > _MOST_COMPARED:
+    if len(loops) > _MAX_LOOPS or len(loops) * sum(map(len, loops)) > _MAX_COMPARED:
         raise PathError(f"The outline has {len(loops):,} loops; too many to tell which are holes.")
     around = _loops_around(loops)
     parts = {number: [loop] for number, loop in enumerate(loops) if len(around[number]) % 2 == 0}

@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 _HALF = 128
-_MOST_RUNS = 2_000_000  # of a mask; that of a real outline has thousands
+_MAX_RUNS = 2_000_000  # of a mask; that of a real outline has thousands
 _LONGEST = 10_000_000  # pixels along all edges: what FreeType's time goes by; those of a real outline are thousands
-_MOST = 32_000  # points of a path, and pixels of a side, that FreeType counts
+_MAX = 32_000  # points of a path, and pixels of a side, that FreeType counts
 
 
 def mask(result: SegmentResult, size: Size, *, antialias: bool) -> Image:
@@ -62,8 +62,8 @@ def rle(result: SegmentResult, size: Size) -> dict[str, Any]:
     numpy = needed("numpy")
     inside = mask_array(result, size).reshape(-1, order="F")
     changes = numpy.flatnonzero(numpy.diff(inside)) + 1
-    if changes.size > _MOST_RUNS:
-        raise PathError(f"The mask has {changes.size:,} runs, more than {_MOST_RUNS:,}; ask for a smaller one.")
+    if changes.size > _MAX_RUNS:
+        raise PathError(f"The mask has {changes.size:,} runs, more than {_MAX_RUNS:,}; ask for a smaller one.")
     bounds = [0, *([0] if inside[0] else []), *changes.tolist(), inside.size]
     return {"size": [size[1], size[0]], "counts": _packed([b - a for a, b in itertools.pairwise(bounds)])}
 
@@ -93,8 +93,8 @@ class _Limited:
 
         def call(*points: Any) -> None:
             self._count += len(points)
-            if self._count > _MOST:
-                raise PathError(f"The path has more than {_MOST:,} points; no more can be filled.")
+            if self._count > _MAX:
+                raise PathError(f"The path has more than {_MAX:,} points; no more can be filled.")
             method(*points)
 
         return call
@@ -122,6 +122,6 @@ def _region(points: list[tuple[float, float]], size: Size) -> tuple[int, int, in
     right, bottom = (min(size[axis], math.ceil(max(point[axis] for point in points))) for axis in (0, 1))
     if right <= left or bottom <= top:
         return None
-    if max(right - left, bottom - top) > _MOST:
-        raise PathError(f"A side of more than {_MOST:,} pixels cannot be filled; ask for a smaller mask.")
+    if max(right - left, bottom - top) > _MAX:
+        raise PathError(f"A side of more than {_MAX:,} pixels cannot be filled; ask for a smaller mask.")
     return left, top, right, bottom

@@ -22,7 +22,7 @@ _FLAG = re.compile(r"[ \t\r\n,]*([01])")
 _ARC = (_NUMBER, _NUMBER, _NUMBER, _FLAG, _FLAG, _NUMBER, _NUMBER)
 _LONGEST = 4_000_000  # characters of a path; one of a real outline has thousands
 _LONGEST_NUMBER = re.compile(r"[0-9]{400}")  # digits; a number of more takes time to read, and says nothing
-_MOST_POINTS, _POINTS_A_CHARACTER = 10_000, 2  # of all loops, curves made straight pieces: so many, and so many more
+_MAX_POINTS, _POINTS_A_CHARACTER = 10_000, 2  # of all loops, curves made straight pieces: so many, and so many more
 _SHOWN = 100  # characters of a path in an error
 _FARTHEST = 16.0  # boxes away from its own, beyond which no point of a sane path lies
 _FINEST = 1e-3  # pixels; pieces are not made shorter for the sake of their curve
@@ -53,7 +53,7 @@ def polygons(result: SegmentResult, size: Size, *, tolerance: float) -> list[lis
         return []
     x, y, across, down = placed(result, size)
     finest = float(tolerance)
-    most = _MOST_POINTS + _POINTS_A_CHARACTER * len(result.path)
+    most = _MAX_POINTS + _POINTS_A_CHARACTER * len(result.path)
     pen = FlatteningPen(finest / max(across, 1e-9), finest / max(down, 1e-9), most)
     draw(result, pen)
     return [[(x + px * across, y + py * down) for px, py in loop] for loop in pen.loops if _has_inside(loop)]

@@ -10,7 +10,7 @@ from ..config import SamplingSettings
 from ..errors import ConfigurationError
 from ..types import ChatDelta, ChatResult, Meta, Metrics, Reasoning, Result
 from . import requests, responses
-from .responses import Unusable
+from .responses import InvalidResponse
 
 Object = dict[str, Any]
 
@@ -86,7 +86,7 @@ def result(data: Any, meta: Meta) -> ChatResult:
     fields = responses.object_of(data)
     choice = _choice(fields)
     if choice is None:
-        raise Unusable("it has no list 'choices' with an answer in it")
+        raise InvalidResponse("it has no list 'choices' with an answer in it")
     message = responses.object_of(choice.get("message"))
     return ChatResult(
         content=_text(message.get("content")),
@@ -239,7 +239,7 @@ def _reasoning(message: Object) -> Reasoning | None:
     told: Object = cast("Object", thoughts) if isinstance(thoughts, dict) else {"text": _text(thoughts)}
     try:
         return responses.reasoning({"grounding": grounding or [], **told})
-    except responses.MALFORMED:  # the answer is worth more than what its thoughts point at
+    except responses.PARSE_ERRORS:  # the answer is worth more than what its thoughts point at
         return Reasoning(text=_text(told.get("text")))
 
 
@@ -259,7 +259,7 @@ def _text(value: Any) -> str:
         parts = [cast("Object", part) for part in cast("list[Any]", value) if isinstance(part, dict)]
         return "".join(part["text"] for part in parts if isinstance(part.get("text"), str))
     if not isinstance(value, str):
-        raise Unusable("its content is not text")
+        raise InvalidResponse("its content is not text")
     return value
 
 

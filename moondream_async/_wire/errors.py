@@ -57,7 +57,7 @@ def from_success(status: int, headers: Mapping[str, str], data: Any, *, now: flo
     if not body.get("error"):
         return None
     message = _message(body) or "The server reported an error."
-    return _error(status, meant_status(body), message, body, headers, now)
+    return _error(status, implied_status(body), message, body, headers, now)
 
 
 def from_event(status: int, headers: Mapping[str, str], event: Mapping[str, Any], *, now: float) -> APIError | None:
@@ -65,7 +65,7 @@ def from_event(status: int, headers: Mapping[str, str], event: Mapping[str, Any]
     return from_success(status, headers, {"status": "error", **event}, now=now)
 
 
-def meant_status(body: Mapping[str, Any]) -> int:
+def implied_status(body: Mapping[str, Any]) -> int:
     """The HTTP status that a Station error with status 200 stands for."""
     by_word = {"rejected": 429, "timeout": 504, "error": 500}
     word = body.get("status")
@@ -77,12 +77,12 @@ def meant_status(body: Mapping[str, Any]) -> int:
     return 400
 
 
-def status_meant(error: APIError) -> int:
+def effective_status(error: APIError) -> int:
     """The status a retry goes by: the error's own, or the one that a Station error with 200 stands for."""
     if error.status >= 300:
         return error.status
     body: Any = error.body
-    return meant_status(cast("dict[str, Any]", body)) if isinstance(body, dict) else error.status
+    return implied_status(cast("dict[str, Any]", body)) if isinstance(body, dict) else error.status
 
 
 def of_status(status: int, message: str, *, retry_after: float | None = None) -> APIError:
@@ -91,7 +91,7 @@ def of_status(status: int, message: str, *, retry_after: float | None = None) ->
     return kind(message, status=status, retry_after=retry_after)
 
 
-def unreadable(status: int, body: Any, problem: str) -> APIError:
+def invalid_response(status: int, body: Any, problem: str) -> APIError:
     """The error for a 2xx answer that is not what the skill answers with."""
     return APIError(
         f"The server's answer cannot be used: {problem}. Is the base URL that of a Moondream server?",

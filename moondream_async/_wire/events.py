@@ -9,7 +9,7 @@ import attrs
 
 from ..types import Meta, Result, SegmentResult, SegmentUpdate
 from . import responses
-from .responses import Unusable
+from .responses import InvalidResponse
 
 R = TypeVar("R", bound=Result)
 Object = dict[str, Any]
@@ -30,7 +30,7 @@ def parse(data: str) -> Object | None:
         return {"completed": True}
     event = responses.decode(data)
     if not isinstance(event, dict):
-        raise Unusable("an event is not a JSON object")
+        raise InvalidResponse("an event is not a JSON object")
     return cast("Object", event)
 
 
@@ -69,7 +69,7 @@ class TextReducer(Generic[R]):
         if piece is None:
             piece = event.get("text") or ""
         if not isinstance(piece, str):
-            raise Unusable("a chunk is not text")
+            raise InvalidResponse("a chunk is not text")
         if not event.keys() <= _OF_A_PIECE:
             for name, value in event.items():
                 if name not in _OF_A_PIECE and value is not None:
@@ -126,7 +126,7 @@ class SegmentReducer:
         box = None if found is None else responses.box(found)
         chunk = event.get("chunk")
         if chunk is not None and not isinstance(chunk, str):
-            raise Unusable("a chunk is not text")
+            raise InvalidResponse("a chunk is not text")
         for name, value in event.items():
             if name not in ("type", "chunk", "completed", "token_index") and value is not None:
                 self._fields[name] = value

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from .responses import Unusable, each_of, object_of, optional_text
+from .responses import InvalidResponse, each_of, object_of, optional_text
 
 T = TypeVar("T")
 
@@ -15,5 +15,5 @@ def page(data: Any, name: str, read: Callable[[Any], T]) -> tuple[list[T], str |
     fields = object_of(data)
     cursor = optional_text(fields, "next_cursor")
     if fields.get("has_more") and not cursor:
-        raise Unusable("it has more, and no 'next_cursor'")
+        raise InvalidResponse("it has more, and no 'next_cursor'")
     return list(each_of(fields, name, read)), cursor if cursor and fields.get("has_more", True) else None

@@ -21,7 +21,7 @@ _STORM = 3  # epochs in a row with no answer but 429: a storm, which says nothin
 _MAX_HOLD = 2.0  # seconds between probes in a storm, unless the server asks for more
 
 
-class Pace:
+class AdaptiveRate:
     """When the next request may start, among all requests that share a limit.
 
     With an explicit limit, starts are spread evenly and never faster. Without one there is no

@@ -27,11 +27,11 @@ Object = dict[str, Any]
 T = TypeVar("T")
 
 
-class Unusable(ValueError):
+class InvalidResponse(ValueError):
     """The answer is not of the shape the skill answers with; the text says what is wrong."""
 
 
-MALFORMED = (Unusable, TypeError, ValueError, ArithmeticError, LookupError, AttributeError)
+PARSE_ERRORS = (InvalidResponse, TypeError, ValueError, ArithmeticError, LookupError, AttributeError)
 """What reading an answer that is JSON, but not of the documented shape, can raise."""
 
 
@@ -54,9 +54,9 @@ def decode(body: str | bytes) -> Any:
     try:
         data = _DECODER.decode(body if isinstance(body, str) else _text_of(body))
     except (ValueError, RecursionError):
-        raise Unusable("it is not JSON, or nested too deeply") from None
+        raise InvalidResponse("it is not JSON, or nested too deeply") from None
     if _brackets(body) > MAX_DEPTH and _is_deeper(data, MAX_DEPTH):
-        raise Unusable(f"it is nested more than {MAX_DEPTH} deep")
+        raise InvalidResponse(f"it is nested more than {MAX_DEPTH} deep")
     return data
 
 
@@ -144,7 +144,7 @@ def models(data: Any) -> list[Model]:
     listing = object_of(data)
     entries = listing.get("data", listing.get("models"))
     if not isinstance(entries, list):
-        raise Unusable("it has no list 'data' or 'models'")
+        raise InvalidResponse("it has no list 'data' or 'models'")
     return [_model(object_of(entry)) for entry in cast("list[Any]", entries)]
 
 
@@ -246,7 +246,7 @@ def _pair(data: Any) -> tuple[float, float]:
         x, y = data
         return float(x), float(y)
     except (TypeError, ValueError):
-        raise Unusable("a grounding point is not [x, y]") from None
+        raise InvalidResponse("a grounding point is not [x, y]") from None
 
 
 def object_of(data: Any) -> Object:
@@ -256,7 +256,7 @@ def object_of(data: Any) -> Object:
         Unusable: It is something else.
     """
     if not isinstance(data, dict):
-        raise Unusable(f"there is {type(data).__name__} where an object should be")
+        raise InvalidResponse(f"there is {type(data).__name__} where an object should be")
     return cast("Object", data)
 
 
@@ -268,7 +268,7 @@ def text_of(fields: Object, name: str) -> str:
     """
     value = fields.get(name)
     if not isinstance(value, str):
-        raise Unusable(f"it has no text '{name}'")
+        raise InvalidResponse(f"it has no text '{name}'")
     return value
 
 
@@ -281,7 +281,7 @@ def optional_text(fields: Object, name: str) -> str | None:
 def _number(fields: Object, name: str) -> float:
     value = fields.get(name)
     if not isinstance(value, (int, float)) or isinstance(value, bool):
-        raise Unusable(f"it has no number '{name}'")
+        raise InvalidResponse(f"it has no number '{name}'")
     return float(value)
 
 
@@ -293,5 +293,5 @@ def each_of(fields: Object, name: str, read: Callable[[Any], T]) -> tuple[T, ...
     """
     items = fields.get(name)
     if not isinstance(items, list):
-        raise Unusable(f"it has no list '{name}'")
+        raise InvalidResponse(f"it has no list '{name}'")
     return tuple(read(item) for item in cast("list[Any]", items))

@@ -13,7 +13,7 @@ from ..config import RetryPolicy
 
 
 @attrs.frozen
-class Failure:
+class RetryCause:
     """Why an attempt failed, as far as a retry depends on it.
 
     Args:
@@ -27,7 +27,9 @@ class Failure:
     retry_after: float | None = None
 
 
-def next_delay(policy: RetryPolicy, failure: Failure, *, attempt: int, elapsed: float, jitter: float) -> float | None:
+def next_delay(
+    policy: RetryPolicy, failure: RetryCause, *, attempt: int, elapsed: float, jitter: float
+) -> float | None:
     """Seconds to wait before the next attempt, or None to give up.
 
     Args:
@@ -56,7 +58,7 @@ def backoff(policy: RetryPolicy, attempt: int) -> float:
     return min(policy.max_backoff, policy.backoff * 2.0**exponent)
 
 
-def _worth_it(policy: RetryPolicy, failure: Failure) -> bool:
+def _worth_it(policy: RetryPolicy, failure: RetryCause) -> bool:
     if failure.cause == "timeout":
         return policy.retry_timeouts
     if failure.cause == "connection":

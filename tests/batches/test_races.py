@@ -20,7 +20,7 @@ from moondream_async import AsyncClient, BatchError, ResultsFileError
 from moondream_async._batches import resource_thread
 from moondream_async._batches.job import folder as folders
 from moondream_async._batches.job.folder import Folder
-from moondream_async._batches.job.manifest import Manifest, Portion, read_manifest
+from moondream_async._batches.job.manifest import BatchFile, Manifest, read_manifest
 from moondream_async._bulk.journal import Journal
 from moondream_async.bulk import read_results
 
@@ -206,7 +206,7 @@ async def test_another_process(at_sandbox: Any, photos: list[Path], tmp_path: Pa
 def test_an_older_snapshot_replaces_no_newer_one(tmp_path: Path) -> None:
     with Folder(tmp_path / "job", Manifest("http://a.test", None, "caption")) as folder:
         older = folder.snapshot()
-        folder.manifest.portions.append(Portion("000.jsonl"))
+        folder.manifest.portions.append(BatchFile("000.jsonl"))
         folder.save()
         folder.write(older)
         assert len(read_manifest(tmp_path / "job").portions) == 1

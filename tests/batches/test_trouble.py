@@ -28,7 +28,7 @@ from moondream_async import (
 from moondream_async._batches import multipart_upload, wire
 from moondream_async._batches.job.folder import Folder
 from moondream_async._batches.job.manifest import read_manifest
-from moondream_async._batches.lines import Lines
+from moondream_async._batches.lines import LineBuilder
 from moondream_async._sandbox.batches.routes import Batches
 from moondream_async.bulk import read_results
 
@@ -420,7 +420,7 @@ async def test_others_have_their_turn(at_sandbox: Any, tiny: Any, tmp_path: Path
             await anyio.sleep(0)
 
     with Folder(tmp_path / "job", read_manifest(tmp_path / "job")) as folder:
-        lines, known = Lines(client, "caption", {}, ImageOptions()), folder.known()
+        lines, known = LineBuilder(client, "caption", {}, ImageOptions()), folder.known()
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(ticking)
             assert [item async for item in lines.fresh(items, known, lambda _: None)] == []

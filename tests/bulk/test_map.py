@@ -204,7 +204,7 @@ async def test_going_on_when_it_is_pointless(status: int, stops: bool) -> None:
             async for outcome in c.map("caption", [IMAGE] * 50, concurrency=2):
                 outcomes.append(outcome)
         assert len(outcomes) <= 4 if stops else len(outcomes) == 50
-        assert len([o async for o in c.map("caption", [IMAGE] * 9, stop_when_pointless=False)]) == 9
+        assert len([o async for o in c.map("caption", [IMAGE] * 9, stop_on_auth_error=False)]) == 9
 
 
 class Nothing:

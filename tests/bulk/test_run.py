@@ -218,7 +218,7 @@ async def test_a_refused_key_is_not_written(tmp_path: Path, tiny: EncodedImage) 
             await c.run("caption", [(n, tiny) for n in range(100)], out, concurrency=2)
         assert server.requests < 10
         assert out.read_bytes() == b""
-        summary = await c.run("caption", [(n, tiny) for n in range(9)], out, stop_when_pointless=False)
+        summary = await c.run("caption", [(n, tiny) for n in range(9)], out, stop_on_auth_error=False)
     assert (summary.failed, len(ids(out))) == (9, 9)
 
 

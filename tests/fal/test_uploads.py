@@ -120,7 +120,7 @@ async def test_no_more_parts_than_allowed(
 ) -> None:
     monkeypatch.setattr(room, "_MULTIPART_ABOVE", 10)
     monkeypatch.setattr(room, "PART", 10)
-    monkeypatch.setattr(room, "_MOST_PARTS", 7)
+    monkeypatch.setattr(room, "_MAX_PARTS", 7)
     url = await fal.upload(b"x" * 701)
     assert len(stored(fal_sandbox, url).etags) == 7
     assert stored(fal_sandbox, url).path.stat().st_size == 701

@@ -10,7 +10,7 @@ import pytest
 from moondream_async import APIError, ConfigurationError, PermissionDeniedError, RateLimitError, ServerError
 from moondream_async._fal.models import AclRule
 from moondream_async._fal.wire import Endpoint, Hosts, NewLogs, below, error_of, failure_of, skill_answer, status_of
-from moondream_async._wire.responses import Unusable
+from moondream_async._wire.responses import InvalidResponse
 from moondream_async.fal import Completed, InProgress, Lifecycle, Log, Queued
 
 
@@ -117,7 +117,7 @@ def test_statuses(data: Any, status: Any) -> None:
 
 @pytest.mark.parametrize("data", [{}, {"status": "FAILED"}, [], None, "COMPLETED"])
 def test_no_statuses(data: Any) -> None:
-    with pytest.raises(Unusable, match="no state"):
+    with pytest.raises(InvalidResponse, match="no state"):
         status_of(data, "r")
 
 
@@ -166,7 +166,7 @@ def test_errors() -> None:
 
 
 @pytest.mark.parametrize(
-    ("status", "headers", "repeatable", "unrepeatable"),
+    ("status", "headers", "repeatable", "non_idempotent"),
     [
         (429, {}, True, True),
         (408, {}, True, False),
@@ -181,12 +181,12 @@ def test_errors() -> None:
         (422, {}, False, False),
     ],
 )
-def test_what_is_sent_again(status: int, headers: dict[str, str], repeatable: bool, unrepeatable: bool) -> None:
+def test_what_is_sent_again(status: int, headers: dict[str, str], repeatable: bool, non_idempotent: bool) -> None:
     found = error_of(status, headers, b"<html>nginx", now=0)
-    assert (failure_of(found, headers, last_word=True, unrepeatable=False) is not None) is repeatable
-    assert (failure_of(found, headers, last_word=True, unrepeatable=True) is not None) is unrepeatable
+    assert (failure_of(found, headers, last_word=True, non_idempotent=False) is not None) is repeatable
+    assert (failure_of(found, headers, last_word=True, non_idempotent=True) is not None) is non_idempotent
     # A status is nobody's last word: the policy alone decides.
-    assert failure_of(found, headers, last_word=False, unrepeatable=False) is not None
+    assert failure_of(found, headers, last_word=False, non_idempotent=False) is not None
 
 
 def test_answers_in_moondreams_words() -> None:
@@ -198,7 +198,7 @@ def test_answers_in_moondreams_words() -> None:
         "new": 2,
     }
     assert skill_answer("path", {"path": None, "bbox": None}, "r")["path"] == ""
-    with pytest.raises(Unusable):
+    with pytest.raises(InvalidResponse):
         skill_answer("answer", [], "r")
 
 

@@ -259,7 +259,7 @@ async def test_nothing_is_made_for_nobody(tiny: EncodedImage, monkeypatch: pytes
     from moondream_async._http import observer  # imported when somebody looks on
 
     respx.post(f"{BASE}/query").respond(json=ANSWER)
-    monkeypatch.setattr(observer, "Watch", None)  # making one would fail
+    monkeypatch.setattr(observer, "CallObserver", None)  # making one would fail
     logging.getLogger("moondream_async").setLevel(logging.WARNING)
     try:
         async with AsyncClient("k") as client:

@@ -8,11 +8,11 @@ import anyio
 import pytest
 
 from moondream_async import ImageError
-from moondream_async._concurrency.single_flight import Once
+from moondream_async._concurrency.single_flight import SingleFlight
 
 
 async def test_one_run_for_all_who_ask_meanwhile() -> None:
-    once: Once[int] = Once()
+    once: SingleFlight[int] = SingleFlight()
     runs = 0
 
     async def work() -> int:
@@ -28,7 +28,7 @@ async def test_one_run_for_all_who_ask_meanwhile() -> None:
 
 
 async def test_an_error_is_everybodys_own() -> None:
-    once: Once[int] = Once()
+    once: SingleFlight[int] = SingleFlight()
 
     async def work() -> int:
         await anyio.sleep(0.01)
@@ -40,7 +40,7 @@ async def test_an_error_is_everybodys_own() -> None:
 
 
 async def test_the_next_takes_over_when_the_worker_is_cancelled() -> None:
-    once: Once[str] = Once()
+    once: SingleFlight[str] = SingleFlight()
     started = anyio.Event()
 
     async def slow() -> str:
@@ -62,7 +62,7 @@ async def test_the_next_takes_over_when_the_worker_is_cancelled() -> None:
 
 
 def test_loops_do_not_mix() -> None:
-    once: Once[int] = Once()
+    once: SingleFlight[int] = SingleFlight()
 
     async def work() -> int:
         await anyio.sleep(0)

@@ -10,8 +10,8 @@ from typing import Any
 import anyio
 import pytest
 
-from moondream_async._concurrency.gather import together
-from moondream_async._concurrency.prefetch import Pumped
+from moondream_async._concurrency.gather import gather
+from moondream_async._concurrency.prefetch import PrefetchIterator
 from moondream_async._http.paginator import Pages
 from moondream_async.errors import ConfigurationError
 
@@ -39,7 +39,7 @@ class Source:
 def test_all_in_order(backend: str) -> None:
     async def main() -> None:
         source = Source(500)
-        assert [number async for number in Pumped(source.numbers)] == list(range(500))
+        assert [number async for number in PrefetchIterator(source.numbers)] == list(range(500))
         assert source.closed
 
     anyio.run(main, backend=backend)
@@ -48,7 +48,7 @@ def test_all_in_order(backend: str) -> None:
 @BACKENDS
 def test_several_consumers(backend: str) -> None:
     async def main() -> None:
-        pumped, seen = Pumped(Source(200, pause=0).numbers), []
+        pumped, seen = PrefetchIterator(Source(200, pause=0).numbers), []
 
         async def consume() -> None:
             async for number in pumped:
@@ -68,7 +68,7 @@ def test_several_consumers(backend: str) -> None:
 def test_closed_while_others_wait(backend: str) -> None:
     async def main() -> None:
         source, ended = Source(10, pause=60), []
-        pumped = Pumped(source.numbers)
+        pumped = PrefetchIterator(source.numbers)
 
         async def wait() -> None:
             ended.append([number async for number in pumped])
@@ -87,7 +87,7 @@ def test_closed_while_others_wait(backend: str) -> None:
 
 async def test_left_half_way_is_bounded_and_closed() -> None:
     source = Source(10_000)
-    pumped = Pumped(source.numbers)
+    pumped = PrefetchIterator(source.numbers)
     assert await anext(pumped) == 0
     await anyio.sleep(0.05)
     assert source.given <= 70
@@ -95,14 +95,14 @@ async def test_left_half_way_is_bounded_and_closed() -> None:
     gc.collect()
     await anyio.sleep(0.05)
     assert source.closed
-    async with Pumped(source.numbers) as again:
+    async with PrefetchIterator(source.numbers) as again:
         assert await anext(again) == 0
     with pytest.raises(StopAsyncIteration):
         await anext(again)
 
 
 async def test_cancelled_and_asked_again() -> None:
-    pumped, seen = Pumped(Source(20, pause=0.01).numbers), []
+    pumped, seen = PrefetchIterator(Source(20, pause=0.01).numbers), []
     while True:
         try:
             seen.append(await asyncio.wait_for(anext(pumped), 0.004))
@@ -118,7 +118,7 @@ async def test_errors_come_after_what_was_there() -> None:
         yield 1
         raise KeyError("mine")
 
-    pumped, seen = Pumped(failing), []
+    pumped, seen = PrefetchIterator(failing), []
     with pytest.raises(KeyError):
         async for number in pumped:
             seen.append(number)
@@ -129,7 +129,7 @@ async def test_errors_come_after_what_was_there() -> None:
 
 def test_another_loop_says_so() -> None:
     """What was begun in a loop that has ended does not look complete."""
-    pumped = Pumped(Source(500).numbers)
+    pumped = PrefetchIterator(Source(500).numbers)
 
     async def three() -> list[int]:
         return [await anext(pumped) for _ in range(3)]
@@ -206,9 +206,9 @@ async def test_together() -> None:
             raise KeyError("seven")
         return -number
 
-    assert await together(work, list(range(6)), at_once=2) == [0, -1, -2, -3, -4, -5]
+    assert await gather(work, list(range(6)), at_once=2) == [0, -1, -2, -3, -4, -5]
     assert most[0] == 2
-    assert await together(work, [3, 1, 2]) == [-3, -1, -2]
-    assert await together(work, []) == []
+    assert await gather(work, [3, 1, 2]) == [-3, -1, -2]
+    assert await gather(work, []) == []
     with pytest.raises(KeyError, match="seven"):
-        await together(work, [7, 8, 9])
+        await gather(work, [7, 8, 9])

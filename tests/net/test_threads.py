@@ -1,4 +1,4 @@
-"""`Aside`: a user's blocking iterable, read in a thread: nothing lost, nobody kept waiting, never far ahead."""
+"""`ThreadIterator`: a user's blocking iterable, read in a thread: nothing lost, nobody kept waiting, never far ahead."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import anyio
 import pytest
 
-from moondream_async._concurrency.threads import Aside
+from moondream_async._concurrency.threads import ThreadIterator
 from tests.support.loopback import until
 
 
@@ -26,7 +26,7 @@ async def test_every_item_in_order_at_any_speed() -> None:
 
     for _ in range(20):
         found: list[int] = []
-        async for item in Aside(items()):
+        async for item in ThreadIterator(items()):
             found.append(item)
             if dice.random() < 0.05:
                 await asyncio.sleep(0)
@@ -41,7 +41,7 @@ async def test_an_item_does_not_wait_for_the_next() -> None:
         go.wait(10)
         yield "second"
 
-    aside = Aside(items())
+    aside = ThreadIterator(items())
     assert await anext(aside) == "first"
     go.set()
     assert [item async for item in aside] == ["second"]
@@ -56,7 +56,7 @@ async def test_it_reads_when_asked_and_not_far_ahead() -> None:
             read += 1
             yield read
 
-    aside = Aside(items())
+    aside = ThreadIterator(items())
     assert read == 0
     await anext(aside)
     await asyncio.sleep(0.05)
@@ -69,7 +69,7 @@ async def test_errors_come_after_the_items() -> None:
         yield 1
         raise OSError("the disk is gone")
 
-    aside = Aside(items())
+    aside = ThreadIterator(items())
     assert await anext(aside) == 1
     for _ in range(2):
         with pytest.raises(OSError, match="the disk is gone"):
@@ -83,7 +83,7 @@ async def test_who_waits_can_be_cancelled() -> None:
         go.wait(10)
         yield 1
 
-    aside = Aside(items())
+    aside = ThreadIterator(items())
     with anyio.move_on_after(0.02) as scope:
         await anext(aside)
     assert scope.cancelled_caught
@@ -96,7 +96,7 @@ async def test_closing_ends_the_thread() -> None:
         while True:
             yield 1
 
-    aside = Aside(items())
+    aside = ThreadIterator(items())
     await anext(aside)
     aside.close()
     thread = aside._thread
@@ -106,6 +106,6 @@ async def test_closing_ends_the_thread() -> None:
 
 def test_on_trio() -> None:
     async def main() -> list[int]:
-        return [item async for item in Aside(range(1000))]
+        return [item async for item in ThreadIterator(range(1000))]
 
     assert anyio.run(main, backend="trio") == list(range(1000))

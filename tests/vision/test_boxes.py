@@ -64,9 +64,9 @@ def test_without_repeats() -> None:
     near, far = BoundingBox(0.26, 0.5, 0.76, 1.0, "cat"), BoundingBox(0, 0, 0.2, 0.2, "cat")
     dog = BoundingBox(0.25, 0.5, 0.75, 1.0, "dog")
     found = DetectResult(objects=(BOX, near, far, dog), by_label={"cat": DetectResult(objects=(BOX, near, far))})
-    assert found.without_repeats().objects == (BOX, far, dog)
-    assert found.without_repeats(iou=0.99).objects == found.objects
-    labelled = found.without_repeats().by_label
+    assert found.nms().objects == (BOX, far, dog)
+    assert found.nms(iou=0.99).objects == found.objects
+    labelled = found.nms().by_label
     assert labelled is not None
     assert labelled["cat"].objects == (BOX, far)
 

@@ -254,7 +254,7 @@ def test_arcs_without_separators() -> None:
 
 
 def test_too_many_runs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("moondream_async._vision.masks._MOST_RUNS", 10)
+    monkeypatch.setattr("moondream_async._vision.masks._MAX_RUNS", 10)
     with pytest.raises(PathError, match="runs"):
         result(HARD["ring"]).rle(*SIZE)
 

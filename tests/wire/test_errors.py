@@ -99,7 +99,7 @@ def test_station_errors_come_with_200(body: Any, kind: type[md.APIError], meant:
     assert type(error) is kind
     assert error.status == 200
     assert error.message == body["error"]
-    assert errors.status_meant(error) == meant
+    assert errors.effective_status(error) == meant
 
 
 @pytest.mark.parametrize("body", [{"answer": "a"}, {"answer": "a", "error": None}, {"error": ""}, [], None, "error"])

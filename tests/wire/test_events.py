@@ -9,7 +9,7 @@ import pytest
 from moondream_async import BoundingBox, Meta, SegmentUpdate
 from moondream_async._wire import events, responses
 from moondream_async._wire.events import SegmentReducer, TextReducer
-from moondream_async._wire.responses import Unusable
+from moondream_async._wire.responses import InvalidResponse
 
 META = Meta(200)
 BOX = {"x_min": 0.1, "y_min": 0.2, "x_max": 0.3, "y_max": 0.4}
@@ -138,13 +138,13 @@ def test_parse() -> None:
     assert events.parse("") is None
     assert events.parse("[DONE]") == {"completed": True}
     for bad in ("{", "[1]", "null", "x", "3"):
-        with pytest.raises(Unusable):
+        with pytest.raises(InvalidResponse):
             events.parse(bad)
 
 
 @pytest.mark.parametrize("event", [{"chunk": 3}, {"text": ["a"]}])
 def test_chunks_that_are_no_text(event: dict[str, Any]) -> None:
-    with pytest.raises(Unusable):
+    with pytest.raises(InvalidResponse):
         reduce([event])
-    with pytest.raises(Unusable):
+    with pytest.raises(InvalidResponse):
         SegmentReducer().feed({"chunk": 3})

@@ -8,7 +8,7 @@ from typing import Protocol
 
 import pytest
 
-from moondream_async._wire.rate import Pace
+from moondream_async._wire.rate import AdaptiveRate
 
 
 class Bucket:
@@ -46,7 +46,7 @@ def gather(calls: int, server: Server, *, latency: float, retry_after: float, sl
 
     A refused call waits, then queues behind all others, as `Sender` has it.
     """
-    pace = Pace()
+    pace = AdaptiveRate()
     attempts = [0] * calls
     waiting, ready = deque(range(calls)), deque[int]()
     events: list[tuple[float, int, str, float]] = [(0.0, -1, "wake", 0.0)]
@@ -79,7 +79,7 @@ def gather(calls: int, server: Server, *, latency: float, retry_after: float, sl
 
 
 def run(
-    pace: Pace, server: Server, *, workers: int, seconds: float, latency: float = 0.3, retry_after: float = 1.0
+    pace: AdaptiveRate, server: Server, *, workers: int, seconds: float, latency: float = 0.3, retry_after: float = 1.0
 ) -> tuple[int, int]:
     """Let workers call as fast as the pace lets them; return successes and refusals."""
     served = refused = 0
@@ -108,7 +108,7 @@ def run(
 
 
 def test_free_until_the_first_refusal() -> None:
-    pace = Pace()
+    pace = AdaptiveRate()
     for _ in range(1000):
         assert pace.wait(5.0) == 0
         pace.start(5.0)
@@ -116,7 +116,7 @@ def test_free_until_the_first_refusal() -> None:
 
 
 def test_an_explicit_limit_spreads_starts_evenly() -> None:
-    pace = Pace(2.0)
+    pace = AdaptiveRate(2.0)
     starts: list[float] = []
     now = 100.0
     for _ in range(5):
@@ -127,7 +127,7 @@ def test_an_explicit_limit_spreads_starts_evenly() -> None:
 
 
 def test_an_explicit_limit_never_bursts_after_a_pause() -> None:
-    pace = Pace(2.0)
+    pace = AdaptiveRate(2.0)
     pace.start(0.0)
     now, starts = 50.0, []
     for _ in range(4):
@@ -138,7 +138,7 @@ def test_an_explicit_limit_never_bursts_after_a_pause() -> None:
 
 
 def test_after_a_refusal_everyone_waits() -> None:
-    pace = Pace()
+    pace = AdaptiveRate()
     pace.start(10.0)
     pace.refused(10.1, started=10.0, delay=3.0)
     assert pace.wait(10.2) == pytest.approx(2.9)
@@ -146,7 +146,7 @@ def test_after_a_refusal_everyone_waits() -> None:
 
 
 def test_an_explicit_limit_is_kept_after_a_refusal() -> None:
-    pace = Pace(4.0)
+    pace = AdaptiveRate(4.0)
     pace.start(0.0)
     pace.refused(0.1, started=0.0, delay=2.0)
     assert pace.rate == 4.0
@@ -154,7 +154,7 @@ def test_an_explicit_limit_is_kept_after_a_refusal() -> None:
 
 
 def test_late_refusals_of_one_burst_do_not_cut_the_rate_again() -> None:
-    pace = Pace()
+    pace = AdaptiveRate()
     for _ in range(10):
         pace.start(0.0)
     for _ in range(8):
@@ -167,13 +167,13 @@ def test_late_refusals_of_one_burst_do_not_cut_the_rate_again() -> None:
 
 @pytest.mark.parametrize("tier", [2.0, 10.0, 50.0])
 def test_it_finds_the_tier_and_holds_it(tier: float) -> None:
-    served, refused = run(Pace(), Bucket(tier), workers=32, seconds=600)
+    served, refused = run(AdaptiveRate(), Bucket(tier), workers=32, seconds=600)
     assert served >= 0.97 * tier * 600
     assert refused <= 32 + 0.015 * served  # the first burst, and a few when it tries to go faster
 
 
 def test_a_higher_limit_is_found() -> None:
-    pace, server = Pace(), Bucket(2.0)
+    pace, server = AdaptiveRate(), Bucket(2.0)
     run(pace, server, workers=32, seconds=60)
     assert pace.rate == pytest.approx(2.0, rel=0.1)
     higher = Bucket(10.0)
@@ -183,7 +183,7 @@ def test_a_higher_limit_is_found() -> None:
 
 
 def test_a_server_without_limits_sets_it_free_again() -> None:
-    pace = Pace()
+    pace = AdaptiveRate()
     for _ in range(4):
         pace.start(0.0)
     pace.refused(0.1, started=0.0, delay=1.0)
@@ -213,7 +213,7 @@ def test_after_a_storm_a_server_without_room_for_bursts_is_found_too(burst: floa
 
 def test_a_storm_in_mid_run_does_not_forget_the_rate() -> None:
     server = Storm(20.0, Bucket(10.0), begins=120.0)
-    pace = Pace()
+    pace = AdaptiveRate()
     served, refused = run(pace, server, workers=32, seconds=240)
     assert pace.rate == pytest.approx(10.0, rel=0.1)
     assert served >= 0.93 * 10.0 * 220

@@ -34,7 +34,7 @@ OBJECTS = st.dictionaries(NAMES, JSON, max_size=8)
     "read", [responses.query, responses.caption, responses.detect, responses.point, responses.segment]
 )
 def test_answers(read: Any, data: Any) -> None:
-    with contextlib.suppress(*responses.MALFORMED):
+    with contextlib.suppress(*responses.PARSE_ERRORS):
         result = read(data, Meta(200))
         assert dict(result) == result.to_dict()
         repr(result)
@@ -47,16 +47,16 @@ def test_errors(data: Any, status: int, text: bytes) -> None:
         error = errors.from_response(status, {}, body, now=0)
         assert isinstance(error, APIError)
         assert error.message
-        assert errors.status_meant(error) == status
+        assert errors.effective_status(error) == status
     inside = errors.from_success(200, {}, data, now=0)
-    assert inside is None or errors.status_meant(inside) >= 400
+    assert inside is None or errors.effective_status(inside) >= 400
 
 
 @settings(max_examples=300, deadline=None)
 @given(events=st.lists(OBJECTS, max_size=5))
 def test_streams(events: list[dict[str, Any]]) -> None:
     for reducer in (TextReducer("answer", responses.query), SegmentReducer()):
-        with contextlib.suppress(*responses.MALFORMED):
+        with contextlib.suppress(*responses.PARSE_ERRORS):
             for event in events:
                 reducer.feed(event)
             reducer.result(Meta(200))

@@ -12,7 +12,7 @@ import pytest
 
 from moondream_async import BoundingBox, Grounding, Meta, Metrics, Point
 from moondream_async._wire import responses
-from moondream_async._wire.responses import Unusable
+from moondream_async._wire.responses import InvalidResponse
 
 META = Meta(200, 1, 0.5)
 BOX = {"x_min": 0.2, "y_min": 0.3, "x_max": 0.6, "y_max": 0.8}
@@ -126,12 +126,12 @@ def test_both_model_listings(listing: Any) -> None:
     ],
 )
 def test_what_is_no_answer(read: Any, data: Any) -> None:
-    with pytest.raises(Unusable):
+    with pytest.raises(InvalidResponse):
         read(data, META)
 
 
 def test_broken_grounding_is_no_answer() -> None:
-    with pytest.raises(Unusable):
+    with pytest.raises(InvalidResponse):
         responses.query(
             {"answer": "a", "reasoning": {"text": "t", "grounding": [{"start_idx": 0, "end_idx": 1, "points": [3]}]}},
             META,
@@ -140,7 +140,7 @@ def test_broken_grounding_is_no_answer() -> None:
 
 @pytest.mark.parametrize("body", [b"", b"{", b"\xff\xfe", b"[" * 100_000, b"<html>"])
 def test_what_is_no_json(body: bytes) -> None:
-    with pytest.raises(Unusable):
+    with pytest.raises(InvalidResponse):
         responses.decode(body)
 
 
@@ -171,7 +171,7 @@ def test_results_are_frozen_and_comparable() -> None:
 def test_numbers_that_no_json_can_hold_are_null(sent: str, read: Any) -> None:
     assert responses.decode(f'{{"a": [{sent}]}}') == {"a": [read]}
     assert responses.decode(f'{{"a": [{sent}]}}'.encode()) == {"a": [read]}
-    with pytest.raises(Unusable) if read is None else nullcontext():
+    with pytest.raises(InvalidResponse) if read is None else nullcontext():
         responses.position(responses.decode(f'{{"x": {sent}, "y": 0}}'))
 
 
@@ -181,9 +181,9 @@ def test_nesting_is_bounded(opened: str, closed: str, depth: int) -> None:
     body = opened * times + "0" + closed * times
     assert responses.decode(body) == json.loads(body)
     for more in (f"[{body}]", body.replace("0", "[]"), body.replace("0", '[0, {"a": []}]')):
-        with pytest.raises(Unusable, match="deep"):
+        with pytest.raises(InvalidResponse, match="deep"):
             responses.decode(more)
-    with pytest.raises(Unusable, match="deep"):
+    with pytest.raises(InvalidResponse, match="deep"):
         responses.decode(opened * 100_000)
     wide = "[" + ",".join(["[]"] * 1000) + "]"
     assert responses.decode(wide.encode("utf-16")) == [[]] * 1000

@@ -7,7 +7,7 @@ from email.utils import formatdate
 import pytest
 
 from moondream_async import ConfigurationError, RetryPolicy, Timeouts
-from moondream_async._wire.retry import Failure, backoff, next_delay, parse_retry_after
+from moondream_async._wire.retry import RetryCause, backoff, next_delay, parse_retry_after
 
 NOW = 1_770_000_000.0
 
@@ -37,53 +37,53 @@ def test_retry_after(headers: dict[str, str], seconds: float | None) -> None:
 
 
 def decide(
-    policy: RetryPolicy, failure: Failure, *, attempt: int = 1, elapsed: float = 0, jitter: float = 1
+    policy: RetryPolicy, failure: RetryCause, *, attempt: int = 1, elapsed: float = 0, jitter: float = 1
 ) -> float | None:
     return next_delay(policy, failure, attempt=attempt, elapsed=elapsed, jitter=jitter)
 
 
 @pytest.mark.parametrize("status", [408, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524])
 def test_statuses_that_are_retried(status: int) -> None:
-    assert decide(RetryPolicy(), Failure("status", status)) == 0.5
+    assert decide(RetryPolicy(), RetryCause("status", status)) == 0.5
 
 
 @pytest.mark.parametrize("status", [200, 301, 400, 401, 402, 403, 404, 409, 413, 422, 501, 505, None])
 def test_statuses_that_are_not(status: int | None) -> None:
-    assert decide(RetryPolicy(), Failure("status", status)) is None
+    assert decide(RetryPolicy(), RetryCause("status", status)) is None
 
 
 @pytest.mark.parametrize(
     ("policy", "failure", "attempt", "elapsed", "delay"),
     [
-        (RetryPolicy(), Failure("connection"), 1, 0, 0.5),
-        (RetryPolicy(), Failure("connection"), 2, 0, 1.0),
-        (RetryPolicy(), Failure("connection"), 3, 0, 2.0),
-        (RetryPolicy(), Failure("connection"), 4, 0, None),
-        (RetryPolicy(attempts=1), Failure("connection"), 1, 0, None),
-        (RetryPolicy(attempts=99), Failure("connection"), 50, 0, 30.0),
-        (RetryPolicy(), Failure("timeout"), 1, 0, 0.5),
-        (RetryPolicy(retry_timeouts=False), Failure("timeout"), 1, 0, None),
-        (RetryPolicy(retry_timeouts=False), Failure("status", 504), 1, 0, None),
-        (RetryPolicy(retry_timeouts=False), Failure("status", 503), 1, 0, 0.5),
-        (RetryPolicy(), Failure("status", 429, 3.0), 1, 0, 3.0),
-        (RetryPolicy(), Failure("status", 429, 0.0), 1, 0, 0.0),
-        (RetryPolicy(), Failure("status", 429, 120.0), 1, 0, 120.0),
-        (RetryPolicy(), Failure("status", 429, 120.1), 1, 0, None),
-        (RetryPolicy(max_retry_after=5), Failure("status", 503, 6.0), 1, 0, None),
-        (RetryPolicy(statuses={418}), Failure("status", 418), 1, 0, 0.5),
-        (RetryPolicy(statuses={418}), Failure("status", 429), 1, 0, None),
-        (RetryPolicy(deadline=10), Failure("connection"), 1, 9.4, 0.5),
-        (RetryPolicy(deadline=10), Failure("connection"), 1, 9.5, None),
-        (RetryPolicy(deadline=10), Failure("status", 429, 11.0), 1, 0, None),
+        (RetryPolicy(), RetryCause("connection"), 1, 0, 0.5),
+        (RetryPolicy(), RetryCause("connection"), 2, 0, 1.0),
+        (RetryPolicy(), RetryCause("connection"), 3, 0, 2.0),
+        (RetryPolicy(), RetryCause("connection"), 4, 0, None),
+        (RetryPolicy(attempts=1), RetryCause("connection"), 1, 0, None),
+        (RetryPolicy(attempts=99), RetryCause("connection"), 50, 0, 30.0),
+        (RetryPolicy(), RetryCause("timeout"), 1, 0, 0.5),
+        (RetryPolicy(retry_timeouts=False), RetryCause("timeout"), 1, 0, None),
+        (RetryPolicy(retry_timeouts=False), RetryCause("status", 504), 1, 0, None),
+        (RetryPolicy(retry_timeouts=False), RetryCause("status", 503), 1, 0, 0.5),
+        (RetryPolicy(), RetryCause("status", 429, 3.0), 1, 0, 3.0),
+        (RetryPolicy(), RetryCause("status", 429, 0.0), 1, 0, 0.0),
+        (RetryPolicy(), RetryCause("status", 429, 120.0), 1, 0, 120.0),
+        (RetryPolicy(), RetryCause("status", 429, 120.1), 1, 0, None),
+        (RetryPolicy(max_retry_after=5), RetryCause("status", 503, 6.0), 1, 0, None),
+        (RetryPolicy(statuses={418}), RetryCause("status", 418), 1, 0, 0.5),
+        (RetryPolicy(statuses={418}), RetryCause("status", 429), 1, 0, None),
+        (RetryPolicy(deadline=10), RetryCause("connection"), 1, 9.4, 0.5),
+        (RetryPolicy(deadline=10), RetryCause("connection"), 1, 9.5, None),
+        (RetryPolicy(deadline=10), RetryCause("status", 429, 11.0), 1, 0, None),
     ],
 )
-def test_decision(policy: RetryPolicy, failure: Failure, attempt: int, elapsed: float, delay: float | None) -> None:
+def test_decision(policy: RetryPolicy, failure: RetryCause, attempt: int, elapsed: float, delay: float | None) -> None:
     assert decide(policy, failure, attempt=attempt, elapsed=elapsed) == delay
 
 
 def test_jitter_is_full() -> None:
-    assert decide(RetryPolicy(), Failure("connection"), jitter=0) == 0
-    assert decide(RetryPolicy(), Failure("connection"), jitter=0.5) == 0.25
+    assert decide(RetryPolicy(), RetryCause("connection"), jitter=0) == 0
+    assert decide(RetryPolicy(), RetryCause("connection"), jitter=0.5) == 0.25
 
 
 def test_backoff_doubles_up_to_its_cap_and_never_overflows() -> None:

@@ -9,7 +9,7 @@ from typing import Self, TypeVar
 
 from ..resource_thread import ResourceThread
 from .folder import Folder
-from .manifest import Entry, Manifest, Portion, unusable
+from .manifest import BatchFile, Entry, Manifest, unusable
 
 T = TypeVar("T")
 
@@ -66,7 +66,7 @@ class AsyncFolder:
         """Note that the server has accepted a batch."""
         await self._thread.run(self._folder.accepted, number, batch_id)
 
-    async def source_of(self, portion: Portion) -> Path:
+    async def source_of(self, portion: BatchFile) -> Path:
         """Return the file in which a portion's lines are."""
         return await self._thread.run(self._folder.source_of, portion)
 

@@ -34,8 +34,8 @@ from ..._bulk.atomic_files import lock, sync, write_all
 from ...errors import BatchFolderError, ConfigurationError
 from .. import wire
 from .line_index import index_of, read_entries, writable
-from .manifest import MANIFEST, NOT_OURS, Entry, Manifest, Portion, data_of, read_manifest, unusable
-from .rejected import Refusals
+from .manifest import MANIFEST, NOT_OURS, BatchFile, Entry, Manifest, data_of, read_manifest, unusable
+from .rejected import RejectedItems
 
 T = TypeVar("T")
 
@@ -45,7 +45,7 @@ Snapshot: TypeAlias = tuple[int, bytes]
 _OURS = re.compile(r"\d{3,}\.(jsonl|index)|(manifest\.json|refused\.jsonl)(\.new)?|lock")
 
 
-class Known:
+class SubmittedItems:
     """The items that have lines already, and the places that they have among all."""
 
     def __init__(self) -> None:
@@ -145,17 +145,17 @@ class Folder:
         """Write a snapshot, unless a newer one is written already."""
         self._run(lambda: self._write(snapshot))
 
-    def known(self) -> Known:
+    def known(self) -> SubmittedItems:
         """The items that have lines."""
-        known = Known()
+        known = SubmittedItems()
         for number in range(len(self.manifest.portions)):
             for entry, _ in read_entries(index_of(self.path, number), self.manifest):
                 known.add(entry)
         return known
 
-    def refusals(self) -> Refusals:
+    def refusals(self) -> RejectedItems:
         """Takes the refusals of a new pass over the items."""
-        refusals = self._run(lambda: Refusals(self.path, self.manifest))
+        refusals = self._run(lambda: RejectedItems(self.path, self.manifest))
         self._stack.callback(refusals.close)
         return refusals
 
@@ -216,7 +216,7 @@ class Folder:
             with suppress(OSError):
                 (self.path / portion.file).unlink()
 
-    def source_of(self, portion: Portion) -> Path:
+    def source_of(self, portion: BatchFile) -> Path:
         """The file in which a portion's lines are.
 
         Raises:
@@ -281,7 +281,7 @@ class Folder:
         if found.portions and not found.portions[-1].closed:
             self._reopen(found.portions[-1])
 
-    def _reopen(self, portion: Portion) -> None:
+    def _reopen(self, portion: BatchFile) -> None:
         """Go on with the last portion where a kill left it."""
         number = len(self.manifest.portions) - 1
         index, lines = index_of(self.path, number), self.path / portion.file
@@ -315,14 +315,14 @@ class Folder:
         write_all(self._index, records.as_json({**data_of(entry, self.manifest), "end": portion.length}) + b"\n")
         return begun
 
-    def _new_portion(self) -> Portion:
-        portion = Portion(f"{len(self.manifest.portions):03}.jsonl")
+    def _new_portion(self) -> BatchFile:
+        portion = BatchFile(f"{len(self.manifest.portions):03}.jsonl")
         self.manifest.portions.append(portion)
         self._open_files(portion)
         self._save()
         return portion
 
-    def _open_files(self, portion: Portion) -> None:
+    def _open_files(self, portion: BatchFile) -> None:
         number = len(self.manifest.portions) - 1
         self._lines = self._stack.enter_context((self.path / portion.file).open("ab", buffering=0))
         self._index = self._stack.enter_context(index_of(self.path, number).open("ab", buffering=0))
@@ -358,7 +358,7 @@ def stamp_of(path: Path) -> list[Any]:
     return [str(path), status.st_size, status.st_mtime_ns]
 
 
-def _is_full(portion: Portion, more: int) -> bool:
+def _is_full(portion: BatchFile, more: int) -> bool:
     return portion.lines >= wire.MOST_LINES or portion.length + more > wire.LARGEST_BATCH
 
 

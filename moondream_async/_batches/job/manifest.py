@@ -32,7 +32,7 @@ def _parts(_: Any, __: Any, value: Any) -> None:
 
 
 @attrs.define
-class Portion:
+class BatchFile:
     """The lines of one batch, and how far they have come.
 
     Attributes:
@@ -90,7 +90,7 @@ class Manifest:
     source: list[Any] | None = attrs.field(default=None, validator=optional(instance_of(list)))
     closed: bool = attrs.field(default=False, validator=_flag)
     items: int = attrs.field(default=0, validator=_number)
-    portions: list[Portion] = attrs.field(factory=list[Portion])
+    portions: list[BatchFile] = attrs.field(factory=list[BatchFile])
     version: int = _VERSION
 
     @property
@@ -103,7 +103,7 @@ class Manifest:
         """Read one; raises one of `NOT_OURS` for anything else."""
         if data["version"] != _VERSION:
             raise ValueError(f"it is of version {data['version']}")
-        fields: dict[str, Any] = {**data, "portions": [Portion(**portion) for portion in data["portions"]]}
+        fields: dict[str, Any] = {**data, "portions": [BatchFile(**portion) for portion in data["portions"]]}
         return cls(**fields)
 
 

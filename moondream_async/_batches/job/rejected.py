@@ -15,7 +15,7 @@ from .manifest import Entry, Manifest, data_of
 _FILE = "refused.jsonl"
 
 
-class Refusals:
+class RejectedItems:
     """The refusals of one pass over the items; those of the last one stand until it is finished.
 
     Args:

@@ -17,7 +17,7 @@ Load = Callable[[str], tuple[bytes, str] | None]
 
 ECHO, FAIL = "sandbox/echo", "sandbox/fail"
 _PREVIEW = "fal-ai/moondream3-preview/"
-_MOST_INPUTS = 32
+_MAX_INPUTS = 32
 
 
 @attrs.frozen
@@ -81,8 +81,8 @@ def _batched(fields: Fields, load: Load) -> Any:
     if not isinstance(inputs, list) or not inputs:
         raise _Fault(422, "missing", ["inputs"], "Field required")
     entries = cast("list[Any]", inputs)
-    if len(entries) > _MOST_INPUTS:
-        raise _Fault(422, "sequence_too_long", ["inputs"], f"At most {_MOST_INPUTS} inputs")
+    if len(entries) > _MAX_INPUTS:
+        raise _Fault(422, "sequence_too_long", ["inputs"], f"At most {_MAX_INPUTS} inputs")
     if fields.get("model_id", BATCHED_MODELS[0]) not in BATCHED_MODELS:
         expected = " or ".join(repr(name) for name in BATCHED_MODELS)
         raise _Fault(422, "literal_error", ["model_id"], f"Input should be {expected}")

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from ..._http.caller import Caller, Request
 from ..._http.session import Session
 from ..._wire.redact import Redactor
-from ..._wire.retry import Failure
+from ..._wire.retry import RetryCause
 from ...config import RetryPolicy, Timeouts
 from ...errors import APIError, MoondreamError
 from .jobs import Job
@@ -75,7 +75,7 @@ def _message(job: Job) -> dict[str, Any]:
     return {**message, "status": "ERROR", "error": f"Invalid status code: {job.reply.status}"}
 
 
-def _judge(status: int, headers: Any, body: bytes, redactor: Redactor) -> tuple[APIError, Failure | None]:
+def _judge(status: int, headers: Any, body: bytes, redactor: Redactor) -> tuple[APIError, RetryCause | None]:
     # Redirects are final failures; everything else is tried again.
-    again = None if 300 <= status < 400 else Failure("status", 503)
+    again = None if 300 <= status < 400 else RetryCause("status", 503)
     return APIError(f"it answered {status}", status=status), again
