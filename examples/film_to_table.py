@@ -8,7 +8,7 @@ Needs MOONDREAM_API_KEY, or MOONDREAM_BASE_URL of a server that needs no key; an
 import sys
 
 from moondream_async import Client
-from moondream_async._bulk import export
+from moondream_async.bulk import export
 from moondream_async.video import frames
 
 

@@ -75,7 +75,7 @@ def test_ctrl_c_during_a_call_stops_the_work(url: str) -> None:
         try:
             client.query(question="?")
         except KeyboardInterrupt:
-            session = client._async._net.session
+            session = client._async._api.http.session
             limiter = client._portal.call(lambda: slots(session))
             print("slots", limiter)
             client.close()

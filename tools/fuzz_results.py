@@ -119,9 +119,8 @@ def damaged(dice: random.Random) -> tuple[bytes, set[Any]]:
 def check(path: Path, unhurt: set[Any], dice: random.Random) -> str:
     """Read a file with every reader; returns what came of it."""
     from moondream_async import MoondreamError
-    from moondream_async._bulk import export
     from moondream_async._bulk.journal import Journal
-    from moondream_async.bulk import read_results
+    from moondream_async.bulk import export, read_results
 
     content = path.read_bytes()
     try:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import copy
 import functools
 import os
-from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterable, Callable, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, cast, overload
 
 import attrs
 
 from .. import _multi_label, config
+from .._api import ApiClient, Settings, SharedSession
 from .._concurrency.forks import no_fork
 from .._images.encoded import EncodedImage
 from .._images.options import ImageOptions
@@ -19,21 +20,19 @@ from .._public import public
 from .._wire import chat, requests, responses
 from .._wire.events import SegmentReducer, TextReducer
 from .._wire.requests import AnyRef
-from ..config import Length, RetryPolicy, SamplingSettings, Secret, Server, Timeouts
-from ..errors import ConfigurationError
+from ..config import Length, RetryPolicy, SamplingSettings, Secret, Timeouts
 from ..prices import Prices, prices_of
 from ..types import (
     CaptionResult,
     ChatResult,
     DetectResult,
-    Meta,
     Model,
     PointResult,
     QueryResult,
-    Result,
     SegmentResult,
 )
 from . import structured
+from .chat_payload import ChatPayload
 from .streams import AsyncChatStream, AsyncSegmentStream, AsyncTextStream
 
 if TYPE_CHECKING:
@@ -41,16 +40,12 @@ if TYPE_CHECKING:
     from .._bulk.items import MapItem, Skills
     from .._bulk.map import AsyncMap
     from .._bulk.run import RunSummary
-    from .._http.sender import Body, Sender
-    from .._http.session import HttpClient, Session
+    from .._http.session import HttpClient
     from .._images.prepare import ImageInput
     from .._tuning.resource import AsyncTuning
     from ..hooks import Hooks, HooksInput, Stats
 
 T = TypeVar("T")
-R = TypeVar("R", bound=Result)
-
-_PATIENCE = 900.0  # seconds: as the official client waits for a training step
 
 
 @public()
@@ -98,42 +93,44 @@ class AsyncClient:
     ) -> None:
         secret, api_key = Secret(api_key), None  # from here on no local holds the key in the open
         headers = config.hidden_headers(headers)
-        self._server = config.resolve_server(secret, base_url, model)
-        self._timeouts = Timeouts.of(timeout)
-        self._retry = RetryPolicy.of(retry)
-        self._image_options = ImageOptions.of(image_options)
-        self._headers = config.check_headers(headers)
-        self._hooks = _checked(hooks)
-        self._shared = _SharedSession(
+        settings = Settings(
+            server=config.resolve_server(secret, base_url, model),
+            timeouts=Timeouts.of(timeout),
+            retry=RetryPolicy.of(retry),
+            image_options=ImageOptions.of(image_options),
+            headers=config.check_headers(headers),
+            hooks=_checked(hooks),
+        )
+        session = SharedSession(
             max_connections=config.check_whole("max_connections", max_connections, least=1),
             rate_limit=config.check_rate_limit(rate_limit),
             http_client=http_client,
         )
-        self._sender: Sender | None = None
+        self._api = ApiClient(settings, session)
 
     @property
     def base_url(self) -> str:
         """The server, ending in `/v1`."""
-        return self._server.base_url
+        return self._api.base_url
 
     @property
     def model(self) -> str | None:
         """The model of every call; None is the server's default."""
-        return self._server.model
+        return self._api.model
 
     @property
     def stats(self) -> Stats:
         """Counters of this client and its clones: calls in flight and waiting, retries, 429s, bytes, tokens."""
-        return self._shared.stats
+        return self._api.stats
 
     @property
     def batches(self) -> AsyncBatches:
         """Moondream Cloud's Batch API: many images at half the price, as jobs on the server."""
         from .._batches.resource import AsyncBatches
 
-        return AsyncBatches(
-            self, lambda: self._net, base_url=self.base_url, model=self.model, options=self._image_options
-        )
+        api = self._api
+        options = api.settings.image_options
+        return AsyncBatches(self, lambda: api.http, base_url=self.base_url, model=self.model, options=options)
 
     @property
     def tuning(self) -> AsyncTuning:
@@ -141,7 +138,7 @@ class AsyncClient:
         from .._tuning.finetune import Access
         from .._tuning.resource import AsyncTuning
 
-        return AsyncTuning(Access(self, lambda: self._net, lambda: self._patient._net))
+        return AsyncTuning(Access(self, lambda: self._api.http, lambda: self._api.patient.http))
 
     @overload
     async def query(
@@ -217,11 +214,11 @@ class AsyncClient:
             spatial_refs=spatial_refs,
             model=self.model,
         )
-        body = _Body(build(image=None), []) if image is None else self._body(image, build)
+        payload = self._api.text_payload(build) if image is None else self._api.payload(image, build)
         if stream:
-            feed = await self._net.open_stream("query", body.content)
-            return AsyncTextStream(feed, TextReducer("answer", responses.query, body.image_size))
-        return await self._fetch("query", body, responses.query)
+            events = await self._api.stream("query", payload)
+            return AsyncTextStream(events, TextReducer("answer", responses.query, payload.image_size))
+        return await self._api.request("query", payload, responses.query)
 
     @overload
     async def chat(
@@ -275,23 +272,13 @@ class AsyncClient:
         Raises:
             MoondreamError: As in `query`.
         """
-
-        async def encode(images: list[Any]) -> list[str]:
-            with no_fork():
-                from .._concurrency.gather import gather
-
-            return [image.image_url for image in await gather(self.encode_image, images)]
-
         build = functools.partial(chat.body, stream=stream, settings=settings, reasoning=reasoning, model=self.model)
-        build([])  # refuses what can be refused before an image is touched
-
-        async def make() -> bytes:
-            return build(await chat.prepared(messages, encode))
-
+        build([])  # refuses what can be refused before an image is prepared
+        payload = ChatPayload(self._api, messages, build)
         if stream:
-            feed = await self._net.open_stream("chat/completions", make, bearer=True)
-            return AsyncChatStream(feed, chat.ChatReducer())
-        return await self._net.fetch("chat/completions", make, chat.result, bearer=True)
+            events = await self._api.http.open_stream("chat/completions", payload, bearer=True)
+            return AsyncChatStream(events, chat.ChatReducer())
+        return await self._api.http.fetch("chat/completions", payload, chat.result, bearer=True)
 
     async def ask_yes_no(
         self,
@@ -315,7 +302,7 @@ class AsyncClient:
             AnswerError: The answer is of another kind, and so was the second; `.answers` keeps them.
             MoondreamError: As in `query`.
         """
-        return await self._asked(structured.YES_NO, image, question, settings, reasoning, repair)
+        return await self._ask(structured.YES_NO, image, question, settings, reasoning, repair)
 
     async def ask_number(
         self,
@@ -339,7 +326,7 @@ class AsyncClient:
             AnswerError: The answer is of another kind, and so was the second; `.answers` keeps them.
             MoondreamError: As in `query`.
         """
-        return await self._asked(structured.NUMBER, image, question, settings, reasoning, repair)
+        return await self._ask(structured.NUMBER, image, question, settings, reasoning, repair)
 
     async def ask_list(
         self,
@@ -363,7 +350,7 @@ class AsyncClient:
             AnswerError: The answer is of another kind, and so was the second; `.answers` keeps them.
             MoondreamError: As in `query`.
         """
-        return await self._asked(structured.LIST, image, question, settings, reasoning, repair)
+        return await self._ask(structured.LIST, image, question, settings, reasoning, repair)
 
     async def ask_json(
         self,
@@ -390,7 +377,7 @@ class AsyncClient:
             AnswerError: The answer is of another kind, and so was the second; `.answers` keeps them.
             MoondreamError: As in `query`.
         """
-        return await self._asked(structured.structured(schema), image, question, settings, reasoning, repair)
+        return await self._ask(structured.structured(schema), image, question, settings, reasoning, repair)
 
     @overload
     async def caption(
@@ -442,11 +429,11 @@ class AsyncClient:
             MoondreamError: As in `query`.
         """
         build = functools.partial(requests.caption, length=length, stream=stream, settings=settings, model=self.model)
-        body = self._body(image, build)
+        payload = self._api.payload(image, build)
         if stream:
-            feed = await self._net.open_stream("caption", body.content)
-            return AsyncTextStream(feed, TextReducer("caption", responses.caption, body.image_size))
-        return await self._fetch("caption", body, responses.caption)
+            events = await self._api.stream("caption", payload)
+            return AsyncTextStream(events, TextReducer("caption", responses.caption, payload.image_size))
+        return await self._api.request("caption", payload, responses.caption)
 
     async def detect(
         self, image: ImageInput, object: str | Sequence[str], settings: SamplingSettings | None = None
@@ -471,7 +458,7 @@ class AsyncClient:
                 functools.partial(self.detect, await self.encode_image(image), settings=settings), wanted
             )
         build = functools.partial(requests.detect, object=cast("str", object), settings=settings, model=self.model)
-        return await self._fetch("detect", self._body(image, build), responses.detect)
+        return await self._api.request("detect", self._api.payload(image, build), responses.detect)
 
     async def point(
         self,
@@ -505,7 +492,7 @@ class AsyncClient:
         build = functools.partial(
             requests.point, object=cast("str", object), settings=settings, spatial_refs=spatial_refs, model=self.model
         )
-        return await self._fetch("point", self._body(image, build), responses.point)
+        return await self._api.request("point", self._api.payload(image, build), responses.point)
 
     @overload
     async def segment(
@@ -570,11 +557,11 @@ class AsyncClient:
             settings=settings,
             model=self.model,
         )
-        body = self._body(image, build, full_resolution=True)
+        payload = self._api.payload(image, build, full_resolution=True)
         if stream:
-            feed = await self._net.open_stream("segment", body.content)
-            return AsyncSegmentStream(feed, SegmentReducer(body.image_size))
-        return await self._fetch("segment", body, responses.segment)
+            events = await self._api.stream("segment", payload)
+            return AsyncSegmentStream(events, SegmentReducer(payload.image_size))
+        return await self._api.request("segment", payload, responses.segment)
 
     @overload
     def map(
@@ -819,8 +806,8 @@ class AsyncClient:
             ImageError: It cannot be fetched or read, is not an image, is damaged or too large.
             ConfigurationError: `image_options` is something else.
         """
-        options = self._image_options if image_options is None else ImageOptions.of(image_options)
-        return await self._encode(image, options)
+        options = None if image_options is None else ImageOptions.of(image_options)
+        return await self._api.encode_image(image, options)
 
     async def models(self) -> list[Model]:
         """List the server's models; free, and so also a way to check a key.
@@ -829,7 +816,7 @@ class AsyncClient:
             AuthenticationError: The key is wrong.
             MoondreamError: As in `query`.
         """
-        return await self._net.get("models", lambda data, _: responses.models(data))
+        return await self._api.http.get("models", lambda data, _: responses.models(data))
 
     def with_options(
         self,
@@ -854,20 +841,22 @@ class AsyncClient:
         Raises:
             ConfigurationError: A value cannot be used.
         """
+        now = self._api.settings
         headers = config.hidden_headers(headers)
         clone = copy.copy(self)
-        clone._sender = None
-        clone._server = attrs.evolve(self._server, model=config.check_model(model) or self.model)
-        clone._timeouts = self._timeouts if timeout is None else Timeouts.of(timeout)
-        clone._retry = self._retry if retry is None else RetryPolicy.of(retry)
-        clone._image_options = self._image_options if image_options is None else ImageOptions.of(image_options)
-        clone._hooks = self._hooks if hooks is None else _checked(hooks)
-        clone._headers = self._headers | config.check_headers(headers)
+        clone._api = self._api.with_settings(
+            server=attrs.evolve(now.server, model=config.check_model(model) or self.model),
+            timeouts=now.timeouts if timeout is None else Timeouts.of(timeout),
+            retry=now.retry if retry is None else RetryPolicy.of(retry),
+            image_options=now.image_options if image_options is None else ImageOptions.of(image_options),
+            hooks=now.hooks if hooks is None else _checked(hooks),
+            headers=now.headers | config.check_headers(headers),
+        )
         return clone
 
     async def aclose(self) -> None:
         """Close the connections; calls after this raise `ConfigurationError`. Safe to call again."""
-        await self._shared.aclose()
+        await self._api.aclose()
 
     async def __aenter__(self) -> Self:
         return self
@@ -878,13 +867,13 @@ class AsyncClient:
         await self.aclose()
 
     def __repr__(self) -> str:
-        server: Server | None = getattr(self, "_server", None)
-        if server is None:  # a traceback may show a client whose arguments were refused
+        api: ApiClient | None = getattr(self, "_api", None)
+        if api is None:  # a traceback may show a client whose arguments were refused
             return f"{type(self).__name__}()"
-        model = f", model={server.model!r}" if server.model else ""
-        return f"{type(self).__name__}(base_url={server.base_url!r}{model})"
+        model = f", model={api.model!r}" if api.model else ""
+        return f"{type(self).__name__}(base_url={api.base_url!r}{model})"
 
-    async def _asked(
+    async def _ask(
         self,
         kind: structured.AnswerFormat[T],
         image: ImageInput | None,
@@ -900,58 +889,6 @@ class AsyncClient:
 
         return await structured.ask(query, question, kind, repair=repair)
 
-    def _body(self, image: ImageInput, build: Callable[..., bytes], *, full_resolution: bool = False) -> _Body:
-        """The body of a call, made when the call has its slot if the image is not ready yet."""
-        if isinstance(image, EncodedImage):
-            return _Body(build(image=image.uri), [image.original_size])
-        sizes: list[tuple[int, int]] = []  # what makes the body knows this, not the body: a circle would keep the image
-
-        async def make() -> bytes:
-            encoded = await self._encode(image, self._image_options, full_resolution=full_resolution)
-            sizes.append(encoded.original_size)
-            return build(image=encoded.uri)
-
-        return _Body(make, sizes)
-
-    async def _fetch(self, skill: str, body: _Body, read: Callable[[Any, Meta], R]) -> R:
-        result = await self._net.fetch(skill, body.content, read)
-        return attrs.evolve(result, image_size=body.image_size)
-
-    async def _encode(self, image: ImageInput, options: ImageOptions, *, full_resolution: bool = False) -> EncodedImage:
-        if isinstance(image, EncodedImage):
-            return image
-        with no_fork():
-            from .._images.encoder import encode_once
-
-        def fetch(url: str) -> Awaitable[bytes]:
-            return self._net.download(url, allow_private=options.allow_private_urls)
-
-        return await encode_once(image, options, full_resolution=full_resolution, fetch=fetch, fetcher=self)
-
-    @property
-    def _patient(self) -> Self:
-        """A clone that waits a quarter of an hour at least, for answers that take minutes."""
-        longer = {name: max(_PATIENCE, getattr(self._timeouts, name)) for name in ("idle", "total")}
-        retry = attrs.evolve(self._retry, deadline=None)
-        return self.with_options(timeout=attrs.evolve(self._timeouts, **longer), retry=retry)
-
-    @property
-    def _net(self) -> Sender:
-        if self._sender is None:
-            with no_fork():
-                from .._http.sender import Sender
-
-            self._sender = Sender(
-                self._shared.get(),
-                self._server,
-                self._headers,
-                self._timeouts,
-                self._retry,
-                self._hooks,
-                allow_private=self._image_options.allow_private_urls,
-            )
-        return self._sender
-
 
 def _checked(hooks: HooksInput | None) -> tuple[Hooks, ...]:
     if hooks is None:
@@ -959,52 +896,3 @@ def _checked(hooks: HooksInput | None) -> tuple[Hooks, ...]:
     from ..hooks import check_hooks
 
     return check_hooks(hooks)
-
-
-@attrs.frozen(eq=False)
-class _Body:
-    content: Body
-    sizes: list[tuple[int, int]]
-
-    @property
-    def image_size(self) -> tuple[int, int] | None:
-        """Of the upright original, once the body is made."""
-        return self.sizes[-1] if self.sizes else None
-
-
-class _SharedSession:
-    """The session of a client and its clones, made at the first call: httpx is not imported before."""
-
-    def __init__(self, *, max_connections: int, rate_limit: float | None, http_client: HttpClient | None) -> None:
-        self._options: dict[str, Any] = {
-            "max_connections": max_connections,
-            "rate_limit": rate_limit,
-            "http_client": http_client,
-        }
-        self._session: Session | None = None
-        self._closed = False
-        if http_client is not None:
-            self.get()  # checks it
-
-    @property
-    def stats(self) -> Stats:
-        from ..hooks import Stats
-
-        return Stats() if self._session is None else self._session.counters.snapshot()
-
-    def get(self) -> Session:
-        if self._closed:
-            raise ConfigurationError("This client is closed; make a new one.")
-        if self._session is not None:
-            return self._session
-        with no_fork():
-            if self._session is None:
-                from .._http.session import Session
-
-                self._session = Session(**self._options)
-            return self._session
-
-    async def aclose(self) -> None:
-        self._closed = True
-        if self._session is not None:
-            await self._session.aclose()

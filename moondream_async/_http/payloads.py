@@ -1,14 +1,23 @@
-"""Request bodies that are read from disk as they are sent."""
+"""Request bodies: built when a call has its slot, or read from disk as they are sent."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import Protocol
 
 import anyio
 import httpx
 
 _CHUNK = 256 * 1024
+
+
+class Payload(Protocol):
+    """A body that is built when its call has a slot: only then is what it is built from in memory."""
+
+    async def prepare(self) -> bytes:
+        """Return the body; called once."""
+        ...
 
 
 class BytesBody(httpx.ByteStream):

@@ -25,7 +25,7 @@ from ..errors import APIError, ConfigurationError, MoondreamError
 from ..types import Meta, Result
 from . import transport_errors
 from .event_stream import EventStream, OutOfTimeError, SingleEventStream
-from .payloads import FileBody
+from .payloads import FileBody, Payload
 from .presigned import Presigned
 from .presigned_download import Files
 from .response_body import LARGEST_ANSWER, ResponseTooLargeError, read_all
@@ -40,8 +40,8 @@ T = TypeVar("T")
 R = TypeVar("R")
 A = TypeVar("A", "_Answer", EventStream)
 
-Body: TypeAlias = bytes | FileBody | Callable[[], Awaitable[bytes]]
-"""A request's body; or what makes it, once, when the call has its slot."""
+Body: TypeAlias = bytes | FileBody | Payload | Callable[[], Awaitable[bytes]]
+"""A request's body; or what builds it, once, when the call has its slot."""
 
 SURELY_REFUSED = (425, 429)
 """Statuses after which what must not be done twice may be sent again."""
@@ -69,7 +69,7 @@ class _Request:
     async def prepare(self) -> bytes | FileBody:
         """The body, made now if it is not yet: only who has a slot holds an image in memory."""
         if not isinstance(self.body, (bytes, FileBody)):
-            self.body = await self.body()
+            self.body = await (self.body() if callable(self.body) else self.body.prepare())
         return self.body
 
 

@@ -12,7 +12,7 @@ import pyarrow.parquet as parquet
 import pytest
 
 from moondream_async import BoundingBox, Client, ConfigurationError, DetectResult, ResultsFileError
-from moondream_async._bulk import export
+from moondream_async.bulk import export
 from moondream_async.vision import to_csv
 
 

@@ -29,8 +29,7 @@ from moondream_async import (
     RetryPolicy,
     RunSummary,
 )
-from moondream_async._bulk import export
-from moondream_async.bulk import Run, read_records, read_results
+from moondream_async.bulk import Run, export, read_records, read_results
 from tests.support.loopback import Exchange, serve, until
 from tests.support.pictures import file
 

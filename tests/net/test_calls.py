@@ -206,7 +206,7 @@ async def test_with_options(tiny: EncodedImage) -> None:
         assert json.loads(request.content)["model"] == "m2"
         assert request.extensions["timeout"]["read"] == 5
         assert client.model is None
-        assert other._net.session is client._net.session  # pyright: ignore[reportPrivateUsage]
+        assert other._api.http.session is client._api.http.session  # pyright: ignore[reportPrivateUsage]
 
 
 async def test_use_after_close(tiny: EncodedImage) -> None:
@@ -334,7 +334,7 @@ class FakeClock:
 
 
 def pace_of(client: AsyncClient) -> Any:
-    return client._net.session.pacer.pace  # pyright: ignore[reportPrivateUsage]
+    return client._api.http.session.pacer.pace  # pyright: ignore[reportPrivateUsage]
 
 
 async def test_errors_keep_nothing_alive(tiny: EncodedImage) -> None:
@@ -411,7 +411,7 @@ def test_a_proxy_in_several_event_loops(monkeypatch: pytest.MonkeyPatch) -> None
             monkeypatch.setenv("http_proxy", server.base_url.removesuffix("/v1"))
             client = client or AsyncClient(base_url="http://moondream.invalid", retry=1)
             assert [m.id for m in await client.models()] == ["m"]
-            await client._net.session._own.aclose()  # pyright: ignore[reportPrivateUsage]
+            await client._api.http.session._own.aclose()  # pyright: ignore[reportPrivateUsage]
 
     asyncio.run(once())
     asyncio.run(once())

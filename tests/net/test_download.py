@@ -244,7 +244,7 @@ async def test_a_429_of_another_host_does_not_slow_the_calls() -> None:
     async with serve(handler) as server, client(image_options=ANYWHERE) as c:
         with pytest.raises(ImageError):
             await c.encode_image(server.base_url + "/a.png")
-        pace = c._net.session.pacer.pace
+        pace = c._api.http.session.pacer.pace
         assert pace.rate is None
 
 

@@ -47,7 +47,7 @@ async def upload(client: AsyncClient, _: EncodedImage) -> Any:
     from moondream_async._http.payloads import FileBody
 
     body = FileBody(Path(__file__), 0, 1000)
-    return await client._net.call("PUT", "batch/x", lambda data, _: data, body=body)  # pyright: ignore[reportPrivateUsage]
+    return await client._api.http.call("PUT", "batch/x", lambda data, _: data, body=body)  # pyright: ignore[reportPrivateUsage]
 
 
 CALLS: dict[str, Call] = {
@@ -185,7 +185,7 @@ async def test_tracebacks_of_closed_clients(name: str, tiny: EncodedImage) -> No
 def test_reprs_of_what_clients_are_made_of() -> None:
     client = AsyncClient(KEY, base_url=URL, headers=OWN)
     fal = AsyncFalClient(FAL_KEY, headers=OWN)
-    net: Any = client._net  # pyright: ignore[reportPrivateUsage]
+    net: Any = client._api.http  # pyright: ignore[reportPrivateUsage]
     access: Any = fal._access  # pyright: ignore[reportPrivateUsage]
     for part in (client, net, net.session, fal, access.caller, access.caller.session, fal._uploads):  # pyright: ignore[reportPrivateUsage]
         assert "SECRET" not in repr(vars(part))

@@ -146,7 +146,7 @@ async def test_an_api_in_a_private_network_may_name_files_there(
 async def test_consent_reaches_the_files() -> None:
     options = md.ImageOptions(allow_private_urls=True)
     for client, private in ((md.AsyncClient("a-key"), False), (md.AsyncClient("a-key", image_options=options), True)):
-        assert client._net.files._presigned.private is private  # pyright: ignore[reportPrivateUsage]
+        assert client._api.http.files._presigned.private is private  # pyright: ignore[reportPrivateUsage]
 
 
 @pytest.mark.parametrize("url", ["http://files.test/a?sig=secret", "https://127.0.0.1:1/a?sig=secret"])

@@ -368,7 +368,7 @@ async def test_random_cancellations_of_streams_lose_no_slot(tiny: EncodedImage) 
                 asyncio.get_running_loop().call_later(chance.random() * 0.02, task.cancel)
             await asyncio.gather(*tasks, return_exceptions=True)
         await asyncio.gather(*(consume(client) for _ in range(8)))
-        limiter = client._net.session._limiters.get()  # pyright: ignore[reportPrivateUsage]
+        limiter = client._api.http.session._limiters.get()  # pyright: ignore[reportPrivateUsage]
         assert limiter.borrowed_tokens == 0
         await until(lambda: server.open <= 8)
 
@@ -411,7 +411,7 @@ async def test_closing_from_another_task_ends_the_readers_wait(tiny: EncodedImag
         await stream.aclose()
         with pytest.raises(md.MoondreamError):
             await reader
-        limiter = client._net.session._limiters.get()  # pyright: ignore[reportPrivateUsage]
+        limiter = client._api.http.session._limiters.get()  # pyright: ignore[reportPrivateUsage]
         assert limiter.borrowed_tokens == 0
 
 

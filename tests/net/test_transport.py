@@ -24,11 +24,11 @@ async def say_yes(exchange: Exchange) -> None:
 
 
 def slots_in_use(client: AsyncClient) -> int:
-    return client._net.session._limiters.get().borrowed_tokens  # pyright: ignore[reportPrivateUsage]
+    return client._api.http.session._limiters.get().borrowed_tokens  # pyright: ignore[reportPrivateUsage]
 
 
 def idle_connections(client: AsyncClient) -> int:
-    pool: Any = client._net.session._own  # pyright: ignore[reportPrivateUsage]
+    pool: Any = client._api.http.session._own  # pyright: ignore[reportPrivateUsage]
     return sum(len(stack) for stack in pool._idle.get()._stacks.values())
 
 
@@ -161,7 +161,8 @@ def test_one_client_in_several_event_loops(tiny: EncodedImage) -> None:
         async with serve(say_yes) as server:
             client = client or AsyncClient(base_url=server.base_url)
             shared = client.with_options()
-            shared._server = AsyncClient(base_url=server.base_url)._server  # each loop's server has its own port
+            here = AsyncClient(base_url=server.base_url)._api.settings.server  # each loop's server has its own port
+            shared._api = shared._api.with_settings(server=here)
             await asyncio.gather(*(shared.query(tiny, "?") for _ in range(5)))
         return server
 

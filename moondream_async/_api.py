@@ -1,0 +1,219 @@
+"""`ApiClient`: what a client hands to its skills and resources: settings, connections, images, requests."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Self, TypeVar
+
+import attrs
+
+from ._concurrency.forks import no_fork
+from ._images.encoded import EncodedImage
+from ._images.options import ImageOptions
+from .config import RetryPolicy, Server, Timeouts
+from .errors import ConfigurationError
+from .types import Meta, Result
+
+if TYPE_CHECKING:
+    from ._http.event_stream import EventStream
+    from ._http.sender import Sender
+    from ._http.session import HttpClient, Session
+    from ._images.prepare import ImageInput
+    from .hooks import Hooks, Stats
+
+R = TypeVar("R", bound=Result)
+
+_LONG_TIMEOUT = 900.0  # seconds; the official client waits as long for a training step
+
+
+@attrs.frozen(eq=False, kw_only=True)
+class Settings:
+    """What a client is configured with, checked.
+
+    Attributes:
+        server: The base URL, the key and the model.
+        timeouts: For each attempt.
+        retry: When to send again.
+        image_options: How images are prepared.
+        headers: Extra headers, by their names in lower case.
+        hooks: The user's observers.
+    """
+
+    server: Server
+    timeouts: Timeouts
+    retry: RetryPolicy
+    image_options: ImageOptions
+    headers: dict[str, str] = attrs.field(repr=False)
+    hooks: tuple[Hooks, ...]
+
+
+class ApiClient:
+    """Sends requests with one client's settings; handed to every resource of the client.
+
+    Args:
+        settings: The client's.
+        session: Shared with the client's clones.
+    """
+
+    def __init__(self, settings: Settings, session: SharedSession) -> None:
+        self.settings = settings
+        self._session = session
+        self._http: Sender | None = None
+
+    @property
+    def base_url(self) -> str:
+        """The server, ending in `/v1`."""
+        return self.settings.server.base_url
+
+    @property
+    def model(self) -> str | None:
+        """The model of every call; None is the server's default."""
+        return self.settings.server.model
+
+    @property
+    def stats(self) -> Stats:
+        """Counters of the client and its clones."""
+        return self._session.stats
+
+    @property
+    def http(self) -> Sender:
+        """The HTTP client, made at the first call."""
+        if self._http is None:
+            with no_fork():
+                from ._http.sender import Sender
+
+            self._http = Sender(
+                self._session.get(),
+                self.settings.server,
+                self.settings.headers,
+                self.settings.timeouts,
+                self.settings.retry,
+                self.settings.hooks,
+                allow_private=self.settings.image_options.allow_private_urls,
+            )
+        return self._http
+
+    @property
+    def patient(self) -> ApiClient:
+        """The same with timeouts of at least a quarter of an hour, for answers that take minutes."""
+        timeouts = self.settings.timeouts
+        longer = {name: max(_LONG_TIMEOUT, getattr(timeouts, name)) for name in ("idle", "total")}
+        retry = attrs.evolve(self.settings.retry, deadline=None)
+        return self.with_settings(timeouts=attrs.evolve(timeouts, **longer), retry=retry)
+
+    def with_settings(self, **changes: Any) -> Self:
+        """Return a client with other settings that shares the connections."""
+        return type(self)(attrs.evolve(self.settings, **changes), self._session)
+
+    async def encode_image(
+        self, image: ImageInput, options: ImageOptions | None = None, *, full_resolution: bool = False
+    ) -> EncodedImage:
+        """Prepare an image, off the event loop; calls for the same image at the same time share the work."""
+        if isinstance(image, EncodedImage):
+            return image
+        with no_fork():
+            from ._images.encoder import encode_once
+
+        options = options or self.settings.image_options
+        fetch = functools.partial(self.http.download, allow_private=options.allow_private_urls)
+        return await encode_once(image, options, full_resolution=full_resolution, fetch=fetch, fetcher=self)
+
+    def text_payload(self, build: Callable[..., bytes]) -> ImagePayload:
+        """Make the body of a call about text alone."""
+        return ImagePayload(self, None, build, content=build(image=None))
+
+    def payload(self, image: ImageInput, build: Callable[..., bytes], *, full_resolution: bool = False) -> ImagePayload:
+        """Make the body of a call about an image.
+
+        Args:
+            image: Anything that the skills take.
+            build: Makes the body out of `image=`, a data URI.
+            full_resolution: Whether to keep more pixels, as `segment` does.
+        """
+        if isinstance(image, EncodedImage):
+            return ImagePayload(self, None, build, content=build(image=image.uri), image_size=image.original_size)
+        return ImagePayload(self, image, build, full_resolution=full_resolution)
+
+    async def request(self, skill: str, payload: ImagePayload, read: Callable[[Any, Meta], R]) -> R:
+        """Call a skill, and read its answer."""
+        result = await self.http.fetch(skill, payload, read)
+        return attrs.evolve(result, image_size=payload.image_size)
+
+    async def stream(self, skill: str, payload: ImagePayload) -> EventStream:
+        """Call a skill, and open the stream of its answer."""
+        return await self.http.open_stream(skill, payload)
+
+    async def aclose(self) -> None:
+        """Close the connections, also of all clones."""
+        await self._session.aclose()
+
+
+@attrs.define(eq=False)
+class ImagePayload:
+    """A request's body that is built when the call has its slot: only then is its image in memory.
+
+    Attributes:
+        image_size: Width and height of the upright original, in pixels; None until the body is built, and without
+            an image.
+    """
+
+    _api: ApiClient = attrs.field(repr=False)
+    _image: Any = attrs.field(repr=False)
+    _build: Callable[..., bytes] = attrs.field(repr=False)
+    _full_resolution: bool = False
+    _content: bytes | None = attrs.field(default=None, repr=False)
+    image_size: tuple[int, int] | None = None
+
+    async def prepare(self) -> bytes:
+        """Return the body."""
+        if self._content is not None:
+            return self._content
+        encoded = await self._api.encode_image(self._image, full_resolution=self._full_resolution)
+        self.image_size = encoded.original_size
+        return self._build(image=encoded.uri)
+
+
+class SharedSession:
+    """The session of a client and its clones, made at the first call: httpx is not imported before."""
+
+    def __init__(self, *, max_connections: int, rate_limit: float | None, http_client: HttpClient | None) -> None:
+        self._options: dict[str, Any] = {
+            "max_connections": max_connections,
+            "rate_limit": rate_limit,
+            "http_client": http_client,
+        }
+        self._session: Session | None = None
+        self._closed = False
+        if http_client is not None:
+            self.get()  # checks it
+
+    @property
+    def stats(self) -> Stats:
+        """The counters so far."""
+        from .hooks import Stats
+
+        return Stats() if self._session is None else self._session.counters.snapshot()
+
+    def get(self) -> Session:
+        """Return the session, made now if this is the first call.
+
+        Raises:
+            ConfigurationError: The client is closed, or `http_client` cannot be used.
+        """
+        if self._closed:
+            raise ConfigurationError("This client is closed; make a new one.")
+        if self._session is not None:
+            return self._session
+        with no_fork():
+            if self._session is None:
+                from ._http.session import Session
+
+                self._session = Session(**self._options)
+            return self._session
+
+    async def aclose(self) -> None:
+        """Close the connections; later calls are refused."""
+        self._closed = True
+        if self._session is not None:
+            await self._session.aclose()
