@@ -1,4 +1,4 @@
-"""What a user can set: keys, base URL, timeouts, retries, sampling; checked before any request."""
+"""Settings: keys, base URL, timeouts, retries and sampling, checked before any request."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ DEFAULT_BASE_URL = "https://api.moondream.ai/v1"
 SKILLS = ("query", "caption", "detect", "point", "segment")
 RETRY_STATUSES = frozenset({408, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524})
 
-_SHORTEST_WITH_ENDING = 16  # characters of a key whose last four are shown
+_SHORTEST_WITH_ENDING = 16  # characters; the last four of longer keys may be shown
 SHORTEST_SECRET = 8
-"""Characters of a key, from which it is kept out of what errors show: "test" is a word, and no secret."""
+"""Characters; shorter keys are not redacted from errors: "test" is a word, not a secret."""
 
 H = TypeVar("H")
 
@@ -44,7 +44,7 @@ class SamplingSettings(TypedDict, total=False):
         top_p: Above 0, at most 1. Server default 0.9 (query, caption), 1 (the rest).
         max_tokens: At least 1. Server default 768.
         max_objects: At least 1; detect and point return no more than this. Server default 50
-            to 150: a dense image is cut off there silently.
+            to 150: objects beyond that are silently left out.
     """
 
     temperature: float
@@ -90,14 +90,14 @@ def _statuses(values: Iterable[int]) -> frozenset[int]:
 
 @attrs.frozen(kw_only=True)
 class Timeouts:
-    """How long one attempt may take, in seconds. None of the three is ever infinite.
+    """Time limits of one attempt, in seconds. None of the three can be infinite.
 
     Args:
-        connect: To make the connection, TLS included. Default 10.
-        idle: Between two reads: until the answer starts, and between bytes or stream events
-            after that. Default 120, above the 100 s after which Cloudflare gives up itself.
-        total: For one attempt as a whole, up to the last byte or stream event. Default 600.
-            `RetryPolicy.deadline` bounds all attempts together.
+        connect: For opening the connection, TLS included. Default 10.
+        idle: Between two reads: until the answer starts, and then between bytes or stream events.
+            Default 120, which is above the 100 s after which Cloudflare gives up.
+        total: For the whole attempt, up to the last byte or stream event. Default 600.
+            `RetryPolicy.deadline` limits all attempts together.
 
     Raises:
         ConfigurationError: A value is not a finite number above 0.
@@ -109,7 +109,7 @@ class Timeouts:
 
     @classmethod
     def of(cls, value: Timeouts | float | None) -> Timeouts:
-        """Read what a user may pass: None is the default, a number bounds each attempt as a whole."""
+        """Return the timeouts for what a user may pass: None is the default, a number limits each attempt."""
         value = to_python(value)
         if value is None:
             return cls()
@@ -123,23 +123,23 @@ class Timeouts:
 
 @attrs.frozen(kw_only=True)
 class RetryPolicy:
-    """When a failed call is sent again, and how long to wait before.
+    """When to retry a failed call, and how long to wait first.
 
     The wait before attempt n+1 is `backoff * 2**(n-1)` seconds, at most `max_backoff`, times a
-    random number in 0..1 (full jitter). A `Retry-After` of the server replaces it.
+    random number in 0..1 (full jitter). A `Retry-After` header replaces this wait.
 
     Args:
-        attempts: How often a call may be sent in all; 1 means no retry. Default 4. A refusal for load (429, or
+        attempts: The maximum number of requests per call; 1 means no retry. Default 4. A refusal for load (429, or
             Station's "Queue is full") does not count while other calls of the client get through; the call
             gives up when none got through for 60 s.
-        backoff: Base of the wait, in seconds. Default 0.5.
-        max_backoff: Cap of the wait, in seconds. Default 30.
-        max_retry_after: The longest `Retry-After` that is obeyed, in seconds; a longer one raises
+        backoff: The base of the wait, in seconds. Default 0.5.
+        max_backoff: The cap of the wait, in seconds. Default 30.
+        max_retry_after: The longest `Retry-After` to wait for, in seconds. A longer one raises
             at once, with `.retry_after` on the error. Default 120.
-        statuses: HTTP statuses that are retried. Default 408, 425, 429, 500, 502, 503, 504, 520-524.
-        retry_timeouts: Whether a timed-out attempt is sent again. Default True. The server may
-            have done, and billed, the work of the first.
-        deadline: Seconds for all attempts and waits together. Default None: bounded by the above.
+        statuses: The HTTP statuses to retry. Default 408, 425, 429, 500, 502, 503, 504, 520-524.
+        retry_timeouts: Whether to retry after a timeout. Default True. The server may
+            have processed, and billed, the first request.
+        deadline: A limit for all attempts and waits together, in seconds. Default None: no limit.
 
     Raises:
         ConfigurationError: A value is out of range.
@@ -157,7 +157,7 @@ class RetryPolicy:
 
     @classmethod
     def of(cls, value: RetryPolicy | int | None) -> RetryPolicy:
-        """Read what a user may pass: None is the default, a whole number is `attempts`."""
+        """Return the policy for what a user may pass: None is the default, an integer is `attempts`."""
         value = to_python(value)
         if value is None:
             return cls()
@@ -169,7 +169,7 @@ class RetryPolicy:
 
 
 class Secret:
-    """An API key that never shows itself: not in a repr, and so not in logs or traceback locals."""
+    """An API key that is never shown in a repr, and so not in logs or traceback locals."""
 
     __slots__ = ("_value", "source")
 
@@ -231,7 +231,7 @@ class Secret:
 
 @attrs.frozen
 class Server:
-    """Where to send and who is asking: base URL ending in `/v1`, key, default model."""
+    """The server to call: base URL ending in `/v1`, key and default model."""
 
     base_url: str
     key: Secret | None
@@ -250,7 +250,7 @@ def resolve_server(key: Secret, base_url: str | None, model: str | None) -> Serv
     secret = Secret.resolve(key)
     if secret is None and clean_url == DEFAULT_BASE_URL:
         raise ConfigurationError(
-            "No API key. Three ways on: (1) set MOONDREAM_API_KEY or pass api_key=... "
+            "No API key. Either: (1) set MOONDREAM_API_KEY or pass api_key=... "
             f"(keys: {KEYS_URL}); (2) run Moondream Station and pass "
             "base_url='http://localhost:2020/v1'; (3) try without a model: "
             "`moondream-async sandbox`, or --sandbox on the command line."

@@ -69,7 +69,7 @@ def _rebuild(cls: type[MoondreamError], args: tuple[Any, ...], state: dict[str, 
 
 
 class ConfigurationError(MoondreamError, ValueError):
-    """A value given to the client, or to one of its methods, cannot be used; nothing was sent."""
+    """An argument or a setting is not valid; nothing was sent."""
 
 
 class ImageError(MoondreamError, ValueError):
@@ -84,18 +84,18 @@ class ImageError(MoondreamError, ValueError):
 
 
 class ResultsFileError(MoondreamError):
-    """A file of results cannot be used: it is something else, of another run, in use, or cannot be written."""
+    """A results file cannot be used: it holds something else, belongs to another run, is in use or not writable."""
 
 
 class OutputFileError(ResultsFileError, ConfigurationError):
-    """The file of results cannot be used from the start; nothing was sent, and the file is as it was."""
+    """A results file cannot be opened for a run; nothing was sent, and the file is unchanged."""
 
 
 class AnswerError(MoondreamError, ValueError):
-    """The model's answer is not of the kind that was asked for.
+    """The model's answer does not have the requested form.
 
     Attributes:
-        answers: What it answered, each time, word for word.
+        answers: The raw answers of all attempts.
     """
 
     def __init__(self, message: str, *, answers: list[str] | None = None) -> None:
@@ -104,16 +104,16 @@ class AnswerError(MoondreamError, ValueError):
 
 
 class PathError(MoondreamError, ValueError):
-    """The path of a segmentation cannot be read, or there is no box that it is relative to."""
+    """A segmentation path is not valid, or has no box that it is relative to."""
 
 
 class BatchError(MoondreamError):
-    """A batch failed as a whole, or cannot be gone on with.
+    """A batch failed as a whole, or cannot be resumed.
 
     Attributes:
         code: The service's (`validation_error`, `limit_exceeded`, `empty_batch`, `invalid_model`, `processing_failed`,
             `timeout`), or ours: `not_completed`, `expired`, `folder` (the job's folder cannot be used).
-        batch_id: Which batch; None for a job's folder.
+        batch_id: The batch; None for errors of a job's folder.
     """
 
     def __init__(self, message: str, *, code: str | None = None, batch_id: str | None = None) -> None:
@@ -123,14 +123,14 @@ class BatchError(MoondreamError):
 
 
 class BatchFolderError(BatchError, ConfigurationError):
-    """A job's folder cannot be made or written; nothing was sent."""
+    """A job's folder cannot be created or written; nothing was sent."""
 
 
 class BatchInputError(ConfigurationError):
-    """A file of batch lines cannot be sent as it is; nothing was sent.
+    """A file of batch lines is not valid; nothing was sent.
 
     Attributes:
-        problems: The first of them: each the line's number, from 1, and what is wrong with it.
+        problems: The first problems: the line number, from 1, and what is wrong.
     """
 
     def __init__(self, message: str, *, problems: list[tuple[int, str]] | None = None) -> None:
@@ -139,12 +139,12 @@ class BatchInputError(ConfigurationError):
 
 
 class BatchLineError(MoondreamError):
-    """One line of a batch failed; the others did not.
+    """One line of a batch failed; the other lines are not affected.
 
     Attributes:
         code: The service's (`invalid_request`, `image_decode_failed`, `unknown_skill`, `processing_error`), or ours:
             `missing` (the results have nothing for the line), `unusable` (what they have is no result).
-        line_index: The line's place in its batch, from 0.
+        line_index: The position of the line in its batch, from 0.
     """
 
     def __init__(self, message: str, *, code: str | None = None, line_index: int | None = None) -> None:
@@ -154,25 +154,25 @@ class BatchLineError(MoondreamError):
 
 
 class APIConnectionError(MoondreamError):
-    """No answer came: the connection could not be made, or broke before the answer was complete.
+    """The server cannot be reached, or the connection broke before the answer was complete.
 
     Attributes:
-        request_id: The queued request (fal.ai) that it was about, which goes on: its result can still be fetched.
+        request_id: The queued request (fal.ai), which continues: its result can still be fetched.
     """
 
     request_id: str | None = None
 
 
 class APITimeoutError(APIConnectionError, TimeoutError):
-    """A timeout of `Timeouts`, or the deadline of `RetryPolicy`, ran out."""
+    """A timeout of `Timeouts`, or the deadline of `RetryPolicy`, expired."""
 
 
 class StreamInterruptedError(MoondreamError):
     """A stream ended before its final event.
 
     Attributes:
-        partial: What had come so far: the text of a query or caption stream, the
-            `SegmentResult` (coarse path, and the box if it had come) of a segment stream.
+        partial: What was received: the text of a query or caption stream, the
+            `SegmentResult` (coarse path, and the box if it was received) of a segment stream.
     """
 
     def __init__(self, message: str, *, partial: Any = None) -> None:
@@ -189,9 +189,9 @@ class APIError(MoondreamError):
         type: The server's `error.type`, if it sent one.
         code: The server's `error.code`, if it sent one.
         param: The server's `error.param`, the name of the field at fault, if it sent one.
-        message: The server's own words.
+        message: The message of the server.
         request_id: From the body's `request_id` or the header `x-request-id`.
-        retry_after: Seconds the server asked to wait, from `Retry-After` or `retry-after-ms`.
+        retry_after: The seconds to wait, from `Retry-After` or `retry-after-ms`.
         body: The decoded JSON body, or the start of the text if it was not JSON.
         url: The address that was called, without its query. `str(error)` has it where the address may be wrong: for
             404, and for bodies that are not JSON.
@@ -246,28 +246,28 @@ class AuthenticationError(APIError):
 
 
 class PermissionDeniedError(APIError):
-    """403: the key is good, but may not do this."""
+    """403: the key is valid, but does not allow this."""
 
 
 class NotFoundError(APIError):
-    """404: no such route, model or skill on this server."""
+    """404: the server has no such route, model or skill."""
 
 
 class ConflictError(APIError):
-    """409: the resource exists already, in another form."""
+    """409: the resource already exists in another form."""
 
 
 class PayloadTooLargeError(APIError):
-    """413: the image is larger than the service takes (10 MB)."""
+    """413: the image is larger than the service accepts (10 MB)."""
 
 
 class UnprocessableEntityError(APIError):
-    """422: the request was read, and refused."""
+    """422: the request is well-formed, but not accepted."""
 
 
 class RateLimitError(APIError):
-    """429: too many requests; `retry_after` says how long to wait, if the server did."""
+    """429: too many requests; `retry_after` is the time to wait, if the server sent one."""
 
 
 class ServerError(APIError):
-    """5xx: the server, or a gateway before it, failed."""
+    """5xx: the server, or a gateway in front of it, failed."""

@@ -1,4 +1,4 @@
-"""Looking on while calls are made: what a user's own functions are told, and the counters of a client."""
+"""Hooks: the user's functions that observe calls; and the counters of a client."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from .types import Metrics
 
 @attrs.define(eq=False)
 class CallInfo:
-    """One logical call: the same object in all that hooks are told about it.
+    """One logical call; all events of a call share one object.
 
     Attributes:
         number: Counts the calls of this process.
-        operation: The skill, or route, that is called: `"query"`, `"caption"`, ... , `"models"`.
-        model: The model asked for; None is the server's default.
-        stream: Whether it asked for a stream.
+        operation: The skill or route: `"query"`, `"caption"`, ... , `"models"`.
+        model: The requested model; None is the server's default.
+        stream: Whether the answer is streamed.
         base_url: The server.
-        started: When it was made, as `time.time()`.
+        started: When the call started, as `time.time()`.
         context: For the hooks' own use, such as a span.
     """
 
@@ -43,8 +43,8 @@ class RequestInfo:
         call: The call.
         attempt: 1 for the first request of the call.
         nbytes: Bytes of its body.
-        headers: Put headers in here to have them sent with this request, such as `traceparent`. They cannot
-            replace the client's own.
+        headers: Add headers here to send them with this request, such as `traceparent`. They cannot
+            replace the client's own headers.
     """
 
     call: CallInfo
@@ -74,7 +74,7 @@ class ResponseInfo:
 
 @attrs.frozen(eq=False)
 class RetryInfo:
-    """The call will be tried again.
+    """The call will be retried.
 
     Attributes:
         call: The call.
@@ -91,7 +91,7 @@ class RetryInfo:
 
 @attrs.frozen(eq=False)
 class EventInfo:
-    """An event of a stream has come.
+    """An event of a stream was received.
 
     Attributes:
         call: The call.
@@ -108,7 +108,7 @@ class EventInfo:
 
 @attrs.frozen(eq=False)
 class EndInfo:
-    """The call is over: it has its result, an error, or was cancelled or left early.
+    """The call ended: with a result, an error, a cancellation, or because its stream was closed early.
 
     Attributes:
         call: The call.
@@ -136,7 +136,7 @@ def _callable(_: Any, field: Any, value: Any) -> None:
 
 @attrs.frozen(kw_only=True)
 class Hooks:
-    """Functions that are told how calls go: `AsyncClient(hooks=Hooks(retry=print))`.
+    """Functions that observe calls: `AsyncClient(hooks=Hooks(retry=print))`.
 
     Each takes one value and may be async; a call waits for its hooks, so keep them short. An error in one is
     logged, and has no other effect. `Client` runs them in its background thread.
@@ -163,7 +163,7 @@ HooksInput: TypeAlias = Hooks | Sequence[Hooks]
 
 
 def check_hooks(hooks: HooksInput) -> tuple[Hooks, ...]:
-    """Read what a user may pass: one or several."""
+    """Return the hooks as a tuple; the user may pass one or several."""
     several = (hooks,) if isinstance(hooks, Hooks) else hooks
     if isinstance(several, Sequence) and all(isinstance(each, Hooks) for each in several):
         return tuple(several)
@@ -172,18 +172,18 @@ def check_hooks(hooks: HooksInput) -> tuple[Hooks, ...]:
 
 @attrs.frozen(kw_only=True)
 class Stats:
-    """The counters of a client and its clones, at one moment.
+    """A snapshot of the counters of a client and its clones.
 
     Attributes:
-        in_flight: Calls that have their slot: their images are prepared, they wait for their pace, or for answers.
-        waiting: Calls that wait for a slot (`max_connections`).
-        calls: Calls made.
-        requests: Requests sent; each attempt is one.
-        retries: Times a call was tried again.
-        rate_limited: Answers that said 429, or what means the same.
-        bytes_sent: Bytes of all request bodies.
-        input_tokens: Of all answers that told.
-        output_tokens: Of all answers that told.
+        in_flight: Calls that have a slot: preparing their image, waiting for the rate limit, or waiting for the answer.
+        waiting: Calls waiting for a slot (`max_connections`).
+        calls: Calls started.
+        requests: Requests sent; each attempt counts.
+        retries: Retries of calls.
+        rate_limited: Answers with status 429, or an equivalent such as a full queue.
+        bytes_sent: The bytes of all request bodies.
+        input_tokens: The input tokens of all answers.
+        output_tokens: The output tokens of all answers.
     """
 
     in_flight: int = 0

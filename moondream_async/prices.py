@@ -1,4 +1,4 @@
-"""What tokens cost: prices as data, with their date (pure)."""
+"""Prices of tokens, with their source and date."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from .errors import ConfigurationError
 
 
 class Usage(Protocol):
-    """What tells its tokens: `Metrics`, `Stats`, `RunSummary`."""
+    """Anything with token counts: `Metrics`, `Stats`, `RunSummary`."""
 
     @property
     def input_tokens(self) -> int | None:
-        """Tokens read, images included."""
+        """The input tokens, images included."""
         ...
 
     @property
     def output_tokens(self) -> int | None:
-        """Tokens written."""
+        """The output tokens."""
         ...
 
 
@@ -38,13 +38,13 @@ class Prices:
     """US dollars per million tokens.
 
     Args:
-        input: Of tokens read, images included.
-        output: Of tokens written.
-        as_of: When these were the prices, as `YYYY-MM` or `YYYY-MM-DD`; for people.
-        batch_input: Of tokens read in a batch. Default None: half of `input`.
-        batch_output: Of tokens written in a batch. Default None: half of `output`.
-        training: Of training tokens (finetunes). Default None: unknown.
-        source: Where the prices are published; for people.
+        input: For input tokens, images included.
+        output: For output tokens.
+        as_of: The date of the prices, as `YYYY-MM` or `YYYY-MM-DD`; informational.
+        batch_input: For input tokens of a batch. Default None: half of `input`.
+        batch_output: For output tokens of a batch. Default None: half of `output`.
+        training: For training tokens (finetunes). Default None: unknown.
+        source: Where the prices are published; informational.
 
     Raises:
         ConfigurationError: A price is not a number of at least 0.
@@ -66,8 +66,8 @@ class Prices:
             model: Its name, such as `"moondream3-preview"`.
 
         Returns:
-            The prices; None if they are not known, as for a finetune, or for the server's default model (None),
-            of which is not documented which model it is.
+            The prices, or None if they are not known: for a finetune, and for the server's default model (None), as it
+            is not documented which model that is.
         """
         return MODEL_PRICES.get(model or "")
 
@@ -79,7 +79,7 @@ class Prices:
         return attrs.evolve(self, input=batch_input, output=batch_output)
 
     def cost(self, usage: Usage) -> float:
-        """Return US dollars for the tokens of a result's `metrics`, of `client.stats`, of a run's summary."""
+        """Return the cost in US dollars of a result's `metrics`, of `client.stats` or of a run's summary."""
         return ((usage.input_tokens or 0) * self.input + (usage.output_tokens or 0) * self.output) / 1_000_000
 
 
@@ -100,5 +100,5 @@ MODEL_PRICES = MappingProxyType(
 
 
 def prices_of(base_url: str, model: str | None) -> Prices | None:
-    """Return the prices of a model at a server; None where they are not known, or nothing is paid by the token."""
+    """Return the prices of a model on a server, or None if they are not known or the server is free."""
     return Prices.of(model) if base_url == DEFAULT_BASE_URL else None

@@ -32,28 +32,28 @@ if TYPE_CHECKING:
 class Client(Facade):
     """A client of Moondream Cloud, Moondream Station or any compatible server.
 
-    One client per process is enough: it keeps connections, may be used by any number of tasks,
-    in several event loops (asyncio or trio) one after the other, and is made without I/O.
+    One client per process is enough. It keeps connections open, serves any number of tasks, works in
+    several event loops (asyncio or trio) one after the other, and does no I/O when it is created.
 
     Args:
-        api_key: The key. Default: `MOONDREAM_API_KEY`. Needed for Moondream Cloud only.
+        api_key: The API key. Default: `MOONDREAM_API_KEY`. Only Moondream Cloud needs one.
         base_url: The server, with or without its `/v1`. Default: `MOONDREAM_BASE_URL` or
             `MOONDREAM_ENDPOINT`, else Moondream Cloud. Station is `http://localhost:2020/v1`.
         model: The model of every call (wire field `model`). Default: `MOONDREAM_MODEL`, else the server's.
         timeout: `Timeouts(connect=10, idle=120, total=600)`, or a number of seconds for each attempt as a whole.
-        retry: `RetryPolicy(attempts=4, ...)`, or a number of attempts; 1 never retries.
-        rate_limit: Requests started per second. Default None: free until the server answers 429,
-            then as fast as it lets us.
-        max_connections: Requests in flight at once, in each event loop; more wait their turn. Default 256.
+        retry: `RetryPolicy(attempts=4, ...)`, or a number of attempts.
+        rate_limit: Requests started per second. Default None: no limit until the server answers 429;
+            after that, the rate adapts to what the server accepts.
+        max_connections: The most requests in flight at once, per event loop; others wait. Default 256.
         image_options: `ImageOptions(resize="auto", quality=90, ...)`: how images are prepared.
         headers: Extra headers for every request.
-        hooks: `Hooks(request=..., retry=..., ...)`, or several: your functions, told how calls go.
-        http_client: Your own `httpx.AsyncClient` or `httpx.AsyncBaseTransport`, used as it is and never
+        hooks: `Hooks(request=..., retry=..., ...)`, or several: your functions, called as calls proceed.
+        http_client: Your own `httpx.AsyncClient` or `httpx.AsyncBaseTransport`, used unchanged and never
             closed; or `"aiohttp"` (extra `aiohttp`, asyncio only) for less CPU per call. Default: a transport
             built for load, through the proxies of the environment.
 
     Raises:
-        ConfigurationError: A value cannot be used, or there is no key and Moondream Cloud needs one.
+        ConfigurationError: A value is not valid, or Moondream Cloud is called without a key.
     """
 
     def __init__(
@@ -100,19 +100,19 @@ class Client(Facade):
 
     @property
     def stats(self) -> Stats:
-        """Counters of this client and its clones: calls in flight and waiting, retries, 429s, bytes, tokens."""
+        """Counters of this client and its clones: calls in flight and waiting, retries, 429s, bytes and tokens."""
         return self._async.stats
 
     @property
     def batches(self) -> Batches:
-        """Moondream Cloud's Batch API: many images at half the price, as jobs on the server."""
+        """Moondream Cloud's Batch API: many images at half the price, processed as jobs on the server."""
         from .batches import Batches
 
         return Batches(self._portal, self._async.batches)
 
     @property
     def tuning(self) -> Tuning:
-        """Moondream Cloud's tuning API: finetunes by reinforcement and by examples."""
+        """Moondream Cloud's tuning API: finetunes by reinforcement learning and from examples."""
         from .tuning import Tuning
 
         return Tuning(self._portal, self._async.tuning)
@@ -160,27 +160,27 @@ class Client(Facade):
         reasoning: bool | None = None,
         spatial_refs: Sequence[AnyRef] | None = None,
     ) -> QueryResult | TextStream[QueryResult]:
-        """Ask about an image, or, without one, about nothing but the text.
+        """Ask a question about an image, or, without one, about the text alone.
 
         Args:
             image: A path, http(s) URL, bytes, binary file (async ones too), PIL image, array (RGB,
                 `uint8`), `data:` URI, base64 or `EncodedImage` (wire field `image_url`).
             question: What to ask (wire field `question`).
-            stream: True returns the answer as it is written, as an `TextStream`.
+            stream: If True, return an `TextStream` that yields the answer as it is generated. Default False.
             settings: `temperature`, `top_p`, `max_tokens`.
-            reasoning: True or False is sent as it is; None leaves it to the server.
+            reasoning: Whether the model reasons first. Default None: the server decides.
             spatial_refs: Points `[x, y]` and boxes `[x_min, y_min, x_max, y_max]` that the question is about,
-                0..1 of the upright image. `Point` and `BoundingBox` are taken too.
+                0..1 of the upright image. `Point` and `BoundingBox` work too.
 
         Returns:
-            `.answer`, and `.reasoning` if it was asked for.
+            A `QueryResult` with `.answer`, and `.reasoning` if the model reasoned; or the stream.
 
         Raises:
-            ConfigurationError: An argument cannot be used; nothing was sent.
-            ImageError: The image cannot be used; nothing was sent.
-            APIError: The server answered with an error; its subclasses say which.
-            APITimeoutError: A timeout ran out.
-            APIConnectionError: The server could not be reached, or the connection broke.
+            ConfigurationError: An argument is not valid; nothing was sent.
+            ImageError: The image cannot be read or prepared; nothing was sent.
+            APIError: The server answered with an error; the subclass says which.
+            APITimeoutError: A timeout expired.
+            APIConnectionError: The server cannot be reached, or the connection broke.
         """
         return self._text(
             self._run(
@@ -229,16 +229,16 @@ class Client(Facade):
         settings: SamplingSettings | None = None,
         reasoning: bool | None = None,
     ) -> ChatResult | ChatStream:
-        """Talk, over several turns and with several images, by the OpenAI-compatible endpoint `/chat/completions`.
+        """Chat over several turns, with any number of images, through the OpenAI-compatible `/chat/completions`.
 
         Args:
-            messages: Dicts of `role` (`"system"`, `"user"`, `"assistant"`) and `content`: a text, or a list of texts,
-                images (anything the skills take; a path as `pathlib.Path`, as a `str` is a text) and OpenAI's parts
-                (`{"type": "image_url", "image_url": {"url": image}}`). Images are prepared as for the skills.
-            stream: True returns the answer as it is written, as an `ChatStream`.
+            messages: Dicts with `role` (`"system"`, `"user"`, `"assistant"`) and `content`: a text, or a list of texts,
+                images (anything the skills accept; a path must be a `pathlib.Path`, as a `str` is text) and OpenAI's
+                parts (`{"type": "image_url", "image_url": {"url": image}}`). Images are prepared as for the skills.
+            stream: If True, return an `ChatStream` that yields the answer as it is generated. Default False.
             settings: `temperature`, `top_p`, `max_tokens` (wire field `max_completion_tokens`; at most 4096, reasoning
                 included).
-            reasoning: True or False is sent as it is; None leaves it to the server, whose default is True.
+            reasoning: Whether the model reasons first. Default None: the server decides; its default is True.
 
         Returns:
             `.content`, `.reasoning`, `.finish_reason`, `.metrics` (tokens).
@@ -431,9 +431,9 @@ class Client(Facade):
 
         Args:
             image: As in `query`.
-            object: What to look for, such as `"face"` (wire field `object`); or a list of such: each is looked for
-                in a call of its own, side by side, the image encoded once, and the boxes bear their `.label`.
-            settings: `max_objects` (the server stops there, silently; 50 to 150 by default), `temperature`, `top_p`.
+            object: What to look for, such as `"face"` (wire field `object`); or a list of labels. Each label is one
+                call; the calls run concurrently, the image is encoded once, and each box has its `.label`.
+            settings: `max_objects` (the server silently stops there; its default is 50 to 150), `temperature`, `top_p`.
 
         Returns:
             `.objects`: boxes, 0..1 of the upright image; empty when there are none.
@@ -642,32 +642,32 @@ class Client(Facade):
         prices: Prices | None = None,
         **arguments: Any,
     ) -> Map[Any]:
-        """Do the same with many images, so many at a time; an item that fails does not stop the others.
+        """Call a skill for many images concurrently; an item that fails does not stop the others.
 
         Args:
-            skill: `"caption"`, `"query"`, `"detect"`, `"point"` or `"segment"`; or several, as a list, or as a dict
-                with arguments of their own: each image is then encoded once.
-            items: Images, `(id, image)`, or `(id, image, arguments)`, from any iterable or async iterable. They are
-                taken as they are needed: at most twice `concurrency` are in memory.
-            concurrency: How many are worked on at once. Default 32.
-            ordered: Whether outcomes come in the items' order; otherwise as they are completed. Default False.
-            max_failures: How many items may fail; one more stops the run. 0 stops at the first. Default None: any.
-            stop_on_auth_error: Whether a refused key (401) or missing credit (402) stops the run. Default True.
-            max_connection_failures: How many items in a row may fail because no connection can be made or kept, with
-                no answer of the server in between, before the run stops. Default 20; None for any number.
-            max_cost: US dollars. No item is begun that could pass it, together with those in flight; then the
-                iteration ends, and `cost_limit_reached` is True. Default None: no limit.
-            prices: For `max_cost`. Default: the published ones of the client's model, on Moondream Cloud.
-            arguments: The skill's own, for every item: `question=`, `object=`, `settings=`, ...
+            skill: `"caption"`, `"query"`, `"detect"`, `"point"` or `"segment"`; or several, as a list or as a dict of
+                skills and their arguments. With several skills, each image is encoded once.
+            items: Images, `(id, image)` or `(id, image, arguments)`, from any iterable or async iterable. Items are
+                taken when they are needed: at most twice `concurrency` of them are in memory.
+            concurrency: The number of items processed at once. Default 32.
+            ordered: Whether to yield outcomes in the order of the items. Default False: as they complete.
+            max_failures: The number of items that may fail; one more stops the run. Default None: no limit.
+            stop_on_auth_error: Whether an invalid key (401) or missing credit (402) stops the run. Default True.
+            max_connection_failures: The number of connection failures in a row, with no answer from the server in
+                between, that stops the run. Default 20; None for no limit.
+            max_cost: A limit in US dollars. No item starts if it could exceed the limit together with those in flight;
+                then the iteration ends, and `cost_limit_reached` is True. Default None: no limit.
+            prices: The prices for `max_cost`. Default: the published prices of the client's model, on Moondream Cloud.
+            arguments: Arguments of the skill, for all items: `question=`, `object=`, `settings=`, ...
 
         Returns:
-            The outcomes, to be iterated: `.id`, `.result` or `.error`, `.attempts`, `.elapsed`.
+            An async iterator of outcomes: `.id`, `.result` or `.error`, `.attempts`, `.elapsed`.
 
         Raises:
-            ConfigurationError: A skill or argument is unknown, or missing with all items; `items` is a single image;
-                `max_cost` is given and the prices are not known.
-            MoondreamError: While iterating: the error of the item that stopped the run, after the outcomes of all
-                that were begun.
+            ConfigurationError: A skill or argument is unknown, or missing from all items; `items` is a single image;
+                or `max_cost` is given and the prices are not known.
+            MoondreamError: While iterating: the error that stopped the run, after the outcomes of all items that had
+                started.
         """
         return self._mapped(
             self._async.map(
@@ -701,38 +701,40 @@ class Client(Facade):
         prices: Prices | None = None,
         **arguments: Any,
     ) -> RunSummary:
-        """Do the same with many images, into a file of JSON lines that a crash leaves whole and a restart completes.
+        """Call a skill for many images and write the results to a JSON Lines file; can be interrupted and resumed.
 
-        Each item is one line, written when it is done: `id`, `skill`, `arguments`, `ok`, `result` (as on the wire)
-        or `error`, `attempts`, `elapsed`, `run`. Called again, it skips the items that the file has: those with the
-        same id and arguments. `moondream_async.bulk` reads the file, and exports it as CSV or Parquet.
+        Each item is one line, written when it completes: `id`, `skill`, `arguments`, `ok`, `result` (as on the wire)
+        or `error`, `attempts`, `elapsed`, `run`. The same call again skips the items that are in the file (same id and
+        arguments). `moondream_async.bulk` reads the file and exports it to CSV or Parquet.
 
         Args:
             skill: As in `map`.
-            items: As in `map`. An item's id is the one given (a text or number), else its path or URL, else a digest
-                of its content.
-            out: The file. Its directory has to be there. One that holds anything but results of this run (same skill,
-                arguments and model), or that another run is writing, is refused.
+            items: As in `map`. The id of an item is the given one (a string or number), else its path or URL, else a
+                digest of its content.
+            out: The file. Its directory must exist. A file that holds something else, or results of another run (other
+                skill, arguments or model), or that another run is writing, is rejected.
             concurrency: As in `map`.
             max_failures: As in `map`.
-            stop_on_auth_error: As in `map`; the item that is refused for its key or credit is not written.
-            max_connection_failures: As in `map`; the items that failed then are not written, so that a resumed run
-                takes them up.
-            max_cost: As in `map`; the summary's `cost_limit_reached` and `remaining` say what is left to do.
-            resume: Whether to go on with a file that holds results; if False, such a file is refused. Default True.
-            retry_failed: Whether to do those again that failed; their lines are taken out first. Default False.
-            progress: Is given the `RunSummary` so far after each item; may be async.
-            prices: To estimate the cost. Default: Moondream Cloud's, on Moondream Cloud; else there is no estimate.
+            stop_on_auth_error: As in `map`. The item whose key or credit was refused is not written.
+            max_connection_failures: As in `map`. The items that failed this way are not written, so a resumed run
+                retries them.
+            max_cost: As in `map`. `cost_limit_reached` and `remaining` of the summary say what is left.
+            resume: Whether to continue a file that holds results; if False, such a file is rejected. Default True.
+            retry_failed: Whether to retry the failed items of the file. Default False. Their lines stay in the file
+                until their successors are written.
+            progress: Called with the current `RunSummary` after each item; may be async.
+            prices: The prices for the cost estimate. Default: the published prices of the client's model, on Moondream
+                Cloud; elsewhere there is no estimate.
             arguments: As in `map`.
 
         Returns:
-            How many items succeeded, failed, were skipped; tokens, and an estimate of their cost.
+            A `RunSummary`: items that succeeded, failed or were skipped; tokens, and their estimated cost.
 
         Raises:
             ConfigurationError: As in `map`.
-            OutputFileError: The file cannot be used or written; nothing was sent.
-            ResultsFileError: The file could not be written any further.
-            MoondreamError: What stopped the run, after all that was begun has been written.
+            OutputFileError: The file cannot be used; nothing was sent.
+            ResultsFileError: Writing the file failed.
+            MoondreamError: The error that stopped the run, after the results of all started items were written.
         """
         return self._run(
             self._async.run,
@@ -752,29 +754,29 @@ class Client(Facade):
         )
 
     def encode_image(self, image: ImageInput, image_options: ImageOptions | None = None) -> EncodedImage:
-        """Prepare an image once, to send it as often as you like.
+        """Prepare an image once, to send it any number of times.
 
-        It is turned upright, put on white, made 8-bit sRGB, and sized so that the model sees the most of
-        it with the fewest bytes; a JPEG or PNG that is all that already passes byte for byte. The work
-        is done in a worker thread, and once for all who ask for the same object at the same moment.
-        `segment` would rather have the image itself, at full resolution.
+        The image is turned upright, put on white, converted to 8-bit sRGB, and sized so that the model sees the
+        most detail with the fewest bytes. A JPEG or PNG that already meets all of this is passed through unchanged.
+        The work runs in a worker thread; concurrent calls for the same object share it. Pass the original image,
+        not an `EncodedImage`, to `segment`, which works at a higher resolution.
 
         Args:
             image: A path, http(s) URL, bytes, binary file (async ones too), PIL image, array (RGB,
                 `uint8`), `data:` URI, base64, or an `EncodedImage`, returned as it is.
-            image_options: How to prepare it; None takes the client's.
+            image_options: How to prepare it. Default: the client's options.
 
         Raises:
-            ImageError: It cannot be fetched or read, is not an image, is damaged or too large.
-            ConfigurationError: `image_options` is something else.
+            ImageError: The image cannot be fetched or read, is not an image, is damaged or too large.
+            ConfigurationError: `image_options` is not an `ImageOptions`.
         """
         return self._run(self._async.encode_image, image=image, image_options=image_options)
 
     def models(self) -> list[Model]:
-        """List the server's models; free, and so also a way to check a key.
+        """List the models of the server. The call is free, so it also serves to check a key.
 
         Raises:
-            AuthenticationError: The key is wrong.
+            AuthenticationError: The key is invalid.
             MoondreamError: As in `query`.
         """
         return self._run(self._async.models)
@@ -789,18 +791,18 @@ class Client(Facade):
         headers: Mapping[str, str] | None = None,
         hooks: HooksInput | None = None,
     ) -> Self:
-        """A cheap clone with other options; it shares the connections, so closing either closes both.
+        """Return a cheap clone with other options. It shares the connections: closing either closes both.
 
         Args:
-            model: Another model; None keeps this one's.
-            timeout: Other timeouts; None keeps them.
-            retry: Another policy; None keeps it.
-            image_options: Other ways to prepare images; None keeps them.
-            headers: Headers to add to, or replace among, this one's.
-            hooks: Other hooks; None keeps them.
+            model: Another model. Default: no change; the same for all other options.
+            timeout: Other timeouts.
+            retry: Another retry policy.
+            image_options: Other options for preparing images.
+            headers: Headers to add or replace.
+            hooks: Other hooks.
 
         Raises:
-            ConfigurationError: A value cannot be used.
+            ConfigurationError: A value is not valid.
         """
         headers = hidden_headers(headers)
         clone = copy.copy(self)
@@ -810,7 +812,7 @@ class Client(Facade):
         return clone
 
     def close(self) -> None:
-        """Close the connections; calls after this raise `ConfigurationError`. Safe to call again."""
+        """Close the connections. Later calls raise `ConfigurationError`; closing twice is safe."""
         self._portal.close(self._async.aclose)
 
     def __enter__(self) -> Self:
