@@ -84,7 +84,7 @@ def test_environment(
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["caption", "{}"], "No API key. Three ways on"),
+        (["caption", "{}"], "No API key. Either"),
         (["caption", "no.jpg", "--sandbox"], "There is no file 'no.jpg'"),
         (["query", "{}", "", "--sandbox"], "question must not be empty"),
         (["caption", "{}", "--base-url", "http://127.0.0.1:9/v1/caption"], "must not name a skill"),
