@@ -105,3 +105,23 @@ def test_standard_input_that_is_closed(monkeypatch: pytest.MonkeyPatch, capsys: 
     monkeypatch.setattr(sys, "stdin", None)
     assert main(["caption", "-", "--sandbox"]) == 1
     assert "There is no standard input" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "words", [["--format", "svg"], ["--format", "coco"], ["--format", "yolo"], ["--save", "x.png"]]
+)
+@pytest.mark.parametrize("missing", ["fontTools", "freetype", "numpy"])
+def test_a_missing_extra_is_said_before_the_call(
+    words: list[str],
+    missing: str,
+    tmp_path: Path,
+    scene: bytes,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "a.png").write_bytes(scene)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MOONDREAM_BASE_URL", "http://127.0.0.1:9/v1")  # nothing listens: a call would fail otherwise
+    monkeypatch.setitem(sys.modules, missing, None)
+    assert main(["segment", "a.png", "red", *words]) == 1
+    assert "needs the extra 'vision'" in capsys.readouterr().err

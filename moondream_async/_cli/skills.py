@@ -10,6 +10,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any
 
+from .._extras import check_extra
 from .._images.sources import is_url
 from .._sync.client import Client
 from .._sync.streams import SegmentStream, TextStream
@@ -21,6 +22,8 @@ from .target import base_url_of
 
 Arguments = argparse.Namespace
 
+_OUTLINE_FORMATS = ("svg", "coco", "yolo")  # of a segment: made with the extra `vision`
+
 
 def skill(arguments: Arguments) -> None:
     """Run one skill on one image and print what it says."""
@@ -29,6 +32,8 @@ def skill(arguments: Arguments) -> None:
     draws = getattr(arguments, "save", None) or getattr(arguments, "open", False)
     if draws and arguments.save:
         pictures.check_name(arguments.save)
+    if arguments.skill == "segment" and (draws or form in _OUTLINE_FORMATS):
+        check_extra("vision", f"--format {form}" if form in _OUTLINE_FORMATS else "Drawing an outline")
     with _client(arguments) as client:
         if draws and is_url(image):
             image = client.encode_image(image)
