@@ -76,7 +76,7 @@ async def test_full_at_each_write(at_sandbox: Any, photos: list[Path], tmp_path:
 
 
 @pytest.mark.parametrize("code", [errno.EIO, errno.ENOSPC])
-@pytest.mark.parametrize("step", ["folder", "refusals"])
+@pytest.mark.parametrize("step", ["folder", "rejected"])
 async def test_a_write_that_fails(
     at_sandbox: Any, photos: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str, code: int
 ) -> None:
@@ -86,7 +86,7 @@ async def test_a_write_that_fails(
         raise OSError(code, os.strerror(code))
 
     with monkeypatch.context() as patch:
-        patch.setattr(f"moondream_async._batches.{step}.write_all", failing)
+        patch.setattr(f"moondream_async._batches.job.{step}.write_all", failing)
         with pytest.raises(BatchError, match=os.strerror(code)):
             await client.batches.create(items, "caption", folder=tmp_path / "job")
     job = await client.batches.create(items, "caption", folder=tmp_path / "job")

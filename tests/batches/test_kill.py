@@ -26,7 +26,7 @@ STAGES = (
     "first manifest",
     "second manifest",
     "uploading",
-    "refusals",
+    "rejected",
     "last line",
     "completing",
     "accepted",
@@ -38,10 +38,11 @@ SCRIPT = """
 import asyncio, os, sys, time
 from pathlib import Path
 from moondream_async import AsyncClient
-from moondream_async._batches import folder, refusals, upload, wire
-from moondream_async.bulk import journal
+from moondream_async._batches import multipart_upload, wire
+from moondream_async._batches.job import folder, rejected
+from moondream_async._bulk import journal
 
-wire.MOST_LINES, upload.PART = int(sys.argv[5]), int(sys.argv[6])
+wire.MOST_LINES, multipart_upload.PART = int(sys.argv[5]), int(sys.argv[6])
 stage = sys.argv[4]
 
 def die_after(owner, name, calls):
@@ -57,12 +58,12 @@ def die_after(owner, name, calls):
  "beginning": lambda: die_after(folder.Folder, "_write", 0),
  "first manifest": lambda: die_after(folder.Folder, "_write", 1),
  "second manifest": lambda: die_after(folder, "sync", 4),
- "refusals": lambda: die_after(refusals.Refusals, "finish", 0),
+ "rejected": lambda: die_after(rejected.RejectedItems, "finish", 0),
  "last line": lambda: die_after(folder.Folder, "finish_lines", 0),
  "saved": lambda: die_after(journal.Journal, "close", 0),
- "uploading": lambda: die_after(upload.Upload, "_send_part", 3),
+ "uploading": lambda: die_after(multipart_upload.Upload, "_send_part", 3),
  "completing": lambda: die_after(folder.Folder, "accepted", 1),
- "accepted": lambda: die_after(upload.Upload, "_begin", 2),
+ "accepted": lambda: die_after(multipart_upload.Upload, "_begin", 2),
  "saving": lambda: die_after(journal.Journal, "add", 20),
  "": lambda: None}[stage]()
 
