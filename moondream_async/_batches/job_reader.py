@@ -1,4 +1,4 @@
-"""What is known of a job, and the outcomes of its items, read from the server's files and from its folder."""
+"""Read a job and the outcomes of its items, from its folder and the server's result files."""
 
 from __future__ import annotations
 
@@ -16,29 +16,25 @@ from .._concurrency.threads import run_in_thread
 from .._http.presigned_download import Files
 from ..errors import APIError, BatchError, ConfigurationError, MoondreamError, NotFoundError
 from .job.line_index import Index, open_index
-from .job.manifest import MANIFEST, Entry, Manifest, path_of, read_manifest
-from .job.rejected import read_refused
+from .job.manifest import MANIFEST, Manifest, path_of, read_manifest
+from .job.rejected import read_rejected
 from .models import UNKNOWN, Batch, BatchJob
-from .results import Output
+from .results import BatchResults, EntryOutcome
 from .submission import read_job
 
 AnyJob: TypeAlias = BatchJob | Batch | str | os.PathLike[str]
 """A job, a batch, a batch's id, or a job's folder."""
 
-Told: TypeAlias = tuple[Entry | None, Outcome[Any]]
-"""The outcome of an item; and what its line is of, if this machine knows."""
-
-
 _ID = re.compile(r"[\w-]+")
 
 
 class JobReader:
-    """Reads jobs of one client.
+    """Reads jobs for one client.
 
     Args:
-        retrieve: Asks about a batch.
-        files: Reads files of results.
-        base_url: The server, of which a job's folder has to be.
+        retrieve: Fetches the current state of a batch.
+        files: Returns the reader of result files.
+        base_url: The server's URL. Job folders of other servers are rejected.
     """
 
     def __init__(self, retrieve: Callable[[str], Awaitable[Batch]], files: Callable[[], Files], base_url: str) -> None:
@@ -47,7 +43,12 @@ class JobReader:
         self._base_url = base_url
 
     async def known(self, job: object) -> BatchJob:
-        """What is known of a job, without asking the server."""
+        """Return what is known of a job without a request.
+
+        Raises:
+            BatchError: The folder is not a job's folder, is for another server, or was not submitted completely.
+            ConfigurationError: The argument cannot be a job.
+        """
         if isinstance(job, BatchJob):
             return job
         if isinstance(job, Batch):
@@ -64,56 +65,57 @@ class JobReader:
         return known
 
     async def check_server(self, path: Path) -> Manifest:
-        """What a folder says, if it is of this server.
+        """Read a folder's manifest, and check that the job is for this server.
 
         Raises:
-            BatchError: It is not.
+            BatchError: The job is for another server.
         """
         manifest = await run_in_thread(read_manifest, path)
         if manifest.base_url != self._base_url:
-            raise BatchError(f"The job in {str(path)!r} is of another server, {manifest.base_url}.", code="folder")
+            raise BatchError(f"The job in {str(path)!r} is for another server, {manifest.base_url}.", code="folder")
         return manifest
 
     async def finished(self, job: AnyJob) -> BatchJob:
-        """Return a job, if it is finished.
+        """Return a job, provided that it is finished.
 
         Raises:
-            BatchError: It is not.
-            NotFoundError: None of its batches is there.
+            BatchError: The job is not finished.
+            NotFoundError: The server has none of its batches.
         """
         known = await self.known(job)
-        await self._fresh(known)
+        await self._retrieve_all(known)
         return known
 
     async def outcomes(self, job: AnyJob) -> AsyncGenerator[Outcome[Any]]:
-        """The outcome of each item."""
-        async with aclosing(self.told(job)) as told:
-            async for _, outcome in told:
+        """Yield the outcome of each item."""
+        async with aclosing(self.entry_outcomes(job)) as entry_outcomes:
+            async for _, outcome in entry_outcomes:
                 yield outcome
 
-    async def told(self, job: AnyJob) -> AsyncGenerator[Told]:
-        """The same, with what each line is of.
+    async def entry_outcomes(self, job: AnyJob) -> AsyncGenerator[EntryOutcome]:
+        """Yield the outcome of each item, with its entry if this machine knows it.
 
         Raises:
             BatchError: The job is not finished.
         """
         known = await self.known(job)
-        fresh, failed = await self._fresh(known)
+        fresh, failed = await self._retrieve_all(known)
         outputs = self._without_folder(fresh) if known.folder is None else self._in_folder(known.folder, fresh)
         async with aclosing(outputs) as each:
-            async for one in each:
-                if isinstance(one, MoondreamError):
-                    failed = failed or one
+            async for output in each:
+                if isinstance(output, MoondreamError):
+                    failed = failed or output
                 else:
-                    yield one
+                    yield output
         if failed is not None:
             raise failed
 
-    async def _fresh(self, job: BatchJob) -> tuple[dict[str, Batch], MoondreamError | None]:
-        """Ask about each batch; one that is gone does not keep the others from being read.
+    async def _retrieve_all(self, job: BatchJob) -> tuple[dict[str, Batch], MoondreamError | None]:
+        """Fetch the state of each batch. If only some are gone, return the error with the others.
 
         Raises:
-            BatchError: One is not finished.
+            BatchError: A batch is not finished.
+            NotFoundError: All batches are gone.
         """
         fresh: dict[str, Batch] = {}
         gone: NotFoundError | None = None
@@ -133,35 +135,35 @@ class JobReader:
                 )
         return fresh, gone
 
-    async def _without_folder(self, fresh: dict[str, Batch]) -> AsyncGenerator[Told | MoondreamError]:
+    async def _without_folder(self, fresh: dict[str, Batch]) -> AsyncGenerator[EntryOutcome | MoondreamError]:
         for batch in fresh.values():
             async with aclosing(self._of_batch(batch, None)) as outcomes:
                 async for one in outcomes:
                     yield one
 
-    async def _in_folder(self, path: Path, fresh: dict[str, Batch]) -> AsyncGenerator[Told | MoondreamError]:
+    async def _in_folder(self, path: Path, fresh: dict[str, Batch]) -> AsyncGenerator[EntryOutcome | MoondreamError]:
         manifest = await run_in_thread(read_manifest, path)
-        for entry, error in await run_in_thread(lambda path: list(read_refused(path, manifest)), path):
+        for entry, error in await run_in_thread(lambda path: list(read_rejected(path, manifest)), path):
             yield entry, Outcome(entry.item, entry.id, None, error, 0, 0.0)
-        for number, portion in enumerate(manifest.portions):
-            batch = fresh.get(portion.batch_id or "")
-            if batch is None and not portion.cancelled:
+        for number, batch_file in enumerate(manifest.portions):
+            batch = fresh.get(batch_file.batch_id or "")
+            if batch is None and not batch_file.cancelled:
                 continue
             index = await run_in_thread(functools.partial(open_index, path, manifest), number)
             with contextlib.closing(index):
                 if batch is None:
-                    cancelled = BatchError("The item was not handed in: the job was cancelled.", code="cancelled")
-                    for entry in (index[place] for place in range(len(index))):
+                    cancelled = BatchError("The item was not submitted: the job was cancelled.", code="cancelled")
+                    for entry in (index[line] for line in range(len(index))):
                         yield entry, Outcome(entry.item, entry.id, None, cancelled, 0, 0.0)
                     continue
                 async with aclosing(self._of_batch(batch, index)) as outcomes:
                     async for one in outcomes:
                         yield one
 
-    async def _of_batch(self, batch: Batch, index: Index | None) -> AsyncGenerator[Told | MoondreamError]:
-        """Yield the outcomes of a batch, and last its error, if there are results that cannot be had."""
+    async def _of_batch(self, batch: Batch, index: Index | None) -> AsyncGenerator[EntryOutcome | MoondreamError]:
+        """Yield the outcomes of a batch, and finally the error if some results cannot be read."""
         try:
-            async with aclosing(self._output(batch, index).outcomes()) as outcomes:
+            async with aclosing(self._results(batch, index).outcomes()) as outcomes:
                 async for one in outcomes:
                     yield one
         except (APIError, BatchError) as exc:
@@ -170,12 +172,12 @@ class JobReader:
             return
         yield failed
 
-    def _output(self, batch: Batch, index: Index | None) -> Output:
-        return Output(self._files(), batch, functools.partial(self._retrieve, batch.id), index)
+    def _results(self, batch: Batch, index: Index | None) -> BatchResults:
+        return BatchResults(self._files(), batch, functools.partial(self._retrieve, batch.id), index)
 
 
 def is_folder(text: str) -> bool:
-    """Whether a text names a job's folder; else it is a batch's id."""
+    """Return whether a text is the path of a job's folder."""
     try:
         return (Path(text) / MANIFEST).is_file()
     except (OSError, ValueError):  # a name that is too long
@@ -183,5 +185,5 @@ def is_folder(text: str) -> bool:
 
 
 def is_batch_id(text: str) -> bool:
-    """Whether a text can be a batch's id."""
+    """Return whether a text can be a batch's id."""
     return _ID.fullmatch(text) is not None

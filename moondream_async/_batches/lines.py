@@ -1,18 +1,20 @@
-"""Items -> lines of a batch: the images prepared by the image room, off the loop."""
+"""Build the lines of batches from items."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing
-from typing import Any, Protocol, cast
+from typing import Any, Protocol, TypeAlias, cast
 
 import anyio.lowlevel
 import attrs
 
 from .._bulk import records
+from .._bulk.budget import Budget
+from .._bulk.estimates import usage
 from .._bulk.item_ids import named
 from .._bulk.items import Item
-from .._bulk.map import numbered
+from .._bulk.map import AsyncMap, numbered
 from .._concurrency.gather import gather
 from .._images.encoded import EncodedImage
 from .._images.options import ImageOptions
@@ -22,12 +24,16 @@ from . import wire
 from .job.folder import SubmittedItems
 from .job.manifest import Entry
 
-_A_TURN = 50  # items that the job has already, after which others have their turn
+_CONCURRENCY = 8  # images being prepared, or prepared and not yet written
+_CHECKPOINT_INTERVAL = 50  # skipped items after which other tasks may run
 _ROOM = wire.LARGEST_LINE - 64 * 1024  # bytes of a line for its images
+
+BuiltLine: TypeAlias = tuple[Entry, bytes]
+"""An item's entry and its line. The line is empty if the item was rejected."""
 
 
 class Encodes(Protocol):
-    """An `AsyncClient`, as far as lines need it."""
+    """The part of `AsyncClient` that lines need."""
 
     async def encode_image(self, image: Any, image_options: ImageOptions | None = None) -> EncodedImage:
         """Prepare an image."""
@@ -35,126 +41,169 @@ class Encodes(Protocol):
 
 
 @attrs.frozen(eq=False)
-class Placed(Item):
-    """An item with its place among all that were given; `index` counts those that are worked on."""
+class PositionedItem(Item):
+    """An item with its position in the job. Its `index` counts only the items that need a new line."""
 
-    place: int = 0
+    position: int = 0
 
 
 class LineBuilder:
-    """Makes the line of each item.
+    """Builds one line per item. It keeps no state, and does no I/O except for loading images.
 
     Args:
         client: Prepares images.
-        skill: What is asked of every item.
-        arguments: The skill's own.
-        options: How images are prepared; smaller, if a line could not hold them.
+        skill: The skill to run on every item.
+        arguments: The skill's arguments for every item.
+        options: How to prepare images. They are made smaller if they would not fit in a line.
 
     Raises:
-        ConfigurationError: Batches do not know the skill, or an argument.
+        ConfigurationError: Batches do not support the skill or an argument.
     """
 
     def __init__(self, client: Encodes, skill: object, arguments: Mapping[str, Any], options: ImageOptions) -> None:
         self.skill = wire.check_skill(skill)
         self.arguments = wire.arguments(self.skill, arguments, complete=False)
-        wire.line(self.skill, self.arguments, [b""], "")  # refuses what JSON cannot hold
+        wire.line(self.skill, self.arguments, [b""], "")  # raises for values that JSON cannot hold
         _check_key(Entry(0, "", self.skill, self.arguments))
         self._client = client
         self._options = options
 
-    async def check_first(self, items: Iterable[Any] | AsyncIterable[Any]) -> Iterable[Any] | AsyncIterable[Any]:
-        """Check that there are items, and that the first one has what the skill needs.
+    def entry(self, item: Item, position: int, size: tuple[int, int] | None = None) -> Entry:
+        """Return the entry that describes the item's line."""
+        return Entry(position, item.id, self.skill, {**self.arguments, **item.arguments}, size)
 
-        Returns:
-            All of the items.
-
-        Raises:
-            ConfigurationError: There are none, or it lacks an argument.
-        """
-        if isinstance(items, (list, tuple)):
-            given = cast("Sequence[Any]", items)
-            await self._check(given[:1])
-            return given
-        if wire.missing(self.skill, self.arguments) is None:
-            return items
-        each = numbered(items)
-        try:
-            found = await anext(each, None)
-            await self._check([] if found is None else [found[1]])
-        except BaseException:
-            await each.aclose()
-            raise
-        return _chained(found, each)
-
-    async def _check(self, first: Sequence[Any]) -> None:
-        if not first:
-            raise ConfigurationError("There are no items.")
-        name = wire.missing(self.skill, self.entry(await named(0, first[0]), 0).arguments)
-        if name is not None:
-            raise ConfigurationError(f"{self.skill} needs {name}=...")
-
-    async def fresh(
-        self,
-        items: Iterable[Any] | AsyncIterable[Any],
-        known: SubmittedItems,
-        came_round: Callable[[bytes], int | None],
-    ) -> AsyncGenerator[Item]:
-        """The items that have no lines yet, with their ids.
-
-        Args:
-            items: All.
-            known: Those that have.
-            came_round: Is told of each; says which place it had, if it was refused before.
-
-        """
-        async with aclosing(numbered(items)) as all_items:
-            async for place, raw in all_items:
-                item = self._writable(await named(place, raw))
-                entry = self.entry(item, place)
-                kept = came_round(entry.key)
-                if known.take(entry.key):
-                    if not place % _A_TURN:  # of a list, nothing else here waits
-                        await anyio.lowlevel.checkpoint()
-                    continue
-                fields = {field.name: getattr(item, field.name) for field in attrs.fields(Item)}
-                yield Placed(**fields, place=known.place(place) if kept is None else kept)
-
-    def entry(self, item: Item, place: int, size: tuple[int, int] | None = None) -> Entry:
-        """What a line of the item is of."""
-        return Entry(place, item.id, self.skill, {**self.arguments, **item.arguments}, size)
-
-    def _writable(self, item: Item) -> Item:
-        """Return the item, or one that will be refused if its id and arguments cannot be written down."""
+    def checked(self, item: Item) -> Item:
+        """Return the item, or one that will be rejected if its id or arguments cannot be serialized."""
         try:
             _check_key(self.entry(item, item.index))
         except ConfigurationError as exc:
             return Item(item.index, f"#{item.index}", None, {}, exc)
         return item
 
-    async def __call__(self, item: Item) -> tuple[tuple[Entry, bytes], int, MoondreamError | None]:
-        """The item's entry and line; the line is empty, and the error says why, if there can be none."""
-        place = cast("Placed", item).place
+    async def build(self, item: PositionedItem) -> tuple[BuiltLine, MoondreamError | None]:
+        """Build an item's line, or return the error that explains why it cannot be built."""
         try:
             if item.problem is not None:
                 raise item.problem
             fields = wire.arguments(self.skill, {**self.arguments, **item.arguments})
-            images = await self._images(item.image)
+            images = await self._encode(item.image)
             line = wire.line(self.skill, fields, [_base64(image) for image in images], item.id)
         except MoondreamError as exc:
-            return (self.entry(item, place), b""), 0, with_item(exc, item.id)
+            return (self.entry(item, item.position), b""), with_item(exc, item.id)
         size = images[0].original_size if len(images) == 1 else None
-        return (self.entry(item, place, size), line), 0, None
+        return (self.entry(item, item.position, size), line), None
 
-    async def _images(self, given: Any) -> list[EncodedImage]:
-        several = isinstance(given, (list, tuple))
-        images: Sequence[Any] = cast("Sequence[Any]", given) if several else [given]
-        if several and self.skill != "query":
+    async def _encode(self, image: Any) -> list[EncodedImage]:
+        is_list = isinstance(image, (list, tuple))
+        images: Sequence[Any] = cast("Sequence[Any]", image) if is_list else [image]
+        if is_list and self.skill != "query":
             raise ConfigurationError(f"{self.skill} takes one image; only query takes several.")
         if not images:
-            raise ConfigurationError("There is no image.")
+            raise ConfigurationError("The list of images is empty.")
         limit = _ROOM // len(images) // 4 * 3
         options = self._options.evolve(max_bytes=max(1, min(limit, self._options.max_bytes)))
         return await gather(lambda image: self._client.encode_image(image, options), images)
+
+
+@attrs.frozen(eq=False)
+class ItemSource:
+    """Lines that are built from items.
+
+    Attributes:
+        items: All items of the job.
+        builder: Builds the line of each.
+        max_failures: How many items may fail; None for any number.
+        budget: The limit on what all lines may cost; None for no limit.
+    """
+
+    items: Iterable[Any] | AsyncIterable[Any]
+    builder: LineBuilder
+    max_failures: int | None = None
+    budget: Budget | None = None
+
+    def lines(self, submitted: SubmittedItems, previous_position: Callable[[bytes], int | None]) -> AsyncMap[BuiltLine]:
+        """Build the lines of all new items, several at once.
+
+        Args:
+            submitted: The items that already have lines.
+            previous_position: Return the position of an item that was rejected before, by its key.
+
+        Returns:
+            An outcome per new item: its line, or its error. `cost_limit_reached` says whether the budget excluded
+            items.
+        """
+        expected = usage({self.builder.skill: self.builder.arguments})
+        if self.budget is not None:
+            self.budget.spend([expected], items=submitted.keys.total())
+
+        async def build(item: Item) -> tuple[BuiltLine, int, MoondreamError | None]:
+            line, error = await self.builder.build(cast("PositionedItem", item))
+            if self.budget is not None and error is None:
+                self.budget.spend([expected])
+            return line, 0, error
+
+        return AsyncMap(
+            self.new_items(submitted, previous_position),
+            build,
+            concurrency=_CONCURRENCY,
+            ordered=False,
+            max_failures=self.max_failures,
+            stop_on_auth_error=False,
+            budget=self.budget,
+        )
+
+    async def new_items(
+        self, submitted: SubmittedItems, previous_position: Callable[[bytes], int | None]
+    ) -> AsyncGenerator[PositionedItem]:
+        """Yield the items that have no line yet, with their ids. The arguments are those of `lines`."""
+        async with aclosing(numbered(self.items)) as items:
+            async for index, raw in items:
+                item = self.builder.checked(await named(index, raw))
+                key = self.builder.entry(item, index).key
+                previous = previous_position(key)
+                if submitted.take(key):
+                    if not index % _CHECKPOINT_INTERVAL:  # with a list, nothing else here yields to the event loop
+                        await anyio.lowlevel.checkpoint()
+                    continue
+                fields = {field.name: getattr(item, field.name) for field in attrs.fields(Item)}
+                yield PositionedItem(**fields, position=submitted.assign(index) if previous is None else previous)
+
+
+async def check_first_item(
+    items: Iterable[Any] | AsyncIterable[Any], builder: LineBuilder
+) -> Iterable[Any] | AsyncIterable[Any]:
+    """Check that there are items, and that the first one has the argument that the skill requires.
+
+    An iterator is read only if the arguments of the whole job lack the required one.
+
+    Returns:
+        All items, the first one included.
+
+    Raises:
+        ConfigurationError: There are no items, or the first one lacks the argument.
+    """
+    if isinstance(items, (list, tuple)):
+        sequence = cast("Sequence[Any]", items)
+        await _check_first(sequence[:1], builder)
+        return sequence
+    if wire.missing(builder.skill, builder.arguments) is None:
+        return items
+    rest = numbered(items)
+    try:
+        first = await anext(rest, None)
+        await _check_first([] if first is None else [first[1]], builder)
+    except BaseException:
+        await rest.aclose()
+        raise
+    return _chained(first, rest)
+
+
+async def _check_first(first: Sequence[Any], builder: LineBuilder) -> None:
+    if not first:
+        raise ConfigurationError("There are no items.")
+    name = wire.missing(builder.skill, builder.entry(await named(0, first[0]), 0).arguments)
+    if name is not None:
+        raise ConfigurationError(f"{builder.skill} needs {name}=...")
 
 
 def _check_key(entry: Entry) -> None:

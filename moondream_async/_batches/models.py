@@ -1,4 +1,4 @@
-"""What batches and jobs are, as they are told (pure)."""
+"""Batches, jobs and their progress (pure)."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from ..errors import ConfigurationError
 from ..types import Fields
 
 FAILED = ("failed", "cancelled", "canceled", "expired", "aborted")
-"""The documented word for a batch that came to nothing, and others that it could be told by."""
+"""Statuses of a batch that failed: the documented one, and other plausible ones."""
 
 FINISHED = ("completed", *FAILED)
 
 UNKNOWN = "unknown"
-"""The status of a batch that was not asked about."""
+"""The status of a batch that was not fetched from the server yet."""
 
 
 @public()
 @attrs.frozen(kw_only=True)
 class BatchProgress(Fields):
-    """How far the server is (wire field `progress`).
+    """The server's progress (wire field `progress`).
 
     Attributes:
-        total: Lines.
-        completed: Those done with a result.
-        failed: Those that failed.
+        total: Number of lines.
+        completed: Lines with a result.
+        failed: Lines that failed.
     """
 
     total: int = 0
@@ -49,11 +49,11 @@ class BatchUsage(Fields):
 @public()
 @attrs.frozen(kw_only=True)
 class BatchOutput(Fields):
-    """A file of results (wire field `outputs`).
+    """A result file (wire field `outputs`).
 
     Attributes:
-        index: Its place among them.
-        url: Presigned: whoever has it may read the file, without a key, until it expires.
+        index: Position among the batch's result files, from 0.
+        url: Presigned URL: anyone who has it can read the file, without a key, until it expires.
     """
 
     index: int
@@ -63,20 +63,20 @@ class BatchOutput(Fields):
 @public()
 @attrs.frozen(kw_only=True)
 class Batch(Fields):
-    """A batch on the server, as it was when it was asked about; also reads like the dict it was on the wire.
+    """The state of a batch when it was last fetched; can also be read like the JSON object on the wire.
 
     Attributes:
-        id: Its name.
-        status: `"chunking"`, `"processing"`, `"completed"` or `"failed"`; `"unknown"` if it was not asked about yet.
-        model: What answers.
-        progress: Lines done so far; None while it is chunked.
-        usage: Tokens; None until it is completed.
-        outputs: Files of results; `client.batches.results` reads them.
-        error: Why it failed (a text, or an object with `code` and `message`).
-        size: Bytes of the input.
-        created_at: ISO 8601.
-        completed_at: ISO 8601.
-        expires_at: When the results are deleted: after 7 days. ISO 8601.
+        id: The batch's id.
+        status: `"chunking"`, `"processing"`, `"completed"` or `"failed"`; `"unknown"` if it was not fetched yet.
+        model: The model.
+        progress: Lines done so far; None while the batch is being chunked.
+        usage: Tokens used; None until the batch is completed.
+        outputs: Result files; `client.batches.results` reads them.
+        error: Why the batch failed (a string, or an object with `code` and `message`).
+        size: Size of the input in bytes.
+        created_at: Time of creation, in ISO 8601.
+        completed_at: Time of completion, in ISO 8601.
+        expires_at: Time when the results are deleted (after 7 days), in ISO 8601.
         extra: Fields this version does not know.
     """
 
@@ -95,17 +95,17 @@ class Batch(Fields):
 
     @property
     def finished(self) -> bool:
-        """Whether it is completed or failed."""
+        """Whether the batch is completed or failed."""
         return self.status in FINISHED or self.completed_at is not None
 
     @property
     def error_code(self) -> str | None:
-        """Such as `"validation_error"`, if it failed."""
+        """The error code, such as `"validation_error"`, if the batch failed."""
         return _part(self.error, "code") or (self.error if isinstance(self.error, str) else None)
 
     @property
     def error_message(self) -> str | None:
-        """The server's words, if it failed."""
+        """The server's error message, if the batch failed."""
         return _part(self.error, "message") or (self.error if isinstance(self.error, str) else None)
 
 
@@ -117,13 +117,13 @@ def _part(error: Any, name: str) -> str | None:
 @public()
 @attrs.frozen(kw_only=True)
 class BatchJob:
-    """What was handed in by one `create` or `submit`: one batch, or several where there are too many lines for one.
+    """A job created by `create` or `submit`: one batch, or several if there are too many lines for one.
 
     Attributes:
-        batches: As they were when they were last asked about, in the order of the items.
-        folder: Where the job is kept on this machine; None if it is known by its batch's id only.
-        items: How many items there were, those included that could not be sent; None if that is not known.
-        refused: Those among them that could not be sent, such as files that are no image; `results` tells why.
+        batches: The batches when they were last fetched, in the order of the items.
+        folder: The job's folder on this machine; None if only its batch's id is known.
+        items: Number of items, including those that could not be sent; None if unknown.
+        refused: Items that could not be sent, such as files that are not images; `results` gives their errors.
         cost_limit_reached: Whether `max_cost` kept `create` from adding all items.
     """
 
@@ -135,15 +135,15 @@ class BatchJob:
 
     @property
     def ids(self) -> list[str]:
-        """Of its batches."""
+        """The ids of the batches."""
         return [batch.id for batch in self.batches]
 
     @property
     def id(self) -> str:
-        """Of its only batch.
+        """The id of the only batch.
 
         Raises:
-            ConfigurationError: It has none, or several; `.ids` has all.
+            ConfigurationError: The job has no batch, or several; see `.ids`.
         """
         if len(self.batches) != 1:
             raise ConfigurationError(f"This job has {len(self.batches)} batches; see its .ids.")
@@ -151,19 +151,19 @@ class BatchJob:
 
     @property
     def status(self) -> str:
-        """Of its batches together: `"failed"` once all are finished and one failed; else that of the hindmost."""
-        found = {batch.status for batch in self.batches}
-        order = ("chunking", "processing", *(found - {"chunking", "processing", *FINISHED}), *FAILED, "completed")
-        return next((status for status in order if status in found), "completed")
+        """The combined status: `"failed"` once all are finished and one failed; else that of the slowest batch."""
+        statuses = {batch.status for batch in self.batches}
+        order = ("chunking", "processing", *(statuses - {"chunking", "processing", *FINISHED}), *FAILED, "completed")
+        return next((status for status in order if status in statuses), "completed")
 
     @property
     def finished(self) -> bool:
-        """Whether all of its batches are completed or failed."""
+        """Whether all batches are completed or failed."""
         return all(batch.finished for batch in self.batches)
 
     @property
     def progress(self) -> BatchProgress:
-        """Of its batches together."""
+        """The combined progress of the batches."""
         each = [batch.progress for batch in self.batches if batch.progress is not None]
         return BatchProgress(
             total=sum(one.total for one in each),
@@ -173,7 +173,7 @@ class BatchJob:
 
     @property
     def usage(self) -> BatchUsage:
-        """Of its batches together."""
+        """The combined usage of the batches."""
         each = [batch.usage for batch in self.batches if batch.usage is not None]
         return BatchUsage(
             input_tokens=sum(one.input_tokens for one in each), output_tokens=sum(one.output_tokens for one in each)
@@ -183,14 +183,14 @@ class BatchJob:
 @public()
 @attrs.frozen(kw_only=True)
 class UploadProgress:
-    """How far a job has come on its way to the server.
+    """The progress of a job's upload.
 
     Attributes:
-        items: Items that are in the file, or were refused.
-        total: Items in all; None if that is not known.
+        items: Items that were written to the job's folder, or cannot be sent.
+        total: Number of all items; None if unknown.
         refused: Items that cannot be sent.
-        sent: Bytes that have been sent, of all batches.
-        size: Bytes of all batches so far.
+        sent: Bytes sent so far, of all batches.
+        size: Size in bytes of all batches so far.
     """
 
     items: int = 0

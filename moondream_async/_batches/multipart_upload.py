@@ -1,4 +1,4 @@
-"""A batch's lines to the server: in parts, several at once, each with its retries; nothing twice."""
+"""Upload a batch in parts, several at once. A resumed upload sends only what is missing."""
 
 from __future__ import annotations
 
@@ -22,194 +22,193 @@ from .job.manifest import BatchFile
 from .models import UNKNOWN, Batch
 
 PART = 50 * 1024 * 1024
-"""Bytes of a part: what the service advises; it takes less than 100 MB."""
+"""Bytes of a part, as the service recommends; its limit is 100 MB."""
 
 _PARTS_AT_ONCE = 4
-_ABORT_WITHIN = 10.0  # seconds, when a caller is leaving
-_LOOKS = (0.5, 2.0, 5.0)  # seconds to wait between looks for a batch whose acceptance was not heard of
-_COMPLETIONS = 3  # times
-_OF_THE_KEY = (401, 402, 403, 429)  # statuses that say nothing of an earlier completion
+_ABORT_TIMEOUT = 10.0  # seconds, while the caller is being cancelled
+_VISIBILITY_RETRIES = (0.5, 2.0, 5.0)  # seconds between lookups of a batch that may have been accepted
+_MAX_COMPLETIONS = 3  # requests
+_ACCOUNT_STATUSES = (401, 402, 403, 429)  # they say nothing about an earlier completion
 
 
 class Upload:
-    """The upload of one portion of a job.
+    """The upload of one batch of a job.
 
     Args:
-        net: Sends.
-        folder: The job; is told of every step before the next is taken.
-        number: The portion's.
-        told: Is given the bytes of it that have been sent so far.
+        sender: Sends the requests.
+        folder: The job's folder; each step is written to it before the next one is taken.
+        number: The batch's number in the job.
+        on_sent: Called with the number of bytes of the batch that were sent so far.
     """
 
-    def __init__(self, net: Sender, folder: AsyncFolder, number: int, told: Callable[[int], None]) -> None:
-        self._net = net
+    def __init__(self, sender: Sender, folder: AsyncFolder, number: int, on_sent: Callable[[int], None]) -> None:
+        self._sender = sender
         self._folder = folder
         self._number = number
-        self._told = told
+        self._on_sent = on_sent
         self._sent: dict[int, int] = {}
 
     @property
-    def _portion(self) -> BatchFile:
+    def _batch_file(self) -> BatchFile:
         return self._folder.manifest.portions[self._number]
 
     @property
     def _path(self) -> str:
-        return f"batch/{quote(self._portion.file_id or '', safe='')}"
+        return f"batch/{quote(self._batch_file.file_id or '', safe='')}"
 
-    async def hand_in(self) -> Batch:
-        """Upload what is not uploaded yet, and have the batch begun; once, however often this is called.
+    async def submit(self) -> Batch:
+        """Upload the missing parts, and have the server start the batch. Repeated calls do not start it twice.
 
         Raises:
-            BatchError: Whether the server has accepted the batch cannot be found out.
-            MoondreamError: It failed; what was uploaded is noted.
+            BatchError: The server may have accepted the batch without confirming it.
+            MoondreamError: A request failed. The uploaded parts are recorded in the folder.
         """
-        if self._portion.batch_id is not None:
-            return Batch(id=self._portion.batch_id, status=UNKNOWN)
-        begun_before = self._portion.file_id is not None
+        if self._batch_file.batch_id is not None:
+            return Batch(id=self._batch_file.batch_id, status=UNKNOWN)
+        created_before = self._batch_file.file_id is not None
         try:
-            batch = await self._handed_in()
-        except NotFoundError:  # begun long ago, the upload is gone
-            if self._portion.completing or not begun_before:
+            batch = await self._submit()
+        except NotFoundError:  # the upload was created long ago and has expired
+            if self._batch_file.completing or not created_before:
                 raise
-            self._portion.forget_upload()
-            batch = await self._handed_in()
+            self._batch_file.forget_upload()
+            batch = await self._submit()
         await self._folder.accepted(self._number, batch.id)
         return batch
 
     async def abort(self) -> None:
-        """Have the server forget what was uploaded, unless it may have accepted it.
-
-        What goes wrong with that is not the caller's business.
-        """
-        if self._portion.completing:
+        """Have the server discard the uploaded parts, unless it may have accepted the batch. Ignore errors."""
+        if self._batch_file.completing:
             return
-        with anyio.move_on_after(_ABORT_WITHIN, shield=True), suppress(MoondreamError):
+        with anyio.move_on_after(_ABORT_TIMEOUT, shield=True), suppress(MoondreamError):
             await self._abort()
-        self._portion.forget_upload()
+        self._batch_file.forget_upload()
         await self._save()
 
     async def cancel(self) -> None:
-        """Abort, unless the server is found to have accepted it.
+        """Abort the upload, unless the server turns out to have accepted the batch.
 
         Raises:
-            MoondreamError: It cannot be aborted.
+            MoondreamError: The upload cannot be aborted.
         """
-        portion = self._portion
-        if portion.completing and portion.batch_id is None:
-            found = await self._found_in_time()
-            if found is not None:
-                await self._folder.accepted(self._number, found.id)
-            portion.completing = False
-        with suppress(NotFoundError):  # it is gone already
+        batch_file = self._batch_file
+        if batch_file.completing and batch_file.batch_id is None:
+            batch = await self._find_with_retries()
+            if batch is not None:
+                await self._folder.accepted(self._number, batch.id)
+            batch_file.completing = False
+        with suppress(NotFoundError):  # it no longer exists
             await self._abort()
-        portion.cancelled = portion.batch_id is None
-        portion.forget_upload()
+        batch_file.cancelled = batch_file.batch_id is None
+        batch_file.forget_upload()
         await self._save()
 
     async def _abort(self) -> None:
-        portion = self._portion
-        if portion.upload_id is not None and portion.batch_id is None:
-            query = {"action": "mpu-abort", "uploadId": portion.upload_id}
-            await self._net.call("DELETE", self._path, lambda data, _: data, query=query)
+        batch_file = self._batch_file
+        if batch_file.upload_id is not None and batch_file.batch_id is None:
+            query = {"action": "mpu-abort", "uploadId": batch_file.upload_id}
+            await self._sender.call("DELETE", self._path, lambda data, _: data, query=query)
 
-    async def _handed_in(self) -> Batch:
-        self._portion.cancelled = False
-        if self._portion.completing and (found := await self._found()) is not None:
-            return found
-        source = await self._folder.source_of(self._portion)
-        if self._portion.file_id is None:
+    async def _submit(self) -> Batch:
+        self._batch_file.cancelled = False
+        if self._batch_file.completing and (batch := await self._find()) is not None:
+            return batch
+        source = await self._folder.source_of(self._batch_file)
+        if self._batch_file.file_id is None:
             await self._begin()
         await self._send_parts(source)
         return await self._complete()
 
     async def _begin(self) -> None:
-        portion = self._portion
+        batch_file = self._batch_file
         query = {"action": "mpu-create"}
-        portion.file_id, portion.upload_id = await self._net.call("POST", "batch", wire.upload, query=query)
+        batch_file.file_id, batch_file.upload_id = await self._sender.call("POST", "batch", wire.upload, query=query)
         await self._save()
 
     async def _send_parts(self, source: Path) -> None:
-        portion = self._portion
-        missing = [n for n in range(1, math.ceil(portion.length / PART) + 1) if str(n) not in portion.parts]
-        self._sent = {int(n): _length_of(portion, int(n)) for n in portion.parts}
+        batch_file = self._batch_file
+        missing = [n for n in range(1, math.ceil(batch_file.length / PART) + 1) if str(n) not in batch_file.parts]
+        self._sent = {int(n): _length_of(batch_file, int(n)) for n in batch_file.parts}
         await gather(functools.partial(self._send_part, source), missing, at_once=_PARTS_AT_ONCE)
 
     async def _send_part(self, source: Path, number: int) -> None:
-        portion = self._portion
-        length = _length_of(portion, number)
+        batch_file = self._batch_file
+        length = _length_of(batch_file, number)
 
         def sent(nbytes: int) -> None:
             self._sent[number] = nbytes
-            self._told(sum(self._sent.values()))
+            self._on_sent(sum(self._sent.values()))
 
-        body = FileBody(source, portion.start + (number - 1) * PART, length, sent)
+        body = FileBody(source, batch_file.start + (number - 1) * PART, length, sent)
         query: dict[str, str | int] = {
             "action": "mpu-uploadpart",
-            "uploadId": portion.upload_id or "",
+            "uploadId": batch_file.upload_id or "",
             "partNumber": number,
         }
-        portion.parts[str(number)] = await self._net.call("PUT", self._path, wire.etag, query=query, body=body)
+        batch_file.parts[str(number)] = await self._sender.call("PUT", self._path, wire.etag, query=query, body=body)
         await self._save()
 
     async def _complete(self) -> Batch:
-        """Have the batch begun; sent again only when the server was asked, and has no such batch."""
+        """Have the server start the batch. Repeat the request only if a lookup shows that there is no such batch."""
         error: MoondreamError | None = None
-        for _ in range(_COMPLETIONS):
-            doubtful_before = self._portion.completing
+        for _ in range(_MAX_COMPLETIONS):
+            ambiguous_before = self._batch_file.completing
             try:
                 return await self._complete_once()
             except (APIError, APIConnectionError) as exc:
                 error = exc
             status = error.status if isinstance(error, APIError) else 0
-            if status in _OF_THE_KEY or (400 <= status < 500 and not doubtful_before):  # this one was refused
-                self._portion.completing = doubtful_before
+            is_client_error = 400 <= status < 500
+            if status in _ACCOUNT_STATUSES or (is_client_error and not ambiguous_before):  # this request was rejected
+                self._batch_file.completing = ambiguous_before
                 await self._save()
                 raise error
-            found = await self._found_in_time()
-            if found is not None:
-                return found
-            if 400 <= status < 500:
-                raise self._doubt()
+            batch = await self._find_with_retries()
+            if batch is not None:
+                return batch
+            if is_client_error:
+                raise self._ambiguous()
         assert error is not None
         raise error
 
     async def _complete_once(self) -> Batch:
-        portion = self._portion
-        portion.completing = True
+        batch_file = self._batch_file
+        batch_file.completing = True
         await self._save()
-        parts = [{"partNumber": n, "etag": portion.parts[str(n)]} for n in sorted(map(int, portion.parts))]
+        parts = [{"partNumber": n, "etag": batch_file.parts[str(n)]} for n in sorted(map(int, batch_file.parts))]
         fields = {"parts": parts, "model": self._folder.manifest.model}
         body = json.dumps({name: value for name, value in fields.items() if value is not None}).encode()
-        query = {"action": "mpu-complete", "uploadId": portion.upload_id or ""}
-        return await self._net.call("POST", self._path, wire.completed, query=query, body=body, non_idempotent=True)
+        query = {"action": "mpu-complete", "uploadId": batch_file.upload_id or ""}
+        return await self._sender.call("POST", self._path, wire.completed, query=query, body=body, non_idempotent=True)
 
-    def _doubt(self) -> BatchError:
+    def _ambiguous(self) -> BatchError:
         return BatchError(
-            f"Whether the server has accepted the upload {self._portion.file_id} is not known: its answer was lost, "
-            "and there is no batch of that name. It may have another: see client.batches.list(). If it has none, "
-            "cancel() the job, and create it anew.",
+            f"It is not known whether the server accepted the upload {self._batch_file.file_id}: its response was "
+            "lost, and there is no batch with that id. Look for the batch in client.batches.list(). If it is not "
+            "there, cancel() the job and create it again.",
             code="folder",
         )
 
-    async def _found_in_time(self) -> Batch | None:
-        """The batch, if it was accepted all the same; it may take a moment to be seen."""
-        for pause in _LOOKS:
-            found = await self._found()
-            if found is not None:
-                return found
-            await anyio.sleep(pause)
-        return await self._found()
+    async def _find_with_retries(self) -> Batch | None:
+        """Look for a batch that may have been accepted, several times, as it may not be visible at once."""
+        for delay in _VISIBILITY_RETRIES:
+            batch = await self._find()
+            if batch is not None:
+                return batch
+            await anyio.sleep(delay)
+        return await self._find()
 
-    async def _found(self) -> Batch | None:
+    async def _find(self) -> Batch | None:
         try:
-            found = await self._net.call("GET", self._path, wire.batch, allow_error_body=True)
+            batch = await self._sender.call("GET", self._path, wire.batch, allow_error_body=True)
         except NotFoundError:
             return None
-        return found if found.status in ("chunking", "processing") or found.finished else None  # else an upload
+        is_accepted = batch.status in ("chunking", "processing") or batch.finished
+        return batch if is_accepted else None  # otherwise it is still an upload
 
     async def _save(self) -> None:
         await self._folder.save()
 
 
-def _length_of(portion: BatchFile, number: int) -> int:
-    return min(PART, portion.length - (number - 1) * PART)
+def _length_of(batch_file: BatchFile, number: int) -> int:
+    return min(PART, batch_file.length - (number - 1) * PART)

@@ -1,4 +1,4 @@
-"""A blocking resource that one call holds at a time, and a thread of its own in which it is used."""
+"""Use a blocking resource in a thread of its own, by one call at a time."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ T = TypeVar("T")
 
 _MAX_WAIT = 30.0  # seconds to wait for another call, which may have been cancelled, to close the same resource
 _POLL = 0.02  # seconds
-_held: dict[str, object] = {}  # by the real path, who holds it in this process
+_held: dict[str, object] = {}  # the holder of each real path in this process
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_held.clear)
 
 
 class Closable(Protocol):
-    """What can be closed, once."""
+    """A resource that can be closed once."""
 
     def close(self) -> None:
         """Close it."""
@@ -36,13 +36,13 @@ R = TypeVar("R", bound=Closable)
 class ResourceThread(Generic[R]):
     """Opens, uses and closes a blocking resource in one thread, in order.
 
-    Work that has begun is finished even if its caller is cancelled. Only then is the resource closed, and only then
-    can another call of this process open it.
+    Work that was started is finished even if its caller is cancelled. The resource is closed only after that, and
+    only then can another call of this process open it.
 
     Args:
-        path: The file or folder that is held.
+        path: The file or folder to hold.
         make: Opens the resource; blocking.
-        in_use: The error for another call that holds it too long.
+        in_use: The error to raise if another call holds it for too long.
     """
 
     def __init__(self, path: str | os.PathLike[str], make: Callable[[], R], in_use: MoondreamError) -> None:
@@ -54,10 +54,10 @@ class ResourceThread(Generic[R]):
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="moondream-async-job")
 
     async def open(self) -> R:
-        """Open the resource, once no other call of this process holds it.
+        """Open the resource as soon as no other call of this process holds it.
 
         Raises:
-            MoondreamError: It cannot be opened, or another call holds it.
+            MoondreamError: The resource cannot be opened, or another call holds it.
         """
         key = await run_in_thread(_real, self._path)
         deadline = anyio.current_time() + _MAX_WAIT
@@ -69,7 +69,7 @@ class ResourceThread(Generic[R]):
         return await self.run(self._open)
 
     async def run(self, work: Callable[..., T], *args: object) -> T:
-        """Do blocking work in the thread, after what was begun before."""
+        """Call a blocking function in the thread, after the calls before it."""
         return await result_of(self._submit(work, *args))
 
     async def aclose(self) -> None:
@@ -81,7 +81,7 @@ class ResourceThread(Generic[R]):
             self.close()
 
     def close(self) -> None:
-        """Close the resource after what was begun; does not wait."""
+        """Close the resource after the calls before it, without waiting."""
         self._submit(self._release)
         self._executor.shutdown(wait=False)
 
@@ -120,5 +120,5 @@ def _done(work: Callable[..., T], *args: object) -> Future[T]:
 def _real(path: str | os.PathLike[str]) -> str:
     try:
         return os.path.realpath(path)
-    except (OSError, ValueError):  # opening it will say what is wrong
+    except (OSError, ValueError):  # opening it will raise a better error
         return os.fspath(path)

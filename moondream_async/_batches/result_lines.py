@@ -1,4 +1,4 @@
-"""One line of a batch's results: what it says, and whether it can be used (pure)."""
+"""Parse and check one line of a batch's results (pure)."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ from ..types import Meta, Result
 from . import wire
 
 MAX_VALUES = 50_000
-"""Values that a line may have; a detection of ten thousand boxes has about as many."""
+"""Maximum number of values in a line; a detection of ten thousand boxes has about as many."""
 
-_MAX_DIGITS = 308  # of a whole number that a double holds
+_MAX_DIGITS = 308  # of an integer that fits in a double
 _MAX_MESSAGE, _MAX_CODE, _MAX_ID = 10_000, 200, 500_000  # characters
 _SKILLS = {"caption": "caption", "answer": "query", "objects": "detect", "points": "point"}
 _FIELDS = {skill: field for field, skill in _SKILLS.items()}
 _LINE_INDEX = re.compile(rb'"line_index"\s*:\s*(\d{1,9})\b')
-_HEAD = 4096  # bytes of a damaged line in which its line_index is looked for
+_HEAD = 4096  # bytes of a damaged line that are searched for its line_index
 
 
 @attrs.frozen
 class OutputLine:
-    """One line of a file of results.
+    """One line of a result file.
 
     Attributes:
-        line_index: The line of the input that it answers; None if it does not say.
-        id: Its id, a text or number; None if it has none.
-        fields: The line as it is on the wire; empty if it cannot be read.
-        problem: Why the line cannot be used; None if it can.
+        line_index: The line of the input that it answers, if given.
+        id: Its id, a string or a number, if given.
+        fields: The JSON object; empty if it cannot be parsed.
+        problem: Why the line is unusable; None if it is usable.
     """
 
     line_index: int | None
@@ -47,11 +47,11 @@ class OutputLine:
 
 
 def read_line(text: bytes, *, is_whole: bool = True) -> OutputLine:
-    """Read a line, whatever it holds.
+    """Parse a line. An invalid line is returned with its problem.
 
     Args:
         text: The line.
-        is_whole: Whether it is all of the line; one that is cut off cannot be used.
+        is_whole: Whether the text is the complete line. A truncated line is unusable.
     """
     if not is_whole:
         return _unusable(text, "the line is too long")
@@ -67,11 +67,11 @@ def read_line(text: bytes, *, is_whole: bool = True) -> OutputLine:
 
 
 def read_result(line: OutputLine, skill: str | None) -> tuple[Result | None, MoondreamError | None]:
-    """Read the result of a line, or its error.
+    """Parse the result of a line, or its error.
 
     Args:
         line: The line.
-        skill: What was asked; None if that is not known.
+        skill: The skill, if known.
 
     Returns:
         The result, or a `BatchLineError` whose code is `"unusable"` if the line has neither a result nor an error.
@@ -91,12 +91,12 @@ def read_result(line: OutputLine, skill: str | None) -> tuple[Result | None, Moo
 
 
 def unusable(problem: str, line_index: int | None) -> BatchLineError:
-    """Make the error for a line that cannot be used."""
+    """Return the error for an unusable line."""
     return BatchLineError(f"The result cannot be used: {problem[:500]}.", code="unusable", line_index=line_index)
 
 
 def skill_of(result: Result | None) -> str:
-    """Return the skill that a result is of; `"unknown"` if there is none."""
+    """Return the skill of a result, or `"unknown"` without a result."""
     found: Mapping[str, Any] = result or {}
     return next((skill for name, skill in _SKILLS.items() if name in found), "unknown")
 
@@ -108,9 +108,9 @@ def _unusable(text: bytes, problem: str) -> OutputLine:
 
 
 def _decode(text: bytes) -> Any:
-    decoder = json.JSONDecoder(parse_constant=_refuse_number, parse_float=_finite, parse_int=_whole)
+    decoder = json.JSONDecoder(parse_constant=_reject_number, parse_float=_finite, parse_int=_whole)
     if text.count(b",") > MAX_VALUES:
-        # The C scanner holds the interpreter's lock, and with it the event loop, until it is done.
+        # The C scanner holds the GIL, and so blocks the event loop, until it is done.
         decoder = _in_python(decoder)
     try:
         value = decoder.decode(text.decode("utf-8-sig").strip())
@@ -128,7 +128,7 @@ def _decode(text: bytes) -> Any:
 
 
 def _in_python(decoder: json.JSONDecoder) -> json.JSONDecoder:
-    """Have a decoder read objects and arrays in Python; strings are still read in C."""
+    """Make a decoder parse objects and arrays in Python. Strings are still parsed in C."""
     changed: Any = decoder
     parts: Any = json.decoder
     scanners: Any = json.scanner
@@ -138,10 +138,10 @@ def _in_python(decoder: json.JSONDecoder) -> json.JSONDecoder:
 
 
 def _check_shape(value: Any) -> None:
-    """Refuse what could not be written and read back from everywhere, or would take too long.
+    """Reject values that are too deep to be written and read back, or too large to process quickly.
 
     Raises:
-        Unusable: It is nested too deeply, or has too many values.
+        InvalidResponse: The value is nested too deeply, or has too many values.
     """
     level, count = [value], 0
     for _ in range(MAX_DEPTH):
@@ -160,17 +160,17 @@ def _children(value: Any) -> list[Any]:
     return cast("list[Any]", value) if isinstance(value, list) else []
 
 
-def _refuse_number(word: str) -> NoReturn:
+def _reject_number(word: str) -> NoReturn:
     raise ValueError(f"{word} is not a JSON number")
 
 
 def _finite(digits: str) -> float:
     number = float(digits)
-    return number if math.isfinite(number) else _refuse_number(digits)
+    return number if math.isfinite(number) else _reject_number(digits)
 
 
 def _whole(digits: str) -> int:
-    return int(digits) if len(digits) <= _MAX_DIGITS else _refuse_number("a number of so many digits")
+    return int(digits) if len(digits) <= _MAX_DIGITS else _reject_number("a number with that many digits")
 
 
 def _has_result(fields: Object) -> bool:
@@ -183,7 +183,7 @@ def _result(fields: Object, usage: Any, skill: str | None) -> Result:
     if found is None:
         raise InvalidResponse("it has no caption, answer, objects or points")
     if _FIELDS[found] not in fields:
-        raise InvalidResponse(f"it has no {_FIELDS[found]!r}, which {found} answers with")
+        raise InvalidResponse(f"it has no {_FIELDS[found]!r}, which is the result of {found}")
     read: Callable[[Any, Meta], Result] = getattr(responses, found)
     return read({"metrics": usage, **fields}, Meta(status=200))
 
@@ -195,5 +195,5 @@ def _line_error(error: Any, index: int | None) -> BatchLineError:
     else:
         code, message = None, None if error is None else str(error)
     code = None if code is None else code[:_MAX_CODE]
-    said = (message or code or "The server does not say why.")[:_MAX_MESSAGE]
-    return BatchLineError(f"{said} ({code})" if code and code != said else said, code=code, line_index=index)
+    text = (message or code or "The server gave no reason.")[:_MAX_MESSAGE]
+    return BatchLineError(f"{text} ({code})" if code and code != text else text, code=code, line_index=index)

@@ -1,11 +1,11 @@
-"""A batch's files of results -> the outcome of each line, once."""
+"""Read a batch's result files, and yield the outcome of each line once."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from contextlib import aclosing
-from typing import Any, TypeGuard
+from typing import Any, TypeAlias, TypeGuard
 
 import anyio.to_thread
 import attrs
@@ -25,21 +25,24 @@ from .result_lines import OutputLine, read_line, read_result, unusable
 
 Retrieve = Callable[[], Awaitable[Batch]]
 
-_LARGE = 64 * 1024  # bytes of a line that is read in a thread
-_MAX_LINES = 10 * wire.MOST_LINES  # of a file, blank ones included
+EntryOutcome: TypeAlias = tuple[Entry | None, Outcome[Any]]
+"""The outcome of an item, and its entry if this machine knows it."""
+
+_LARGE = 64 * 1024  # bytes above which a line is parsed in a thread
+_MAX_LINES = 10 * wire.MOST_LINES  # of a file, including blank ones
 
 
-class Output:
-    """The outcomes of one batch.
+class BatchResults:
+    """The results of one batch.
 
-    A line that cannot be used never hides another one: where a good line of the same item comes later, that is used.
+    An unusable line never hides a good one: if a good line for the same item comes later, that one is used.
 
     Args:
-        files: Reads the files.
-        batch: As it was just now; finished.
-        retrieve: Asks about it anew, for URLs that have not expired.
-        index: What its lines are of; None if this machine does not know.
-        first: The place of its first line among all items, if `index` is None.
+        files: Reads result files.
+        batch: The current state of the batch, which is finished.
+        retrieve: Fetches the batch again, for URLs that have not expired.
+        index: The entries of its lines; None if this machine does not know them.
+        first: The position of its first line among all items, if `index` is None.
     """
 
     def __init__(self, files: Files, batch: Batch, retrieve: Retrieve, index: Index | None, first: int = 0) -> None:
@@ -49,17 +52,17 @@ class Output:
         self._index = index
         self._first = first
         self._seen = bytearray(wire.MOST_LINES)
-        self._ids: dict[int, int] = {}  # hashes of the ids that were seen, where there is no index
+        self._ids: dict[int, int] = {}  # hashes of the seen ids by line, if there is no index
         self._unusable: dict[int, BatchLineError] = {}  # by line
-        self._unplaced = 0  # lines of which it cannot be told what they are of
+        self._unmatched = 0  # result lines that match no line of the input
         self._by_id: dict[str, int | None] | None = None
 
-    async def outcomes(self) -> AsyncGenerator[tuple[Entry | None, Outcome[Any]]]:
-        """Yield the outcome of each line, with what it is of.
+    async def outcomes(self) -> AsyncGenerator[EntryOutcome]:
+        """Yield the outcome of each line, with its entry.
 
         Raises:
-            BatchError: The batch failed, or its results have expired, and nothing is known of its lines.
-            APIError: A file of results cannot be read; the others were.
+            BatchError: The batch failed or its results have expired, and this machine does not know its lines.
+            APIError: A result file cannot be read; raised after the others were read.
         """
         failed: APIError | BatchError | None = None
         lines = 0
@@ -70,7 +73,7 @@ class Output:
                         yield outcome
             except (APIError, BatchError) as exc:
                 failed = failed or exc
-            lines = sum(self._seen) + self._unplaced
+            lines = sum(self._seen) + self._unmatched
         if failed is not None:
             raise failed
         problem = self._problem()
@@ -81,26 +84,27 @@ class Output:
             raise problem
 
     def _rest(self, index: Index, problem: BatchError | None) -> Generator[tuple[Entry, Outcome[Any]]]:
-        """Yield the outcomes of the items that no line was found for."""
-        left = [place for place in range(len(index)) if not self._seen[place]]
-        are_unusable = sum(place not in self._unusable for place in left) <= self._unplaced
-        for place in left:
-            entry = index[place]
-            error: MoondreamError | None = problem or self._unusable.get(place)
+        """Yield the outcomes of the items that have no usable result line."""
+        left = [position for position in range(len(index)) if not self._seen[position]]
+        are_unusable = sum(position not in self._unusable for position in left) <= self._unmatched
+        for position in left:
+            entry = index[position]
+            error: MoondreamError | None = problem or self._unusable.get(position)
             if error is None and are_unusable:
-                error = unusable("the line that would be this one's cannot be read", place)
-            missing = BatchLineError("The results have nothing for this line.", code="missing", line_index=place)
+                error = unusable("its line in the results cannot be read", position)
+            missing = BatchLineError("The results have no line for this item.", code="missing", line_index=position)
             yield entry, Outcome(entry.item, entry.id, None, error or missing, 0, 0.0)
 
     def _problem(self) -> BatchError | None:
-        """Why there are no results at all."""
+        """Return the error that explains why there are no results at all, if so."""
         batch = self._batch
         if batch.status in FAILED:
-            said = batch.error_message or batch.error_code or "the server does not say why"
+            reason = batch.error_message or batch.error_code or "the server gave no reason"
             code = batch.error_code
-            named = f" ({code})" if code and code != said else ""
+            suffix = f" ({code})" if code and code != reason else ""
+            verb = "failed" if batch.status == "failed" else f"was {batch.status}"
             return BatchError(
-                f"Batch {batch.id} {'failed' if batch.status == 'failed' else 'was ' + batch.status}: {said}{named}.",
+                f"Batch {batch.id} {verb}: {reason}{suffix}.",
                 code=code or batch.status,
                 batch_id=batch.id,
             )
@@ -112,21 +116,21 @@ class Output:
             )
         return None
 
-    async def _outcomes_of(self, number: int, before: int) -> AsyncGenerator[tuple[Entry | None, Outcome[Any]]]:
+    async def _outcomes_of(self, number: int, before: int) -> AsyncGenerator[EntryOutcome]:
         """Yield the outcomes of one file."""
 
-        async def renewed() -> str:
+        async def renew_url() -> str:
             self._batch = await self._retrieve()
             return self._url(number)
 
-        read = 0  # lines of this file that were read; it may be begun again
-        async with aclosing(self._files.lines(self._url(number), renewed)) as lines:
+        read = 0  # lines read so far; the download may restart from the beginning
+        async with aclosing(self._files.lines(self._url(number), renew_url)) as lines:
             async for line in lines:
                 if line.number >= _MAX_LINES:
-                    raise invalid_response(200, None, f"a file of results has more than {_MAX_LINES:,} lines")
-                is_again, read = line.number < read, max(read, line.number + 1)
+                    raise invalid_response(200, None, f"a result file has more than {_MAX_LINES:,} lines")
+                is_repeated, read = line.number < read, max(read, line.number + 1)
                 if line.text.strip():
-                    found = await self._outcome_of(line, before, is_again=is_again)
+                    found = await self._outcome_of(line, before, is_repeated=is_repeated)
                     if found is not None:
                         yield found
 
@@ -138,18 +142,16 @@ class Output:
             )
         return outputs[number].url
 
-    async def _outcome_of(
-        self, line: FileLine, before: int, *, is_again: bool
-    ) -> tuple[Entry | None, Outcome[Any]] | None:
-        """Return the outcome of a line; None if there is none, or none yet."""
+    async def _outcome_of(self, line: FileLine, before: int, *, is_repeated: bool) -> EntryOutcome | None:
+        """Return the outcome of a line, or None if the line gives none, or none yet."""
         read = await _read_line(line)
         if self._index is None:
-            place = self._first + (before + line.number if read.line_index is None else read.line_index)
-            return await self._without_index(read, place, large=len(line.text) > _LARGE, is_again=is_again)
-        found = await self._place_of(self._index, read)
+            position = self._first + (before + line.number if read.line_index is None else read.line_index)
+            return await self._without_index(read, position, large=len(line.text) > _LARGE, is_repeated=is_repeated)
+        found = await self._line_of(self._index, read)
         if found is None:
-            self._unplaced += not is_again
-            log.warning("batch %s: a line of its results is of no line of the job", self._batch.id)
+            self._unmatched += not is_repeated
+            log.warning("batch %s: a result line matches no line of the job", self._batch.id)
             return None
         if self._seen[found]:
             return None
@@ -159,31 +161,31 @@ class Output:
             self._unusable.setdefault(found, error)
             return None
         self._seen[found] = 1
-        shown: Any = None if result is None else attrs.evolve(result, image_size=entry.size)
-        return entry, Outcome(entry.item, entry.id, shown, error, 0, 0.0)
+        sized: Any = None if result is None else attrs.evolve(result, image_size=entry.size)
+        return entry, Outcome(entry.item, entry.id, sized, error, 0, 0.0)
 
     async def _without_index(
-        self, read: OutputLine, place: int, *, large: bool, is_again: bool
+        self, read: OutputLine, position: int, *, large: bool, is_repeated: bool
     ) -> tuple[None, Outcome[Any]] | None:
-        """Return the outcome of a line of which this machine knows nothing; None if it came before."""
+        """Return the outcome of a line without an entry, or None if it was seen before."""
         index, name = read.line_index, hash(read.id)
-        if is_again and (index is None or self._seen[index]):
+        if is_repeated and (index is None or self._seen[index]):
             return None
         if index is not None and self._seen[index] and self._ids[index] == name:
             return None
         result, error = await _read_result(read, None, large=large)
         if _is_unusable(error):
-            if is_again:
+            if is_repeated:
                 return None
         elif index is not None and not self._seen[index]:
             self._seen[index], self._ids[index] = 1, name
-        self._unplaced += index is None and not is_again
-        return None, Outcome(place, place if read.id is None else read.id, result, error, 0, 0.0)
+        self._unmatched += index is None and not is_repeated
+        return None, Outcome(position, position if read.id is None else read.id, result, error, 0, 0.0)
 
-    async def _place_of(self, index: Index, line: OutputLine) -> int | None:
-        """Return the line of the input: by its number, where the id agrees; else by its id; else by its number."""
-        place = line.line_index
-        by_number = place if place is not None and place < len(index) else None
+    async def _line_of(self, index: Index, line: OutputLine) -> int | None:
+        """Return the input line: by number if the id matches, else by id, else by number."""
+        position = line.line_index
+        by_number = position if position is not None and position < len(index) else None
         if by_number is not None and (line.id is None or index[by_number].id == line.id):
             return by_number
         if line.id is None:

@@ -1,4 +1,4 @@
-"""The outcomes of a job into a file of JSON lines such as `run` writes, whole after any kill."""
+"""Save the outcomes of a job to a JSON Lines file in the format of `run`. The file survives a kill at any moment."""
 
 from __future__ import annotations
 
@@ -20,36 +20,37 @@ from .._concurrency.prefetch import PrefetchIterator
 from .._concurrency.threads import run_in_thread
 from ..errors import BatchLineError, ResultsFileError
 from .job.manifest import Entry, Manifest, read_manifest
-from .job_reader import JobReader, Told
+from .job_reader import JobReader
 from .models import BatchJob
 from .resource_thread import ResourceThread
 from .result_lines import skill_of
+from .results import EntryOutcome
 
-_AT_ONCE = 32  # outcomes that are written together
+_BATCH_SIZE = 32  # outcomes that are written together
 
 
-async def save(reading: JobReader, job: BatchJob, out: str, *, resume: bool) -> RunSummary:
-    """Write what the file does not have; what it has as failed, is written as it is now.
+async def save(reader: JobReader, job: BatchJob, out: str, *, resume: bool) -> RunSummary:
+    """Write the outcomes that the file lacks, and those of items that had failed.
 
     Args:
-        reading: Reads the outcomes.
+        reader: Reads the outcomes.
         job: The job.
-        out: The file.
-        resume: Whether to go on with a file that holds results of this job.
+        out: Path of the file.
+        resume: Whether to continue a file that holds results of this job.
 
     Raises:
-        ResultsFileError: The file cannot be used, or written.
+        ResultsFileError: The file cannot be read or written, or holds other results.
     """
     started = time.monotonic()
     run = _fingerprint(job.ids) if job.folder is None else run_name(await run_in_thread(read_manifest, job.folder))
     thread = ResourceThread(
         out,
         functools.partial(_ResultsFile, out, run, resume=resume),
-        ResultsFileError(f"{out!r} cannot be used: another call in this process writes it."),
+        ResultsFileError(f"{out!r} cannot be used: another call in this process is writing it."),
     )
     try:
         file = await thread.open()
-        await _write_all(reading, job, file, thread)
+        await _write_all(reader, job, file, thread)
     finally:
         await thread.aclose()
     counts: dict[str, Any] = dict(file.count)
@@ -57,23 +58,23 @@ async def save(reading: JobReader, job: BatchJob, out: str, *, resume: bool) -> 
 
 
 async def _write_all(
-    reading: JobReader, job: BatchJob, file: _ResultsFile, thread: ResourceThread[_ResultsFile]
+    reader: JobReader, job: BatchJob, file: _ResultsFile, thread: ResourceThread[_ResultsFile]
 ) -> None:
-    waiting: list[Told] = []
+    pending: list[EntryOutcome] = []
     try:
-        async with PrefetchIterator(functools.partial(reading.told, job)) as told:
-            async for one in told:
-                waiting.append(one)
-                if len(waiting) == _AT_ONCE:
-                    written, waiting = waiting, []
-                    await thread.run(file.add, written)
-    finally:  # what was read is written, even if nothing more can be read
+        async with PrefetchIterator(functools.partial(reader.entry_outcomes, job)) as outcomes:
+            async for outcome in outcomes:
+                pending.append(outcome)
+                if len(pending) == _BATCH_SIZE:
+                    full, pending = pending, []
+                    await thread.run(file.add, full)
+    finally:  # write what was read, even if reading failed
         with anyio.CancelScope(shield=True):
-            await thread.run(file.add, waiting)
+            await thread.run(file.add, pending)
 
 
 def run_name(manifest: Manifest) -> str:
-    """By what a file of results is known to be of a job, however many batches it has."""
+    """Return the name of a job in a results file, whatever the number of its batches."""
     return _fingerprint(manifest.task)
 
 
@@ -82,20 +83,20 @@ def _fingerprint(task: object) -> str:
 
 
 class _ResultsFile:
-    """The file that outcomes are saved to; blocking."""
+    """A file that outcomes are saved to; blocking."""
 
     def __init__(self, out: str, run: str, *, resume: bool) -> None:
         self.count: Counter[str] = Counter()
         self._run = run
-        self._has = _good_in(out)
+        self._existing = _count_successes(out)
         self._journal = Journal(out, run, resume=resume, retry_failed=True)
 
     def close(self) -> None:
-        """Close it, with all that was added on the disk."""
+        """Flush everything to disk, and close the file."""
         self._journal.close()
 
-    def add(self, outcomes: list[Told]) -> None:
-        """Write the lines of outcomes, but for those that the file has."""
+    def add(self, outcomes: list[EntryOutcome]) -> None:
+        """Write the outcomes that the file lacks."""
         for entry, outcome in outcomes:
             self._add(entry, outcome)
 
@@ -103,8 +104,8 @@ class _ResultsFile:
         skill = entry.skill if entry is not None else skill_of(outcome.result)
         arguments: dict[str, Mapping[str, Any]] = {skill: {} if entry is None else entry.arguments}
         key = records.key_of(outcome.id, arguments)
-        if self._has[key]:
-            self._has[key] -= 1
+        if self._existing[key]:
+            self._existing[key] -= 1
             self.count["skipped"] += 1
             return
         self.count["succeeded" if outcome.ok else "failed"] += 1
@@ -121,8 +122,8 @@ def _whole(count: object) -> int:
     return count if isinstance(count, int) else 0
 
 
-def _good_in(out: str) -> Counter[bytes]:
-    """How often the file has a result of each item; what it is otherwise, the journal says."""
+def _count_successes(out: str) -> Counter[bytes]:
+    """Return how many successful results the file has per item. An invalid file has none; the journal reports it."""
     try:
         if not Path(out).is_file():
             return Counter()

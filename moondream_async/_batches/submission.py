@@ -1,4 +1,4 @@
-"""Handing in a job: fill its folder, upload each batch, and leave things in order however it ends."""
+"""Submit a job: write its lines to a folder, and upload each batch. However it ends, the job can be resumed."""
 
 from __future__ import annotations
 
@@ -6,264 +6,227 @@ import functools
 import os
 import time
 from collections import Counter
-from collections.abc import AsyncIterable, Awaitable, Callable, Iterable
+from collections.abc import Callable
 from contextlib import aclosing, suppress
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeAlias, cast
 
 import anyio
 import attrs
 
-from .._bulk.budget import Budget
-from .._bulk.estimates import usage
-from .._bulk.items import Item
-from .._bulk.map import AsyncMap
 from .._concurrency.background_task import BackgroundTask
 from .._concurrency.callbacks import call_callback
 from .._http.sender import Sender
 from ..errors import APIError, BatchError, ConfigurationError, MoondreamError
 from .job.async_folder import AsyncFolder
-from .job.folder import Folder, SubmittedItems, default_folder
-from .job.manifest import Entry, Manifest, path_of, read_manifest
-from .job.rejected import RejectedItems, read_refused
-from .lines import LineBuilder
+from .job.folder import Folder, default_folder
+from .job.manifest import Manifest, path_of, read_manifest
+from .job.rejected import RejectedItems, read_rejected
+from .lines import BuiltLine, ItemSource
 from .models import UNKNOWN, Batch, BatchJob, UploadProgress
 from .multipart_upload import Upload
-from .validation import read_ready
+from .validation import ReadyFile
 
-_AT_ONCE = 8  # images prepared, or ready and not yet written
-_TOLD_EVERY = 0.1  # seconds
+_REPORT_INTERVAL = 0.1  # seconds between calls of the progress callback
 
-Fill = Callable[[AsyncFolder], Awaitable[None]]
+LineSource: TypeAlias = ItemSource | ReadyFile
+"""Where a job's lines come from: the only difference between `create` and `submit`."""
 
 
 class Submission:
     """One call of `create` or `submit`.
 
-    Args:
-        net: Sends.
-        progress: Is told how far it has come.
-        total: How many items there are, if that is known.
-    """
-
-    def __init__(self, net: Sender, progress: Callable[[UploadProgress], Any] | None, total: int | None) -> None:
-        self._net = net
-        self._progress = progress
-        self._now = UploadProgress(total=total)
-        self._next = 0.0
-        self._sent: Counter[int] = Counter()
-        self._batches: dict[int, Batch] = {}
-        self._failed: Exception | None = None
-
-    async def run(self, folder: str | os.PathLike[str] | None, wanted: Manifest, fill: Fill) -> BatchJob:
-        """Do it.
-
-        Args:
-            folder: Where the job is, or shall be, kept; None keeps it in a new one.
-            wanted: What the job is.
-            fill: Puts all lines into the folder.
-        """
-        path = default_folder() if folder is None else _absolute(folder)
-        async with AsyncFolder(path, wanted) as opened:
-            try:
-                await fill(opened)
-                for number in range(len(opened.manifest.portions)):
-                    await self.upload(opened, number)
-                job = await opened.run(lambda folder: read_job(folder.path))
-                return attrs.evolve(job, batches=tuple(self._batches[number] for number in range(len(job.batches))))
-            except BaseException as exc:
-                await self._leave(opened, exc, keeps=folder is not None)
-                raise
-
-    async def upload(self, folder: AsyncFolder, number: int) -> None:
-        """Upload a batch that has all of its lines."""
-        size = sum(portion.length for portion in folder.manifest.portions)
-
-        def sent(nbytes: int) -> None:
-            self._sent[number] = nbytes
-            self._now = attrs.evolve(self._now, sent=self._sent.total(), size=size)
-
-        if number in self._batches:
-            return
-        telling = BackgroundTask(self._keep_telling)
-        telling.start()
-        try:
-            self._batches[number] = await Upload(self._net, folder, number, sent).hand_in()
-        finally:
-            await telling.stop()
-        if self._failed is not None:
-            raise self._failed
-        sent(folder.manifest.portions[number].length)
-        await self.notify(at_once=True)
-
-    async def notify(self, *, at_once: bool = False, **changes: int) -> None:
-        """Tell how far it is, not too often."""
-        self._now = attrs.evolve(self._now, **changes) if changes else self._now
-        if self._progress is not None and (at_once or time.monotonic() >= self._next):
-            self._next = time.monotonic() + _TOLD_EVERY
-            await call_callback(self._progress, self._now)
-
-    async def _keep_telling(self) -> None:
-        try:
-            while True:
-                await anyio.sleep(_TOLD_EVERY)
-                await self.notify()
-        except Exception as exc:  # the user's own
-            self._failed = exc
-
-    async def _leave(self, folder: AsyncFolder, exc: BaseException, *, keeps: bool) -> None:
-        """Abort what nobody will go on with, and leave nothing of what came to nothing."""
-        with anyio.CancelScope(shield=True), suppress(MoondreamError):  # the caller's own error counts
-            await folder.settle()
-            portions = folder.manifest.portions
-            if not keeps or _is_refused(exc):
-                for number in range(len(portions)):
-                    await Upload(self._net, folder, number, lambda _: None).abort()
-            is_empty = not portions and (not keeps or isinstance(exc, ConfigurationError))
-            if is_empty or not (keeps or any(portion.batch_id or portion.completing for portion in portions)):
-                await folder.discard()
-                return
-        exc.add_note(f"The job is kept in {str(folder.path)!r}; pass that as folder= to go on.")
-
-
-class LineFiller:
-    """Puts the lines of items into a folder, each batch being uploaded as soon as it is full.
+    It opens the job's folder, appends a line for each item, uploads each batch as soon as it is full, and uploads the
+    last one at the end. Each step is written to the folder before the next one is taken.
 
     Args:
-        items: All of them.
-        lines: Makes their lines.
-        max_failures: How many may fail.
-        budget: What all lines may cost.
-
-    Attributes:
-        cost_limit_reached: Whether the budget kept items out.
+        sender: Sends the requests.
+        manifest: What the job is.
+        source: Where its lines come from.
+        progress: The user's callback, or None.
+        total: The number of items, if known.
     """
 
     def __init__(
         self,
-        items: Iterable[Any] | AsyncIterable[Any],
-        lines: LineBuilder,
-        max_failures: int | None,
-        budget: Budget | None = None,
+        sender: Sender,
+        manifest: Manifest,
+        source: LineSource,
+        progress: Callable[[UploadProgress], Any] | None,
+        total: int | None = None,
     ) -> None:
-        self.cost_limit_reached = False
-        self._budget = budget
-        self._expected = usage({lines.skill: lines.arguments})
-        self._items = items
-        self._lines = lines
-        self._max_failures = max_failures
+        self._sender = sender
+        self._manifest = manifest
+        self._source = source
+        self._progress = _ProgressReporter(progress, total)
+        self._batches: dict[int, Batch] = {}
 
-    async def fill(self, handing: Submission, folder: AsyncFolder) -> None:
-        """Do it.
+    async def run(self, path: str | os.PathLike[str] | None) -> BatchJob:
+        """Submit the job, or resume it.
+
+        Args:
+            path: The job's folder; None creates one, which is deleted if nothing of the job reaches the server.
+        """
+        async with AsyncFolder(default_folder() if path is None else _absolute(path), self._manifest) as folder:
+            try:
+                cost_limit_reached = await self._write_lines(folder)
+                for number in range(len(folder.manifest.portions)):
+                    await self._upload(folder, number)
+                job = await folder.run(lambda opened: read_job(opened.path))
+                batches = tuple(self._batches[number] for number in range(len(job.batches)))
+                return attrs.evolve(job, batches=batches, cost_limit_reached=cost_limit_reached)
+            except BaseException as exc:
+                await self._clean_up(folder, exc, keep=path is not None)
+                raise
+
+    async def _write_lines(self, folder: AsyncFolder) -> bool:
+        """Write all lines to the folder. Return whether the budget excluded items.
 
         Raises:
-            ConfigurationError: There are no items.
+            BatchInputError: The ready file has lines that the server would reject.
+            ConfigurationError: There are no items, or none of them can be sent.
             MoondreamError: Too many items failed.
         """
-        known = await folder.run(Folder.known)
-        refusals = await folder.run(Folder.refusals)
-        known.reserve(refusals.places)
-        await self._add(handing, folder, known, refusals)
-        await folder.run(lambda _: refusals.finish())
+        if isinstance(self._source, ReadyFile):
+            await folder.run(self._source.check)
+            return False
+        rejected = await folder.run(Folder.rejected_items)
+        cost_limit_reached = await self._append_lines(folder, self._source, rejected)
+        await folder.run_sync(rejected.finish)
         lines = sum(portion.lines for portion in folder.manifest.portions)
         if not lines:
-            raise _no_lines(refusals)
-        await folder.finish_lines(lines + refusals.count)
-        await handing.notify(at_once=True)
+            raise _no_lines(rejected)
+        await folder.finish_lines(lines + rejected.count)
+        await self._progress.report(force=True)
+        return cost_limit_reached
 
-    async def _prepare(self, item: Item) -> tuple[Any, int, MoondreamError | None]:
-        outcome = await self._lines(item)
-        if self._budget is not None and outcome[2] is None:
-            self._budget.spend([self._expected])
-        return outcome
-
-    async def _add(
-        self, handing: Submission, folder: AsyncFolder, known: SubmittedItems, refusals: RejectedItems
-    ) -> None:
-        done = known.keys.total()
-        if self._budget is not None:
-            self._budget.spend([self._expected], items=done)
-        made: AsyncMap[tuple[Entry, bytes]] = AsyncMap(
-            self._lines.fresh(self._items, known, refusals.came_round),
-            self._prepare,
-            concurrency=_AT_ONCE,
-            ordered=False,
-            max_failures=self._max_failures,
-            stop_on_auth_error=False,
-            budget=self._budget,
-        )
-        async with aclosing(made):
-            async for outcome in made:
-                entry, line = cast("tuple[Entry, bytes]", outcome.result)
+    async def _append_lines(self, folder: AsyncFolder, source: ItemSource, rejected: RejectedItems) -> bool:
+        """Append the lines of new items, and upload each batch that is full."""
+        submitted = await folder.run(Folder.submitted_items)
+        submitted.reserve(rejected.positions)
+        done = submitted.keys.total()
+        lines = source.lines(submitted, rejected.previous_position)
+        async with aclosing(lines):
+            async for outcome in lines:
+                entry, line = cast("BuiltLine", outcome.result)
                 done += 1
                 if outcome.error is not None:
-                    await folder.run(functools.partial(_refuse, refusals, entry, outcome.error))
+                    await folder.run_sync(rejected.add, entry, outcome.error)
                 elif await folder.add(entry, line):
-                    await handing.upload(folder, len(folder.manifest.portions) - 2)
-                await handing.notify(items=done, refused=refusals.count)
-        self.cost_limit_reached = made.cost_limit_reached
+                    await self._upload(folder, len(folder.manifest.portions) - 2)
+                await self._progress.report(items=done, refused=rejected.count)
+        return lines.cost_limit_reached
+
+    async def _upload(self, folder: AsyncFolder, number: int) -> None:
+        """Upload a batch that has all of its lines, once."""
+        if number in self._batches:
+            return
+        size = sum(portion.length for portion in folder.manifest.portions)
+        on_sent = functools.partial(self._progress.set_sent, number, size)
+        reporting = BackgroundTask(self._progress.report_regularly)
+        reporting.start()
+        try:
+            self._batches[number] = await Upload(self._sender, folder, number, on_sent).submit()
+        finally:
+            await reporting.stop()
+        on_sent(folder.manifest.portions[number].length)
+        await self._progress.report(force=True)
+
+    async def _clean_up(self, folder: AsyncFolder, exc: BaseException, *, keep: bool) -> None:
+        """Abort uploads that nobody will resume, and delete the folder if nothing of the job is worth keeping."""
+        with anyio.CancelScope(shield=True), suppress(MoondreamError):  # the original error matters more
+            await folder.settle()
+            portions = folder.manifest.portions
+            if not keep or _is_rejection(exc):
+                for number in range(len(portions)):
+                    await Upload(self._sender, folder, number, _ignore).abort()
+            is_empty = not portions and (not keep or isinstance(exc, ConfigurationError))
+            if is_empty or not (keep or any(portion.batch_id or portion.completing for portion in portions)):
+                await folder.discard()
+                return
+        exc.add_note(f"The job is kept in {str(folder.path)!r}; pass that path as folder= to resume it.")
 
 
-def _refuse(refusals: RejectedItems, entry: Entry, error: MoondreamError, _: Folder) -> None:
-    refusals.add(entry, error)
+class _ProgressReporter:
+    """Calls the user's progress callback, at most every 0.1 s unless forced."""
+
+    def __init__(self, callback: Callable[[UploadProgress], Any] | None, total: int | None) -> None:
+        self._callback = callback
+        self._progress = UploadProgress(total=total)
+        self._next_report = 0.0
+        self._sent: Counter[int] = Counter()  # bytes, by batch
+        self._error: Exception | None = None
+
+    def set_sent(self, number: int, size: int, nbytes: int) -> None:
+        """Set how many bytes of a batch were sent, and the size of all batches so far."""
+        self._sent[number] = nbytes
+        self._progress = attrs.evolve(self._progress, sent=self._sent.total(), size=size)
+
+    async def report(self, *, force: bool = False, **changes: int) -> None:
+        """Update the progress, and call the callback if it is due.
+
+        Raises:
+            Exception: What the callback raised, now or in the background.
+        """
+        if self._error is not None:
+            raise self._error
+        self._progress = attrs.evolve(self._progress, **changes) if changes else self._progress
+        if self._callback is not None and (force or time.monotonic() >= self._next_report):
+            self._next_report = time.monotonic() + _REPORT_INTERVAL
+            await call_callback(self._callback, self._progress)
+
+    async def report_regularly(self) -> None:
+        """Report until cancelled; an error of the callback is raised by the next `report`."""
+        try:
+            while True:
+                await anyio.sleep(_REPORT_INTERVAL)
+                await self.report()
+        except Exception as exc:  # raised by the user's callback
+            self._error = exc
 
 
-def _no_lines(refusals: RejectedItems) -> ConfigurationError:
-    if refusals.first is None:
+def _ignore(_: int) -> None:
+    """Ignore the number of bytes sent."""
+
+
+def _no_lines(rejected: RejectedItems) -> ConfigurationError:
+    if rejected.first is None:
         return ConfigurationError("There are no items.")
-    entry, error = refusals.first
+    entry, error = rejected.first
     return ConfigurationError(
-        f"None of the {refusals.count:,} items can be sent. The first is {entry.id!r}: {error.message}"
+        f"None of the {rejected.count:,} items can be sent. The first is {entry.id!r}: {error.message}"
     )
 
 
-async def look_through(source: Path, folder: AsyncFolder) -> None:
-    """Check a ready file, and note what its lines are of.
-
-    Raises:
-        BatchInputError: Lines would be refused.
-    """
-    await folder.run(functools.partial(_look_through, source))
-
-
-def _look_through(source: Path, folder: Folder) -> None:
-    if folder.manifest.closed:
-        return
-    with folder.noting() as note:
-        portions = read_ready(source, note)
-    folder.manifest.portions = portions
-    folder.finish_lines(sum(portion.lines for portion in portions))
-
-
 def read_job(path: Path) -> BatchJob:
-    """A job as its folder tells it; blocking.
+    """Read a job from its folder; blocking.
 
     Raises:
-        BatchError: It is no job's folder, or the job has not been handed in wholly.
+        BatchError: The folder is not a job's folder, or the job was not submitted completely.
     """
     manifest = read_manifest(path)
-    handed_in = [portion for portion in manifest.portions if not portion.cancelled]
-    ids = [portion.batch_id for portion in handed_in]
+    submitted = [portion for portion in manifest.portions if not portion.cancelled]
+    ids = [portion.batch_id for portion in submitted]
     if not manifest.closed or None in ids:
         accepted = ", ".join(filter(None, ids))
         raise BatchError(
-            f"The job in {str(path)!r} has not been handed in wholly; call create() or submit() again to go on."
+            f"The job in {str(path)!r} was not submitted completely; call create() or submit() again to resume it."
             + (f" The server has {accepted}." if accepted else ""),
             code="folder",
         )
     batches = tuple(Batch(id=str(name), status=UNKNOWN) for name in ids)
-    not_sent = sum(1 for _ in read_refused(path, manifest))
+    not_sent = sum(1 for _ in read_rejected(path, manifest))
     not_sent += sum(portion.lines for portion in manifest.portions if portion.cancelled)
     return BatchJob(batches=batches, folder=path, items=manifest.items, refused=not_sent)
 
 
-def _is_refused(exc: BaseException) -> bool:
-    """Whether the server will not take it; not so if only the key or credit is wanting."""
+def _is_rejection(exc: BaseException) -> bool:
+    """Return whether the server rejects the job itself, not just the key, the credit or the timing."""
     return isinstance(exc, APIError) and 400 <= exc.status < 500 and exc.status not in (401, 402, 403, 408, 425, 429)
 
 
 def _absolute(folder: object) -> Path:
-    given = cast("Any", folder)
-    if isinstance(given, (str, os.PathLike)) and isinstance(os.fspath(cast("str", given)), str) and given != "":
-        return path_of(cast("object", given))
+    path = cast("Any", folder)
+    if isinstance(path, (str, os.PathLike)) and isinstance(os.fspath(cast("str", path)), str) and path != "":
+        return path_of(cast("object", path))
     raise ConfigurationError(f"folder must be the path of a folder, not {folder!r}.")

@@ -1,4 +1,4 @@
-"""The Batch API's lines and statuses (pure; reference: moondream-api.md 1.7)."""
+"""Build and parse the Batch API's lines and responses (pure)."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from ..errors import ConfigurationError
 from .models import Batch, BatchOutput, BatchProgress, BatchUsage
 
 LARGEST_BATCH = 2_000_000_000
-"""Bytes of a batch's file."""
+"""Maximum size of a batch's file, in bytes."""
 
 LARGEST_LINE = 10_000_000
-"""Bytes of one line, its end included."""
+"""Maximum size of one line in bytes, including its newline."""
 
 MOST_LINES = 100_000
-"""Lines of a batch."""
+"""Maximum number of lines in a batch."""
 
 SKILLS = ("caption", "query", "detect", "point")
-"""Those that the Batch API knows."""
+"""The skills that the Batch API supports."""
 
 PARAMETERS: dict[str, tuple[str, ...]] = {
     "caption": ("length", "settings"),
@@ -34,9 +34,9 @@ PARAMETERS: dict[str, tuple[str, ...]] = {
     "detect": ("object",),
     "point": ("object",),
 }
-"""What a line of each skill takes, beside its image."""
+"""The parameters of each skill, except for the image."""
 
-_NEEDED = {"query": "question", "detect": "object", "point": "object"}
+_REQUIRED = {"query": "question", "detect": "object", "point": "object"}
 _CHECKS: dict[str, Callable[[Any], Any]] = {
     "object": functools.partial(requests.text, "object"),
     "question": functools.partial(requests.text, "question"),
@@ -49,53 +49,53 @@ _BATCH_FIELDS = frozenset(field.name for field in attrs.fields(Batch)) - {"extra
 
 
 def check_skill(skill: object) -> str:
-    """The skill, if batches know it.
+    """Return the skill.
 
     Raises:
-        ConfigurationError: They do not.
+        ConfigurationError: The Batch API does not support the skill.
     """
     if skill not in SKILLS:
-        raise ConfigurationError(f"{skill!r} is not a skill of the Batch API; there are {', '.join(SKILLS)}.")
+        raise ConfigurationError(f"{skill!r} is not a skill of the Batch API; use one of {', '.join(SKILLS)}.")
     return cast("str", skill)
 
 
-def arguments(skill: str, given: Mapping[str, Any], *, complete: bool = True) -> Object:
-    """The skill's checked fields of a line.
+def arguments(skill: str, values: Mapping[str, Any], *, complete: bool = True) -> Object:
+    """Validate a skill's arguments, and return them as fields of a line.
 
     Args:
-        skill: Which.
-        given: Its arguments.
-        complete: Whether all that it needs has to be there.
+        skill: The skill.
+        values: The skill's arguments.
+        complete: Whether required arguments must be present.
 
     Raises:
-        ConfigurationError: One is unknown, missing, or cannot be.
+        ConfigurationError: An argument is unknown, missing or invalid.
     """
-    for name in given:
+    for name in values:
         if name not in PARAMETERS[skill]:
-            raise ConfigurationError(f"A batch's {skill} takes no {name}=.")
-    fields = {name: _CHECKS[name](value) for name, value in given.items() if value is not None}
+            raise ConfigurationError(f"{skill} in a batch takes no {name}=.")
+    fields = {name: _CHECKS[name](value) for name, value in values.items() if value is not None}
     if complete and (lacks := missing(skill, fields)) is not None:
         raise ConfigurationError(f"{skill} needs {lacks}=...")
     return fields
 
 
-def missing(skill: str, given: Mapping[str, Any]) -> str | None:
-    """What the skill needs, and was not given."""
-    needed = _NEEDED.get(skill)
-    return needed if needed is not None and given.get(needed) is None else None
+def missing(skill: str, values: Mapping[str, Any]) -> str | None:
+    """Return the name of the required argument if it is missing."""
+    needed = _REQUIRED.get(skill)
+    return needed if needed is not None and values.get(needed) is None else None
 
 
 def line(skill: str, fields: Object, images: Sequence[bytes], id: str | float) -> bytes:
-    """One line, its end included.
+    """Build a line, including its newline.
 
     Args:
-        skill: Which.
-        fields: Checked.
-        images: The base64 of each.
-        id: Comes back with the result.
+        skill: The skill.
+        fields: The validated arguments.
+        images: Each image, in base64.
+        id: The id that the result will have.
 
     Raises:
-        ConfigurationError: It is too long, or `fields` hold what JSON cannot.
+        ConfigurationError: The line is too long, or `fields` are not valid JSON.
     """
     try:
         head = json.dumps({"id": id, "skill": skill, **fields}, allow_nan=False).encode()
@@ -105,20 +105,20 @@ def line(skill: str, fields: Object, images: Sequence[bytes], id: str | float) -
     shown = b'"image":"%s"' % images[0] if len(images) == 1 else b'"images":["%s"]' % b'","'.join(images)
     whole = b"".join((head[:-1], b",", shown, b"}\n"))
     if len(whole) > LARGEST_LINE:
-        raise ConfigurationError(f"Its line has {len(whole):,} bytes; a batch takes at most {LARGEST_LINE:,} a line.")
+        raise ConfigurationError(f"The item's line has {len(whole):,} bytes; the limit is {LARGEST_LINE:,}.")
     return whole
 
 
 def check_line(text: bytes) -> Object:
-    """What a line of a ready file asks: its `id`, `skill` and arguments, the image left out.
+    """Validate a line of a ready file; return its `id`, `skill` and `arguments`, without the image.
 
     Raises:
-        ConfigurationError: The service would refuse it; the text says why.
+        ConfigurationError: The service would reject the line; the text says why.
     """
     data = _json_of(text)
     skill = check_skill(data.get("skill"))
     if "image_url" in data:
-        raise ConfigurationError("has 'image_url'; batches want 'image', with bare base64.")
+        raise ConfigurationError("has 'image_url'; use 'image' with bare base64.")
     if "image" in data and "images" in data:
         raise ConfigurationError("has both 'image' and 'images'.")
     shown = data.get("images") if skill == "query" and "image" not in data else [data.get("image")]
@@ -134,7 +134,7 @@ def _json_of(text: bytes) -> Object:
     if not text.strip():
         raise ConfigurationError("is blank.")
     if len(text) > LARGEST_LINE:
-        raise ConfigurationError(f"has {len(text):,} bytes; at most {LARGEST_LINE:,} are taken.")
+        raise ConfigurationError(f"has {len(text):,} bytes; the limit is {LARGEST_LINE:,}.")
     try:
         data = json.loads(text.decode("utf-8"), parse_constant=_no_number, parse_float=_finite)
     except UnicodeDecodeError:
@@ -149,7 +149,7 @@ def _json_of(text: bytes) -> Object:
 
 
 def _no_number(word: str) -> float:
-    raise ValueError(f"{word} is no number of JSON's")
+    raise ValueError(f"{word} is not a JSON number")
 
 
 def _finite(digits: str) -> float:
@@ -159,15 +159,15 @@ def _finite(digits: str) -> float:
 
 def _check_image(image: object) -> None:
     if not isinstance(image, str) or not image:
-        raise ConfigurationError("has no 'image', or one that is not text.")
+        raise ConfigurationError("has no 'image', or one that is not a string.")
     if image[:5].lower() == "data:":
-        raise ConfigurationError("has a data: URI as its image; batches want bare base64.")
+        raise ConfigurationError("has a data: URI as its image; use bare base64.")
     if len(image) % 4 or _BASE64.fullmatch(image) is None:
         raise ConfigurationError("has an image that is not base64.")
 
 
 def batch(data: Any, _: object = None) -> Batch:
-    """Read a batch's status."""
+    """Parse a batch."""
     fields = object_of(data)
     rest = {name: value for name, value in fields.items() if name not in _BATCH_FIELDS}
     progress, usage, outputs = (fields.get(name) for name in ("progress", "usage", "outputs"))
@@ -186,19 +186,19 @@ def batch(data: Any, _: object = None) -> Batch:
 
 
 def completed(data: Any, _: object = None) -> Batch:
-    """Read the answer to `mpu-complete`, of which the id is what matters."""
+    """Parse the response to `mpu-complete`; only its id matters."""
     fields = object_of(data)
     return batch({"status": "chunking", **fields})
 
 
 def upload(data: Any, _: object = None) -> tuple[str, str]:
-    """Read the answer to `mpu-create`: file id and upload id."""
+    """Parse the response to `mpu-create`; return the file id and the upload id."""
     fields = object_of(data)
     return text_of(fields, "fileId"), text_of(fields, "uploadId")
 
 
 def etag(data: Any, _: object = None) -> str:
-    """Read the answer to `mpu-uploadpart`."""
+    """Parse the response to `mpu-uploadpart`; return the etag."""
     return text_of(object_of(data), "etag")
 
 

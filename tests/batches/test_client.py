@@ -332,13 +332,15 @@ async def test_an_upload_that_is_gone_is_begun_anew(
     at_sandbox: Any, photos: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client = at_sandbox(retry=ONCE, status=500, times=3, on="mpu-complete")
-    monkeypatch.setattr(multipart_upload, "_LOOKS", (0.01,))
+    monkeypatch.setattr(multipart_upload, "_VISIBILITY_RETRIES", (0.01,))
     with pytest.raises(ServerError):
         await client.batches.create(photos, "caption", folder=tmp_path / "job")
     manifest = json.loads((tmp_path / "job" / "manifest.json").read_text())
     assert manifest["portions"][0]["completing"]
     uploads_of(client).clear()  # as the service does after some days
-    with pytest.raises(BatchError, match="is not known") as info:  # it may be that it was accepted: not for us to guess
+    with pytest.raises(
+        BatchError, match="is not known whether"
+    ) as info:  # it may be that it was accepted: not for us to guess
         await client.batches.create(photos, "caption", folder=tmp_path / "job")
     assert info.value.code == "folder"
     manifest["portions"][0]["completing"] = False
@@ -427,7 +429,7 @@ async def test_waiting(at_sandbox: Any, photos: list[Path]) -> None:
     client = at_sandbox(work=30, chunk=1)
     job = await client.batches.create(photos, "caption")
     seen: list[Any] = []
-    with pytest.raises(APITimeoutError, match="goes on"):
+    with pytest.raises(APITimeoutError, match="continues"):
         await client.batches.wait(job, timeout=0.3, progress=seen.append)
     assert {now.status for now in seen} <= {"chunking", "processing"}
     assert seen
@@ -462,7 +464,7 @@ async def test_cancelling(at_sandbox: Any, photos: list[Path], tmp_path: Path) -
     with pytest.raises(ServerError):
         await client.batches.create(photos, "caption", folder=tmp_path / "job")
     assert len(uploads_of(client)) == 1
-    with pytest.raises(BatchError, match="not been handed in wholly"):
+    with pytest.raises(BatchError, match="not submitted completely"):
         await client.batches.wait(tmp_path / "job")
     assert await client.batches.cancel(tmp_path / "job") is True
     assert uploads_of(client) == {}
@@ -511,7 +513,7 @@ async def test_a_folder_that_is_not_the_job(at_sandbox: Any, photos: list[Path],
     assert (tmp_path / "other" / "thesis.txt").read_text() == "mine"
     for text in ("", "{}", '{"version": 2}', "[]", '{"version": 1, "portions": [{"nope": 1}]}'):
         (tmp_path / "job" / "manifest.json").write_text(text)
-        with pytest.raises(BatchError, match="not ours"):
+        with pytest.raises(BatchError, match="not a valid manifest"):
             await client.batches.wait(tmp_path / "job")
 
 

@@ -212,7 +212,7 @@ async def test_a_damaged_folder(at_sandbox: Any, photos: list[Path], tmp_path: P
     assert said
     for error in said:
         assert str(tmp_path / "job") in error.message
-        assert name in error.message or "not ours" in error.message
+        assert name in error.message or "not a valid manifest" in error.message
 
 
 async def test_a_manifest_of_other_types(at_sandbox: Any, photos: list[Path], tmp_path: Path) -> None:
@@ -222,11 +222,11 @@ async def test_a_manifest_of_other_types(at_sandbox: Any, photos: list[Path], tm
     whole = json.loads(path.read_text())
     for change in ({"base_url": 3}, {"arguments": []}, {"portions": 3}, {"items": "5"}):
         path.write_text(json.dumps({**whole, **change}))
-        with pytest.raises(BatchError, match="not ours"):
+        with pytest.raises(BatchError, match="not a valid manifest"):
             await client.batches.wait(tmp_path / "job")
     for change in ({"batch_id": 3}, {"parts": []}, {"parts": {"x": "y"}}, {"start": None}):
         path.write_text(json.dumps({**whole, "portions": [{**whole["portions"][0], **change}]}))
-        with pytest.raises(BatchError, match="not ours"):
+        with pytest.raises(BatchError, match="not a valid manifest"):
             await client.batches.wait(tmp_path / "job")
 
 

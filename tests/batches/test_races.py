@@ -70,7 +70,7 @@ STEPS = [
     ("_write", 6),
     ("_add", 1),
     ("_add", 3),
-    ("known", 1),
+    ("submitted_items", 1),
 ]
 
 

@@ -59,7 +59,7 @@ BAD = {
     "UTF-16": (lambda lines: b"\n".join(lines).decode().encode("utf-16"), "UTF-16 or UTF-32; save it as UTF-8", []),
     "UTF-16 without its mark": (lambda lines: lines[0].decode().encode("utf-16-le"), "UTF-16", []),
     "UTF-32": (lambda lines: lines[0].decode().encode("utf-32"), "UTF-32", []),
-    "gzip": (lambda lines: gzip.compress(lines[0]), "packed with gzip", []),
+    "gzip": (lambda lines: gzip.compress(lines[0]), "compressed with gzip", []),
     "only blank lines": (lambda lines: BOM + b"\n \r\n", "there are no lines", []),
     "a byte order mark in line 2": (lambda lines: lines[0] + b"\n" + BOM + lines[1], "Line 2 is not JSON", [2]),
     "nested": (lambda lines: b'{"a": ' * 5_000 + b"1" + b"}" * 5_000, "Line 1 is not JSON", [1]),

@@ -28,7 +28,7 @@ from moondream_async import (
 from moondream_async._batches import multipart_upload, wire
 from moondream_async._batches.job.folder import Folder
 from moondream_async._batches.job.manifest import read_manifest
-from moondream_async._batches.lines import LineBuilder
+from moondream_async._batches.lines import ItemSource, LineBuilder
 from moondream_async._sandbox.batches.routes import Batches
 from moondream_async.bulk import read_results
 
@@ -50,7 +50,7 @@ ODD: dict[str, Odd] = {
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(multipart_upload, "_LOOKS", (0.01, 0.02))
+    monkeypatch.setattr(multipart_upload, "_VISIBILITY_RETRIES", (0.01, 0.02))
 
 
 def answers(monkeypatch: pytest.MonkeyPatch, name: str, odd: Callable[..., Any]) -> None:
@@ -86,10 +86,10 @@ async def test_a_batch_of_another_name_is_not_begun_twice(
     answers(monkeypatch, "_retrieve", lambda *_: JSONResponse({"error": "no such batch"}, 404))
     client = at_sandbox(retry=ONCE)
     for _ in range(3):
-        with pytest.raises(BatchError, match="is not known"):
+        with pytest.raises(BatchError, match="is not known whether"):
             await client.batches.create(photos, "caption", folder=tmp_path / "job")
     assert len(jobs_of(client)) == 1
-    assert "pass that as folder=" in "".join(await note_of(client, photos))
+    assert "pass that path as folder=" in "".join(await note_of(client, photos))
 
 
 async def note_of(client: Any, photos: list[Path]) -> list[str]:
@@ -394,7 +394,7 @@ async def test_another_server(at_sandbox: Any, photos: list[Path], tmp_path: Pat
     await at_sandbox().batches.create(photos, "caption", folder=tmp_path / "job")
     other = at_sandbox()
     for ask in (other.batches.wait, other.batches.cancel):
-        with pytest.raises(BatchError, match="of another server"):
+        with pytest.raises(BatchError, match="another server"):
             await ask(tmp_path / "job")
 
 
@@ -420,10 +420,10 @@ async def test_others_have_their_turn(at_sandbox: Any, tiny: Any, tmp_path: Path
             await anyio.sleep(0)
 
     with Folder(tmp_path / "job", read_manifest(tmp_path / "job")) as folder:
-        lines, known = LineBuilder(client, "caption", {}, ImageOptions()), folder.known()
+        source = ItemSource(items, LineBuilder(client, "caption", {}, ImageOptions()))
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(ticking)
-            assert [item async for item in lines.fresh(items, known, lambda _: None)] == []
+            assert [item async for item in source.new_items(folder.submitted_items(), lambda _: None)] == []
             tasks.cancel_scope.cancel()
     assert len(turns) >= 30
 

@@ -1,4 +1,4 @@
-"""A job's folder for code on the event loop."""
+"""Use a job's folder from the event loop."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ T = TypeVar("T")
 
 
 class AsyncFolder:
-    """A job's folder, held by one call at a time, with its blocking work done in order in a thread of its own.
+    """A job's folder, held by one call at a time. Its blocking work runs in order, in a thread of its own.
 
     Args:
         path: As in `Folder`.
-        wanted: As in `Folder`.
+        manifest: As in `Folder`.
     """
 
-    def __init__(self, path: Path, wanted: Manifest) -> None:
+    def __init__(self, path: Path, manifest: Manifest) -> None:
         self.path = path
         self._thread = ResourceThread(
             path,
-            functools.partial(Folder, path, wanted),
+            functools.partial(Folder, path, manifest),
             unusable(path, "another call in this process works on the job"),
         )
 
@@ -43,39 +43,43 @@ class AsyncFolder:
 
     @property
     def manifest(self) -> Manifest:
-        """What the job is, and how far it has come."""
+        """The job and its state."""
         return self._folder.manifest
 
     async def run(self, work: Callable[[Folder], T]) -> T:
-        """Do something else with the folder."""
+        """Call a blocking function with the folder, in its thread."""
         return await self._thread.run(work, self._folder)
 
+    async def run_sync(self, work: Callable[..., T], *args: object) -> T:
+        """Call a blocking function in the folder's thread."""
+        return await self._thread.run(work, *args)
+
     async def save(self) -> None:
-        """Write the manifest, as it is now."""
+        """Write the manifest in its current state."""
         await self._thread.run(self._folder.write, self._folder.snapshot())
 
     async def add(self, entry: Entry, line: bytes) -> bool:
-        """Add a line; returns whether it began a new batch, as the last one is full."""
+        """Append a line. Return whether it started a new batch because the previous one was full."""
         return await self._thread.run(self._folder.add, entry, line)
 
     async def finish_lines(self, items: int) -> None:
-        """Note that the job has all of its lines."""
+        """Mark the job as having all of its lines."""
         await self._thread.run(self._folder.finish_lines, items)
 
     async def accepted(self, number: int, batch_id: str) -> None:
-        """Note that the server has accepted a batch."""
+        """Record that the server accepted a batch."""
         await self._thread.run(self._folder.accepted, number, batch_id)
 
-    async def source_of(self, portion: BatchFile) -> Path:
-        """Return the file in which a portion's lines are."""
-        return await self._thread.run(self._folder.source_of, portion)
+    async def source_of(self, batch_file: BatchFile) -> Path:
+        """Return the path of the file that holds a batch's lines."""
+        return await self._thread.run(self._folder.source_of, batch_file)
 
     async def discard(self) -> None:
-        """Delete all of it."""
+        """Delete the job. Nothing of it may be on the server."""
         await self._thread.run(self._folder.discard)
 
     async def settle(self) -> None:
-        """Wait for what was begun by a call that has been cancelled."""
+        """Wait for work that was started by cancelled calls."""
         await self._thread.run(_nothing)
 
 

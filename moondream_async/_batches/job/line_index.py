@@ -1,24 +1,23 @@
-"""What each line of a batch is of, read from a job's folder; blocking."""
+"""Read the entries of a batch's lines from a job's folder; blocking."""
 
 from __future__ import annotations
 
 import json
 from array import array
-from collections.abc import Generator, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from .manifest import NOT_OURS, Entry, Manifest, entry_of, unusable
+from .manifest import Entry, Manifest, entry_of, file_errors
 
 
 class Index:
-    """The entries of one batch, by line; only where they begin is in memory.
+    """The entries of one batch, by line. Only their offsets are in memory.
 
     Args:
         path: The job's folder.
-        manifest: What it says.
-        number: The portion's.
+        manifest: The job's manifest.
+        number: The batch's number in the job.
     """
 
     def __init__(self, path: Path, manifest: Manifest, number: int) -> None:
@@ -26,10 +25,10 @@ class Index:
         self._manifest = manifest
         self._starts = array("Q")
         self._file = self._path.open("rb")
-        at = 0
+        offset = 0
         for line in self._file:
-            self._starts.append(at)
-            at += len(line)
+            self._starts.append(offset)
+            offset += len(line)
 
     def __len__(self) -> int:
         return len(self._starts)
@@ -38,19 +37,22 @@ class Index:
         """Read an entry.
 
         Raises:
-            BatchError: It cannot be read.
+            BatchError: The entry cannot be read.
         """
-        with readable(self._path):
+        with file_errors(self._path):
             self._file.seek(self._starts[line_index])
             return entry_of(json.loads(self._file.readline()), self._manifest)
 
     def by_id(self) -> dict[str, int | None]:
-        """The line that has each id; None if several have it. In memory: for results that name no lines."""
-        found: dict[str, int | None] = {}
+        """Return the line of each id, or None for an id of several lines.
+
+        This holds all ids in memory, so it is only for results without line numbers.
+        """
+        lines: dict[str, int | None] = {}
         for line_index in range(len(self)):
             name = json.dumps(self[line_index].id)
-            found[name] = None if name in found else line_index
-        return found
+            lines[name] = None if name in lines else line_index
+        return lines
 
     def close(self) -> None:
         """Close the file."""
@@ -61,74 +63,40 @@ def open_index(path: Path, manifest: Manifest, number: int) -> Index:
     """Open the index of a batch.
 
     Raises:
-        BatchError: It cannot be read.
+        BatchError: The index cannot be read.
     """
-    with readable(index_of(path, number)):
+    with file_errors(index_of(path, number)):
         return Index(path, manifest, number)
 
 
 def index_of(path: Path, number: int) -> Path:
-    """Return the file of a portion's index."""
+    """Return the path of a batch's index."""
     return path / f"{number:03}.index"
 
 
 def read_entries(path: Path, manifest: Manifest) -> Iterator[tuple[Entry, dict[str, Any]]]:
-    """Yield the entry of each whole line of a file, and the line; none, if the file is not there.
+    """Yield the entry of each complete line of a file, and the line's data. A missing file has no lines.
 
     Raises:
-        BatchError: It cannot be read.
+        BatchError: The file cannot be read.
     """
     for data in _json_lines(path):
-        with readable(path):
+        with file_errors(path):
             entry = entry_of(data, manifest)
         yield entry, data
 
 
-@contextmanager
-def readable(path: Path) -> Generator[None]:
-    """Turn what reading a file of a job's folder raises into an error that names it.
-
-    Raises:
-        BatchError: It cannot be read.
-    """
-    try:
-        yield
-    except OSError as exc:
-        problem = f"{path.name} cannot be read: {exc.strerror or exc}"
-    except NOT_OURS as exc:
-        problem = f"{path.name} is damaged: {exc}"
-    else:
-        return
-    raise unusable(path.parent, problem)
-
-
-@contextmanager
-def writable(path: Path) -> Generator[None]:
-    """Turn what writing to a job's folder raises into an error that names it.
-
-    Raises:
-        BatchError: It cannot be written.
-    """
-    try:
-        yield
-    except OSError as exc:
-        problem = exc.strerror or str(exc)
-    else:
-        return
-    raise unusable(path, problem)
-
-
 def _json_lines(path: Path) -> Iterator[dict[str, Any]]:
-    with readable(path):
+    with file_errors(path):
         try:
             file = path.open("rb")
         except FileNotFoundError:
             return
     with file:
         while True:
-            with readable(path):
+            with file_errors(path):
                 line = file.readline()
-                if not line.endswith(b"\n"):  # the end; or a kill, or a process at work, left it so
+                if not line.endswith(b"\n"):  # the end, or a line cut by a kill or still being written
                     return
                 data = json.loads(line)
             yield data

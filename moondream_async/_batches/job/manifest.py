@@ -1,10 +1,11 @@
-"""What a job's folder says of it: the manifest, its portions, and what each line is of."""
+"""A job's manifest, its batches, and the entries that describe its lines."""
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,11 +16,8 @@ from ..._bulk import records
 from ...errors import BatchError, ConfigurationError
 
 MANIFEST = "manifest.json"
-NOT_OURS = (LookupError, TypeError, ValueError, AttributeError, RecursionError)
-"""What reading something else raises."""
-
+_INVALID_DATA = (LookupError, TypeError, ValueError, AttributeError, RecursionError)  # raised by reading other data
 _VERSION = 1
-
 
 _text = instance_of(str)
 _number = instance_of(int)
@@ -28,25 +26,25 @@ _flag = instance_of(bool)
 
 def _parts(_: Any, __: Any, value: Any) -> None:
     if not all(str(number).isdecimal() and isinstance(etag, str) for number, etag in value.items()):
-        raise TypeError("its parts are not etags by number")
+        raise TypeError("parts must map numbers to etags")
 
 
 @attrs.define
 class BatchFile:
-    """The lines of one batch, and how far they have come.
+    """The lines of one batch, and the state of its upload.
 
     Attributes:
-        file: Where they are: a file's name in the folder, or the path of a ready file.
-        start: The first byte.
-        length: Bytes.
-        lines: How many.
-        closed: Whether all of its lines are there.
-        file_id: The server's, once the upload has begun.
-        upload_id: The same.
-        completing: Whether the server was, or was to be, told that all parts are there.
-        parts: The etag of each part that was uploaded, by its number.
-        batch_id: The server's, once it has accepted the batch.
-        cancelled: Whether it shall not be handed in.
+        file: The file with the lines: a name in the job's folder, or the path of a ready file.
+        start: Offset of the first byte in the file.
+        length: Size in bytes.
+        lines: Number of lines.
+        closed: Whether all lines were written.
+        file_id: The server's id of the file, once the upload was created.
+        upload_id: The server's id of the upload, once it was created.
+        completing: Whether the server may have received the request that completes the upload.
+        parts: The etag of each uploaded part, by part number.
+        batch_id: The server's id of the batch, once it was accepted.
+        cancelled: Whether the batch was cancelled before it was submitted.
     """
 
     file: str = attrs.field(validator=_text)
@@ -62,25 +60,25 @@ class BatchFile:
     cancelled: bool = attrs.field(default=False, validator=_flag)
 
     def forget_upload(self) -> None:
-        """It begins anew."""
+        """Forget the upload, so that the next one starts from the beginning."""
         self.file_id = self.upload_id = None
         self.parts.clear()
 
 
 @attrs.define
 class Manifest:
-    """What `manifest.json` holds.
+    """The contents of `manifest.json`.
 
     Attributes:
-        base_url: The server.
-        model: What is to answer; None is the server's default.
-        skill: What is asked of every item; None in a ready file, whose lines have their own.
-        arguments: The skill's own, for every item.
-        source: Of a ready file: its path, size and time, by which a changed one is known.
-        closed: Whether all items are in.
-        items: How many there were, once all are in.
-        portions: One for each batch.
-        version: Of this format.
+        base_url: The server's URL.
+        model: The model; None for the server's default.
+        skill: The skill of every item; None for a ready file, where each line has its own.
+        arguments: The skill's arguments for every item.
+        source: For a ready file: its path, size and modification time, to detect changes.
+        closed: Whether all items were added.
+        items: Number of items, once all were added.
+        portions: The batches.
+        version: Version of this format.
     """
 
     base_url: str = attrs.field(validator=_text)
@@ -95,28 +93,28 @@ class Manifest:
 
     @property
     def task(self) -> str:
-        """What tells jobs apart."""
+        """A fingerprint that differs between jobs."""
         return records.fingerprint([self.base_url, self.model, self.skill, self.arguments, self.source])
 
     @classmethod
     def of(cls, data: Any) -> Manifest:
-        """Read one; raises one of `NOT_OURS` for anything else."""
+        """Parse a manifest. Call it inside `folder_errors`: invalid data raises one of several built-in errors."""
         if data["version"] != _VERSION:
-            raise ValueError(f"it is of version {data['version']}")
+            raise ValueError(f"version {data['version']!r} is not supported")
         fields: dict[str, Any] = {**data, "portions": [BatchFile(**portion) for portion in data["portions"]]}
         return cls(**fields)
 
 
 @attrs.frozen
 class Entry:
-    """What a line is of.
+    """A description of one line.
 
     Attributes:
-        item: The item's place among all, from 0.
-        id: Its id.
-        skill: What was asked.
-        arguments: The skill's.
-        size: The upright image's, in pixels, if it is known.
+        item: The item's position in the job, from 0.
+        id: The item's id.
+        skill: The skill.
+        arguments: The skill's arguments.
+        size: Width and height of the upright image in pixels, if known.
     """
 
     item: int
@@ -127,16 +125,16 @@ class Entry:
 
     @property
     def key(self) -> bytes:
-        """What tells items apart: id and arguments."""
+        """A key that differs between items with different ids or arguments."""
         return records.key_of(self.id, {self.skill: self.arguments})
 
 
 def entry_of(data: Mapping[str, Any], manifest: Manifest) -> Entry:
-    """Read an entry; raises one of `NOT_OURS` for anything else."""
+    """Parse an entry. Call it inside `file_errors`: invalid data raises one of several built-in errors."""
     skill = data.get("skill") or manifest.skill
     size, item, name = data.get("size"), data["item"], data["id"]
     if not (isinstance(item, int) and isinstance(name, (str, int, float)) and isinstance(skill, str)):
-        raise TypeError("an entry is not one of ours")
+        raise TypeError("an entry has fields of other types")
     return Entry(
         item=item,
         id=name,
@@ -147,7 +145,7 @@ def entry_of(data: Mapping[str, Any], manifest: Manifest) -> Entry:
 
 
 def data_of(entry: Entry, manifest: Manifest) -> dict[str, Any]:
-    """What is written of an entry: what the manifest does not say already."""
+    """Return an entry as JSON data, without what the manifest says already."""
     data: dict[str, Any] = {"item": entry.item, "id": entry.id}
     if manifest.skill is None:
         data["skill"] = entry.skill
@@ -160,30 +158,60 @@ def data_of(entry: Entry, manifest: Manifest) -> dict[str, Any]:
 
 
 def read_manifest(path: Path) -> Manifest:
-    """What a job's folder says, whoever works on it.
+    """Read the manifest of a job's folder, whether or not a process works on the job.
 
     Raises:
-        BatchError: It is none.
+        BatchError: There is no manifest, or it is invalid.
+    """
+    with folder_errors(path, invalid=f"{MANIFEST} is not a valid manifest: "):
+        return Manifest.of(json.loads((path / MANIFEST).read_bytes()))
+
+
+@contextmanager
+def folder_errors(
+    path: Path,
+    *,
+    os_error: str = "",
+    invalid: str = "it contains invalid data: ",
+    error: type[BatchError] = BatchError,
+) -> Generator[None]:
+    """Turn OS errors and errors about invalid data into an error that names the job's folder.
+
+    Args:
+        path: The folder.
+        os_error: Text before the message of an OS error.
+        invalid: Text before the message of an error about invalid data.
+        error: The class to raise.
+
+    Raises:
+        BatchError: The folder cannot be read or written, or contains invalid data.
     """
     try:
-        return Manifest.of(json.loads((path / MANIFEST).read_bytes()))
+        yield
     except OSError as exc:
-        problem = exc.strerror or str(exc)
-    except NOT_OURS as exc:
-        problem = f"{MANIFEST} is not ours: {exc}"
-    raise unusable(path, problem)
+        problem = f"{os_error}{exc.strerror or exc}"
+    except _INVALID_DATA as exc:
+        problem = f"{invalid}{exc}"
+    else:
+        return
+    raise unusable(path, problem, error)
 
 
-def unusable(path: Path, problem: str) -> BatchError:
-    """The error for a folder that is not what it should be."""
-    return BatchError(f"The job's folder {str(path)!r} cannot be used: {problem}.", code="folder")
+def file_errors(path: Path) -> AbstractContextManager[None]:
+    """Turn errors from reading a file of a job's folder into a `BatchError` that names the file."""
+    return folder_errors(path.parent, os_error=f"{path.name} cannot be read: ", invalid=f"{path.name} is damaged: ")
+
+
+def unusable(path: Path, problem: str, error: type[BatchError] = BatchError) -> BatchError:
+    """Return the error for a job's folder that cannot be used."""
+    return error(f"The job's folder {str(path)!r} cannot be used: {problem}.", code="folder")
 
 
 def path_of(path: object) -> Path:
-    """Return a path as it is from anywhere.
+    """Return an absolute path. Links are not resolved.
 
     Raises:
-        ConfigurationError: It is not a path.
+        ConfigurationError: The argument is not a path.
     """
     name: Any = cast("Any", path)
     if isinstance(name, os.PathLike):
@@ -194,4 +222,4 @@ def path_of(path: object) -> Path:
         return Path(os.path.abspath(name))  # noqa: PTH100 - links stay links
     except OSError as exc:  # the current directory is gone
         problem = exc.strerror or str(exc)
-    raise ConfigurationError(f"{name!r} cannot be found from here: {problem}.")
+    raise ConfigurationError(f"{name!r} cannot be made absolute: {problem}.")
