@@ -1,0 +1,49 @@
+# Tasks of a developer: `just` lists them. Each is one or two plain commands, so that nobody needs `just`.
+
+bin := ".venv-test/bin"
+
+# List the tasks
+default:
+    @just --list
+
+# Make the virtual environment with everything that tests, lint and types need
+setup:
+    python3 -m venv .venv-test
+    {{bin}}/pip install -q -e ".[dev,lint]"
+
+# Test the pure rooms: the inner loop
+unit *args:
+    {{bin}}/pytest -n auto tests/unit {{args}}
+
+# Test without processes and kills: unit and integration
+test *args:
+    {{bin}}/pytest -n auto tests/unit tests/integration {{args}}
+
+# Run all tests, as CI does
+test-all *args:
+    {{bin}}/pytest -n auto {{args}}
+
+# Check style, imports and words
+lint:
+    {{bin}}/ruff check .
+    {{bin}}/ruff format --check .
+    {{bin}}/lint-imports
+    {{bin}}/python tools/check_words.py
+
+# Check types with mypy and pyright
+types:
+    {{bin}}/mypy
+    {{bin}}/pyright --pythonpath {{bin}}/python
+
+# Run the code in the README and the examples
+docs-check:
+    {{bin}}/pytest tests/system/test_docs.py
+
+# Generate the sync clients from the async ones
+sync:
+    {{bin}}/python tools/generate_sync.py
+
+# Compare with other clients: `just bench calls streams --quick`
+bench *args:
+    {{bin}}/pip install -q -e ".[benchmarks]"
+    {{bin}}/python -m benchmarks {{args}}
