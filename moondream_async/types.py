@@ -1,4 +1,4 @@
-"""Results: frozen, slotted values that can also be read like the official client's dicts."""
+"""Result types: frozen, slotted values that can also be read like the official client's dicts."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from .errors import ConfigurationError, MoondreamError
 
 
 class Fields(Mapping[str, Any]):
-    """Read an attrs value like the dict it was on the wire: `r["answer"]`, `"bbox" in r`, `dict(r)`.
+    """A mapping view of an attrs value, with the wire's field names: `r["answer"]`, `"bbox" in r`, `dict(r)`.
 
-    What is read so is plain: dicts, lists, strings and numbers, made anew at each reading. A field that
-    is None, and so was not on the wire, is absent. Fields of `.extra` are present.
+    Values are plain dicts, lists, strings and numbers, and each access returns a new copy. Fields that are None
+    are absent, as they are on the wire. Fields in `.extra` are included.
     """
 
     __slots__ = ()
@@ -43,12 +43,12 @@ class Fields(Mapping[str, Any]):
         return sum(1 for _ in self)
 
     def to_dict(self) -> dict[str, Any]:
-        """The value as it was on the wire, in plain dicts, lists, strings and numbers: ready for `json.dumps`."""
+        """Return the value in its wire form: plain dicts, lists, strings and numbers, ready for `json.dumps`."""
         return dict(self)
 
     @classmethod
     def _names(cls) -> tuple[str, ...]:
-        # Read off the class once: these names are asked for on every look-up.
+        # Cached per class, because every lookup needs these names.
         names = _FIELD_NAMES.get(cls)
         if names is None:
             fields: tuple[attrs.Attribute[Any], ...] = attrs.fields(cls)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType, reportUnknownVariableType]
@@ -60,7 +60,7 @@ class Fields(Mapping[str, Any]):
         return getattr(self, "extra", None) or {}
 
 
-_LARGEST_SIDE = 2**31 - 1  # pixels of an image
+_MAX_SIDE = 2**31 - 1  # pixels
 _NOT_ON_THE_WIRE = ("extra", "meta", "by_label", "image_size", "results")
 _FIELD_NAMES: dict[type, tuple[str, ...]] = {}
 
@@ -75,9 +75,10 @@ def _plain(value: Any) -> Any:
 
 @attrs.frozen
 class Point(Fields):
-    """A point; `x` and `y` are 0..1 of the upright image's width and height, from its top left.
+    """A point. `x` and `y` are 0..1 of the upright image's width and height, from its top left corner.
 
-    `label` is what was looked for, where several things were; else None, and absent from the dict.
+    `label` is the label that was searched for, if the call had a list of labels; else it is None, and absent from
+    the dict.
     """
 
     x: float
@@ -85,15 +86,16 @@ class Point(Fields):
     label: str | None = None
 
     def to_pixels(self, width: int, height: int) -> tuple[int, int]:
-        """The pixel it lies in, as `(x, y)`, in an image of this size; inside the image."""
+        """Return the pixel that contains the point, as `(x, y)`, clamped to an image of this size."""
         return _pixel(self.x, width), _pixel(self.y, height)
 
 
 @attrs.frozen
 class BoundingBox(Fields):
-    """A box; every edge is 0..1 of the upright image's width (`x_`) or height (`y_`), from its top left.
+    """A bounding box. Edges are 0..1 of the upright image's width (`x_`) or height (`y_`), from its top left corner.
 
-    `label` is what was looked for, where several things were; else None, and absent from the dict.
+    `label` is the label that was searched for, if the call had a list of labels; else it is None, and absent from
+    the dict.
     """
 
     x_min: float
@@ -104,44 +106,44 @@ class BoundingBox(Fields):
 
     @property
     def width(self) -> float:
-        """0..1 of the image's width."""
+        """The width, 0..1 of the image's width."""
         return self.x_max - self.x_min
 
     @property
     def height(self) -> float:
-        """0..1 of the image's height."""
+        """The height, 0..1 of the image's height."""
         return self.y_max - self.y_min
 
     @property
     def area(self) -> float:
-        """0..1 of the image's area."""
+        """The area, 0..1 of the image's area; 0 if an edge lies beyond its opposite."""
         return max(0.0, self.width) * max(0.0, self.height)
 
     @property
     def center(self) -> Point:
-        """The middle, with the same label."""
+        """The center point, with the same label."""
         return Point((self.x_min + self.x_max) / 2, (self.y_min + self.y_max) / 2, self.label)
 
     def intersection(self, other: BoundingBox) -> float:
-        """The area that both cover, 0..1 of the image's."""
+        """Return the area shared by both boxes, 0..1 of the image's area."""
         across = min(self.x_max, other.x_max) - max(self.x_min, other.x_min)
         down = min(self.y_max, other.y_max) - max(self.y_min, other.y_min)
         return max(0.0, across) * max(0.0, down)
 
     def iou(self, other: BoundingBox) -> float:
-        """Intersection over union, 0..1; 0 for two boxes with no area."""
-        both = self.intersection(other)
-        union = self.area + other.area - both
-        return both / union if union else 0.0
+        """Return the intersection over union, 0..1; 0 for two boxes without area."""
+        shared = self.intersection(other)
+        union = self.area + other.area - shared
+        return shared / union if union else 0.0
 
     def contains(self, other: Point | BoundingBox) -> bool:
-        """Whether a point, or a whole box, lies in it, its edges included."""
+        """Return whether a point or an entire box lies inside this box, edges included."""
         if isinstance(other, Point):
             return self.x_min <= other.x <= self.x_max and self.y_min <= other.y <= self.y_max
         return self.contains(Point(other.x_min, other.y_min)) and self.contains(Point(other.x_max, other.y_max))
 
     def to_pixels(self, width: int, height: int) -> tuple[int, int, int, int]:
-        """`(left, top, right, bottom)` in an image of this size, as Pillow's `crop` takes it; inside the image."""
+        """Return `(left, top, right, bottom)` as Pillow's `crop` takes it, clamped to an image of this size."""
         return (
             _edge(self.x_min, width),
             _edge(self.y_min, height),
@@ -150,11 +152,12 @@ class BoundingBox(Fields):
         )
 
     def crop(self, image: Any, *, margin: float = 0.0) -> Any:
-        """The part of the image that is in the box, as a Pillow image.
+        """Crop the image to the box and return a Pillow image.
 
         Args:
-            image: Anything that the skills take but a URL; turned upright first, as the box is of the upright image.
-            margin: Of the box's size, to add on each side. Default 0.
+            image: Anything the skills accept except a URL. EXIF orientation is applied first, because boxes refer to
+                the upright image.
+            margin: Margin to add on each side, as a fraction of the box's size. Default 0.
 
         Raises:
             ImageError: The image cannot be used, or the box is empty.
@@ -162,31 +165,31 @@ class BoundingBox(Fields):
         return _vision("crops").crop(image, self, margin=margin)
 
 
-def _pixel(part: float, pixels: int) -> int:
-    return min(max(0, int(_inside(part) * pixels)), max(0, pixels - 1))
+def _pixel(fraction: float, pixels: int) -> int:
+    return min(max(0, int(_clamp(fraction) * pixels)), max(0, pixels - 1))
 
 
-def _edge(part: float, pixels: int) -> int:
-    return round(_inside(part) * pixels)
+def _edge(fraction: float, pixels: int) -> int:
+    return round(_clamp(fraction) * pixels)
 
 
-def _inside(part: float) -> float:
-    """0..1; a number that is none is an edge, too."""
-    return min(max(0.0, part), 1.0) if part == part else 0.0
+def _clamp(fraction: float) -> float:
+    """Clamp to 0..1; NaN becomes 0."""
+    return min(max(0.0, fraction), 1.0) if fraction == fraction else 0.0
 
 
 def _is_side(side: object) -> bool:
-    return isinstance(side, numbers.Integral) and not isinstance(side, bool) and 0 < int(side) <= _LARGEST_SIDE
+    return isinstance(side, numbers.Integral) and not isinstance(side, bool) and 0 < int(side) <= _MAX_SIDE
 
 
-def _vision(room: str) -> Any:
-    # What makes pictures of results is a room above this one, which loads when it is used.
-    return importlib.import_module(f"._vision.{room}", __package__)
+def _vision(module: str) -> Any:
+    # Imported on first use: `_vision` is a layer above this module.
+    return importlib.import_module(f"._vision.{module}", __package__)
 
 
 @attrs.frozen
 class Grounding(Fields):
-    """The part `text[start_idx:end_idx]` of a reasoning, and the points of the image it speaks of."""
+    """A span of a reasoning, `text[start_idx:end_idx]`, and the image points it refers to, each `(x, y)` in 0..1."""
 
     start_idx: int
     end_idx: int
@@ -195,7 +198,7 @@ class Grounding(Fields):
 
 @attrs.frozen
 class Reasoning(Fields):
-    """How the model came to its answer (wire field `reasoning`)."""
+    """The model's reasoning behind an answer (wire field `reasoning`)."""
 
     text: str
     grounding: tuple[Grounding, ...] = ()
@@ -203,15 +206,15 @@ class Reasoning(Fields):
 
 @attrs.frozen
 class Metrics(Fields):
-    """What the call cost and how long the model took (wire field `metrics`); None where not sent.
+    """Token counts and model timings (wire field `metrics`). Fields that the server does not send are None.
 
     Attributes:
-        input_tokens: Tokens read, image included.
-        output_tokens: Tokens written. Station's `_stats.tokens` is read into this too.
-        prefill_time_ms: Milliseconds to read the input.
-        decode_time_ms: Milliseconds to write the output.
+        input_tokens: Input tokens, image included.
+        output_tokens: Output tokens. Also read from Station's `_stats.tokens`.
+        prefill_time_ms: Milliseconds to process the input.
+        decode_time_ms: Milliseconds to generate the output.
         ttft_ms: Milliseconds to the first token.
-        cached_tokens: Input tokens that came from the server's cache.
+        cached_tokens: Input tokens served from the server's cache.
     """
 
     input_tokens: int | None = None
@@ -224,12 +227,12 @@ class Metrics(Fields):
 
 @attrs.frozen
 class Meta:
-    """How the call went on our side.
+    """Client-side information about a call.
 
     Attributes:
         status: The HTTP status.
-        attempts: How many requests were sent, the last included.
-        elapsed: Seconds from the call to the end of its answer, waits included.
+        attempts: The number of requests sent, the final one included.
+        elapsed: Seconds from the call to the end of the response, including waits and retries.
     """
 
     status: int
@@ -239,16 +242,16 @@ class Meta:
 
 @attrs.frozen(kw_only=True)
 class Result(Fields):
-    """What every result has.
+    """The base class of all results.
 
     Attributes:
-        request_id: The server's name for the request; None if it sent none (Station does not).
-        finish_reason: `"stop"`, `"length"` (cut off at the token budget) or `"error"`; None if not sent.
+        request_id: The server's ID for the request; None if not sent (Station sends none).
+        finish_reason: `"stop"`, `"length"` (cut off at the token limit) or `"error"`; None if not sent.
         metrics: Token counts and timings; None if not sent.
-        meta: Status, attempts and elapsed time; takes no part in comparison.
-        image_size: `(width, height)` of the upright original, in pixels; None if there was no image. Takes no part in
-            comparison.
-        extra: Every field of the answer that has no attribute here, as it came.
+        meta: Status, attempts and elapsed time. Ignored in comparisons.
+        image_size: `(width, height)` of the upright original image in pixels; None if there was no image. Ignored in
+            comparisons.
+        extra: All response fields that have no attribute here, unchanged.
     """
 
     request_id: str | None = None
@@ -264,16 +267,16 @@ class Result(Fields):
         elif width is None and height is None and self.image_size is not None:
             size = self.image_size
         else:
-            raise ConfigurationError("Give both width and height, in pixels; this result does not know its image's.")
+            raise ConfigurationError("Pass both width and height, in pixels: this result does not know its image size.")
         size = to_python(size[0]), to_python(size[1])
         if not all(_is_side(side) for side in size):
-            raise ConfigurationError(f"width and height must be whole numbers from 1 to {_LARGEST_SIDE:,}.")
+            raise ConfigurationError(f"width and height must be whole numbers from 1 to {_MAX_SIDE:,}.")
         return int(size[0]), int(size[1])
 
 
 @attrs.frozen(kw_only=True)
 class QueryResult(Result):
-    """The answer to a question (wire field `answer`), and the reasoning if it was asked for."""
+    """The answer to a question (wire field `answer`), with the reasoning if it was requested."""
 
     answer: str
     reasoning: Reasoning | None = None
@@ -281,23 +284,23 @@ class QueryResult(Result):
 
 @attrs.frozen(kw_only=True)
 class CaptionResult(Result):
-    """A description of the image (wire field `caption`)."""
+    """A caption of the image (wire field `caption`)."""
 
     caption: str
 
 
 class Drawable:
-    """What can be drawn on its image."""
+    """A result that can be drawn on its image."""
 
     __slots__ = ()
 
     def annotate(self, image: Any, *, label: str | None = None, font: str | None = None) -> Any:
-        """Draw it on a copy of the image, as a Pillow image of mode RGB; `vision.annotate` draws several.
+        """Draw the result on a copy of the image, a Pillow image of mode RGB. `vision.annotate` draws several results.
 
         Args:
-            image: The image that was asked about: anything that the skills take but a URL.
-            label: For what has no label of its own.
-            font: The path of a TrueType font, for labels beyond Latin letters.
+            image: The image the result is for: anything the skills accept except a URL.
+            label: Label for items without one of their own.
+            font: Path of a TrueType font, for labels in non-Latin scripts.
 
         Raises:
             ImageError: The image cannot be used.
@@ -306,15 +309,15 @@ class Drawable:
         return _vision("annotate").annotate(image, self, label=label, font=font)
 
     def show(self, image: Any, *, label: str | None = None, font: str | None = None) -> None:
-        """Draw it on the image, and open that in the system's viewer; arguments as in `annotate`."""
+        """Draw the result on the image and open it in the system's viewer. Arguments as in `annotate`."""
         self.annotate(image, label=label, font=font).show()
 
     def _repr_png_(self) -> bytes | None:
-        """In a notebook: where things are, on an empty canvas; `annotate(image)` shows them on the image."""
+        """Draw the result on a blank canvas, for notebooks; `annotate(image)` draws it on the image."""
         file = io.BytesIO()
         try:
             picture = _vision("annotate").on_blank(self)
-        except MoondreamError:  # the notebook shows its text instead
+        except MoondreamError:  # the notebook then shows the repr
             return None
         if picture is None:
             return None
@@ -324,49 +327,45 @@ class Drawable:
 
 @attrs.frozen(kw_only=True)
 class DetectResult(Drawable, Result):
-    """The boxes found (wire field `objects`); empty when there are none. No confidences.
+    """The detected boxes (wire field `objects`), empty if there are none. Moondream sends no confidences.
 
-    Of a list of labels: `.objects` has the boxes of all, each with its `.label`; `.by_label` the result of each; tokens
-    and times are sums, and `.request_id` is None.
+    For a list of labels, `.objects` has the boxes of all labels, each with its `.label`, and `.by_label` maps each
+    label to its own result. Tokens and model timings are sums, and `.request_id` is None.
     """
 
     objects: tuple[BoundingBox, ...]
     by_label: Mapping[str, DetectResult] | None = attrs.field(default=None, eq=False, repr=False)
 
     def to_pixels(self, width: int | None = None, height: int | None = None) -> list[tuple[int, int, int, int]]:
-        """Each box as `(left, top, right, bottom)` in pixels.
+        """Return each box as `(left, top, right, bottom)` in pixels.
 
         Args:
-            width: Of the image; None takes that of the one sent, as it was before it was prepared.
-            height: Likewise.
+            width: Image width in pixels. Default: that of the image passed to the call, before it was resized.
+            height: Image height in pixels. Same default.
 
         Raises:
-            ConfigurationError: The size is not known.
+            ConfigurationError: The image size is not known.
         """
         size = self._size(width, height)
         return [box.to_pixels(*size) for box in self.objects]
 
     def nms(self, iou: float = 0.5) -> DetectResult:
-        """Without the boxes that cover much the same as an earlier one of the same label (non-maximum suppression).
+        """Return the result without boxes that overlap an earlier box of the same label (non-maximum suppression).
 
-        Moondream gives no confidences, so the order of the answer decides.
+        Moondream sends no confidences, so earlier boxes take precedence.
 
         Args:
-            iou: Intersection over union, from which two boxes are the same. Default 0.5.
+            iou: Intersection over union at which a box counts as a duplicate. Default 0.5.
         """
-        kept: list[BoundingBox] = []
-        for box in self.objects:
-            if not any(box.label == other.label and box.iou(other) >= iou for other in kept):
-                kept.append(box)
-        each = self.by_label and {label: result.nms(iou) for label, result in self.by_label.items()}
-        return attrs.evolve(self, objects=tuple(kept), by_label=each)
+        by_label = self.by_label and {label: result.nms(iou) for label, result in self.by_label.items()}
+        return attrs.evolve(self, objects=tuple(_vision("nms").nms(self.objects, iou)), by_label=by_label)
 
 
 @attrs.frozen(kw_only=True)
 class PointResult(Drawable, Result):
-    """The points found (wire field `points`); empty when there are none. `count` is Station's own.
+    """The detected points (wire field `points`), empty if there are none. Only Station sends `count`.
 
-    A list of labels is merged as in `DetectResult`.
+    Results for a list of labels are merged as in `DetectResult`.
     """
 
     points: tuple[Point, ...]
@@ -374,7 +373,7 @@ class PointResult(Drawable, Result):
     by_label: Mapping[str, PointResult] | None = attrs.field(default=None, eq=False, repr=False)
 
     def to_pixels(self, width: int | None = None, height: int | None = None) -> list[tuple[int, int]]:
-        """Each point as `(x, y)` in pixels, as `DetectResult.to_pixels` does."""
+        """Return each point as `(x, y)` in pixels. Arguments as in `DetectResult.to_pixels`."""
         size = self._size(width, height)
         return [point.to_pixels(*size) for point in self.points]
 
@@ -384,10 +383,10 @@ class SegmentResult(Drawable, Result):
     """The outline of one object.
 
     Attributes:
-        path: SVG path data whose coordinates are 0..1 **of the box**, not of the image:
-            `x_image = bbox.x_min + x * (bbox.x_max - bbox.x_min)`. Empty when nothing was found.
-        bbox: The box, 0..1 of the upright image; None if the server sent none.
-        parse_error: The server's note that the path it made could not be read.
+        path: SVG path data in coordinates 0..1 **of the box**, not of the image:
+            `x_image = bbox.x_min + x * (bbox.x_max - bbox.x_min)`. Empty if the object was not found.
+        bbox: The box, 0..1 of the upright image; None if not sent.
+        parse_error: The server's message if it could not parse the path that the model generated.
     """
 
     path: str
@@ -397,31 +396,31 @@ class SegmentResult(Drawable, Result):
     def to_svg(
         self, width: int | None = None, height: int | None = None, *, fill: str = "#ff00ff", opacity: float = 0.5
     ) -> str:
-        """A whole SVG of the outline, in the image's pixels: to lay over the image, or to open in a browser.
+        """Return an SVG document of the outline in image pixels, to overlay on the image or open in a browser.
 
         Args:
-            width: Of the image, in pixels; None takes that of the one sent.
-            height: Likewise.
-            fill: A colour, as SVG has it.
-            opacity: 0..1 of the fill.
+            width: Image width in pixels. Default: that of the image passed to the call.
+            height: Image height in pixels. Same default.
+            fill: An SVG color.
+            opacity: Fill opacity, 0..1.
 
         Raises:
-            PathError: The path cannot be read, or there is no box.
-            ConfigurationError: The size is not known, or the extra `vision` is missing.
+            PathError: The path cannot be parsed, or there is no box.
+            ConfigurationError: The image size is not known, or the extra `vision` is not installed.
         """
         return str(_vision("svg_paths").to_svg(self, self._size(width, height), fill=fill, opacity=opacity))
 
     def polygons(
         self, width: int | None = None, height: int | None = None, *, tolerance: float = 0.25
     ) -> list[list[tuple[float, float]]]:
-        """The outline's loops as `(x, y)` in the image's pixels; curves and arcs as straight pieces.
+        """Return the outline's closed loops as `(x, y)` in image pixels, with curves and arcs flattened to lines.
 
-        What an even number of loops cover is outside: holes are loops in loops.
+        Loops combine by the even-odd rule: a loop inside another is a hole.
 
         Args:
             width: As in `to_svg`.
             height: As in `to_svg`.
-            tolerance: Pixels by which a piece may miss its curve. Default 0.25.
+            tolerance: Maximum distance in pixels between a line and its curve. Default 0.25.
 
         Raises:
             PathError, ConfigurationError: As in `to_svg`.
@@ -432,12 +431,13 @@ class SegmentResult(Drawable, Result):
         return loops
 
     def mask(self, width: int | None = None, height: int | None = None, *, antialias: bool = False) -> Any:
-        """The inside as a Pillow image of mode `L`: 255 inside, 0 outside.
+        """Return the mask as a Pillow image of mode `L`: 255 inside, 0 outside.
 
         Args:
             width: As in `to_svg`.
             height: As in `to_svg`.
-            antialias: Whether pixels on the edge get what of them is inside. Default False: those half inside are.
+            antialias: Whether edge pixels get gray values by how much of them is inside. Default False: a pixel is
+                inside if at least half of it is.
 
         Raises:
             PathError, ConfigurationError: As in `to_svg`.
@@ -445,7 +445,7 @@ class SegmentResult(Drawable, Result):
         return _vision("masks").mask(self, self._size(width, height), antialias=antialias)
 
     def mask_array(self, width: int | None = None, height: int | None = None) -> Any:
-        """The same as a NumPy array of bool, `(height, width)`.
+        """Return the mask as a NumPy array of bool, shape `(height, width)`.
 
         Raises:
             PathError, ConfigurationError: As in `to_svg`.
@@ -453,7 +453,7 @@ class SegmentResult(Drawable, Result):
         return _vision("masks").mask_array(self, self._size(width, height))
 
     def rle(self, width: int | None = None, height: int | None = None) -> dict[str, Any]:
-        """The same as COCO's compressed run lengths: `{"size": [height, width], "counts": text}`.
+        """Return the mask as compressed COCO run-length encoding: `{"size": [height, width], "counts": text}`.
 
         Raises:
             PathError, ConfigurationError: As in `to_svg`.
@@ -464,14 +464,14 @@ class SegmentResult(Drawable, Result):
 
 @attrs.frozen(kw_only=True)
 class ChatResult(Result):
-    """The answer to a conversation; it also reads like the official client's: `r["message"]["content"]`.
+    """The reply in a conversation. Also readable like the official client's dict: `r["message"]["content"]`.
 
-    Unless it was streamed, like OpenAI's, too: `r["choices"][0]["message"]["content"]`.
+    Unless it was streamed, it is also readable like OpenAI's: `r["choices"][0]["message"]["content"]`.
 
     Attributes:
-        content: What it says (wire field `choices[0].message.content`).
-        role: Who says it: `assistant`.
-        reasoning: How it came to that, if the model tells.
+        content: The text of the reply (wire field `choices[0].message.content`).
+        role: The author's role: `assistant`.
+        reasoning: The reasoning behind the reply; None if not sent.
     """
 
     content: str
@@ -494,7 +494,7 @@ class ChatResult(Result):
 
 @attrs.frozen(kw_only=True)
 class ChatDelta(Fields):
-    """What one chunk of a chat stream adds: content, or reasoning before it; the other is None."""
+    """One chunk of a chat stream: a piece of the reasoning or, after it, of the content; the other is None."""
 
     content: str | None = None
     reasoning: str | None = None
@@ -502,12 +502,12 @@ class ChatDelta(Fields):
 
 @attrs.frozen(kw_only=True)
 class SegmentUpdate(Fields):
-    """One step of a segment stream; fields that the step does not carry are absent (None).
+    """One update of a segment stream. Fields that an update does not carry are None.
 
     Attributes:
-        bbox: The box: in the first update, and refined in the last.
+        bbox: The box: sent first, and refined in the last update.
         chunk: The next piece of the coarse path.
-        path: The refined path, in the last update; it replaces the chunks.
+        path: The refined path, in the last update. It replaces the chunks.
         completed: True in the last update.
     """
 
@@ -518,13 +518,13 @@ class SegmentUpdate(Fields):
 
     def __getitem__(self, name: str) -> Any:
         if name == "bbox" and self.bbox is None and self.completed:
-            return None  # as the official client's last update has it when nothing was found
+            return None  # as in the official client's last update when nothing was found
         return super().__getitem__(name)
 
 
 @attrs.frozen(kw_only=True)
 class Model(Fields):
-    """A model the server offers: `id` is what `model=` takes."""
+    """A model that the server offers. Pass `id` as `model=`."""
 
     id: str
     name: str | None = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import numpy
@@ -11,6 +12,7 @@ import pytest
 from PIL import Image
 
 from moondream_async import BoundingBox, ConfigurationError, DetectResult, EncodedImage, ImageError, Point, PointResult
+from moondream_async._vision import nms
 
 BOX = BoundingBox(0.25, 0.5, 0.75, 1.0, "cat")
 
@@ -116,3 +118,38 @@ def test_empty_and_bad_crops(scene: bytes) -> None:
             box.crop(scene)
     with pytest.raises(ImageError):
         BOX.crop(b"no image")
+
+
+@pytest.mark.parametrize("iou", [-1.0, 0.0, 0.1, 0.5, 0.9, 1.0])
+@pytest.mark.parametrize("size", [0.01, 0.2, 1.0])
+def test_nms_agrees_with_comparing_all_pairs(size: float, iou: float) -> None:
+    random = Random(f"{size} {iou}")
+    boxes: list[BoundingBox] = []
+    for _ in range(300):
+        x, y, width, height = random.random(), random.random(), random.uniform(-0.1, 1), random.uniform(-0.1, 1)
+        near = random.choice(boxes) if boxes and random.random() < 0.5 else BoundingBox(x, y, x, y)
+        edges = (near.x_min, near.y_min, near.x_min + width * size, near.y_min + height * size)
+        boxes.append(BoundingBox(*(round(edge, 3) for edge in edges), random.choice(["cat", "dog", None])))
+    for odd in ((), (BoundingBox(0.1, float("nan"), 0.2, 0.3), BoundingBox(0, 0, float("inf"), 1e200))):
+        expected: list[BoundingBox] = []
+        for box in (*boxes, *odd):
+            if not any(box.label == other.label and box.iou(other) >= iou for other in expected):
+                expected.append(box)
+        assert DetectResult(objects=(*boxes, *odd)).nms(iou).objects == tuple(expected)
+
+
+def test_nms_compares_only_boxes_that_are_near(monkeypatch: pytest.MonkeyPatch) -> None:
+    boxes = [BoundingBox(x / 60, y / 50, (x + 1.2) / 60, (y + 1.2) / 50) for x in range(60) for y in range(50)]
+    boxes.insert(0, BoundingBox(0, 0, 1, 1))
+    compared = 0
+
+    def count(edges: Any, others: Any, iou: float) -> bool:
+        nonlocal compared
+        near = list(others)
+        compared += len(near)
+        return any_overlaps(edges, near, iou)
+
+    any_overlaps = nms._any_overlaps
+    monkeypatch.setattr(nms, "_any_overlaps", count)
+    assert len(DetectResult(objects=tuple(boxes)).nms().objects) == len(boxes)
+    assert compared < 100 * len(boxes)
