@@ -1,4 +1,4 @@
-"""What `map` takes and gives: items, skills and outcomes (pure)."""
+"""Items, skills and outcomes of `map` (pure)."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 R = TypeVar("R")
 
 MapItem: TypeAlias = "ImageInput | tuple[Any, ImageInput] | tuple[Any, ImageInput, Mapping[str, Any]]"
-"""One item of `map`: an image, `(id, image)`, or `(id, image, arguments)`, where the arguments are added to, or
-replace, those of the run."""
+"""An item of `map`: an image, `(id, image)`, or `(id, image, arguments)`. An item's arguments are merged over those of
+the run."""
 
 Skills: TypeAlias = str | Sequence[str] | Mapping[str, Mapping[str, Any]]
 """One skill, several, or several with arguments of their own: `{"caption": {}, "detect": {"object": "face"}}`."""
@@ -27,28 +27,28 @@ Skills: TypeAlias = str | Sequence[str] | Mapping[str, Mapping[str, Any]]
 
 @attrs.frozen(eq=False)
 class Item:
-    """An item as it is worked on."""
+    """An item, split into its parts."""
 
     index: int
     id: Any
     image: Any = attrs.field(repr=False)
     arguments: Mapping[str, Any]
-    problem: MoondreamError | None = None  # why nothing can be done with it
+    problem: MoondreamError | None = None  # set if the item cannot be processed
 
 
 @public()
 @attrs.frozen(eq=False)
 class Outcome(Generic[R]):
-    """What became of one item.
+    """The outcome of one item: its result or its error.
 
     Attributes:
-        index: Its place among the items, from 0.
-        id: As given; else the path or URL; else the index.
-        result: The typed result; None if it failed. Of several skills, a dict of results by skill: those that there
-            are, even beside an error.
-        error: Why it failed; None if it did not.
-        attempts: How many requests were sent for it.
-        elapsed: Seconds from when it was begun to its end.
+        index: The item's position, from 0.
+        id: The ID from the item, or else its path or URL, or else its index.
+        result: The typed result; None if the item failed. For several skills, a dict of results by skill, which also
+            holds the completed ones if another skill failed.
+        error: The error if the item failed; else None.
+        attempts: The number of requests sent.
+        elapsed: Seconds spent on the item.
     """
 
     index: int
@@ -60,21 +60,21 @@ class Outcome(Generic[R]):
 
     @property
     def ok(self) -> bool:
-        """Whether there is a result."""
+        """Whether the item succeeded."""
         return self.error is None
 
     def unwrap(self) -> R:
-        """The result; raises the item's error if it failed."""
+        """Return the result, or raise the item's error if it failed."""
         if self.error is not None:
             raise self.error
         return cast("R", self.result)
 
 
 def read_item(index: int, item: Any) -> Item:
-    """Take one item apart.
+    """Split an item into its parts.
 
     Raises:
-        ConfigurationError: It is a tuple of another shape.
+        ConfigurationError: It is a tuple of the wrong shape.
     """
     if isinstance(item, Item):
         return attrs.evolve(item, index=index)
@@ -91,10 +91,10 @@ def read_item(index: int, item: Any) -> Item:
 
 
 def read_skills(skills: object) -> dict[str, Mapping[str, Any]]:
-    """Each skill with its own arguments.
+    """Return the skills, each with its own arguments.
 
     Raises:
-        ConfigurationError: One is unknown, or there is none.
+        ConfigurationError: A skill is unknown, or there are none.
     """
     if isinstance(skills, str):
         chosen: dict[str, Mapping[str, Any]] = {skills: {}}

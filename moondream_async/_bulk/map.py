@@ -1,4 +1,4 @@
-"""`map`: many items, so many at a time, each outcome an object."""
+"""`map`: run skills over many items with bounded concurrency."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ from .stopping import StopPolicy
 R = TypeVar("R")
 
 Work = Callable[[Item], Awaitable[tuple[Any, int, MoondreamError | None]]]
-"""Does all that is to be done with one item; returns the result, the requests it took, and the error if it failed."""
+"""Processes one item; returns the result, the number of requests sent, and the error if it failed."""
 
 
 @public()
 class AsyncMap(AsyncClosing, Generic[R]):
-    """The outcomes of a run, as they come: `async for outcome in client.map("caption", paths)`.
+    """An async iterator over outcomes: `async for outcome in client.map("caption", paths)`.
 
-    Nothing begins before the first is asked for. Leaving the loop, closing this or cancelling the task stops all
-    that is under way. `async with` makes sure that it has stopped when the block is left.
+    Work starts with the first iteration. Breaking out of the loop, closing the iterator or canceling the task cancels
+    in-flight items. Use `async with` to be sure that they have stopped when the block exits.
     """
 
     def __init__(
@@ -56,19 +56,19 @@ class AsyncMap(AsyncClosing, Generic[R]):
             stop_on_auth_error=stop_on_auth_error,
             max_connection_failures=max_connection_failures,
         )
-        # The run holds no reference to this: dropped half-way, this is collected, and the run stopped.
+        # The run holds no reference to this iterator, so that dropping the iterator stops the run.
         self._run = _Run(items, work, concurrency, policy, budget, ordered=ordered, room=room or 2 * concurrency)
 
     def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> Outcome[R]:
-        """The next outcome.
+        """Return the next outcome.
 
         Raises:
-            MoondreamError: The run was stopped by this failure of an item (`max_failures`, `stop_on_auth_error`,
-                `max_connection_failures`),
-                after the outcomes of all others were given. What the items' own iterator raises comes here too.
+            MoondreamError: The failure that stopped the run (`max_failures`, `stop_on_auth_error`,
+                `max_connection_failures`), raised after all other outcomes. Errors from the items' own iterator are
+                raised here, too.
         """
         try:
             return await self.next_outcome()
@@ -77,12 +77,12 @@ class AsyncMap(AsyncClosing, Generic[R]):
             raise
 
     async def next_outcome(self) -> Outcome[R]:
-        """The same, for who may be cancelled while waiting, and ask again: the run goes on."""
+        """Return the next outcome; if this is canceled, the run continues, and it can be called again."""
         return cast("Outcome[R]", await self._run.next())
 
     @property
     def cost_limit_reached(self) -> bool:
-        """Whether `max_cost` kept further items from being begun."""
+        """Whether `max_cost` prevented further items from starting."""
         return self._run.cost_limit_reached
 
     @property
@@ -91,14 +91,14 @@ class AsyncMap(AsyncClosing, Generic[R]):
         return self._run.policy.unreachable
 
     def finish(self) -> None:
-        """Take no more items: those that are begun are finished, and their outcomes still given.
+        """Stop taking new items; in-flight items complete, and their outcomes are still returned.
 
-        Call it in the loop in which this is iterated, such as from a signal handler.
+        Call it from the event loop that iterates, for example in a signal handler.
         """
         self._run.finish()
 
     async def aclose(self) -> None:
-        """Stop what is under way; safe to call again."""
+        """Cancel in-flight items. Safe to call more than once."""
         await self._run.stop()
 
     def __del__(self) -> None:
@@ -136,7 +136,7 @@ class _Run:
         self._background: BackgroundTask | None = None
 
     def _start(self) -> BackgroundTask:
-        # How many items are in memory: under way, or done and not yet asked for.
+        # Bounds the items in memory: in flight, or finished and not yet consumed.
         self._room = anyio.Semaphore(self._most)
         self._slots = anyio.Semaphore(self._concurrency)
         self._news = anyio.Event()
@@ -175,7 +175,7 @@ class _Run:
             await self._background.stop()
 
     def abandon(self) -> None:
-        """Stop it without waiting; from any thread."""
+        """Cancel the run without waiting, from any thread."""
         if self._background is not None and not self._over:
             self._background.cancel_soon()
 
@@ -200,23 +200,23 @@ class _Run:
         try:
             with self._taking:
                 async with aclosing(numbered(self._items)) as items:
-                    # An item is taken when its turn has come: of a live source, it is the newest.
+                    # Take an item only when it can start, so that a live source gives its newest.
                     while await self._next_turn():
                         index, item = await anext(items)
                         tasks.start_soon(self._do, index, item)
         except StopAsyncIteration:
             return
-        except Exception as exc:  # the items' own: what was begun is finished all the same
+        except Exception as exc:  # from the items' iterator: in-flight items still complete
             self._fatal = exc
 
     async def _next_turn(self) -> bool:
-        """Wait until another item may be begun; False if none shall."""
+        """Wait until another item may start; return False if none may."""
         await self._room.acquire()
         await self._slots.acquire()
         return self._fatal is None and not self._enough and await self._within_budget()
 
     async def _within_budget(self) -> bool:
-        """Wait until the budget allows another item; False if it will not."""
+        """Wait until the budget allows another item; return False if it will not."""
         while self._budget is not None and not self._budget.begin():
             if not self._budget.in_flight:
                 self.cost_limit_reached = True
@@ -255,7 +255,7 @@ class _Run:
         self._news.set()
 
     def _flush(self) -> None:
-        """Give what waits for items that will never come."""
+        """Release outcomes that wait for earlier items which will never finish."""
         waiting = self._waiting or {}
         self._ready.extend(waiting[index] for index in sorted(waiting))
 
@@ -267,7 +267,7 @@ def _first_of(exc: BaseException) -> BaseException:
 
 
 async def numbered(items: Iterable[Any] | AsyncIterable[Any]) -> AsyncGenerator[tuple[int, Any]]:
-    """The items, each with its place from 0; blocking iterators are read off the loop."""
+    """Yield items with their index; blocking iterators are read in a thread."""
     numbers = itertools.count()
     if isinstance(items, AsyncIterable):
         async for item in items:
@@ -285,10 +285,10 @@ async def numbered(items: Iterable[Any] | AsyncIterable[Any]) -> AsyncGenerator[
 
 
 def check_items(items: object) -> Iterable[Any] | AsyncIterable[Any]:
-    """Check that it is many items, and not one image by mistake.
+    """Check that `items` is an iterable of items, not a single image.
 
     Raises:
-        ConfigurationError: It is not.
+        ConfigurationError: It is a single image, or not iterable.
     """
     is_one = isinstance(items, (str, bytes, bytearray, memoryview, Mapping)) or hasattr(items, "read")
     if is_one or not (isinstance(items, (Iterable, AsyncIterable)) or hasattr(items, "__getitem__")):

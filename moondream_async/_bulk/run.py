@@ -1,4 +1,4 @@
-"""`run`: `map` into a file of results, which can be broken off at any point and gone on with."""
+"""`run`: `map` with a results file, which can be interrupted at any point and resumed."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ from .stopping import is_answer, is_auth_error
 
 T = TypeVar("T")
 
-_FAILURES_KEPT = 10
+_MAX_FAILURES_KEPT = 10
 _TABLES = (".csv", ".parquet", ".xlsx")
 
 
 class HasServer(HasSkills, Protocol):
-    """An `AsyncClient`, as far as a run needs it."""
+    """The parts of `AsyncClient` that a run needs."""
 
     @property
     def base_url(self) -> str:
-        """The server."""
+        """The server's base URL."""
         ...
 
     @property
@@ -51,22 +51,22 @@ class HasServer(HasSkills, Protocol):
 @public()
 @attrs.frozen(kw_only=True)
 class RunSummary:
-    """How far a run has come; at its end, what became of it.
+    """The progress of a run, and its final counts once it has ended.
 
     Attributes:
-        total: How many items there are; None if that is not known.
-        succeeded: Items done in this run.
+        total: The number of items; None if not known.
+        succeeded: Items that succeeded in this run.
         failed: Items that failed in this run.
-        skipped: Items that the file had already.
-        failed_before: Those among them that had failed.
-        repeated: Items with the id and arguments of another one of this run; each is done once.
-        input_tokens: Of this run.
-        output_tokens: Of this run.
-        cost: US dollars for them, an estimate; None where prices are not known.
-        elapsed: Seconds.
-        cost_limit_reached: Whether `max_cost` kept further items from being begun.
-        damaged_lines: Lines of the file that cannot be read (blank, torn, edited, or of something else). They stay in
-            the file, and their items are done.
+        skipped: Items that the results file already had.
+        failed_before: Skipped items that had failed in an earlier run.
+        repeated: Duplicates: items with the same ID and arguments as another item of this run. Each is run once.
+        input_tokens: Input tokens of this run.
+        output_tokens: Output tokens of this run.
+        cost: Estimated cost of those tokens in US dollars; None if the prices are not known.
+        elapsed: Seconds since the run started.
+        cost_limit_reached: Whether `max_cost` prevented further items from starting.
+        damaged_lines: Lines in the file that cannot be parsed (blank, truncated, edited or foreign). They stay in the
+            file, and their items are run again.
     """
 
     total: int | None = None
@@ -84,22 +84,22 @@ class RunSummary:
 
     @property
     def remaining(self) -> int | None:
-        """Items that are not dealt with yet; None if the total is not known."""
+        """The number of items not processed yet; None if the total is not known."""
         return None if self.total is None else max(0, self.total - self.seen)
 
     @property
     def seen(self) -> int:
-        """Items that are dealt with."""
+        """The number of items processed so far, skipped ones and duplicates included."""
         return self.succeeded + self.failed + self.skipped + self.repeated
 
     @property
     def rate(self) -> float:
-        """Items done or failed, per second."""
+        """The throughput in items per second, failed ones included."""
         return (self.succeeded + self.failed) / self.elapsed if self.elapsed else 0.0
 
     @property
     def seconds_left(self) -> float | None:
-        """An estimate; None if it cannot be told."""
+        """The estimated time left in seconds; None if the total or the rate is not known."""
         if self.total is None or not self.rate:
             return None
         return max(0, self.total - self.seen) / self.rate
@@ -107,30 +107,30 @@ class RunSummary:
 
 @public("bulk")
 class Run:
-    """One run to a file; `await run.run()` does it, once.
+    """A run that writes to a results file. `await run.run()` executes it, once.
 
     Args:
         client: An `AsyncClient`.
         skill: As in `AsyncClient.map`.
         items: As in `AsyncClient.map`.
-        out: The file of results, JSON lines.
+        out: The path of the results file (JSON Lines).
         concurrency: As in `AsyncClient.map`.
         max_failures: As in `AsyncClient.map`.
         stop_on_auth_error: As in `AsyncClient.map`.
         max_connection_failures: As in `AsyncClient.map`.
         max_cost: As in `AsyncClient.map`.
-        resume: Whether to go on with a file that holds results.
-        retry_failed: Whether to do those again that failed.
-        progress: Is given the summary so far, after each item; may be async.
-        prices: For the estimate of the cost; None takes Moondream Cloud's, on Moondream Cloud.
-        total: How many items there are; None takes their length, if they have one.
-        arguments: The skill's own.
+        resume: Whether to continue a file that already holds results.
+        retry_failed: Whether to retry items that failed earlier.
+        progress: Called with the current summary after each item; may be async.
+        prices: Token prices for the cost estimate. Default: Moondream Cloud's prices, if that is the server.
+        total: The number of items. Default: the length of `items`, if it has one.
+        arguments: The skill's arguments.
 
     Raises:
         ConfigurationError: As in `AsyncClient.map`.
 
     Attributes:
-        failures: The first ten, with their ids.
+        failures: The first ten failures, as `(id, error)`.
     """
 
     def __init__(
@@ -152,51 +152,51 @@ class Run:
         total: int | None = None,
         arguments: Mapping[str, Any] | None = None,
     ) -> None:
-        self._work = SkillRunner(client, skill, arguments or {})
-        self._items = self._work.checked(check_items(items))
+        self._runner = SkillRunner(client, skill, arguments or {})
+        self._items = self._runner.checked(check_items(items))
         self._out = _checked_out(out)
-        self._name = records.fingerprint([self._work.task, client.model])
+        self._name = records.fingerprint([self._runner.task, client.model])
         self._resume, self._retry_failed = resume, retry_failed
-        self._stop_when_pointless = stop_on_auth_error
+        self._stop_on_auth_error = stop_on_auth_error
         self._progress = progress
         self._prices = prices or prices_of(client.base_url, client.model)
-        self._work.budget = budget_of(max_cost, self._prices, self._work.calls)
+        self._runner.budget = budget_of(max_cost, self._prices, self._runner.calls)
         self._opened: Journal | None = None
         self._withholds = max_connection_failures is not None
-        self._unwritten: list[tuple[bytes, bytes]] = []  # of items that failed for want of a connection
-        self._told = 0
+        self._unwritten: list[tuple[bytes, bytes]] = []  # items that failed without a connection
+        self._reported = 0
         self.failures: list[tuple[Any, MoondreamError]] = []
         self._summary = RunSummary(total=len(items) if total is None and isinstance(items, Sized) else total)
         self._started = time.monotonic()
         self._outcomes: AsyncMap[Any] = AsyncMap(
-            self._fresh(),
+            self._pending_items(),
             self._do,
             concurrency=concurrency,
             ordered=False,
             max_failures=max_failures,
             stop_on_auth_error=stop_on_auth_error,
             max_connection_failures=max_connection_failures,
-            budget=self._work.budget,
+            budget=self._runner.budget,
         )
 
     @property
     def summary(self) -> RunSummary:
-        """How far it has come."""
+        """The counts so far."""
         cost = None if self._prices is None else self._prices.cost(self._summary)
         elapsed, stopped = time.monotonic() - self._started, self._outcomes.cost_limit_reached
         return attrs.evolve(self._summary, cost=cost, elapsed=elapsed, cost_limit_reached=stopped)
 
     def finish(self) -> None:
-        """Take no more items; `run` returns when those that are begun are done and written."""
+        """Stop taking new items. `run` returns once the in-flight items are finished and written."""
         self._outcomes.finish()
 
     async def run(self) -> RunSummary:
-        """Do it.
+        """Execute the run.
 
         Raises:
             OutputFileError: The file cannot be used; nothing was sent.
-            ResultsFileError: The file could not be written any further.
-            MoondreamError: What stopped the run, after all that was begun has been written.
+            ResultsFileError: Writing to the file failed during the run.
+            MoondreamError: The error that stopped the run, raised after all in-flight items are written.
         """
         self._started = time.monotonic()
         try:
@@ -212,9 +212,9 @@ class Run:
         try:
             async with self._outcomes:
                 async for _ in self._outcomes:
-                    await self._tell()
-            if self._summary.seen != self._told:  # what was skipped
-                await self._tell()
+                    await self._report()
+            if self._summary.seen != self._reported:  # what was skipped
+                await self._report()
         finally:
             if self._opened is not None:
                 with anyio.CancelScope(shield=True):
@@ -229,7 +229,7 @@ class Run:
 
     @property
     def _journal(self) -> Journal:
-        assert self._opened is not None, "It is opened before the first item is begun."
+        assert self._opened is not None, "The journal is opened before the first item starts."
         return self._opened
 
     async def _count_again(self) -> None:
@@ -246,8 +246,8 @@ class Run:
         self._opened = await anyio.to_thread.run_sync(journal, self._out, self._name)
         self._summary = attrs.evolve(self._summary, damaged_lines=self._opened.damaged_lines)
 
-    async def _fresh(self) -> AsyncGenerator[Any]:
-        """The items that are not in the file, with their ids."""
+    async def _pending_items(self) -> AsyncGenerator[Any]:
+        """Yield the items that the file does not have yet, with their IDs."""
         begun: set[bytes] = set()
         async with aclosing(numbered(self._items)) as items:
             first = await anext(items, None)  # refused if the call can never work: then no file is made
@@ -264,18 +264,18 @@ class Run:
 
     async def _do(self, item: Item) -> tuple[Any, int, MoondreamError | None]:
         started = time.monotonic()
-        arguments = self._work.arguments_of(item)
+        arguments = self._runner.arguments_of(item)
         key = records.key_of(item.id, arguments)
         done = self._done_before(key)
-        result, attempts, error = await self._work(item, done)
+        result, attempts, error = await self._runner(item, done)
         metrics = records.metrics_of(_without(result, done))
-        # No wait from here on: what was answered is written, whatever ends the run in this moment.
-        if result is not None or error is None or not (self._stop_when_pointless and is_auth_error(error)):
+        # No await from here on, so that cancellation cannot lose a result that was paid for.
+        if result is not None or error is None or not (self._stop_on_auth_error and is_auth_error(error)):
             finished = Finished(item.id, arguments, result, error, attempts, time.monotonic() - started)
             line, error = self._line_of(finished)
             result = finished.result if error is finished.error else None
             self._write(key, line, error, is_paid=result is not None)
-        if error is not None and len(self.failures) < _FAILURES_KEPT:
+        if error is not None and len(self.failures) < _MAX_FAILURES_KEPT:
             self.failures.append((item.id, error))
         self._count(
             succeeded=int(error is None),
@@ -286,9 +286,9 @@ class Run:
         return result, attempts, error
 
     def _write(self, key: bytes, line: bytes, error: MoondreamError | None, *, is_paid: bool) -> None:
-        """Write a line; that of an item without a connection only when the server answers another one.
+        """Write a line, but withhold that of a failed connection until the server answers another item.
 
-        If it does not, the run stops, and a resumed run takes those items up.
+        If the server never answers, the run stops, and a resumed run processes the withheld items again.
         """
         if self._withholds and isinstance(error, APIConnectionError) and not is_paid:
             self._unwritten.append((key, line))
@@ -303,19 +303,19 @@ class Run:
             del self._unwritten[0]
 
     def _with_key(self, item: Item) -> tuple[Item, bytes]:
-        """The item and its key; the item as one that fails, if its arguments cannot be written."""
-        arguments = self._work.arguments_of(item)
+        """Return the item and its key; an item that will fail if its arguments cannot be written as JSON."""
+        arguments = self._runner.arguments_of(item)
         try:
             return item, records.key_of(item.id, arguments)
         except records.UNWRITABLE as exc:
             problem = ConfigurationError(f"The arguments of item {item.id!r:.200} cannot be written as JSON: {exc}.")
         item = Item(item.index, f"#{item.index}", None, {}, problem)
-        return item, records.key_of(item.id, self._work.arguments_of(item))
+        return item, records.key_of(item.id, self._runner.arguments_of(item))
 
     def _line_of(self, finished: Finished) -> tuple[bytes, MoondreamError | None]:
-        """The line, and the item's error; a result that no reader would take is an error."""
+        """Return the line and the item's error; a result that could not be read back counts as an error."""
         try:
-            line = records.to_line(finished, several=self._work.several, run=self._name)
+            line = records.to_line(finished, several=self._runner.several, run=self._name)
             problem = "" if len(line) <= MAX_LINE else f"it has {len(line):,} bytes; at most {MAX_LINE:,} are read"
         except records.UNWRITABLE as exc:
             line, problem = b"", str(exc)
@@ -323,10 +323,10 @@ class Run:
             return line, finished.error
         error = MoondreamError(f"The result cannot be written: {problem}.")
         finished = attrs.evolve(finished, result=None, error=error)
-        return records.to_line(finished, several=self._work.several, run=self._name), error
+        return records.to_line(finished, several=self._runner.several, run=self._name), error
 
     def _done_before(self, key: bytes) -> dict[str, Any]:
-        """Of an item that is tried again, what its several skills have answered already."""
+        """Return the results by skill that a retried item already has."""
         record = self._journal.before(key)
         found = None if record is None else records.read(record).outcome.result
         return cast("dict[str, Any]", found) if isinstance(found, dict) else {}
@@ -335,8 +335,8 @@ class Run:
         changes = {name: getattr(self._summary, name) + number for name, number in more.items()}
         self._summary = attrs.evolve(self._summary, **changes)
 
-    async def _tell(self) -> None:
-        self._told = self._summary.seen
+    async def _report(self) -> None:
+        self._reported = self._summary.seen
         if self._progress is not None:
             await call_callback(self._progress, self.summary)
 
@@ -349,7 +349,7 @@ async def _chain(first: T | None, rest: AsyncGenerator[T]) -> AsyncGenerator[T]:
 
 
 def _without(result: Any, done: Mapping[str, Any]) -> Any:
-    """The result, without what had been paid for before."""
+    """Return the result without the skills that an earlier run completed."""
     if not done or not isinstance(result, dict):
         return result
     return {name: each for name, each in cast("dict[str, Any]", result).items() if name not in done}

@@ -34,7 +34,7 @@ class StopPolicy:
         self.unreachable = False
         self._max_failures = max_failures
         self._max_connection_failures = max_connection_failures
-        self._stop_when_pointless = stop_on_auth_error
+        self._stop_on_auth_error = stop_on_auth_error
         self._failures = 0
         self._in_a_row = 0
 
@@ -51,7 +51,7 @@ class StopPolicy:
         if limit is not None and self._in_a_row >= limit and isinstance(error, APIConnectionError):
             self.unreachable = True
         too_many = self._max_failures is not None and self._failures > self._max_failures
-        return self.unreachable or too_many or (self._stop_when_pointless and is_auth_error(error))
+        return self.unreachable or too_many or (self._stop_on_auth_error and is_auth_error(error))
 
 
 def is_auth_error(error: MoondreamError) -> bool:
