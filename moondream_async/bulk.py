@@ -1,11 +1,11 @@
-"""Many images: `map` over them, or a resumable run to a file; no item is ever lost, nor paid for twice.
+"""Process many images with `map` or a resumable `run`; no result is lost, and none is paid for twice.
 
 ```python
 from moondream_async import Client
 from moondream_async.bulk import export, read_results
 
 with Client() as client:
-    print(client.run("caption", ["a.jpg", "b.jpg"], "results.jsonl"))  # the same again completes it
+    print(client.run("caption", ["a.jpg", "b.jpg"], "results.jsonl"))  # run it again to resume
 for outcome in read_results("results.jsonl"):
     print(outcome.id, outcome.result.caption if outcome.ok else outcome.error)
 export("results.jsonl", "results.csv")

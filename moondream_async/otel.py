@@ -1,4 +1,4 @@
-"""OpenTelemetry: a span and two measurements for each call, by the GenAI semantic conventions (extra `otel`).
+"""OpenTelemetry: one span and two metrics per call, following the GenAI semantic conventions (extra `otel`).
 
 ```python
 from moondream_async import AsyncClient
@@ -7,9 +7,9 @@ from moondream_async.otel import opentelemetry
 client = AsyncClient(hooks=opentelemetry())
 ```
 
-A span covers the call with all its attempts: `gen_ai.*` for operation, model, tokens and finish reason,
-`server.*`, `http.response.status_code`, `error.type`; each further attempt is an event `retry`. Requests carry
-`traceparent`. No prompt, answer or image is ever recorded.
+A span covers a call with all its attempts. Its attributes are `gen_ai.*` for operation, model, tokens and finish
+reason, `server.*`, `http.response.status_code` and `error.type`; each retry adds a `retry` event. Requests carry
+`traceparent`. Prompts, answers and images are never recorded.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ _TOKEN_BOUNDS = (1, 4, 16, 64, 256, 1024, 4096, 16384, 65536, 262144, 1048576, 4
 
 
 def opentelemetry(tracer_provider: TracerProvider | None = None, meter_provider: MeterProvider | None = None) -> Hooks:
-    """Hooks that trace and measure calls.
+    """Create hooks that trace and measure calls.
 
     Args:
-        tracer_provider: Makes the spans. Default: the global one.
-        meter_provider: Takes `gen_ai.client.operation.duration` (seconds) and `gen_ai.client.token.usage`
-            (tokens). Default: the global one.
+        tracer_provider: Provider of the tracer. Default: the global one.
+        meter_provider: Provider of the meter for `gen_ai.client.operation.duration` (seconds) and
+            `gen_ai.client.token.usage` (tokens). Default: the global one.
     """
     observer = _Observer(tracer_provider, meter_provider)
     return Hooks(

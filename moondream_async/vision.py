@@ -1,6 +1,6 @@
-"""Results people can see and use: pixels, outlines, masks, crops, pictures.
+"""Draw, crop and export results.
 
-Most of it is reached by methods of the results themselves: `box.crop(image)`, `result.to_pixels()`, `segment.mask()`,
+Most of this is also available as methods of the results: `box.crop(image)`, `result.to_pixels()`, `segment.mask()`,
 `result.annotate(image)`. Outlines and masks need the extra `vision`.
 
 ```python

@@ -1,4 +1,4 @@
-"""A results file as CSV or Parquet."""
+"""Export a results file to CSV or Parquet."""
 
 from __future__ import annotations
 
@@ -25,20 +25,21 @@ PathLike = str | os.PathLike[str]
 
 @public("bulk")
 def export(results: PathLike, out: PathLike) -> int:
-    """Write a results file as a table: one row for each box or point found, else one for each item and skill.
+    """Export a results file to a table with one row per box or point, or else one per item and skill.
 
-    Lines that cannot be read are passed over, with a warning in the log; values that do not fit their column are left
-    out. In CSV, texts that a spreadsheet would run as a formula get a quotation mark in front.
+    Lines that cannot be parsed are skipped with a log warning. Values that do not fit their column are left empty. In
+    CSV, text that a spreadsheet would run as a formula is prefixed with an apostrophe.
 
     Args:
-        results: The file that `run` wrote.
-        out: Where to; `.csv` or `.parquet` (extra `parquet`). It is replaced when the whole table is written.
+        results: A file written by `run`.
+        out: The output path, ending in `.csv` or `.parquet` (extra `parquet`). It is replaced once the whole table is
+            written.
 
     Returns:
-        How many rows.
+        The number of rows.
 
     Raises:
-        ConfigurationError: `out` has another ending, or the extra is missing.
+        ConfigurationError: `out` has another extension, or the extra is not installed.
         ResultsFileError: A file cannot be read or written, or `results` is not a results file.
     """
     out = check_path(out)
@@ -68,7 +69,7 @@ def _rows(file: ResultsFile) -> Iterator[Row]:
 
 
 def _typed(row: Row) -> Row:
-    """The row with each value of its column's type; without those that do not fit."""
+    """Convert values to their columns' types, and drop those that do not fit."""
     typed = {name: _cell(COLUMNS[name], value) for name, value in row.items()}
     return {name: value for name, value in typed.items() if value is not None}
 
@@ -112,7 +113,7 @@ def _to_parquet(path: Path, used: list[str], found: Iterator[Row]) -> int:
 
 
 def _as_utf8(row: Row) -> Row:
-    """Without the half characters that file names can hold, which no Parquet file takes."""
+    """Escape lone surrogates, which file names can contain but Parquet cannot store."""
     return {
         name: value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value
         for name, value in row.items()

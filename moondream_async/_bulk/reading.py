@@ -1,4 +1,4 @@
-"""Reading a results file: every result that it holds, once, whatever else is in it."""
+"""Read results files: return every readable result once, whatever else the file holds."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ PathLike = str | os.PathLike[str]
 
 @public("bulk")
 class ResultsReader(Iterator[Outcome[Any]]):
-    """Iterates over the outcomes in a results file; `read_results` makes it.
+    """An iterator over the outcomes in a results file, returned by `read_results`.
 
     Attributes:
-        damaged_lines: How many lines, of those read so far, could not be read as a whole: they are blank, zeros,
-            torn, edited or of something else. The results in all other lines are read.
+        damaged_lines: The number of lines so far that could not be fully parsed: blank, zeros, truncated, edited or
+            foreign. All other lines are read.
     """
 
     def __init__(self, path: PathLike) -> None:
@@ -52,30 +52,31 @@ class ResultsReader(Iterator[Outcome[Any]]):
 
 @public("bulk")
 def read_results(path: PathLike) -> ResultsReader:
-    """Read the outcomes in a results file, one by one.
+    """Read the outcomes in a results file one by one.
 
-    Lines that cannot be read are passed over, with a warning in the log; `.damaged_lines` counts them. A torn last
-    line, as a run that is writing leaves it, is left out. Of an item that was tried again, the last outcome counts.
+    Lines that cannot be parsed are skipped with a log warning and counted in `.damaged_lines`. An incomplete last
+    line, as in a file that a run is still writing, is ignored. For a retried item, the last outcome is returned.
 
     Args:
-        path: The file, as `run` wrote it.
+        path: A file written by `run`.
 
     Returns:
-        An iterator over each item's `Outcome`, its results typed as from the call itself; `.index` counts them.
+        An iterator over the items' outcomes. Results have the same types as those of the skills; `.index` counts
+        the outcomes from 0.
 
     Raises:
-        ResultsFileError: It cannot be read, or is not a results file. Raised when the first outcome is asked for.
+        ResultsFileError: The file cannot be read, or is not a results file. Raised by the first iteration.
     """
     return ResultsReader(path)
 
 
 @public("bulk")
 def read_records(path: PathLike, *, size: int | None = None) -> Iterator[Record]:
-    """Read the same as plain dicts, as they are written.
+    """Read a results file as plain dicts, one per item, in their stored form.
 
     Args:
         path: As in `read_results`.
-        size: Bytes to read; None reads all.
+        size: The number of bytes to read. Default: the whole file.
 
     Raises:
         ResultsFileError: As in `read_results`.
@@ -86,14 +87,14 @@ def read_records(path: PathLike, *, size: int | None = None) -> Iterator[Record]
 
 
 class ResultsFile:
-    """A results file as it is now: what a run appends later is not seen. It can be read several times.
+    """A snapshot of a results file: lines appended after opening are not read. It can be iterated several times.
 
     Args:
         path: The file.
-        size: Bytes to read; None reads all.
+        size: The number of bytes to read. Default: the whole file.
 
     Raises:
-        ResultsFileError: It cannot be opened.
+        ResultsFileError: The file cannot be opened.
     """
 
     def __init__(self, path: PathLike, *, size: int | None = None) -> None:
@@ -116,33 +117,33 @@ class ResultsFile:
         self._file.close()
 
     def is_same(self, path: Path) -> bool:
-        """Return whether a path leads to this very file."""
+        """Return whether a path refers to this file."""
         try:
             return os.path.samestat(os.fstat(self._file.fileno()), path.stat())
         except OSError:
             return False
 
     def entries(self, counter: ResultsReader | None = None) -> Iterator[Entry]:
-        """Iterate over what it holds, without lines whose place others have taken.
+        """Iterate over the entries, without those that a retry replaced.
 
         Args:
-            counter: Its `damaged_lines` are counted up. Without one, damaged lines are only logged.
+            counter: A reader that counts damaged lines. Without it, they are only logged.
 
         Raises:
-            ResultsFileError: It cannot be read, or is not a results file.
+            ResultsFileError: The file cannot be read, or is not a results file.
         """
         damage = Damage(self._path)
         try:
             if self._replaced is None:
                 self._replaced = self._find_replaced()
-            place = 0
+            position = 0
             for line in self._lines():
                 if damage.add(line) and counter is not None:
                     counter.damaged_lines += 1
                 for entry in line.entries:
-                    if place not in self._replaced:
+                    if position not in self._replaced:
                         yield entry
-                    place += 1
+                    position += 1
         except NotAResultsFile as exc:
             problem = f"is not a results file: {exc}"
         except OSError as exc:
@@ -157,7 +158,7 @@ class ResultsFile:
         return read_lines(self._file, self._size)
 
     def _find_replaced(self) -> set[int]:
-        """The places of the entries that others have replaced; needs a pass of its own if anything failed."""
+        """Return the positions of replaced entries; this takes a separate pass if any item failed."""
         if not self._has_failed():
             return set()
         replacements = Replacements()
@@ -181,10 +182,10 @@ class ResultsFile:
 
 
 class Replacements:
-    """Finds the entries that later ones replace: each that is marked so replaces the first that failed.
+    """Finds replaced entries: an entry marked as a retry replaces the first failed entry of the same item.
 
     Attributes:
-        replaced: Their places among all entries, from 0.
+        replaced: The positions of replaced entries, from 0.
     """
 
     def __init__(self) -> None:
@@ -193,8 +194,8 @@ class Replacements:
         self._count = 0
 
     def add(self, entry: Entry) -> None:
-        """Take the next entry of the file."""
-        place, self._count = self._count, self._count + 1
+        """Add the next entry of the file."""
+        position, self._count = self._count, self._count + 1
         failed = not entry.record["ok"]
         if not failed and not (self._failed and entry.retries):
             return
@@ -203,11 +204,11 @@ class Replacements:
         if before and entry.retries:
             self.replaced.add(before.popleft())
         if failed:
-            self._failed.setdefault(key, deque()).append(place)
+            self._failed.setdefault(key, deque()).append(position)
 
 
 class Damage:
-    """Counts the lines that cannot be read as a whole.
+    """Counts damaged lines.
 
     Args:
         path: The file, for the warning.
@@ -219,11 +220,11 @@ class Damage:
         self._first = ""
 
     def add(self, line: Line, problem: str | None = None) -> bool:
-        """Count a line, if something is wrong with it; returns whether it is.
+        """Count the line if it is damaged, and return whether it is.
 
         Args:
             line: The line.
-            problem: What is wrong with it besides.
+            problem: Another problem with it, if any.
         """
         if line.is_blank:
             problem = "it is blank or zeros"
@@ -236,13 +237,13 @@ class Damage:
         return True
 
     def warn(self) -> None:
-        """Log how many there are, and the first."""
+        """Log the number of damaged lines, and the first of them."""
         if self.count:
             log.warning("%r: %d damaged lines were passed over (%s).", self._path, self.count, self._first)
 
 
 def check_path(path: object) -> str:
-    """The path as text.
+    """Return the path as a string.
 
     Raises:
         ConfigurationError: It is not a path.
@@ -253,5 +254,5 @@ def check_path(path: object) -> str:
 
 
 def describe(exc: Exception) -> str:
-    """What an error of the operating system says."""
+    """Return an OS error's message."""
     return (exc.strerror if isinstance(exc, OSError) else None) or str(exc)
