@@ -1,7 +1,7 @@
 """Check that code and docs keep to plain English: no word or phrase of the list below.
 
-`python tools/check_words.py [--list] [PATH ...]` prints each finding as `file:line: word: text` and exits with 1 if
-there are any. `--list` prints the number of findings in each file instead. Without paths it checks all tracked files.
+`python tools/check_words.py [--list] [--at-most N] [PATH ...]` prints each finding as `file:line: word: text` and exits
+with 1 if there are more than N (default 0). `--list` prints the number of findings in each file instead. Without paths it checks all tracked files.
 
 In Python files only comments, docstrings and other strings are checked, not names. A line that ends in
 `# words: ok` is skipped; `ALLOWED` lists phrases in which a word is right.
@@ -104,6 +104,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("paths", nargs="*", type=Path, metavar="PATH", help="files to check; default: all tracked")
     parser.add_argument("--list", action="store_true", help="print the number of findings in each file")
+    parser.add_argument("--at-most", type=int, default=0, metavar="N", help="findings that are allowed; default 0")
     arguments = parser.parse_args()
     counts: Counter[str] = Counter()
     for path in arguments.paths or tracked_files():
@@ -119,7 +120,7 @@ def main() -> int:
         for name, count in counts.most_common():
             print(f"{count:5} {name}")
     print(f"{counts.total()} findings in {len(counts)} files", file=sys.stderr)
-    return 1 if counts else 0
+    return 1 if counts.total() > arguments.at_most else 0
 
 
 if __name__ == "__main__":
