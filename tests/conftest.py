@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 
 from moondream_async import EncodedImage
-
-from .support import pictures
+from tests.support import pictures
 
 
 @pytest.fixture(autouse=True)

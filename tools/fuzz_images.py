@@ -57,9 +57,10 @@ def damaged(data: bytes, dice: random.Random) -> bytes:
 def child(seed: int, kept: Path) -> int:
     """Try one batch; what is being tried lies in `kept` until it has passed."""
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+    from tests.images.test_properties import SEEDS
+
     from moondream_async import ImageError
     from moondream_async._images.prepare import encode
-    from tests.images.test_properties import SEEDS
 
     warnings.simplefilter("ignore")
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))

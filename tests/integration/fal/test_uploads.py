@@ -1,0 +1,296 @@
+"""Uploads: every kind of value, whole and in parts, and wherever it stands in the arguments."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import os
+import tracemalloc
+from pathlib import Path
+from typing import Any
+
+import numpy
+import pytest
+from PIL import Image
+
+from moondream_async import APIConnectionError, ConfigurationError, EncodedImage, RetryPolicy, ServerError
+from moondream_async._fal import uploads as room
+from moondream_async.fal import AsyncFalClient, Lifecycle
+from moondream_async.sandbox import Sandbox
+from tests.support.fal import KEY
+from tests.support.loopback import Exchange, serve
+
+ECHO = "sandbox/echo"
+QUICK = RetryPolicy(attempts=4, backoff=0.01)
+
+
+def stored(sandbox: Sandbox, url: str) -> Any:
+    return sandbox._app.state.fal.storage.files[url.split("/files/b/")[1].split("/")[0]]
+
+
+@pytest.mark.parametrize(
+    "kind", ["path", "text", "bytes", "bytearray", "memoryview", "file", "encoded", "image", "array"]
+)
+async def test_kinds(kind: str, fal: AsyncFalClient, fal_sandbox: Sandbox, tmp_path: Path, scene: bytes) -> None:
+    path = tmp_path / "scène.png"
+    path.write_bytes(scene)
+    image = Image.open(io.BytesIO(scene))
+    value: Any = {
+        "path": path,
+        "text": str(path),
+        "bytes": scene,
+        "bytearray": bytearray(scene),
+        "memoryview": memoryview(scene),
+        "file": io.BytesIO(scene),
+        "encoded": EncodedImage.of(scene, media_type="image/png", size=(640, 480), original=(640, 480)),
+        "image": image,
+        "array": numpy.asarray(image),
+    }[kind]
+    file = stored(fal_sandbox, await fal.upload(value))
+    assert file.complete
+    if kind not in ("image", "array"):
+        assert file.path.read_bytes() == scene
+        assert file.media_type == "image/png"
+    assert file.name == ("sc_ne.png" if kind in ("path", "text") else "file.bin")
+    assert "red square" in (await fal.caption(await fal.upload(value))).caption
+
+
+async def test_names_types_and_lifecycles(fal: AsyncFalClient, fal_sandbox: Sandbox, tmp_path: Path) -> None:
+    url = await fal.upload(b"a,b", content_type="text/csv", file_name="t.csv", lifecycle=Lifecycle(expires_in="1h"))
+    file = stored(fal_sandbox, url)
+    assert (file.name, file.media_type) == ("t.csv", "text/csv")
+    assert json.loads(file.lifecycle) == {"expiration_duration_seconds": 3600}
+    path = tmp_path / "a.zip"
+    path.write_bytes(b"PK")
+    assert stored(fal_sandbox, await fal.upload(path)).media_type == "application/zip"
+    assert stored(fal_sandbox, await fal.upload(b"?")).media_type == "application/octet-stream"
+
+
+async def test_the_token_is_fetched_once(fal_sandbox: Sandbox, scene: bytes) -> None:
+    async with AsyncFalClient(KEY, base_url=fal_sandbox.fal_url) as client:
+        for _ in range(3):
+            await client.upload(scene)
+        assert client.stats.requests == 4
+
+
+@pytest.mark.parametrize("fault", [{}, {"on": "part", "drop": True, "times": 3}, {"on": "complete", "drop": True}])
+@pytest.mark.parametrize("from_disk", [True, False])
+async def test_in_parts(fault: Any, from_disk: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(room, "_MULTIPART_ABOVE", 1000)
+    monkeypatch.setattr(room, "PART", 4096)
+    data = bytes(range(256)) * 200 + b"end"
+    path = tmp_path / "large.bin"
+    path.write_bytes(data)
+    with Sandbox(api_key=KEY, **fault) as sandbox:
+        async with AsyncFalClient(KEY, base_url=sandbox.fal_url, retry=QUICK) as client:
+            url = await client.upload(path if from_disk else data)
+            assert stored(sandbox, url).path.read_bytes() == data
+            assert len(stored(sandbox, url).etags) == 13
+            assert client.stats.retries == (0 if not fault else fault.get("times", 1))
+
+
+async def test_a_large_file_is_read_as_it_goes(fal_sandbox: Sandbox, tmp_path: Path) -> None:
+    path = tmp_path / "large.bin"
+    with path.open("wb") as file:
+        file.truncate(120 * 1024 * 1024)
+    async with AsyncFalClient(KEY, base_url=fal_sandbox.fal_url) as client:
+        await client.upload(b"warm")
+        tracemalloc.start()
+        try:
+            url = await client.upload(path)
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+    assert stored(fal_sandbox, url).path.stat().st_size == 120 * 1024 * 1024
+    assert peak < 40 * 1024 * 1024  # client and sandbox together
+
+
+async def test_parts_that_fail_fail_the_upload(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(room, "_MULTIPART_ABOVE", 10)
+    with Sandbox(api_key=KEY, on="part", status=503, times=0) as sandbox:
+        async with AsyncFalClient(KEY, base_url=sandbox.fal_url, retry=QUICK) as client:
+            with pytest.raises(ServerError):
+                await client.upload(b"x" * 100)
+
+
+async def test_no_more_parts_than_allowed(
+    monkeypatch: pytest.MonkeyPatch, fal: AsyncFalClient, fal_sandbox: Sandbox
+) -> None:
+    monkeypatch.setattr(room, "_MULTIPART_ABOVE", 10)
+    monkeypatch.setattr(room, "PART", 10)
+    monkeypatch.setattr(room, "_MAX_PARTS", 7)
+    url = await fal.upload(b"x" * 701)
+    assert len(stored(fal_sandbox, url).etags) == 7
+    assert stored(fal_sandbox, url).path.stat().st_size == 701
+
+
+async def test_another_store_when_the_first_is_out_of_order(scene: bytes) -> None:
+    """By a presigned address, which gets neither key nor token: the sandbox would refuse them."""
+    with Sandbox(api_key=KEY, on="upload", status=500, times=0) as sandbox:
+        async with AsyncFalClient(KEY, base_url=sandbox.fal_url, retry=QUICK) as client:
+            url = await client.upload(scene, file_name="a.png")
+            assert stored(sandbox, url).path.read_bytes() == scene
+            assert "red square" in (await client.caption(url)).caption
+
+
+async def test_a_presigned_host_never_sees_the_key(scene: bytes) -> None:
+    heads: list[str] = []
+
+    async def elsewhere(exchange: Exchange) -> None:
+        heads.append(exchange.head.lower())
+        await exchange.answer(b"")
+
+    async with serve(elsewhere) as bucket:
+
+        async def handler(exchange: Exchange) -> None:
+            path = exchange.head.split()[1]
+            if path.startswith("/rest/storage/auth/token"):
+                await exchange.answer({"token": "t", "token_type": "Bearer", "expires_at": "2099-01-01T00:00:00Z"})
+            elif path.startswith("/rest/storage/upload/initiate"):
+                await exchange.answer({"upload_url": bucket.base_url + "/put?signature=s", "file_url": "https://f/x"})
+            else:
+                await exchange.answer({"detail": "broken"}, status=500)
+
+        async with serve(handler) as server:
+            async with AsyncFalClient(KEY, base_url=server.base_url.removesuffix("/v1"), retry=1) as client:
+                assert await client.upload(scene) == "https://f/x"
+    assert len(heads) == 1
+    assert heads[0].startswith("put /v1/put?signature=s ")
+    assert "authorization" not in heads[0]
+    assert "the-secret" not in heads[0]
+
+
+async def test_binary_values_anywhere(fal_sandbox: Sandbox, tmp_path: Path, scene: bytes) -> None:
+    path = tmp_path / "a.png"
+    path.write_bytes(scene)
+    small = Image.new("RGB", (9, 9), "red")
+    arguments = {"a": [{"image": path, "n": 1}, scene, [small]], "b": small, "c": "plain", "d": None, "e": (1.5, True)}
+    for limit, begins in ((10_000_000, "data:image/"), (0, f"{fal_sandbox.fal_url}/cdn/files/b/")):
+        async with AsyncFalClient(KEY, base_url=fal_sandbox.fal_url, inline_limit=limit) as client:
+            found = (await client.subscribe(ECHO, arguments))["arguments"]
+            uploads = client.stats.requests
+        assert found["c"] == "plain"
+        assert found["d"] is None
+        assert found["e"] == [1.5, True]
+        assert found["a"][0]["n"] == 1
+        values = [found["a"][0]["image"], found["a"][1], found["a"][2][0], found["b"]]
+        assert all(value.startswith(begins) for value in values)
+        assert values[2] == values[3]  # the same picture, once
+        assert (uploads > 4) is (limit == 0)
+    assert arguments["b"] is small  # what was given is left alone
+
+
+async def test_values_that_cannot_be_sent(fal: AsyncFalClient, tmp_path: Path) -> None:
+    circle: dict[str, Any] = {}
+    circle["self"] = circle
+    for arguments, says in (
+        ({"a": {"b": [object()]}}, r"arguments\.a\.b\[0\] is a object"),
+        ({"a": tmp_path / "none.png"}, r"arguments\.a is a \w+Path: .* cannot be read"),
+        ({"a": tmp_path}, "cannot be read|not a regular file"),
+        (circle, "nested too deeply"),
+        ({"a": {1, 2}}, "is a set"),
+    ):
+        with pytest.raises(ConfigurationError, match=says):
+            await fal.submit(ECHO, arguments)
+    assert fal.stats.requests == 0
+
+
+async def test_large_images_of_skills_are_uploaded(fal_sandbox: Sandbox, scene: bytes) -> None:
+    async with AsyncFalClient(KEY, base_url=fal_sandbox.fal_url, inline_limit=10) as client:
+        found = await client.detect(scene, ["red", "blue"])
+        assert len(found.objects) == 2
+        submits_and_so_on = client.stats.requests
+    assert submits_and_so_on == 1 + 1 + 2 * 3  # token, one upload for both, and each submit, stream, result
+
+
+async def test_a_file_that_shrinks_meanwhile(
+    fal_sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.bin"
+    path.write_bytes(b"x" * 1000)
+    real = room.blob_of
+
+    def shrinking(*args: Any) -> Any:
+        blob = real(*args)
+        path.write_bytes(b"x")
+        return blob
+
+    monkeypatch.setattr(room, "blob_of", shrinking)
+    async with AsyncFalClient(KEY, base_url=fal_sandbox.fal_url, retry=1) as client:
+        with pytest.raises(APIConnectionError, match="became shorter"):
+            await client.upload(path)
+
+
+async def test_a_lifecycle_is_not_lost_on_the_way_to_another_store(scene: bytes) -> None:
+    with Sandbox(api_key=KEY, on="upload", status=503, times=0) as sandbox:
+        async with AsyncFalClient(KEY, base_url=sandbox.fal_url, retry=QUICK) as client:
+            with pytest.raises(ServerError):
+                await client.upload(scene, lifecycle=Lifecycle(default="hide"))
+
+
+@pytest.mark.parametrize("large", [False, True])
+async def test_a_token_that_is_refused_is_renewed(large: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if large:
+        monkeypatch.setattr(room, "_MULTIPART_ABOVE", 10)
+    with Sandbox(api_key=KEY) as sandbox:
+        async with AsyncFalClient(KEY, base_url=sandbox.fal_url, retry=QUICK) as client:
+            await client.upload(b"x")
+            sandbox._app.state.fal.storage.tokens.clear()
+            await client.upload(b"x" * 100)
+
+
+@pytest.mark.parametrize("status", [500, 503, 401])
+async def test_parts_are_tried_again(status: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(room, "_MULTIPART_ABOVE", 10)
+    with Sandbox(api_key=KEY, on="part", status=status, times=1) as sandbox:
+        async with AsyncFalClient(KEY, base_url=sandbox.fal_url, retry=QUICK) as client:
+            url = await client.upload(b"x" * 100)
+            assert stored(sandbox, url).path.stat().st_size == 100
+
+
+async def test_closed_in_the_middle(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(room, "_MULTIPART_ABOVE", 10)
+    monkeypatch.setattr(room, "PART", 10)
+    with Sandbox(api_key=KEY, on="part", latency=0.2) as sandbox:
+        client = AsyncFalClient(KEY, base_url=sandbox.fal_url, retry=1)
+        task = asyncio.create_task(client.upload(b"x" * 1000))
+        await asyncio.sleep(0.1)
+        await client.aclose()
+        with pytest.raises((ConfigurationError, APIConnectionError)):
+            await task
+
+
+async def test_values_that_are_made_when_they_are_looked_at(fal: AsyncFalClient) -> None:
+    class Lazy(dict[str, Any]):
+        def items(self) -> Any:
+            return ((name, {"value": f"{name}".encode() * 50}) for name in self)
+
+    arguments = {"outer": Lazy.fromkeys("abcdef")}
+    found = (await fal.subscribe(ECHO, arguments))["arguments"]["outer"]
+    assert len({value["value"] for value in found.values()}) == 6
+
+
+async def test_a_file_that_can_be_read_once(fal_sandbox: Sandbox) -> None:
+    reader, writer = os.pipe()
+    with os.fdopen(writer, "wb") as out:
+        out.write(b"x" * 5000)
+    async with AsyncFalClient(KEY, base_url=fal_sandbox.fal_url, inline_limit=10) as client:
+        with os.fdopen(reader, "rb") as file:
+            url = (await client.subscribe(ECHO, {"f": file}))["arguments"]["f"]
+    assert stored(fal_sandbox, url).path.stat().st_size == 5000
+
+
+async def test_numbers_of_numpys(fal: AsyncFalClient) -> None:
+    arguments = {"a": numpy.float32(0.5), "b": numpy.int64(3), "c": numpy.bool_(True)}
+    assert (await fal.subscribe(ECHO, arguments))["arguments"] == {"a": 0.5, "b": 3, "c": True}
+
+
+async def test_names_and_types_are_checked(fal: AsyncFalClient, fal_sandbox: Sandbox, tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="content_type"):
+        await fal.upload(b"x", content_type="im\r\nage")
+    file = stored(fal_sandbox, await fal.upload(b"x", file_name="a\r\nX-Evil: 1 #?.txt"))
+    assert "\n" not in file.name
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(ConfigurationError, match="regular"):
+        await fal.upload(tmp_path / "pipe")

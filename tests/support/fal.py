@@ -1,0 +1,30 @@
+"""A sandbox with a key, and clients of it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+
+from moondream_async.fal import AsyncFalClient
+from moondream_async.sandbox import Sandbox
+
+KEY = "the-id:the-secret"
+
+
+@pytest.fixture(autouse=True)
+def no_fal_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("FAL_KEY", "FAL_KEY_ID", "FAL_KEY_SECRET", "FAL_BASE_URL"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture(scope="session")
+def fal_sandbox() -> Iterator[Sandbox]:
+    with Sandbox(api_key=KEY) as sandbox:
+        yield sandbox
+
+
+@pytest.fixture
+async def fal(fal_sandbox: Sandbox) -> AsyncIterator[AsyncFalClient]:
+    async with AsyncFalClient(KEY, base_url=fal_sandbox.fal_url) as client:
+        yield client

@@ -1,0 +1,156 @@
+"""A job whose process is killed at each stage, and at random: every line once on the server, no part uploaded twice."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import random
+import signal
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from moondream_async import AsyncClient
+from tests.support.batches import KEY
+
+ITEMS, LINES, PART = 60, 25, 15_000
+STAGES = (
+    "building",
+    "beginning",
+    "first manifest",
+    "second manifest",
+    "uploading",
+    "rejected",
+    "last line",
+    "completing",
+    "accepted",
+    "saving",
+    "saved",
+)
+
+SCRIPT = """
+import asyncio, os, sys, time
+from pathlib import Path
+from moondream_async import AsyncClient
+from moondream_async._batches import multipart_upload, wire
+from moondream_async._batches.job import folder, rejected
+from moondream_async._bulk import journal
+
+wire.MOST_LINES, multipart_upload.PART = int(sys.argv[5]), int(sys.argv[6])
+stage = sys.argv[4]
+
+def die_after(owner, name, calls):
+    original, left = getattr(owner, name), [calls]
+    def counted(*given, **more):
+        left[0] -= 1
+        if left[0] < 0:
+            os.kill(os.getpid(), 9)
+        return original(*given, **more)
+    setattr(owner, name, counted)
+
+{"building": lambda: die_after(folder.Folder, "add", 30),
+ "beginning": lambda: die_after(folder.Folder, "_write", 0),
+ "first manifest": lambda: die_after(folder.Folder, "_write", 1),
+ "second manifest": lambda: die_after(folder, "sync", 4),
+ "rejected": lambda: die_after(rejected.RejectedItems, "finish", 0),
+ "last line": lambda: die_after(folder.Folder, "finish_lines", 0),
+ "saved": lambda: die_after(journal.Journal, "close", 0),
+ "uploading": lambda: die_after(multipart_upload.Upload, "_send_part", 3),
+ "completing": lambda: die_after(folder.Folder, "accepted", 1),
+ "accepted": lambda: die_after(multipart_upload.Upload, "_begin", 2),
+ "saving": lambda: die_after(journal.Journal, "add", 20),
+ "": lambda: None}[stage]()
+
+async def main():
+    photos = sorted(Path(sys.argv[1]).iterdir())
+    items = ((path.name, path) for path in photos)
+    async with AsyncClient(sys.argv[2], base_url=sys.argv[3]) as client:
+        job = await client.batches.create(items, "caption", folder="job")
+        await client.batches.wait(job)
+        await client.batches.save(job, "out.jsonl")
+
+asyncio.run(main())
+"""
+
+
+class Watched:
+    """The sandbox's side: which parts came, how often; which lines were accepted."""
+
+    def __init__(self, client: Any) -> None:
+        self.state = client.sandbox._app.state.batches
+        self.parts: Counter[tuple[str, str]] = Counter()
+        original = type(self.state)._part
+
+        async def counted(state: Any, request: Any, faults: Any) -> Any:
+            answer = await original(state, request, faults)
+            self.parts[request.path_params["id"], request.query_params["partNumber"]] += 1
+            return answer
+
+        self.patch = (type(self.state), "_part", counted)
+
+
+@pytest.fixture
+def many_photos(tmp_path: Path, scene: bytes) -> Path:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for number in range(ITEMS):
+        (folder / f"{number:03}.png").write_bytes(scene)
+    return folder
+
+
+async def run(folder: Path, client: Any, stage: str, kill_after: float | None = None) -> int:
+    command = [sys.executable, "-c", SCRIPT, str(folder), KEY, client.base_url, stage, str(LINES), str(PART)]
+    process = await asyncio.create_subprocess_exec(*command, cwd=folder.parent)
+    if kill_after is not None:
+        try:
+            await asyncio.wait_for(process.wait(), kill_after)
+        except TimeoutError:
+            with contextlib.suppress(ProcessLookupError):  # it has ended in this moment
+                process.send_signal(signal.SIGKILL)
+    return await process.wait()
+
+
+async def check(folder: Path, client: Any, watched: Watched, kills: int) -> None:
+    jobs = watched.state.jobs.values()
+    ids = json.loads((folder.parent / "job" / "manifest.json").read_text())["portions"]
+    assert sorted(portion["batch_id"] for portion in ids) == sorted(job.id for job in jobs)
+    assert sorted(job.total for job in jobs) == [10, 25, 25]
+    again = sum(count - 1 for count in watched.parts.values())
+    assert again <= 4 * kills  # those whose answer the killed process did not live to note
+    written = [json.loads(line) for line in (folder.parent / "out.jsonl").read_text().splitlines()]
+    assert sorted(record["id"] for record in written) == [f"{number:03}.png" for number in range(ITEMS)]
+    assert all(record["ok"] for record in written)
+    async with AsyncClient(KEY, base_url=client.base_url) as fresh:
+        outcomes = [outcome async for outcome in fresh.batches.results(folder.parent / "job")]
+    assert sorted(outcome.index for outcome in outcomes) == list(range(ITEMS))
+
+
+@pytest.mark.skipif(os.name != "posix", reason="there is no SIGKILL")
+@pytest.mark.parametrize("stage", STAGES)
+async def test_killed_at_each_stage(
+    stage: str, at_sandbox: Any, many_photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = at_sandbox()
+    watched = Watched(client)
+    monkeypatch.setattr(*watched.patch)
+    assert await run(many_photos, client, stage) == -signal.SIGKILL
+    assert await run(many_photos, client, "") == 0
+    await check(many_photos, client, watched, 1)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="there is no SIGKILL")
+async def test_killed_at_random(at_sandbox: Any, many_photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    client = at_sandbox(latency=0.02)
+    watched = Watched(client)
+    monkeypatch.setattr(*watched.patch)
+    dice, kills = random.Random(7), 0
+    while await run(many_photos, client, "", 0.3 + dice.random() * (0.5 + kills / 4)) != 0:
+        kills += 1
+        assert kills < 60
+    assert kills >= 2
+    await check(many_photos, client, watched, kills)

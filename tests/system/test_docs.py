@@ -1,0 +1,61 @@
+"""The README's and the examples' code runs as it stands, against the sandbox."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.films import film
+
+ROOT = Path(__file__).parents[2]
+SNIPPETS = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+
+
+def run(code: list[str], folder: Path, base_url: str) -> str:
+    environment = {"MOONDREAM_BASE_URL": base_url, "FAL_BASE_URL": base_url.removesuffix("/v1") + "/fal"}
+    environment |= {"PATH": "", "PYTHONWARNINGS": "error"}
+    done = subprocess.run(
+        [sys.executable, *code], cwd=folder, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    return done.stdout
+
+
+@pytest.fixture
+def folder(tmp_path: Path, scene: bytes) -> Path:
+    for name in ("photo.jpg", "a.jpg", "b.jpg"):
+        (tmp_path / name).write_bytes(scene)
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "c.jpg").write_bytes(scene)
+    film(tmp_path / "film.mp4")
+    return tmp_path
+
+
+@pytest.mark.parametrize("number", range(len(SNIPPETS)))
+def test_readme_snippets(number: int, folder: Path, moondream_sandbox: Any) -> None:
+    run(["-c", SNIPPETS[number]], folder, moondream_sandbox.base_url)
+
+
+def test_examples(folder: Path, moondream_sandbox: Any) -> None:
+    said = run([str(ROOT / "examples" / "gather.py"), "a.jpg", "nope.jpg"], folder, moondream_sandbox.base_url)
+    assert "a.jpg: A red square" in said
+    assert "nope.jpg: failed: There is no file" in said
+    said = run([str(ROOT / "examples" / "many.py"), "red", "a.jpg", "nope.jpg"], folder, moondream_sandbox.base_url)
+    assert "a.jpg: 1 x red; " in said
+    assert "nope.jpg: failed: There is no file" in said
+    assert "tokens" in said
+    said = run([str(ROOT / "examples" / "film_to_table.py"), "film.mp4"], folder, moondream_sandbox.base_url)
+    assert "rows in film.mp4.csv, 0 of them failed" in said
+    run([str(ROOT / "examples" / "crop_objects.py"), "photo.jpg", "red"], folder, moondream_sandbox.base_url)
+    assert (folder / "red-0.png").exists()
+
+
+def test_the_readme_has_exactly_two_set_up_commands() -> None:
+    text = (ROOT / "README.md").read_text()
+    assert re.findall(r"<!-- (\w+)-command -->", text) == ["demo", "test"]
