@@ -1,7 +1,8 @@
 """Check that code and docs keep to plain English: no word or phrase of the list below.
 
 `python tools/check_words.py [--list] [--at-most N] [PATH ...]` prints each finding as `file:line: word: text` and exits
-with 1 if there are more than N (default 0). `--list` prints the number of findings in each file instead. Without paths it checks all tracked files.
+with 1 if there are more than N (default 0). `--list` prints the number of findings in each file instead. Without paths
+it checks all tracked files.
 
 In Python files only comments, docstrings and other strings are checked, not names. A line that ends in
 `# words: ok` is skipped; `ALLOWED` lists phrases in which a word is right.
