@@ -1,4 +1,4 @@
-"""The command `moondream-async`."""
+"""The `moondream-async` command."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from .parser import parser
 
 def _flush() -> None:
     output: Any = sys.stdout
-    if output is not None:  # it can be closed
+    if output is not None:  # None if stdout was closed
         output.flush()
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; returns the exit code.
+    """Run the command and return its exit code.
 
-    0: done. 1: the call failed, with the reason on stderr. 2: wrong usage. 3: some items of a run failed. 130: Ctrl-C.
+    0: success. 1: the call failed; stderr says why. 2: usage error. 3: some items of a run failed. 130: Ctrl-C.
     """
     with _standard_streams():
         return _main(argv)
@@ -33,12 +33,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 @contextmanager
 def _standard_streams() -> Generator[None]:
-    """Put something in the place of an output that was closed: its text is not to go to the other one."""
+    """Replace closed standard streams with the null device, so that their text goes nowhere else."""
     _occupy_low_descriptors()
     output: Any = sys.stdout
     errors: Any = sys.stderr
-    with Path(os.devnull).open("w", encoding="utf-8") as nowhere:
-        sys.stdout, sys.stderr = output or nowhere, errors or nowhere
+    with Path(os.devnull).open("w", encoding="utf-8") as null:
+        sys.stdout, sys.stderr = output or null, errors or null
         try:
             yield
         finally:
@@ -46,7 +46,7 @@ def _standard_streams() -> Generator[None]:
 
 
 def _occupy_low_descriptors() -> None:
-    """Keep sockets from getting the numbers of closed standard streams: uvloop aborts when it closes such a socket."""
+    """Occupy descriptors 0 to 2 if they are closed: uvloop aborts when it closes a socket with such a number."""
     while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
         pass
     os.close(descriptor)
@@ -57,7 +57,7 @@ def _main(argv: Sequence[str] | None) -> int:
     arguments.words = sys.argv[1:] if argv is None else argv
     code = 0
     output: Any = sys.stdout
-    if isinstance(output, io.TextIOWrapper):  # file names need not be text
+    if isinstance(output, io.TextIOWrapper):  # file names may not be valid text
         output.reconfigure(errors="backslashreplace")
     try:
         code = arguments.run(arguments) or 0
@@ -68,9 +68,9 @@ def _main(argv: Sequence[str] | None) -> int:
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
     except BrokenPipeError:
-        # The reader of a pipe (`| head`) has gone: not an error, and nothing more can be written.
+        # The reader of the pipe (`| head`) has exited. This is not an error, but nothing more can be written.
         os.dup2(os.open(os.devnull, os.O_WRONLY), output.fileno())
-    except OSError as exc:  # what is printed cannot be written: the disk is full
+    except OSError as exc:  # stdout cannot be written, for example because the disk is full
         show(f"moondream-async: {exc.strerror or exc}", file=sys.stderr)
         return 1
     return code

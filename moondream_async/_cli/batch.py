@@ -1,4 +1,4 @@
-"""`moondream-async batch`: hand in, ask, wait, read the results; on the sync client."""
+"""`moondream-async batch`: submit jobs, check and await them, and read their results, with the sync client."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from .._sync.client import Client
 from ..errors import ConfigurationError, MoondreamError, ResultsFileError
 from ..prices import prices_of
 from .console import one_line, show
-from .inputs import Inputs, say_skipped
+from .inputs import Inputs, print_skipped
 from .progress import meter
 from .run import SOME_FAILED, STOPPED, WRONG_USAGE, skill_arguments
 from .target import base_url_of
@@ -33,70 +33,75 @@ Arguments = argparse.Namespace
 
 
 def submit(client: Client, arguments: Arguments) -> int:
-    """Hand in images, or a ready file; wait, and write the results, if that is asked for."""
-    given = _given(arguments)
-    source = _checked_inputs(arguments) if arguments.skill else _ready(arguments, given)
-    with _folder_of(arguments) as folder:
-        _check_out(arguments.out, folder)
+    """Submit images or a ready file; with `--wait` or `--out`, wait and save the results."""
+    options = _skill_options(arguments)
+    source = _checked_inputs(arguments) if arguments.skill else _ready_file(arguments, options)
+    with _job_folder(arguments) as folder:
+        _check_output(arguments.out, folder)
         try:
-            job = _hand_in(client, folder, source, given, arguments)
-            waits = arguments.wait or arguments.out
-            if not (waits and arguments.json):  # which prints it when all is over
+            job = _submit(client, folder, source, options, arguments)
+            should_wait = arguments.wait or arguments.out
+            if not (should_wait and arguments.json):  # then the job is printed once, when it is finished
                 _print_job(job, arguments)
-            code = _wait_for(client, job, arguments) if waits else 0
+            code = _wait_for(client, job, arguments) if should_wait else 0
             return code or (_save(client, job, arguments) if arguments.out else 0)
         except (MoondreamError, KeyboardInterrupt):
             if (folder / MANIFEST).exists() and not arguments.sandbox:
-                _say_how_to_go_on(folder, arguments)
+                _print_resume_command(folder, arguments)
             raise
 
 
-def _hand_in(
-    client: Client, folder: Path, source: Inputs | str, given: dict[str, Any], arguments: Arguments
+def _submit(
+    client: Client, folder: Path, source: Inputs | str, options: dict[str, Any], arguments: Arguments
 ) -> BatchJob:
-    shows = meter()
+    bar = meter()
 
-    def told(now: UploadProgress) -> None:
+    def on_progress(now: UploadProgress) -> None:
         if now.sent:
-            shows.update(now.sent / 1e6, now.size / 1e6, "uploading", unit="MB")
+            bar.update(now.sent / 1e6, now.size / 1e6, "uploading", unit="MB")
         else:
-            shows.update(now.items, now.total, f"{now.refused:,} cannot be sent", unit="images prepared")
+            bar.update(now.items, now.total, f"{now.refused:,} rejected", unit="images prepared")
 
-    with shows.shown():
+    with bar.shown():
         if isinstance(source, Inputs):
             job = client.batches.create(
                 source,
                 arguments.skill,
                 folder=folder,
-                progress=told,
+                progress=on_progress,
                 max_cost=arguments.max_cost,
                 prices=arguments.prices,
-                **given,
+                **options,
             )
             if job.cost_limit_reached:
-                show(f"Stopped by --max-cost {arguments.max_cost:g}; raise it to add the other items.", file=sys.stderr)
+                show(
+                    f"Stopped by --max-cost {arguments.max_cost:g}; raise the limit to add the remaining items.",
+                    file=sys.stderr,
+                )
         elif arguments.max_cost is not None:
-            raise ConfigurationError("--max-cost is for images; a ready file of batch lines is sent as a whole.")
+            raise ConfigurationError(
+                "--max-cost works only with images; a ready file of batch lines is submitted as a whole."
+            )
         else:
-            job = client.batches.submit(source, folder=folder, progress=told)
-    if any(batch.status == UNKNOWN for batch in job.batches):  # handed in by an earlier command
+            job = client.batches.submit(source, folder=folder, progress=on_progress)
+    if any(batch.status == UNKNOWN for batch in job.batches):  # submitted by an earlier command
         with suppress(MoondreamError):
             job = client.batches.status(job)
     return job
 
 
 def _checked_inputs(arguments: Arguments) -> Inputs:
-    """Read all inputs once, so that one that cannot be read is found before anything is uploaded."""
+    """Read all inputs once, so that an unreadable one fails before anything is uploaded."""
     inputs = Inputs(arguments.inputs)
     if inputs.count() == 0:
-        raise ConfigurationError(f"There are no images in {' '.join(arguments.inputs)}.")
-    say_skipped(inputs)
+        raise ConfigurationError(f"No images found in {' '.join(arguments.inputs)}.")
+    print_skipped(inputs)
     return inputs
 
 
 @contextmanager
-def _folder_of(arguments: Arguments) -> Generator[Path]:
-    """Where the job is kept; a sandbox's, which ends with the command, only so long."""
+def _job_folder(arguments: Arguments) -> Generator[Path]:
+    """Yield the job's folder; with `--sandbox`, a temporary one, because the sandbox ends with the command."""
     if arguments.job:
         yield Path(arguments.job)
     elif arguments.sandbox:
@@ -109,117 +114,129 @@ def _folder_of(arguments: Arguments) -> Generator[Path]:
 
 
 def status(client: Client, arguments: Arguments) -> int:
-    """Ask once."""
+    """Print the current status of a job."""
     _print_job(client.batches.status(_job(arguments)), arguments)
     return 0
 
 
 def wait(client: Client, arguments: Arguments) -> int:
-    """Ask until it is finished."""
+    """Wait until a job is finished."""
     return _wait_for(client, _job(arguments), arguments)
 
 
 def results(client: Client, arguments: Arguments) -> int:
-    """Write the results to a file, or print them."""
+    """Write the results of a job to a file, or print them."""
     job = _job(arguments)
     if arguments.out:
         return _save(client, job, arguments)
     failed = 0
     for outcome in client.batches.results(job):
         failed += not outcome.ok
-        told: dict[str, Any] = {"id": outcome.id, "ok": outcome.ok}
-        told |= {"result": outcome.unwrap().to_dict()} if outcome.ok else {"error": str(outcome.error)}
-        show(json.dumps(told))
+        record: dict[str, Any] = {"id": outcome.id, "ok": outcome.ok}
+        record |= {"result": outcome.unwrap().to_dict()} if outcome.ok else {"error": str(outcome.error)}
+        show(json.dumps(record))
     return SOME_FAILED if failed else 0
 
 
 def listing(client: Client, arguments: Arguments) -> int:
-    """Print all batches, the newest first."""
+    """List all batches, newest first."""
     for batch in client.batches.list(limit=arguments.limit):
         show(json.dumps(batch.to_dict()) if arguments.json else _line(batch))
     return 0
 
 
 def cancel(client: Client, arguments: Arguments) -> int:
-    """Abort what is not handed in yet."""
+    """Cancel the uploads of a job that the server has not accepted yet."""
     if client.batches.cancel(_job(arguments)):
-        show("aborted")
+        show("canceled")
         return 0
-    show("moondream-async: what the server has accepted goes on: batches cannot be stopped.", file=sys.stderr)
+    show("moondream-async: nothing to cancel: a batch continues once the server has accepted it.", file=sys.stderr)
     return STOPPED
 
 
+_ACTIONS: dict[str, Callable[[Client, Arguments], int]] = {
+    "submit": submit,
+    "status": status,
+    "wait": wait,
+    "results": results,
+    "cancel": cancel,
+    "list": listing,
+}
+
+
 def run(arguments: Arguments) -> int:
-    """Do one of these; returns the exit code."""
-    work: Callable[[Client, Arguments], int] = globals()[arguments.work]
+    """Run the action that the command line names and return the exit code."""
+    action = _ACTIONS[arguments.action]
     try:
         with base_url_of(arguments) as base_url, Client(base_url=base_url, model=arguments.model) as client:
-            return work(client, arguments)
+            return action(client, arguments)
     except (ConfigurationError, ResultsFileError) as exc:
         show(f"moondream-async: {exc}", file=sys.stderr)
         return WRONG_USAGE
 
 
-def _given(arguments: Arguments) -> dict[str, Any]:
-    given = skill_arguments(arguments)
-    needed = wire.missing(arguments.skill, given) if arguments.skill else None
-    if needed and not Inputs(arguments.inputs).may_bring_arguments:
-        raise ConfigurationError(f"{arguments.skill} needs --{needed}.")
-    return given
+def _skill_options(arguments: Arguments) -> dict[str, Any]:
+    options = skill_arguments(arguments)
+    missing = wire.missing(arguments.skill, options) if arguments.skill else None
+    if missing and not Inputs(arguments.inputs).may_bring_arguments:
+        raise ConfigurationError(f"{arguments.skill} requires --{missing}.")
+    return options
 
 
-def _ready(arguments: Arguments, given: dict[str, Any]) -> str:
+def _ready_file(arguments: Arguments, options: dict[str, Any]) -> str:
     inputs: list[str] = arguments.inputs
     if len(inputs) != 1 or not inputs[0].lower().endswith((".jsonl", ".ndjson")):
-        raise ConfigurationError("Without --skill, give one ready .jsonl file of batch lines.")
-    if given:
-        raise ConfigurationError("The lines of a ready file have their own arguments; leave out --question and such.")
+        raise ConfigurationError("Without --skill, pass exactly one ready .jsonl file of batch lines.")
+    if options:
+        raise ConfigurationError(
+            "The lines of a ready file carry their own arguments; omit --question and similar options."
+        )
     return inputs[0]
 
 
-def _check_out(out: str | None, folder: Path) -> None:
-    """Refuse now what would be found impossible when all is done, and billed."""
+def _check_output(out: str | None, folder: Path) -> None:
+    """Check that the results can be written, before anything is submitted and billed."""
     if out is None:
         return
     try:
         parent = Path(out).absolute().parent
         if Path(out).is_dir() or not parent.is_dir():
-            raise ConfigurationError(f"--out {out!r} is not the name of a file in a folder that is there.")
+            raise ConfigurationError(f"--out {out!r} is not a file name in an existing folder.")
         if not os.access(out if Path(out).exists() else parent, os.W_OK):
             raise ConfigurationError(f"--out {out!r} cannot be written: permission denied.")
-    except OSError as exc:  # a name that is too long
+    except OSError as exc:  # for example, the name is too long
         raise ConfigurationError(f"--out {out!r} cannot be written: {exc.strerror}.") from None
     if Path(out).exists() and Path(out).stat().st_size:
         first = next(read_records(out), None)
         name = run_name(read_manifest(folder)) if (folder / MANIFEST).exists() else None
         if first is not None and first["run"] != name:
-            raise ConfigurationError(f"--out {out!r} holds results of another run, or job.")
+            raise ConfigurationError(f"--out {out!r} contains the results of another run or job.")
 
 
-def _say_how_to_go_on(folder: Path, arguments: Arguments) -> None:
+def _print_resume_command(folder: Path, arguments: Arguments) -> None:
     words = list(arguments.words)
     command = words if arguments.job else [*words[:2], "--job", str(folder), *words[2:]]
-    show(f"To go on: {shlex.join(['moondream-async', *command])}", file=sys.stderr)
+    show(f"To resume: {shlex.join(['moondream-async', *command])}", file=sys.stderr)
 
 
 def _job(arguments: Arguments) -> str:
-    """A folder, or a batch's id."""
+    """Return the job's folder or batch ID, checked."""
     name = str(arguments.job)
-    if not is_folder(name) and (os.path.exists(name) or not is_batch_id(name)):  # noqa: PTH110 - of any text
-        raise ConfigurationError(f"{name!r} is neither a job's folder nor a batch's id.")
+    if not is_folder(name) and (os.path.exists(name) or not is_batch_id(name)):  # noqa: PTH110 - accepts any text
+        raise ConfigurationError(f"{name!r} is neither a job folder nor a batch ID.")
     return name
 
 
 def _wait_for(client: Client, job: BatchJob | str, arguments: Arguments) -> int:
-    shows = meter()
+    bar = meter()
 
-    def told(now: BatchJob) -> None:
+    def on_progress(now: BatchJob) -> None:
         done = now.progress.completed + now.progress.failed
         details = f"{now.status}, {now.progress.failed:,} failed"
-        shows.update(done, now.progress.total or None, details, unit="lines")
+        bar.update(done, now.progress.total or None, details, unit="lines")
 
-    with shows.shown():
-        job = client.batches.wait(job, timeout=arguments.timeout, progress=told)
+    with bar.shown():
+        job = client.batches.wait(job, timeout=arguments.timeout, progress=on_progress)
     _print_job(job, arguments)
     prices = prices_of(client.base_url, arguments.model)
     cost = "" if prices is None else f", about ${prices.batch.cost(job.usage):.2f}"
@@ -230,27 +247,27 @@ def _wait_for(client: Client, job: BatchJob | str, arguments: Arguments) -> int:
 
 def _save(client: Client, job: BatchJob | str, arguments: Arguments) -> int:
     summary = client.batches.save(job, arguments.out)
-    before = f", {summary.skipped:,} in the file already" if summary.skipped else ""
+    before = f", {summary.skipped:,} already in the file" if summary.skipped else ""
     show(f"{summary.succeeded:,} done, {summary.failed:,} failed{before}; results: {arguments.out}", file=sys.stderr)
     return SOME_FAILED if summary.failed else 0
 
 
 def _print_job(job: BatchJob, arguments: Arguments) -> None:
     if arguments.json:
-        told: dict[str, Any] = {"folder": None if job.folder is None else str(job.folder), "status": job.status}
-        show(json.dumps({**told, "refused": job.refused, "batches": [batch.to_dict() for batch in job.batches]}))
+        record: dict[str, Any] = {"folder": None if job.folder is None else str(job.folder), "status": job.status}
+        show(json.dumps({**record, "refused": job.refused, "batches": [batch.to_dict() for batch in job.batches]}))
         return
     for batch in job.batches:
         show(_line(batch))
     if job.refused:
-        show(f"{job.refused:,} of {job.items:,} items cannot be sent; the results say why", file=sys.stderr)
+        show(f"{job.refused:,} of {job.items:,} items were rejected; the results say why", file=sys.stderr)
     if job.folder is not None and not arguments.sandbox:
         show(f"job: {job.folder}")
 
 
 def _line(batch: Batch) -> str:
     now = batch.progress
-    told = [] if now is None else [f"{now.completed + now.failed:,} of {now.total:,} lines, {now.failed:,} failed"]
+    details = [] if now is None else [f"{now.completed + now.failed:,} of {now.total:,} lines, {now.failed:,} failed"]
     why = [batch.error_code, batch.error_message] if batch.status in FAILED else []
-    told += dict.fromkeys(filter(None, why))  # each once
-    return one_line(f"{batch.id}  {batch.status:<10}  {batch.created_at or '':<24}  {'; '.join(told)}".rstrip())
+    details += dict.fromkeys(filter(None, why))  # without duplicates
+    return one_line(f"{batch.id}  {batch.status:<10}  {batch.created_at or '':<24}  {'; '.join(details)}".rstrip())

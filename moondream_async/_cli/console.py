@@ -1,4 +1,4 @@
-"""Text for a terminal: what servers, models and file names bring along cannot control it."""
+"""Terminal output, with control characters from servers, models and file names escaped."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ _LINE_BREAKS = {"\n": "\\n", "\t": "\\t"}
 
 
 def printable(text: str) -> str:
-    """Return the text with control characters escaped; line feeds and tabs stay."""
+    """Escape control characters, except line feeds and tabs."""
     return text.translate(_CONTROLS)
 
 
 def one_line(value: object) -> str:
-    """Return a value as text in one line, with all control characters escaped."""
+    """Format a value as one line, with all control characters escaped."""
     return str(value).translate(_CONTROLS | str.maketrans(_LINE_BREAKS))
 
 
 def show(*parts: object, **options: Any) -> None:
-    """Print, with control characters escaped. All output of the command goes through this."""
+    """Print with control characters escaped. All output of the command goes through this function."""
     print(*(printable(str(part)) for part in parts), **options)

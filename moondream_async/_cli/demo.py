@@ -1,4 +1,4 @@
-"""`moondream-async demo`: all skills over a real socket, against the sandbox, on a drawn image."""
+"""`moondream-async demo`: run all skills on a drawn image, against the sandbox over a real socket."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .console import show
 
 
 def run(out: str) -> None:
-    """Run the demo and write the annotated picture to `out`."""
+    """Run the demo and write the annotated image to `out`."""
     pictures.check_name(out)
     asyncio.run(_demo(Path(out)))
 
@@ -23,8 +23,8 @@ def run(out: str) -> None:
 async def _demo(out: Path) -> None:
     image = sample_image.sample()
     async with Sandbox() as sandbox, AsyncClient(base_url=sandbox.base_url) as client:
-        show(f"A sandbox listens on {sandbox.base_url}: a stand-in for Moondream, with no model in it.")
-        show("Its answers are computed from the pixels it receives. No key, no network.\n")
+        show(f"Sandbox running on {sandbox.base_url}: a stand-in for Moondream, without a model.")
+        show("It computes its answers from the pixels it receives. No key, no network.\n")
         encoded = await client.encode_image(image)
         started = time.perf_counter()
         answer, caption, boxes, points, outline = await asyncio.gather(
@@ -41,19 +41,19 @@ async def _demo(out: Path) -> None:
         show(f"detect    objects\n{formatting.text(boxes)}")
         show(f"point     red: {', '.join(formatting.point(p) for p in points.points)}")
         show(f"segment   green: {outline.path[:60]}…")
-        show(f"          five calls at once took {elapsed * 1000:.0f} ms\n")
+        show(f"          five concurrent calls took {elapsed * 1000:.0f} ms\n")
         show("stream    ", end="", flush=True)
         async with await client.caption(encoded, stream=True) as stream:
             async for piece in stream:
                 show(piece, end="", flush=True)
-                await asyncio.sleep(0.03)  # so that a person sees it being written
+                await asyncio.sleep(0.03)  # slow enough to see the text arrive
         result = await stream.result()
         tokens = result.metrics.output_tokens if result.metrics else None
         show(f"\n          {tokens} tokens, finish reason {result.finish_reason}, request {result.request_id}\n")
     try:
         annotated = annotate(image, outline, boxes, points)
     except ConfigurationError as exc:  # without the extra `vision`
-        show(f"(no outline in the picture: {exc})")
+        show(f"(no outline in the image: {exc})")
         annotated = annotate(image, boxes, points)
     pictures.write(annotated, str(out))
-    show(f"The annotated picture is {out}.")
+    show(f"Annotated image saved to {out}.")

@@ -1,4 +1,4 @@
-"""What a run would send and cost: counted and estimated, without a key or a request."""
+"""Estimates of what a run would send and cost, made without a key or a request."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from .._images.sources import is_url
 from ..errors import ImageError
 from . import inputs
 
-_SAMPLE = 20  # images that are prepared, to tell how large they are when sent
+_SAMPLE = 20  # images encoded to estimate the size of the requests
 
 
 @attrs.frozen(kw_only=True)
 class Estimate:
-    """What is known of a run before it.
+    """The size and usage of a run, estimated before it starts.
 
     Attributes:
-        items: How many.
-        nbytes: Of the files, on the disk.
-        nbytes_sent: Of all requests, about.
-        unreadable: How many of the sample cannot be read.
-        sample: How many were prepared.
-        input_tokens: About.
-        output_tokens: About.
+        items: Number of items.
+        nbytes: Size of the files on disk, in bytes.
+        nbytes_sent: Estimated size of all requests, in bytes.
+        unreadable: Number of images in the sample that cannot be read.
+        sample: Number of images that were encoded for the estimate.
+        input_tokens: Estimated input tokens.
+        output_tokens: Estimated output tokens.
     """
 
     items: int
@@ -42,18 +42,18 @@ class Estimate:
 
 
 def estimate(items: Iterable[Any], skills: Sequence[str], arguments: Mapping[str, Any]) -> Estimate:
-    """Look at all items, and prepare some of them."""
+    """Count all items and encode a random sample of their images."""
     count = nbytes = 0
     sample: list[Any] = []
-    dice = random.Random(0)  # noqa: S311
+    rng = random.Random(0)  # noqa: S311
     for count, item in enumerate(items, 1):
         nbytes += inputs.nbytes(item)
-        if is_url(inputs.image_of(item)):  # nothing is fetched
+        if is_url(inputs.image_of(item)):  # an estimate downloads nothing
             continue
         if len(sample) < _SAMPLE:
             sample.append(item)
-        elif (place := dice.randrange(count)) < _SAMPLE:
-            sample[place] = item
+        elif (position := rng.randrange(count)) < _SAMPLE:
+            sample[position] = item
     calls = dict.fromkeys(skills, arguments)
     expected = usage(calls)
     sizes = [_size_sent(item) for item in sample]
@@ -71,7 +71,7 @@ def estimate(items: Iterable[Any], skills: Sequence[str], arguments: Mapping[str
 
 
 def _size_sent(item: Any) -> int:
-    """Bytes of an item's image in a request; 0 if it cannot be read."""
+    """Return the size of an item's encoded image in bytes, or 0 if it cannot be read."""
     try:
         return len(encode(inputs.image_of(item)).uri)
     except ImageError:

@@ -1,4 +1,4 @@
-"""Folders searched for images, and patterns matched: nothing is left out without a count or an error."""
+"""Search folders for images and match glob patterns. Everything left out is counted or raises an error."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .._images.formats import SUFFIXES
 from ..errors import ConfigurationError
 from .console import one_line
 
-_SHOWN = 5  # file endings, or links, in a report
+_SHOWN = 5  # file extensions or links listed in a report
 _RECURSIVE = "**"
 
 
@@ -24,26 +24,26 @@ class Skipped:
     """Files and folders that a search left out.
 
     Attributes:
-        hidden: How many were hidden.
-        kinds: How many were not images, by their ending.
-        special: How many were not regular files, such as pipes.
-        folders: How many matches of a pattern were folders.
-        links: Linked folders whose contents were reached another way.
+        hidden: Number of hidden files.
+        extensions: Number of files that are not images, by extension.
+        special: Number of files that are not regular files, such as pipes.
+        folders: Number of folders that matched a pattern.
+        links: Links to folders that were already searched.
     """
 
     hidden: int = 0
-    kinds: Counter[str] = attrs.field(factory=Counter[str])
+    extensions: Counter[str] = attrs.field(factory=Counter[str])
     special: int = 0
     folders: int = 0
     links: list[str] = attrs.field(factory=list[str])
 
     def __str__(self) -> str:
-        """Describe it in one line; empty if nothing was left out."""
+        """Describe what was left out in one line; empty if nothing was."""
         parts: list[str] = []
         if self.hidden:
             parts.append(f"{self.hidden:,} hidden")
-        if self.kinds:
-            parts.append(f"{self.kinds.total():,} not images ({_listed(self.kinds)})")
+        if self.extensions:
+            parts.append(f"{self.extensions.total():,} not images ({_summarize(self.extensions)})")
         if self.special:
             parts.append(f"{self.special:,} not regular files")
         if self.folders:
@@ -56,11 +56,11 @@ class Skipped:
 
 
 def images_in(top: str, skipped: Skipped) -> Iterator[str]:
-    """Search a folder for images, linked folders included, each folder once.
+    """Search a folder for images. Links to folders are followed; each folder is searched once.
 
     Args:
         top: The folder.
-        skipped: Takes note of what is left out.
+        skipped: Counts what is left out.
 
     Raises:
         ConfigurationError: A folder cannot be read.
@@ -70,9 +70,9 @@ def images_in(top: str, skipped: Skipped) -> Iterator[str]:
             if entry.name.startswith("."):
                 skipped.hidden += 1
             elif not _is_folder(entry):
-                ending = Path(entry.name).suffix.lower()
-                if ending not in SUFFIXES:
-                    skipped.kinds[one_line(ending) or "no ending"] += 1
+                extension = Path(entry.name).suffix.lower()
+                if extension not in SUFFIXES:
+                    skipped.extensions[one_line(extension) or "no extension"] += 1
                 elif _is_special(entry):
                     skipped.special += 1
                 else:
@@ -80,19 +80,19 @@ def images_in(top: str, skipped: Skipped) -> Iterator[str]:
 
 
 def matches(pattern: str, skipped: Skipped) -> Iterator[str]:
-    """Find the files that a pattern with `*`, `?`, `[...]` or `**` names, in order.
+    """Find the files that match a pattern with `*`, `?`, `[...]` or `**`, sorted.
 
     Args:
-        pattern: As `glob` reads it; `**` goes through linked folders, each once.
-        skipped: Takes note of what is left out.
+        pattern: A `glob` pattern; `**` also follows links to folders, each once.
+        skipped: Counts what is left out.
 
     Raises:
-        ConfigurationError: A folder that the pattern leads through cannot be read.
+        ConfigurationError: A folder on the pattern's path cannot be read.
     """
     if not glob.has_magic(pattern):
         return
     drive, rest = os.path.splitdrive(pattern)
-    parts = [part for part in rest.replace(os.altsep or os.sep, os.sep).split(os.sep) if part]  # noqa: PTH206 - `./` stays
+    parts = [part for part in rest.replace(os.altsep or os.sep, os.sep).split(os.sep) if part]  # noqa: PTH206 - keeps `./`
     root = drive + os.sep if rest.startswith((os.sep, os.altsep or os.sep)) else drive
     for path in sorted(set(_matching(root, parts, skipped))):
         if os.path.isfile(path):  # noqa: PTH113 - a name, not a Path
@@ -104,7 +104,7 @@ def matches(pattern: str, skipped: Skipped) -> Iterator[str]:
 
 
 def _matching(start: str, parts: list[str], skipped: Skipped) -> Iterator[str]:
-    """Paths below `start` that match the parts of a pattern."""
+    """Yield the paths below `start` that match the parts of a pattern."""
     if not parts:
         yield start
         return
@@ -126,7 +126,7 @@ def _matching(start: str, parts: list[str], skipped: Skipped) -> Iterator[str]:
 
 
 def _folders(top: str, skipped: Skipped) -> Iterator[str]:
-    """Yield a folder and all below it but hidden ones: first the real ones, then those that links lead to."""
+    """Yield a folder and its subfolders, except hidden ones: first the real ones, then the linked ones."""
     seen: set[tuple[int, int]] = set()
     waiting, linked = [top], list[str]()
     while waiting or linked:
@@ -145,8 +145,8 @@ def _folders(top: str, skipped: Skipped) -> Iterator[str]:
 
 def _entries(folder: str) -> list[os.DirEntry[str]]:
     try:
-        with os.scandir(folder or os.curdir) as found:
-            entries = sorted(found, key=lambda entry: entry.name)
+        with os.scandir(folder or os.curdir) as scan:
+            entries = sorted(scan, key=lambda entry: entry.name)
     except OSError as exc:
         problem = exc.strerror or str(exc)
     else:
@@ -171,22 +171,22 @@ def _unreadable(folder: str, problem: str) -> ConfigurationError:
 def _is_folder(entry: os.DirEntry[str]) -> bool:
     try:
         return entry.is_dir()
-    except OSError:  # its own reading will say why
+    except OSError:  # opening it will report the error
         return False
 
 
 def _is_special(entry: os.DirEntry[str]) -> bool:
-    """Tell whether it is a pipe, a socket or a device; a broken link fails by name when it is opened."""
+    """Return True for a pipe, socket or device. A broken link is not special: opening it reports its name."""
     try:
         return not entry.is_file() and os.path.exists(entry.path)  # noqa: PTH110
-    except OSError:  # so does what cannot be looked at
+    except OSError:  # opening it reports the error too
         return False
 
 
 def _join(folder: str, name: str) -> str:
-    return os.path.join(folder, name)  # noqa: PTH118 - names that are no UTF-8 stay as they are
+    return os.path.join(folder, name)  # noqa: PTH118 - keeps names that are not UTF-8
 
 
-def _listed(kinds: Counter[str]) -> str:
-    shown = ", ".join(f"{count:,} {ending}" for ending, count in kinds.most_common(_SHOWN))
-    return shown + (", ..." if len(kinds) > _SHOWN else "")
+def _summarize(extensions: Counter[str]) -> str:
+    shown = ", ".join(f"{count:,} {extension}" for extension, count in extensions.most_common(_SHOWN))
+    return shown + (", ..." if len(extensions) > _SHOWN else "")

@@ -19,13 +19,13 @@ def result(value: Result, form: str, image: str, labels: Sequence[str]) -> None:
         value: The result.
         form: `table`, `json`, `jsonl`, `csv`, `coco`, `yolo` or `svg`.
         image: The image's name.
-        labels: What was looked for.
+        labels: The labels that were requested.
     """
     show(_formatted(value, form, image, labels).rstrip("\n"))
 
 
 def stream(pieces: TextStream[Any] | SegmentStream, form: str) -> None:
-    """Print a stream as it comes: text, or JSON lines."""
+    """Print a stream as it arrives, as text or JSON lines."""
     as_json = form in ("json", "jsonl")
     if isinstance(pieces, SegmentStream):
         for update in pieces:
@@ -57,7 +57,7 @@ def _formatted(value: Result, form: str, image: str, labels: Sequence[str]) -> s
 
 
 def text(value: Result) -> str:
-    """A result as a person would like to read it."""
+    """Format a result for a person."""
     if isinstance(value, QueryResult):
         thoughts = f"({value.reasoning.text})\n" if value.reasoning else ""
         return thoughts + value.answer
@@ -74,12 +74,12 @@ def text(value: Result) -> str:
 
 
 def box(value: BoundingBox) -> str:
-    """A box in one line."""
+    """Format a box in one line."""
     return f"box {value.x_min:.3f} {value.y_min:.3f} {value.x_max:.3f} {value.y_max:.3f}  "
 
 
 def point(value: Point) -> str:
-    """A point in one line."""
+    """Format a point in one line."""
     return f"{value.x:.3f} {value.y:.3f}"
 
 

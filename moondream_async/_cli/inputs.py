@@ -1,4 +1,4 @@
-"""What `run` is to work on: paths, patterns, directories, URLs, JSON lines, or lines of standard input."""
+"""Inputs of `run` and `batch`: paths, patterns, directories, URLs, JSON lines, or lines of standard input."""
 
 from __future__ import annotations
 
@@ -17,30 +17,30 @@ from .console import show
 from .folders import Skipped, images_in, matches
 
 STDIN = "-"
-_LINES = (".jsonl", ".ndjson")
-_LONGEST_NAME = 4096  # characters; an image given as a longer text is data, and names no item
+_LINE_FILES = (".jsonl", ".ndjson")
+_MAX_NAME = 4096  # characters; a longer image string is data, not a name
 _IMAGE_FIELDS = ("image", "image_url")
-_NAMES = (*_IMAGE_FIELDS, "id")
+_NAME_FIELDS = (*_IMAGE_FIELDS, "id")
 _STDIN_NAME = "standard input"
 _UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
-_JSON_BEGINS = (b"{", b'"', b"[")
+_JSON_STARTS = (b"{", b'"', b"[")
 
 MapItem = Any
 
 
 class Inputs:
-    """The items that the words of a command line name, in a steady order; iterable again, but for standard input.
+    """The items that command-line words refer to, in a stable order. Iterable repeatedly, except standard input.
 
     Args:
-        words: Image files, directories (searched for images, hidden ones left out), patterns with `*`, http(s) URLs,
-            files of JSON lines (`.jsonl`), or `-`: lines of standard input, each a path, a URL or JSON. Lines are
-            UTF-8, with or without a byte order mark.
+        words: Image files, directories (searched for images that are not hidden), patterns with `*`, http(s) URLs,
+            files of JSON lines (`.jsonl`), or `-` for standard input. A line is a path, a URL or JSON, in UTF-8 with
+            or without a byte order mark.
 
     Attributes:
-        skipped: What the last pass over the items left out.
+        skipped: What the last iteration left out.
 
     Raises:
-        ConfigurationError: A word names nothing. While iterating: a line or a directory cannot be read; the message
+        ConfigurationError: A word matches nothing. While iterating: a line or directory cannot be read; the message
             says which.
     """
 
@@ -51,17 +51,17 @@ class Inputs:
             if word == STDIN or _is_url(word):
                 continue
             if not _exists(word) and next(matches(word, Skipped()), None) is None:
-                raise ConfigurationError(f"There is no file, directory or match for {word!r}.")
+                raise ConfigurationError(f"No file or directory matches {word!r}.")
             if _exists(word) and not (Path(word).is_file() or Path(word).is_dir()):
-                raise ConfigurationError(f"{word!r} is no regular file; what comes through a pipe goes to '-'.")
+                raise ConfigurationError(f"{word!r} is not a regular file. To read from a pipe, use '-'.")
 
     @property
     def may_bring_arguments(self) -> bool:
-        """Whether items may have arguments of their own."""
+        """Whether items may carry their own arguments."""
         return any(word == STDIN or _is_lines(word) for word in self._words)
 
     def count(self) -> int | None:
-        """Look at all items and count them; None if some come through a pipe, which are not looked at.
+        """Count all items. Return None if some come from a pipe, which cannot be read in advance.
 
         Raises:
             ConfigurationError: A line or a directory cannot be read.
@@ -71,8 +71,8 @@ class Inputs:
         total = sum(1 for word in known for _ in _items(word, self.skipped))
         if len(known) == len(self._words):
             return total
-        ahead = _count_stdin()
-        return None if ahead is None else total + ahead
+        stdin_items = _count_stdin()
+        return None if stdin_items is None else total + stdin_items
 
     def __iter__(self) -> Iterator[MapItem]:
         self.skipped = skipped = Skipped()
@@ -80,31 +80,31 @@ class Inputs:
             yield from _items(word, skipped)
 
 
-def say_skipped(inputs: Inputs) -> None:
-    """Say on stderr what the last pass left out."""
-    said = str(inputs.skipped)
-    if said:
-        with suppress(OSError):  # whoever read it has gone; the run goes on
-            show(f"moondream-async: {said}", file=sys.stderr, flush=True)
+def print_skipped(inputs: Inputs) -> None:
+    """Report on stderr what the last iteration left out."""
+    report = str(inputs.skipped)
+    if report:
+        with suppress(OSError):  # the reader of stderr is gone; keep running
+            show(f"moondream-async: {report}", file=sys.stderr, flush=True)
 
 
 def image_of(item: MapItem) -> str:
-    """The image's path, URL or data."""
+    """Return the image's path, URL or data."""
     return cast("str", item[1] if isinstance(item, tuple) else item)
 
 
 def nbytes(item: MapItem) -> int:
-    """The size of an item's file, in bytes; 0 if it is none."""
+    """Return the size of an item's file in bytes, or 0 if it is not a file."""
     image = image_of(item)
     try:
-        return os.stat(image).st_size if len(image) <= _LONGEST_NAME else 0  # noqa: PTH116 - a name, not a Path
+        return os.stat(image).st_size if len(image) <= _MAX_NAME else 0  # noqa: PTH116 - a name, not a Path
     except (OSError, ValueError):
         return 0
 
 
 def _items(word: str, skipped: Skipped) -> Iterator[MapItem]:
     if word == STDIN:
-        yield from _of_lines(_stdin(), _STDIN_NAME)
+        yield from _read_lines(_stdin(), _STDIN_NAME)
     elif _is_url(word):
         yield word
     elif Path(word).is_dir():
@@ -113,15 +113,15 @@ def _items(word: str, skipped: Skipped) -> Iterator[MapItem]:
         for name in matches(word, skipped):
             yield from _items(name, skipped)
     elif _is_lines(word):
-        yield from _in_file(word)
+        yield from _read_file(word)
     else:
         yield word
 
 
-def _in_file(name: str) -> Iterator[MapItem]:
+def _read_file(name: str) -> Iterator[MapItem]:
     try:
         with Path(name).open("rb") as lines:
-            yield from _of_lines(lines, name)
+            yield from _read_lines(lines, name)
     except OSError as exc:
         problem = exc.strerror or str(exc)
     else:
@@ -131,7 +131,7 @@ def _in_file(name: str) -> Iterator[MapItem]:
 
 def _stdin() -> BinaryIO:
     try:
-        # A file of its own: a thread that still waits for `sys.stdin` would hold up the end of the process.
+        # Open a separate file: a thread blocked on `sys.stdin` would keep the process from exiting.
         return open(sys.stdin.fileno(), "rb", closefd=False)
     except (OSError, ValueError, AttributeError):
         if sys.stdin is None:  # pyright: ignore[reportUnnecessaryComparison] - it is, when it was closed
@@ -140,7 +140,7 @@ def _stdin() -> BinaryIO:
 
 
 def _count_stdin() -> int | None:
-    """Count the items of a file given as standard input, and go back to its start; None for a pipe or a terminal."""
+    """Count the items of a file on standard input and rewind it; return None for a pipe or terminal."""
     file = _stdin()
     try:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
@@ -148,33 +148,33 @@ def _count_stdin() -> int | None:
         start = file.tell()
     except (OSError, ValueError):
         return None
-    count = sum(1 for _ in _of_lines(file, _STDIN_NAME))
-    os.lseek(file.fileno(), start, os.SEEK_SET)  # what the file has in its buffer is not the next reader's
+    count = sum(1 for _ in _read_lines(file, _STDIN_NAME))
+    os.lseek(file.fileno(), start, os.SEEK_SET)  # the next reader does not share this file's buffer
     return count
 
 
-def _of_lines(lines: BinaryIO | Iterable[bytes], source: str) -> Iterator[MapItem]:
+def _read_lines(lines: BinaryIO | Iterable[bytes], source: str) -> Iterator[MapItem]:
     for number, raw in enumerate(lines, 1):
         where = f"{source}:{number}"
-        line = _decoded(raw.removeprefix(codecs.BOM_UTF8).rstrip(b"\r\n"), where)
+        line = _decode(raw.removeprefix(codecs.BOM_UTF8).rstrip(b"\r\n"), where)
         if line.strip():
-            yield _of_line(line, where)
+            yield _parse_line(line, where)
 
 
-def _decoded(raw: bytes, where: str) -> str:
-    """Decode a line as UTF-8; a bare path may be in any encoding, if there is such a file."""
+def _decode(raw: bytes, where: str) -> str:
+    """Decode a line as UTF-8. A bare path may have any encoding if the file exists."""
     if raw.startswith(_UTF_16) or b"\0" in raw:
-        raise ConfigurationError(f"{where} is not UTF-8, but seems to be UTF-16 or binary; save the file as UTF-8.")
+        raise ConfigurationError(f"{where} is not UTF-8; it looks like UTF-16 or binary data. Save the file as UTF-8.")
     try:
         return raw.decode()
     except UnicodeDecodeError as exc:
         problem = f"byte 0x{raw[exc.start]:02x} at column {exc.start + 1}"
-    if raw.lstrip()[:1] not in _JSON_BEGINS and _exists(os.fsdecode(raw)):
+    if raw.lstrip()[:1] not in _JSON_STARTS and _exists(os.fsdecode(raw)):
         return os.fsdecode(raw)
     raise ConfigurationError(f"{where} is not UTF-8 ({problem}); save the file as UTF-8.")
 
 
-def _of_line(line: str, where: str) -> MapItem:
+def _parse_line(line: str, where: str) -> MapItem:
     if line.lstrip()[0] not in '{"[':
         return line
     try:
@@ -191,22 +191,22 @@ def _of_line(line: str, where: str) -> MapItem:
     fields = cast("dict[str, Any]", value)
     image = next((fields.pop(name) for name in _IMAGE_FIELDS if name in fields), None)
     if not isinstance(image, str):
-        raise ConfigurationError(f"{where} has no text 'image': a path, a URL, a data: URI or base64.")
-    name = fields.pop("id", image if len(image) <= _LONGEST_NAME else where)
+        raise ConfigurationError(f"{where} needs an 'image' string: a path, a URL, a data: URI or base64.")
+    name = fields.pop("id", image if len(image) <= _MAX_NAME else where)
     if has_surrogates:
-        raise ConfigurationError(f"{where} has half of a surrogate pair in its text, which is no character.")
+        raise ConfigurationError(f"{where} contains an unpaired surrogate, which is not a valid character.")
     return name, image, fields
 
 
 def _refuse_constant(name: str) -> Any:
-    raise ValueError(f"{name} is no number of JSON")
+    raise ValueError(f"{name} is not a JSON number")
 
 
 def _has_surrogates(value: Any) -> bool:
-    """Tell whether an item's text cannot be sent as UTF-8; the names of files need not be."""
-    asked = {k: v for k, v in value.items() if k not in _NAMES} if isinstance(value, dict) else None  # pyright: ignore[reportUnknownVariableType]
+    """Return True if an item's text cannot be sent as UTF-8. File names are not checked."""
+    arguments = {k: v for k, v in value.items() if k not in _NAME_FIELDS} if isinstance(value, dict) else None  # pyright: ignore[reportUnknownVariableType]
     try:
-        json.dumps(asked, ensure_ascii=False).encode()
+        json.dumps(arguments, ensure_ascii=False).encode()
     except UnicodeEncodeError:
         return True
     return False
@@ -217,7 +217,7 @@ def _is_url(word: str) -> bool:
 
 
 def _is_lines(word: str) -> bool:
-    return Path(word).suffix.lower() in _LINES
+    return Path(word).suffix.lower() in _LINE_FILES
 
 
 def _exists(word: str) -> bool:

@@ -1,4 +1,4 @@
-"""What was found, drawn on the image: written to a file, or shown."""
+"""Annotated images: draw results, then save or show the image."""
 
 from __future__ import annotations
 
@@ -17,33 +17,33 @@ from ..vision import annotate
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-# What Pillow's writers raise for pictures that a format cannot hold.
-_CANNOT_BE_WRITTEN = (OSError, ValueError, KeyError, TypeError, OverflowError, struct.error)
+# Raised by Pillow's writers for images that a format does not support.
+_WRITE_ERRORS = (OSError, ValueError, KeyError, TypeError, OverflowError, struct.error)
 
 
 def check_name(name: str) -> None:
-    """Check, before anything is paid for, that a picture can be written there.
+    """Check that an image can be written there, before anything is paid for.
 
     Raises:
         ConfigurationError: It cannot.
     """
     from PIL import Image
 
-    problem = _problem_of(Path(name))
+    problem = _find_problem(Path(name))
     if problem is None:
         try:
-            _encoded(Image.new("RGB", (8, 8)), name)
-        except _CANNOT_BE_WRITTEN:
-            problem = f"no such kind of picture as {Path(name).suffix!r}"
+            _encode(Image.new("RGB", (8, 8)), name)
+        except _WRITE_ERRORS:
+            problem = f"unsupported image format {Path(name).suffix!r}"
     if problem is not None:
         raise _unwritable(name, problem)
 
 
 def draw(image: Any, result: Result, labels: Sequence[str], *, save: str | None, show: bool) -> None:
-    """Draw, then save and show as asked.
+    """Draw the result on the image, then save or show it.
 
     Raises:
-        ConfigurationError: The picture cannot be written.
+        ConfigurationError: The image cannot be written.
         MoondreamError: As in `annotate`.
     """
     picture = annotate(image, result, label=labels[0] if len(labels) == 1 else None)
@@ -56,44 +56,44 @@ def draw(image: Any, result: Result, labels: Sequence[str], *, save: str | None,
             problem = exc.strerror or str(exc)
         else:
             return
-        raise ConfigurationError(f"The picture cannot be shown: {problem}.")
+        raise ConfigurationError(f"The image cannot be shown: {problem}.")
 
 
 def write(picture: Image, name: str) -> None:
-    """Write a picture to a file, whole or not at all.
+    """Write an image to a file atomically.
 
     Raises:
         ConfigurationError: It cannot be written.
     """
     try:
-        data = _encoded(picture, name)
-        target = Path(os.path.realpath(name))  # what a link points to is written, not the link
+        data = _encode(picture, name)
+        target = Path(os.path.realpath(name))  # write the target of a link, not the link
         if target.exists() and not target.is_file():
             target.write_bytes(data)  # a device such as /dev/stdout
             return
         with aside_of(target) as unfinished:
             unfinished.write_bytes(data)
             unfinished.replace(target)
-    except _CANNOT_BE_WRITTEN as exc:
+    except _WRITE_ERRORS as exc:
         problem = (exc.strerror if isinstance(exc, OSError) else None) or str(exc)
     else:
         return
     raise _unwritable(name, problem)
 
 
-def _problem_of(path: Path) -> str | None:
+def _find_problem(path: Path) -> str | None:
     try:
         if path.is_dir():
             return "it is a folder"
         if not path.parent.is_dir():
-            return "there is no such folder"
+            return "the folder does not exist"
         is_writable = os.access(path, os.W_OK) if path.exists() else os.access(path.parent, os.W_OK)
     except (OSError, ValueError) as exc:
         return str(exc)
     return None if is_writable else "permission denied"
 
 
-def _encoded(picture: Image, name: str) -> bytes:
+def _encode(picture: Image, name: str) -> bytes:
     from PIL import Image
 
     file = io.BytesIO()
@@ -102,4 +102,4 @@ def _encoded(picture: Image, name: str) -> bytes:
 
 
 def _unwritable(name: str, problem: str) -> ConfigurationError:
-    return ConfigurationError(f"The picture cannot be written to {name}: {problem}.")
+    return ConfigurationError(f"The image cannot be written to {name}: {problem}.")

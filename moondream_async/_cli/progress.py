@@ -1,4 +1,4 @@
-"""How far a run is: a bar on a terminal, else a plain line now and then."""
+"""Progress of a run: a bar on a terminal, otherwise a plain line every few seconds."""
 
 from __future__ import annotations
 
@@ -10,37 +10,37 @@ from typing import Any, Protocol
 from .._bulk.run import RunSummary
 from .console import printable, show
 
-_PLAIN_EVERY = 5.0  # seconds
+_LINE_INTERVAL = 5.0  # seconds
 
 
 class Meter(Protocol):
-    """Shows how far something is, on stderr."""
+    """A progress display on stderr."""
 
     def shown(self) -> AbstractContextManager[Any]:
-        """For as long as it goes on."""
+        """Show the display while the context is open."""
         ...
 
     def update(self, done: float, total: float | None, details: str, *, unit: str) -> None:
-        """It has come so far."""
+        """Update the progress."""
         ...
 
     def say(self, text: str) -> None:
-        """Tell something meanwhile."""
+        """Print a message above the progress."""
         ...
 
 
 def meter() -> Meter:
-    """A bar, if stderr is a terminal and the extra `cli` is there; else lines."""
-    if sys.stderr is not None and sys.stderr.isatty():  # pyright: ignore[reportUnnecessaryComparison] - it can be closed
+    """Return a bar if stderr is a terminal and the extra `cli` is installed, otherwise plain lines."""
+    if sys.stderr is not None and sys.stderr.isatty():  # pyright: ignore[reportUnnecessaryComparison] - None if it was closed
         try:
             return _Bar()
         except ImportError:
-            show("(a progress bar needs the extra 'cli': pip install 'moondream-async[cli]')", file=sys.stderr)
+            show("(for a progress bar, install the extra 'cli': pip install 'moondream-async[cli]')", file=sys.stderr)
     return _Lines()
 
 
 class Reporter:
-    """Shows how far a run is."""
+    """The progress display of a run."""
 
     def __init__(self) -> None:
         self._meter = meter()
@@ -48,25 +48,25 @@ class Reporter:
         self.say = self._meter.say
 
     def __call__(self, summary: RunSummary) -> None:
-        """The run has come so far."""
+        """Update the display from the run's summary."""
         self._meter.update(summary.seen, summary.total, _details(summary), unit="items")
 
 
 class _Lines:
     def __init__(self) -> None:
-        self._next = time.monotonic() + _PLAIN_EVERY
+        self._next = time.monotonic() + _LINE_INTERVAL
 
     def shown(self) -> AbstractContextManager[Any]:
         return nullcontext()
 
     def update(self, done: float, total: float | None, details: str, *, unit: str) -> None:
         if time.monotonic() >= self._next:
-            self._next = time.monotonic() + _PLAIN_EVERY
+            self._next = time.monotonic() + _LINE_INTERVAL
             of = f" of {total:,.0f}" if total is not None else ""
             self.say(f"{done:,.0f}{of} {unit}, {details}")
 
     def say(self, text: str) -> None:
-        with suppress(OSError):  # whoever read it has gone; the run goes on
+        with suppress(OSError):  # the reader of stderr is gone; keep running
             show(text, file=sys.stderr, flush=True)
 
 
@@ -103,7 +103,7 @@ def _details(summary: RunSummary) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Seconds for people: `42 s`, `3:05 min`, `2:10 h`."""
+    """Format seconds for people: `42 s`, `3:05 min`, `2:10 h`."""
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s"

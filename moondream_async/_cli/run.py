@@ -1,4 +1,4 @@
-"""`moondream-async run`: skills over many images, into a file that any stop leaves ready to go on with."""
+"""`moondream-async run`: run skills over many images and save the results to a resumable file."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ from ..errors import ConfigurationError, MoondreamError, ResultsFileError
 from ..prices import Prices, prices_of
 from .console import one_line, show
 from .estimate import Estimate, estimate
-from .inputs import Inputs, say_skipped
+from .inputs import Inputs, print_skipped
 from .progress import Reporter, duration
 from .target import base_url_of
 
 STOPPED, WRONG_USAGE, SOME_FAILED = 1, 2, 3
-_ASKS = {"query": "question", "detect": "object", "point": "object", "segment": "object"}
-_AT_ONCE, _WORTH = 32, 4  # items; seconds
+_REQUIRED = {"query": "question", "detect": "object", "point": "object", "segment": "object"}
+_CONCURRENCY, _RATE_WINDOW = 32, 4  # items; seconds
 _FAILURES_SHOWN = 3
-_SAME_SIGNAL = 0.5  # seconds in which a shell may pass on the same Ctrl-C again
+_SIGNAL_REPEAT = 0.5  # seconds within which a shell may deliver the same Ctrl-C again
 _SETTINGS = ("temperature", "top_p", "max_tokens", "max_objects")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Do the run, or with `--dry-run` say what it would be; returns the exit code."""
+    """Run the skills, or with `--dry-run` print an estimate. Return the exit code."""
     try:
         return _run(arguments)
     except (ConfigurationError, ResultsFileError) as exc:
@@ -47,27 +47,27 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _run(arguments: argparse.Namespace) -> int:
     inputs = Inputs(arguments.inputs)
-    given = skill_arguments(arguments)
+    options = skill_arguments(arguments)
     for skill in arguments.skill:
-        wanted = _ASKS.get(skill)
-        if wanted and wanted not in given and not inputs.may_bring_arguments:
-            raise ConfigurationError(f"{skill} needs --{wanted}.")
+        required = _REQUIRED.get(skill)
+        if required and required not in options and not inputs.may_bring_arguments:
+            raise ConfigurationError(f"{skill} requires --{required}.")
     if arguments.dry_run:
-        return _dry_run(inputs, given, arguments)
+        return _dry_run(inputs, options, arguments)
     if not arguments.out:
-        raise ConfigurationError("run needs --out FILE, or --dry-run.")
-    return anyio.run(_go, inputs, given, arguments)
+        raise ConfigurationError("run requires --out FILE or --dry-run.")
+    return anyio.run(_execute, inputs, options, arguments)
 
 
-async def _go(inputs: Inputs, given: dict[str, Any], arguments: argparse.Namespace) -> int:
+async def _execute(inputs: Inputs, options: dict[str, Any], arguments: argparse.Namespace) -> int:
     total = await anyio.to_thread.run_sync(inputs.count)
-    say_skipped(inputs)
+    print_skipped(inputs)
     if total == 0:
-        raise ConfigurationError(f"There are no images in {' '.join(arguments.inputs)}.")
-    shows = Reporter()
+        raise ConfigurationError(f"No images found in {' '.join(arguments.inputs)}.")
+    reporter = Reporter()
     with base_url_of(arguments) as base_url:
         client = AsyncClient(base_url=base_url, model=arguments.model, rate_limit=arguments.rate)
-        work = Run(
+        run = Run(
             client,
             arguments.skill[0] if len(arguments.skill) == 1 else arguments.skill,
             inputs,
@@ -77,91 +77,93 @@ async def _go(inputs: Inputs, given: dict[str, Any], arguments: argparse.Namespa
             max_cost=arguments.max_cost,
             resume=arguments.resume or arguments.retry_failed,
             retry_failed=arguments.retry_failed,
-            progress=shows,
+            progress=reporter,
             prices=arguments.prices,
             total=total,
-            arguments=given,
+            arguments=options,
         )
         async with client:
-            with shows.shown():
-                error, stopped_by = await _until_done(work, shows)
-    summary = work.summary
+            with reporter.shown():
+                error, stopped_by = await _until_done(run, reporter)
+    summary = run.summary
     if error is not None and not summary.seen:
         show(f"moondream-async: {error}", file=sys.stderr)
         return WRONG_USAGE if isinstance(error, (ConfigurationError, ResultsFileError)) else STOPPED
     _print_summary(summary, arguments)
-    _print_failures(work, summary)
-    return _verdict(summary, error, stopped_by, arguments)
+    _print_failures(run, summary)
+    return _report_outcome(summary, error, stopped_by, arguments)
 
 
-async def _until_done(work: Run, shows: Reporter) -> tuple[MoondreamError | None, int | None]:
-    """Run it; returns what stopped it: an error, a signal, or nothing."""
+async def _until_done(run: Run, reporter: Reporter) -> tuple[MoondreamError | None, int | None]:
+    """Run until done. Return what stopped the run: an error, a signal, or neither."""
     error: MoondreamError | None = None
     signals: list[tuple[int, float]] = []
 
     async def listen() -> None:
-        if sys.platform == "win32":  # Ctrl-C stops at once
+        if sys.platform == "win32":  # Ctrl-C stops immediately
             return
         with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as received:
             async for number in received:
                 now = time.monotonic()
                 if not signals:
-                    work.finish()
-                    shows.say("Finishing what is in flight; once more to stop at once.")
-                elif now > signals[-1][1] + _SAME_SIGNAL:
+                    run.finish()
+                    reporter.say("Finishing in-flight items. Interrupt again to stop immediately.")
+                elif now > signals[-1][1] + _SIGNAL_REPEAT:
                     tasks.cancel_scope.cancel()
                 signals.append((number, now))
 
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(listen)
         try:
-            await work.run()
+            await run.run()
         except MoondreamError as exc:
             error = exc
         tasks.cancel_scope.cancel()
     return error, signals[0][0] if signals else None
 
 
-def _verdict(
+def _report_outcome(
     summary: RunSummary, error: MoondreamError | None, stopped_by: int | None, arguments: argparse.Namespace
 ) -> int:
-    """Say how to go on, if there is anything left; returns the exit code."""
+    """Print how to resume, if items remain. Return the exit code."""
     if error is not None:
         show(f"moondream-async: {error}", file=sys.stderr)
-        _say_how_to_go_on(arguments, summary, is_over=False)
+        _print_resume_command(arguments, summary, is_over=False)
         return STOPPED
     if stopped_by is not None:
-        _say_how_to_go_on(arguments, summary, is_over=False)
+        _print_resume_command(arguments, summary, is_over=False)
         return 128 + stopped_by
     if summary.cost_limit_reached:
-        left = "" if summary.remaining is None else f" {summary.remaining:,} items are left."
-        show(f"Stopped by --max-cost {arguments.max_cost:g}.{left} Raise it to go on.", file=sys.stderr)
-        _say_how_to_go_on(arguments, summary, is_over=False)
+        left = "" if summary.remaining is None else f" {summary.remaining:,} items remain."
+        show(f"Stopped by --max-cost {arguments.max_cost:g}.{left} Raise the limit to continue.", file=sys.stderr)
+        _print_resume_command(arguments, summary, is_over=False)
         return STOPPED
     if summary.failed + summary.failed_before:
-        _say_how_to_go_on(arguments, summary, is_over=True)
+        _print_resume_command(arguments, summary, is_over=True)
         return SOME_FAILED
     return 0
 
 
-def _say_how_to_go_on(arguments: argparse.Namespace, summary: RunSummary, *, is_over: bool) -> None:
-    """Name the command that does what is left, items that failed included."""
+def _print_resume_command(arguments: argparse.Namespace, summary: RunSummary, *, is_over: bool) -> None:
+    """Print the command that processes the remaining items, including failed ones."""
     command, *words = [word for word in arguments.words if word not in ("--resume", "--retry-failed")]
     has_failed = summary.failed + summary.failed_before > 0
-    what = "To try the failed ones again" if is_over else "To go on"
+    purpose = "To retry failed items" if is_over else "To resume"
     option = "--retry-failed" if has_failed else "--resume"
-    show(f"{what}: {shlex.join(['moondream-async', command, option, *words])}", file=sys.stderr)
+    show(f"{purpose}: {shlex.join(['moondream-async', command, option, *words])}", file=sys.stderr)
 
 
 def _concurrency(arguments: argparse.Namespace) -> int:
-    """As asked for; else no more than some seconds' worth of `--rate`, so that Ctrl-C need not wait for their turns."""
+    """Return `--concurrency`, or a default bounded by `--rate`, so that Ctrl-C does not wait long."""
     if arguments.concurrency is not None:
         return int(arguments.concurrency)
-    return _AT_ONCE if arguments.rate is None else min(_AT_ONCE, max(2, math.ceil(arguments.rate * _WORTH)))
+    return (
+        _CONCURRENCY if arguments.rate is None else min(_CONCURRENCY, max(2, math.ceil(arguments.rate * _RATE_WINDOW)))
+    )
 
 
-def _print_failures(work: Run, summary: RunSummary) -> None:
-    shown = work.failures[:_FAILURES_SHOWN]
+def _print_failures(run: Run, summary: RunSummary) -> None:
+    shown = run.failures[:_FAILURES_SHOWN]
     for name, error in shown:
         show(f"failed: {one_line(name)}: {one_line(error)}", file=sys.stderr)
     if summary.failed > len(shown):
@@ -173,57 +175,59 @@ def _print_summary(summary: RunSummary, arguments: argparse.Namespace) -> None:
         show(json.dumps(attrs.asdict(summary)))
         return
     done = f"{summary.succeeded:,} done, {summary.failed:,} failed"
-    before = f"in the file already ({summary.failed_before:,} of them failed)"
-    for number, what in ((summary.skipped, before), (summary.repeated, "repeated")):
-        done += f", {number:,} {what}" if number else ""
+    before = f"already in the file ({summary.failed_before:,} of them failed)"
+    for number, label in ((summary.skipped, before), (summary.repeated, "duplicates")):
+        done += f", {number:,} {label}" if number else ""
     show(f"{done}; {duration(summary.elapsed)}" + (f", {summary.rate:.1f}/s" if summary.rate else ""))
     tokens = f"{summary.input_tokens:,} input and {summary.output_tokens:,} output tokens"
     show(tokens + (f", about ${summary.cost:.2f}" if summary.cost is not None else ""))
     show(f"results: {arguments.out}")
     if summary.damaged_lines:
-        show(f"{summary.damaged_lines:,} damaged lines in it were passed over", file=sys.stderr)
+        show(f"{summary.damaged_lines:,} damaged lines in it were skipped", file=sys.stderr)
 
 
-def _dry_run(inputs: Inputs, given: dict[str, Any], arguments: argparse.Namespace) -> int:
-    found = estimate(inputs, arguments.skill, given)
-    say_skipped(inputs)
+def _dry_run(inputs: Inputs, options: dict[str, Any], arguments: argparse.Namespace) -> int:
+    forecast = estimate(inputs, arguments.skill, options)
+    print_skipped(inputs)
     base_url = arguments.base_url or os.getenv("MOONDREAM_BASE_URL") or os.getenv("MOONDREAM_ENDPOINT")
     server = normalise_base_url(base_url) if base_url else DEFAULT_BASE_URL
     prices: Prices | None = arguments.prices or (None if arguments.sandbox else prices_of(server, arguments.model))
-    finished = min(found.items, _finished(arguments))
-    found = _scaled(found, (found.items - finished) / max(1, found.items))
-    cost = None if prices is None else prices.cost(found)
+    finished = min(forecast.items, _finished(arguments))
+    forecast = _scaled(forecast, (forecast.items - finished) / max(1, forecast.items))
+    cost = None if prices is None else prices.cost(forecast)
     if arguments.json:
-        show(json.dumps({**attrs.asdict(found), "finished": finished, "cost": cost}))
+        show(json.dumps({**attrs.asdict(forecast), "finished": finished, "cost": cost}))
         return 0
-    show(f"items        {found.items:,}" + (f", of which {finished:,} in {arguments.out} already" if finished else ""))
-    show(f"on the disk  {_size(found.nbytes)}")
-    show(f"to be sent   about {_size(found.nbytes_sent)} (from {found.sample} of the images)")
-    if found.unreadable:
-        show(f"unreadable   {found.unreadable} of those {found.sample}")
-    show(f"tokens       about {found.input_tokens:,} input and {found.output_tokens:,} output")
+    show(
+        f"items        {forecast.items:,}" + (f", of which {finished:,} already in {arguments.out}" if finished else "")
+    )
+    show(f"on disk      {_size(forecast.nbytes)}")
+    show(f"upload       about {_size(forecast.nbytes_sent)} (from {forecast.sample} of the images)")
+    if forecast.unreadable:
+        show(f"unreadable   {forecast.unreadable} of those {forecast.sample}")
+    show(f"tokens       about {forecast.input_tokens:,} input and {forecast.output_tokens:,} output")
     if prices is not None and cost is not None:
         as_of = f", prices as of {prices.as_of}" if prices.as_of else ""
-        show(f"cost         about ${cost:.2f} (${prices.input:g} and ${prices.output:g} a million tokens{as_of})")
+        show(f"cost         about ${cost:.2f} (${prices.input:g} and ${prices.output:g} per million tokens{as_of})")
     elif not arguments.sandbox and server == DEFAULT_BASE_URL:
-        show("cost         unknown: name a model whose price is known (--model), or give --prices")
+        show("cost         unknown: choose a model with a known price (--model), or pass --prices")
     if arguments.rate:
-        show(f"time         at least {duration(found.items / arguments.rate)}")
+        show(f"time         at least {duration(forecast.items / arguments.rate)}")
     return 0
 
 
 def _finished(arguments: argparse.Namespace) -> int:
-    """How many items of these skills the file has."""
+    """Count the items of these skills in the results file."""
     if not arguments.out or not os.path.exists(arguments.out):  # noqa: PTH110 - a name, not a Path
         return 0
     skill = arguments.skill[0] if len(arguments.skill) == 1 else arguments.skill
     return sum(1 for record in read_records(arguments.out) if record["skill"] == skill)
 
 
-def _scaled(found: Estimate, part: float) -> Estimate:
-    """The estimate for a part of the items; the counts of what there is stay."""
+def _scaled(forecast: Estimate, fraction: float) -> Estimate:
+    """Scale the estimated amounts to a fraction of the items; keep the counts."""
     names = ("nbytes_sent", "input_tokens", "output_tokens")
-    return attrs.evolve(found, **{name: math.ceil(getattr(found, name) * part) for name in names})
+    return attrs.evolve(forecast, **{name: math.ceil(getattr(forecast, name) * fraction) for name in names})
 
 
 def _size(nbytes: int) -> str:
@@ -231,14 +235,14 @@ def _size(nbytes: int) -> str:
 
 
 def skill_arguments(arguments: argparse.Namespace) -> dict[str, Any]:
-    """What the skills are given, as far as the command line says it."""
+    """Collect the skill arguments from the command line."""
     settings = {name: getattr(arguments, name) for name in _SETTINGS if getattr(arguments, name) is not None}
     objects: list[str] = arguments.object or []
-    given: dict[str, Any] = {
+    options: dict[str, Any] = {
         "question": arguments.question,
         "object": objects[0] if len(objects) == 1 else objects or None,
         "length": arguments.length,
         "reasoning": arguments.reasoning,
         "settings": settings or None,
     }
-    return {name: value for name, value in given.items() if value is not None}
+    return {name: value for name, value in options.items() if value is not None}

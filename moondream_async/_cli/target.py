@@ -1,4 +1,4 @@
-"""Which server a command talks to: the one named, or a sandbox of its own."""
+"""The server that a command calls: the one given, or a sandbox of its own."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from ..errors import ConfigurationError
 
 @contextmanager
 def base_url_of(arguments: argparse.Namespace) -> Generator[str | None]:
-    """The server's URL, for as long as the command lasts; None leaves it to the environment.
+    """Yield the server URL while the command runs; None means that the environment decides.
 
     Raises:
-        ConfigurationError: Both a URL and a sandbox are asked for.
+        ConfigurationError: Both a URL and a sandbox were requested.
     """
     if not arguments.sandbox:
         yield arguments.base_url
         return
     if arguments.base_url:
-        raise ConfigurationError("--sandbox and --base-url exclude each other.")
+        raise ConfigurationError("--sandbox and --base-url cannot be used together.")
     from ..sandbox import Sandbox
 
     with Sandbox() as sandbox:

@@ -54,11 +54,11 @@ async def test_answers_models_and_errors(stream: bool, tmp_path: Path, capsys: p
     ("name", "says"),
     [
         ("folder.png", "it is a folder"),
-        ("no/a.png", "no such folder"),
-        ("a.bogus", "no such kind"),
-        ("a", "no such kind"),
-        ("a.psd", "no such kind"),  # which Pillow only reads
-        ("a.xbm", "no such kind"),  # which holds no colors
+        ("no/a.png", "folder does not exist"),
+        ("a.bogus", "unsupported image format"),
+        ("a", "unsupported image format"),
+        ("a.psd", "unsupported image format"),  # which Pillow only reads
+        ("a.xbm", "unsupported image format"),  # which holds no colors
     ],
 )
 def test_names_of_pictures(name: str, says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

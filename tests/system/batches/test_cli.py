@@ -58,14 +58,14 @@ def test_a_job_step_by_step(say: Say, photos: list[Path], tmp_path: Path, monkey
     assert "5 done, 0 failed; results: out.jsonl" in err
     assert main(["export", "out.jsonl", "out.csv"]) == 0
     code, out, err = say("results", "job", "--out", "out.jsonl")
-    assert "5 in the file already" in err
+    assert "5 already in the file" in err
     code, out, _ = say("results", name)
     assert [json.loads(line)["ok"] for line in out.splitlines()[-5:]] == [True] * 5
     code, out, _ = say("list", "--limit", "1")
     assert out.split()[0] == name
     code, _, err = say("cancel", "job")
     assert code == 1
-    assert "goes on" in err
+    assert "nothing to cancel" in err
 
 
 def test_all_at_once_and_what_failed(say: Say, photos: list[Path], tmp_path: Path) -> None:
@@ -73,7 +73,7 @@ def test_all_at_once_and_what_failed(say: Say, photos: list[Path], tmp_path: Pat
     out = str(tmp_path / "out.jsonl")
     code, _, err = say("submit", str(tmp_path / "photos"), "--skill", "caption", "--length", "short", "--out", out)
     assert code == 3
-    assert "1 of 6 items cannot be sent" in err
+    assert "1 of 6 items were rejected" in err
     assert "5 done, 1 failed" in err
 
 
@@ -85,9 +85,9 @@ def test_a_file_that_is_not_the_jobs(say: Say, photos: list[Path], tmp_path: Pat
     assert not (tmp_path / "b").exists()  # refused before anything was handed in
     (tmp_path / "photos" / "new.png").write_bytes(photos[0].read_bytes())
     found, _, err = say(*words, "--out", str(tmp_path / "a.jsonl"))
-    assert (found, "1 done, 0 failed, 5 in the file already" in err) == (0, True)
+    assert (found, "1 done, 0 failed, 5 already in the file" in err) == (0, True)
     code, _, err = say("status", str(tmp_path / "photos"))
-    assert (code, "neither a job's folder" in err) == (2, True)
+    assert (code, "neither a job folder" in err) == (2, True)
 
 
 def test_one_document(say: Say, photos: list[Path], tmp_path: Path) -> None:
@@ -119,8 +119,8 @@ def test_ctrl_c_says_how_to_go_on(photos: list[Path], tmp_path: Path, on: str) -
             process.send_signal(signal.SIGINT)
             _, err = process.communicate(timeout=20)
         assert process.returncode == 130
-        told = next(line for line in err.splitlines() if line.startswith("To go on: "))
-        again = shlex.split(told.removeprefix("To go on: moondream-async "))
+        told = next(line for line in err.splitlines() if line.startswith("To resume: "))
+        again = shlex.split(told.removeprefix("To resume: moondream-async "))
         assert subprocess.run([*moondream, *again], cwd=tmp_path, env=environment, check=False).returncode == 0
         assert len(state.jobs) == 1
     assert len((tmp_path / "o.jsonl").read_text().splitlines()) == 5
@@ -143,7 +143,7 @@ def test_a_ready_file(say: Say, scene: bytes, tmp_path: Path) -> None:
         (["submit", "nope.jsonl"], 2, "No such file"),
         (["submit", "a.png", "b.png"], 2, "ready .jsonl"),
         (["submit", "a.jsonl", "--question", "?"], 2, "their own arguments"),
-        (["submit", "nope", "--skill", "caption"], 2, "no file"),
+        (["submit", "nope", "--skill", "caption"], 2, "No file"),
         (["status", "01NOSUCH"], 1, "no such batch"),
         (["results", "01NOSUCH"], 1, "no such batch"),
         (["list", "--limit", "0"], 2, "limit"),

@@ -88,7 +88,7 @@ def test_environment(
         (["caption", "no.jpg", "--sandbox"], "There is no file 'no.jpg'"),
         (["query", "{}", "", "--sandbox"], "question must not be empty"),
         (["caption", "{}", "--base-url", "http://127.0.0.1:9/v1/caption"], "must not name a skill"),
-        (["caption", "{}", "--sandbox", "--base-url", "http://x"], "exclude each other"),
+        (["caption", "{}", "--sandbox", "--base-url", "http://x"], "cannot be used together"),
     ],
 )
 def test_failures(arguments: list[str], says: str, picture: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -210,7 +210,7 @@ def test_what_is_left_out_is_counted(folder: Path, say: Say, scene: bytes) -> No
     os.mkfifo(folder / "p" / "pipe.png")
     with socket.socket(socket.AF_UNIX) as server:
         server.bind("p/s.jpg")
-        says = "skipped: 2 hidden, 4 not images (2 .txt, 1 .mp4, 1 no ending), 2 not regular files"
+        says = "skipped: 2 hidden, 4 not images (2 .txt, 1 .mp4, 1 no extension), 2 not regular files"
         for words in (
             ["run", "p", "--skill", "caption", "--out", "r.jsonl"],
             ["run", "p", "--skill", "caption", "--dry-run"],

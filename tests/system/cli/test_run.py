@@ -91,8 +91,8 @@ def test_lines(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     [
         ("{", "l.jsonl:2 is not JSON"),
         ("[1]", "must be a path"),
-        ('{"id": 1}', "no text 'image'"),
-        ('{"image": 1}', "no"),
+        ('{"id": 1}', "needs an 'image' string"),
+        ('{"image": 1}', "needs an 'image' string"),
     ],
 )
 def test_bad_lines(line: str, says: str, folder: Path, say: Say) -> None:
@@ -109,13 +109,11 @@ def test_a_run(folder: Path, say: Say) -> None:
     assert code == 3
     assert "4 done, 1 failed" in out
     assert "tokens" in out
-    assert (
-        err.splitlines()[-1] == f"To try the failed ones again: moondream-async run --retry-failed {' '.join(run[1:])}"
-    )
+    assert err.splitlines()[-1] == f"To retry failed items: moondream-async run --retry-failed {' '.join(run[1:])}"
     assert "failed: photos/bad.jpg: The file is not an image" in err
     assert say(*run)[0] == 2  # not asked to resume
     code, out, err = say(*run, "--resume")
-    assert (code, "5 in the file already (1 of them failed)" in out) == (3, True)
+    assert (code, "5 already in the file (1 of them failed)" in out) == (3, True)
     (folder / "photos" / "bad.jpg").unlink()
     (folder / "photos" / "bad.jpg").write_bytes((folder / "photos" / "b.png").read_bytes())
     code, out, err = say(*run, "--retry-failed", "--json")
@@ -152,18 +150,18 @@ def test_options_reach_the_server(folder: Path, say: Say) -> None:
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (["nowhere", "--skill", "caption", "--out", "r"], "no file, directory or match for 'nowhere'"),
+        (["nowhere", "--skill", "caption", "--out", "r"], "No file or directory matches 'nowhere'"),
         (["photos/*.bmp", "--skill", "caption", "--out", "r"], "'photos/*.bmp'"),
         (["photos", "--skill", "caption"], "--out"),
-        (["photos", "--skill", "detect", "--out", "r"], "detect needs --object"),
-        (["photos", "--skill", "query", "--out", "r"], "query needs --question"),
+        (["photos", "--skill", "detect", "--out", "r"], "detect requires --object"),
+        (["photos", "--skill", "query", "--out", "r"], "query requires --question"),
         (["photos", "--skill", "caption", "--out", "r", "--question", "?"], "takes no question="),
         (["photos", "--skill", "caption", "--out", "r", "--concurrency", "0"], "concurrency"),
         (["photos", "--skill", "caption", "--out", "r", "--rate", "-1"], "rate"),
         (["photos", "--skill", "caption", "--out", "photos/b.png", "--resume"], "is not a results file"),
         (["photos", "--skill", "caption", "--out", "no/where.jsonl"], "cannot be used"),
         (["photos/.dir/..", "--skill", "caption", "--out", "photos"], "cannot be used"),
-        (["empty", "--skill", "caption", "--out", "r"], "no images in empty"),
+        (["empty", "--skill", "caption", "--out", "r"], "No images found in empty"),
     ],
 )
 def test_wrong_usage(words: list[str], says: str, folder: Path, say: Say) -> None:
@@ -192,7 +190,7 @@ def test_max_failures(folder: Path, say: Say) -> None:
     code, _, err = say(*run)
     assert code == 1
     assert "not an image" in err
-    assert "To go on: moondream-async run --retry-failed '*.jpg'" in err
+    assert "To resume: moondream-async run --retry-failed '*.jpg'" in err
     assert len(list(read_records("r.jsonl"))) == 3
 
 
@@ -202,8 +200,8 @@ def test_max_cost(folder: Path, say: Say) -> None:
     assert code == 1
     done = len(list(read_records("r.jsonl")))
     assert 1 <= done < 4
-    assert f"{4 - done} items are left" in err
-    assert "To go on: moondream-async run --resume photos" in err
+    assert f"{4 - done} items remain" in err
+    assert "To resume: moondream-async run --resume photos" in err
     code, _, err = say("run", "photos", "--skill", "caption", "--out", "new.jsonl", "--max-cost", "1")
     assert code == 2
     assert "max_cost needs prices" in err
@@ -291,8 +289,8 @@ def test_a_signal_finishes_what_is_in_flight(number: int, folder: Path) -> None:
         slow.process.send_signal(number)
         out, err = slow.process.communicate(timeout=20)
     assert slow.process.returncode == 128 + number
-    assert "Finishing what is in flight" in err
-    assert "To go on: moondream-async run --resume items.jsonl" in err
+    assert "Finishing in-flight items" in err
+    assert "To resume: moondream-async run --resume items.jsonl" in err
     done = len(list(read_records(slow.out)))
     assert f"{done} done, 0 failed" in out
     assert 4 <= done < 200  # that none in flight is given up, tests/bulk/test_kill.py proves
@@ -341,7 +339,7 @@ def test_a_bar_on_a_terminal(folder: Path) -> None:
 
 
 def test_plain_lines_without_a_terminal(folder: Path, say: Say, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("moondream_async._cli.progress._PLAIN_EVERY", 0.0)
+    monkeypatch.setattr("moondream_async._cli.progress._LINE_INTERVAL", 0.0)
     _, _, err = say("run", "photos", "--skill", "caption", "--out", "r.jsonl", "--concurrency", "1")
     skipped, *lines = err.splitlines()
     assert "skipped" in skipped
@@ -363,12 +361,12 @@ def test_names_that_are_no_utf8(folder: Path, say: Say, scene: bytes) -> None:
     assert say("run", "photos", "--skill", "caption", "--out", "r.jsonl")[0] == 0
     assert os.fsdecode(b"photos/\xff\n.png") in [record["id"] for record in read_records("r.jsonl")]
     code, out, _ = say("run", "photos", "--skill", "caption", "--out", "r.jsonl", "--resume")
-    assert (code, "0 done, 0 failed, 5 in the file" in out) == (0, True)
+    assert (code, "0 done, 0 failed, 5 already in the file" in out) == (0, True)
 
 
 def test_a_pipe_is_no_file_of_lines(folder: Path) -> None:
     os.mkfifo(folder / "in.jsonl")
-    with pytest.raises(ConfigurationError, match="goes to '-'"):
+    with pytest.raises(ConfigurationError, match="use '-'"):
         Inputs(["in.jsonl"])
 
 
