@@ -13,6 +13,7 @@ from PIL import Image, PngImagePlugin
 from moondream_async import EncodedImage, ImageError, ImageOptions
 from moondream_async._images.crop_grid import best_size, crop_grid, detail, seen_size
 from moondream_async._images.prepare import encode
+from tests.support.effort import scaled
 from tests.support.pictures import AVIF, file
 
 _PICTURE = Image.effect_noise((48, 32), 90).convert("RGB")
@@ -116,7 +117,7 @@ def outcome(data: object, options: ImageOptions | None = None, *, full_resolutio
 
 
 @pytest.mark.filterwarnings("ignore")  # Pillow warns of much that is odd
-@settings(max_examples=600, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=scaled(60, 600), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(damaged(), st.booleans())
 def test_damaged_files(data: bytes, full_resolution: bool) -> None:
     image = outcome(data, full_resolution=full_resolution)
@@ -135,7 +136,7 @@ def test_anything_at_all(value: object) -> None:
     st.sampled_from(["RGB", "RGBA", "L", "LA", "P", "CMYK", "1", "I;16"]),
     st.one_of(st.just("auto"), st.none(), st.integers(1, 2000)),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=scaled(20, 60), deadline=None)
 def test_every_size_keeps_its_shape(size: tuple[int, int], mode: str, resize: int | str | None) -> None:
     image = encode(Image.new(mode, size), ImageOptions(resize=resize))  # type: ignore[arg-type]
     assert image.original_size == size
@@ -148,7 +149,7 @@ def test_every_size_keeps_its_shape(size: tuple[int, int], mode: str, resize: in
 
 
 @given(st.integers(1, 20_000), st.integers(1, 20_000))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=scaled(20, 100), deadline=None)
 def test_the_grid_is_sane(width: int, height: int) -> None:
     rows, columns = crop_grid(width, height)
     assert rows >= 1
