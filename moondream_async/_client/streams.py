@@ -53,8 +53,8 @@ class AsyncStream(Generic[Piece, R]):
     no closing; one that is dropped half-way warns (`ResourceWarning`).
     """
 
-    def __init__(self, feed: EventStream, reducer: Reducer[Piece, R]) -> None:
-        self._feed = feed
+    def __init__(self, events: EventStream, reducer: Reducer[Piece, R]) -> None:
+        self._events = events
         self._reducer = reducer
         self._ended = False
         self._error: MoondreamError | None = None
@@ -79,7 +79,7 @@ class AsyncStream(Generic[Piece, R]):
         reducer = self._reducer
         while not self._ended and not reducer.completed:
             try:
-                event = await self._feed.next()
+                event = await self._events.next()
                 piece = None if event is None else reducer.feed(event)
             except (MoondreamError, *PARSE_ERRORS) as exc:
                 failure: Exception | None = exc
@@ -108,10 +108,10 @@ class AsyncStream(Generic[Piece, R]):
         problem = "The stream was closed before its end"
         if self._reducer.completed:
             try:
-                return self._reducer.result(self._feed.meta)
+                return self._reducer.result(self._events.meta)
             except PARSE_ERRORS as exc:
                 problem = f"The stream's final event cannot be used: {exc}"
-        raise StreamInterruptedError(f"{problem}.", partial=self._feed.redacted(self._reducer.partial))
+        raise StreamInterruptedError(f"{problem}.", partial=self._events.redact(self._reducer.partial))
 
     async def aclose(self) -> None:
         """Stop the stream and free its connection; safe to call at any time, and again."""
@@ -119,8 +119,8 @@ class AsyncStream(Generic[Piece, R]):
             await self._finish()
         elif not self._ended:
             self._ended = True
-            await self._feed.aclose()
-            await self._feed.end(None, self._summary())
+            await self._events.aclose()
+            await self._events.end(None, self._summary())
 
     async def __aenter__(self) -> Self:
         return self
@@ -133,18 +133,18 @@ class AsyncStream(Generic[Piece, R]):
     async def _fail(self, failure: Exception | None) -> None:
         """End the stream with the typed error for what went wrong; None is an end before the final event."""
         self._ended = True
-        await self._feed.aclose()
+        await self._events.aclose()
         if isinstance(failure, (APITimeoutError, ConfigurationError)):
             self._error = _without_context(failure)
-            await self._feed.end(self._error, self._summary())
+            await self._events.end(self._error, self._summary())
             raise self._error
         cause = _without_context(failure) if isinstance(failure, MoondreamError) else None
         reason = cause.message if cause else failure or "the connection was closed before the final event"
         self._error = StreamInterruptedError(
-            f"The stream was interrupted: {reason}", partial=self._feed.redacted(self._reducer.partial)
+            f"The stream was interrupted: {reason}", partial=self._events.redact(self._reducer.partial)
         )
-        self._error.attempts = self._feed.attempts
-        await self._feed.end(self._error, self._summary())
+        self._error.attempts = self._events.attempts
+        await self._events.end(self._error, self._summary())
         raise self._error from cause
 
     def _summary(self) -> Result | None:
@@ -154,8 +154,8 @@ class AsyncStream(Generic[Piece, R]):
     async def _finish(self) -> None:
         if not self._ended:
             self._ended = True
-            await self._feed.finish()
-            await self._feed.end(None, self._summary())
+            await self._events.finish()
+            await self._events.end(None, self._summary())
 
     def __del__(self) -> None:
         if not getattr(self, "_ended", True) and not self._reducer.completed:

@@ -264,8 +264,8 @@ class Caller:
             headers[name] = value  # in whatever case it was given, once
         args = (request.method, url, headers, request.body, self._wire_timeouts)
         if request.presigned is not None:
-            return await request.presigned.send(self.session, *args, once=request.non_idempotent)
-        return await self.session.send(*args, once=request.non_idempotent)
+            return await request.presigned.send(self.session, *args, new_connection=request.non_idempotent)
+        return await self.session.send(*args, new_connection=request.non_idempotent)
 
     def _explain(self, request: Request, exc: BaseException) -> tuple[MoondreamError, RetryCause | None]:
         error, failure = transport_errors.explain(exc, address=request.address, timeouts=self._timeouts)

@@ -1,4 +1,4 @@
-"""Server-sent events off an open answer: bounded, right at any byte split, cleaned up however it ends."""
+"""Read server-sent events from an open response: bounded, correct at any byte split, always cleaned up."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from .observer import CallObserver
 
 LARGEST_EVENT = 16 * 1024 * 1024
-"""Bytes of one event, beyond which the stream is given up."""
+"""Maximum size of one event, in bytes; a stream with a larger one fails."""
 
 _DRAIN = 0.25  # seconds to wait for the end of the body after the last event
 
@@ -36,24 +36,24 @@ Explain = Callable[[BaseException], tuple[MoondreamError, RetryCause | None]]
 
 
 class OutOfTimeError(Exception):
-    """The stream's total time ran out while waiting for bytes."""
+    """The total timeout of the stream expired while waiting for bytes."""
 
 
-class _Text:
-    """The answer's bytes as text, in the form httpx-sse reads; counts what no event has claimed yet.
+class _TextSource:
+    """Response text in the shape that httpx-sse reads; limits the size of each event.
 
-    A class, not an async generator: an iterator that is left half-way needs no finalising.
+    A class, not an async generator, so that abandoning it midway needs no finalization.
     """
 
     def __init__(self, response: httpx.Response, expiry: float) -> None:
-        self.headers = {"content-type": "text/event-stream"}  # checked already, in any case of letters
+        self.headers = {"content-type": "text/event-stream"}  # already checked, case-insensitively
         self._bytes = _raw_bytes(response)
         self._decoder = codecs.getincrementaldecoder("utf-8-sig")("replace")
         self._expiry = expiry
-        self._socket = _own_socket(response)
+        self._socket = _find_asyncio_stream(response)
         if self._socket is not None:
             self._socket.deadline = expiry
-        self._unclaimed = 0
+        self._event_size = 0
         self._ended = False
 
     def aiter_text(self) -> AsyncIterator[str]:
@@ -70,18 +70,18 @@ class _Text:
         chunk = await (self._next_in_time() if self._socket is None else self._next())
         if chunk is None:
             self._ended = True
-            # Some servers leave out the blank line after the last event; it is whole all the same.
+            # Some servers omit the blank line after the last event; the event is complete anyway.
             return self._decoder.decode(b"", final=True) + "\n\n"
-        self._unclaimed += len(chunk)
-        if self._unclaimed > LARGEST_EVENT:
+        self._event_size += len(chunk)
+        if self._event_size > LARGEST_EVENT:
             raise ResponseTooLargeError(f"one event has more than {LARGEST_EVENT:,} bytes")
         return self._decoder.decode(chunk)
 
-    def claim(self) -> None:
-        self._unclaimed = 0
+    def reset_event_size(self) -> None:
+        self._event_size = 0
 
-    def end(self) -> None:
-        """The connection may be used again, by whom no deadline of ours concerns."""
+    def clear_deadline(self) -> None:
+        """Clear the deadline so that the connection can be reused."""
         if self._socket is not None:
             self._socket.deadline = None
 
@@ -104,8 +104,8 @@ class _Text:
         raise OutOfTimeError
 
 
-def _own_socket(response: httpx.Response) -> AsyncioStream | None:
-    """The socket, if it is one that keeps a deadline by itself."""
+def _find_asyncio_stream(response: httpx.Response) -> AsyncioStream | None:
+    """Return the response's network stream if it is our own, which enforces a deadline itself."""
     socket = response.extensions.get("network_stream")
     return socket if isinstance(socket, AsyncioStream) else None
 
@@ -119,18 +119,18 @@ def _raw_bytes(response: httpx.Response) -> AsyncIterator[bytes]:
 
 
 async def event_data(response: httpx.Response, release: Callable[[], None], expiry: float) -> AsyncGenerator[str, None]:
-    """The data of each event; when it ends, in whatever way, the connection and the slot are free.
+    """Yield the data of each event; free the connection and the slot however it ends.
 
-    Being an async generator, it is closed by its event loop when a user drops it half-way.
+    It is an async generator, so the event loop closes it if a user drops it midway.
     """
-    text = _Text(response, expiry)
+    text = _TextSource(response, expiry)
     try:
         async with aclosing(EventSource(cast("httpx.Response", text)).aiter_sse()) as source:
             async for event in source:
-                text.claim()
+                text.reset_event_size()
                 yield event.data
     finally:
-        text.end()
+        text.clear_deadline()
         try:
             with anyio.CancelScope(shield=True):
                 await response.aclose()
@@ -139,18 +139,16 @@ async def event_data(response: httpx.Response, release: Callable[[], None], expi
 
 
 class EventStream:
-    """The events of one open stream, as JSON objects.
+    """An open stream of events, as JSON objects.
 
     Attributes:
-        attempts: How many requests it took to open it.
-        status: The HTTP status of the answer.
-        watch: Is told of its events and its end.
-        counters: Where its tokens are counted.
+        attempts: Number of requests it took to open the stream.
+        status: HTTP status of the response.
     """
 
     attempts = 1
-    watch: CallObserver | None = None
-    counters: StatsCounters | None = None
+    _observer: CallObserver | None = None
+    _counters: StatsCounters | None = None
     _latest: events.Object | None = None
     _redactor = Redactor()
     _address = ""
@@ -170,64 +168,78 @@ class EventStream:
         self._redactor = redactor
         self._address = address
         self.status = response.status_code
-        self._source = event_data(response, release, expiry)
+        self._event_data = event_data(response, release, expiry)
         self._started = started
         self._time_allowed = expiry - started
         self._explain = explain
-        self._peeked: events.Object | None = None
+        self._first: events.Object | None = None
+
+    def bind(self, attempts: int, observer: CallObserver | None, counters: StatsCounters) -> None:
+        """Attach the stream to its call, once it is known to be the one that is returned.
+
+        Args:
+            attempts: Number of requests it took to open the stream.
+            observer: Notified of each event and of the end.
+            counters: Counts the tokens.
+        """
+        self.attempts, self._observer, self._counters = attempts, observer, counters
 
     @property
     def meta(self) -> Meta:
-        """How the call went, up to now."""
+        """Status, attempts and elapsed time of the call so far."""
         return Meta(self.status, self.attempts, time.monotonic() - self._started)
 
-    async def peek(self) -> None:
-        """Read the first event, while the request may still be sent again.
+    async def read_first(self) -> None:
+        """Read the first event, while the request can still be retried.
 
         Raises:
-            MALFORMED: It is not a JSON object.
-            AnswerTooLargeError, OutOfTimeError, or one of TRANSPORT_ERRORS.
+            PARSE_ERRORS: The event is not a JSON object.
+            ResponseTooLargeError: The event is too large.
+            OutOfTimeError: The total timeout expired.
+            TRANSPORT_ERRORS: The connection failed.
         """
         try:
-            self._peeked = await self._pull()
+            self._first = await self._read_event()
         except PARSE_ERRORS:
-            await self.aclose()  # the bytes came well, so nothing else has ended the stream
+            await self.aclose()  # the transport did not fail, so nothing else has closed the stream
             raise
-        if self._peeked is None:
+        if self._first is None:
             raise httpx.RemoteProtocolError("the stream ended before its first event")
 
-    def redacted(self, partial: object) -> object:
-        """What has come so far, for an error to hold; a credential may have come in pieces, each in its own event."""
+    def redact(self, partial: object) -> object:
+        """Redact a partial result for an error; a credential may be split across several events."""
         return self._redactor.text(partial) if isinstance(partial, str) else partial
 
-    def refusal(self) -> APIError | None:
-        """The error that the first event is, if it is one."""
-        return self._error_in(self._peeked)
+    def first_error(self) -> APIError | None:
+        """Return the error that the first event reports, if any."""
+        return self._find_error(self._first)
 
     async def next(self) -> events.Object | None:
-        """The next event, or None at the end of the stream.
+        """Return the next event, or None at the end of the stream.
 
         Raises:
-            MoondreamError: The stream broke, timed out, or reported an error.
+            MoondreamError: The stream failed, timed out, or reported an error.
         """
-        event, self._peeked = self._peeked, None
+        event, self._first = self._first, None
         if event is None:
-            event = await self._checked_pull()
+            event = await self._read_checked()
         if event is not None:
             self._latest = event
-            if self.watch is not None:
-                await self.watch.event(event)
+            if self._observer is not None:
+                await self._observer.event(event)
         return event
 
-    async def _checked_pull(self) -> events.Object | None:
+    async def _read_checked(self) -> events.Object | None:
         try:
-            event = await self._pull()
+            event = await self._read_event()
         except (OutOfTimeError, ResponseTooLargeError, *PARSE_ERRORS, *TRANSPORT_ERRORS) as exc:
-            error = self._typed(exc)
+            error = self._to_error(exc)
         except RuntimeError:  # "asynchronous generator is already running"
-            raise ConfigurationError("Two tasks read one stream; it can be iterated only once.") from None
+            raise ConfigurationError(
+                "Two tasks are reading the same stream; a stream can be iterated only once."
+            ) from None
         else:
-            reported = None if event is None or "error" not in event else self._error_in(event)
+            reported = None if event is None or "error" not in event else self._find_error(event)
             if reported is None:
                 return event
             error = reported
@@ -235,18 +247,18 @@ class EventStream:
         raise error
 
     async def end(self, error: Exception | None, summary: Result | None = None) -> None:
-        """Nothing more will be read: count its tokens, and tell who looks on.
+        """Count the tokens and notify the observer that the call is over.
 
         Args:
-            error: What went wrong.
-            summary: What the events have said of the call; None takes the last event's word.
+            error: The error that ended the stream, if any.
+            summary: Request id, finish reason and metrics of the call; by default those of the last event.
         """
         summary = summary or responses.summary(self._latest)
-        if self.counters is not None:
-            self.counters.add_tokens(summary.metrics)
-            self.counters = None
-        if self.watch is not None:
-            await self.watch.end(
+        if self._counters is not None:
+            self._counters.add_tokens(summary.metrics)
+            self._counters = None
+        if self._observer is not None:
+            await self._observer.end(
                 attempts=self.attempts,
                 error=error,
                 request_id=summary.request_id,
@@ -255,33 +267,33 @@ class EventStream:
             )
 
     async def finish(self) -> None:
-        """After the last event: read to the end of the body, so that the connection can be kept; not for long."""
+        """Briefly read on to the end of the body after the last event, so that the connection can be reused."""
         with anyio.move_on_after(_DRAIN, shield=True):
             try:
-                async for _ in self._source:
+                async for _ in self._event_data:
                     pass
             except (OutOfTimeError, ResponseTooLargeError, *TRANSPORT_ERRORS):
-                pass  # all that mattered has come; the connection is closed instead of kept
+                pass  # all events have arrived; the connection is closed instead of reused
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Close the connection, unless the answer was read to its end, and free the slot."""
+        """Close the connection, unless the response was read to its end, and free the slot."""
         with anyio.CancelScope(shield=True):
             try:
-                await self._source.aclose()
+                await self._event_data.aclose()
             except RuntimeError:
-                # Another task is reading right now: cutting the connection ends its wait, and it cleans up.
+                # Another task is reading: closing the connection wakes it, and it cleans up.
                 with suppress(RuntimeError):
                     await self._response.aclose()
 
-    async def _pull(self) -> events.Object | None:
-        async for data in self._source:
+    async def _read_event(self) -> events.Object | None:
+        async for data in self._event_data:
             event = events.parse(data)
             if event is not None:
                 return self._redactor.json(event) if self._redactor.may_be_in(data) else event
         return None
 
-    def _error_in(self, event: events.Object | None) -> APIError | None:
+    def _find_error(self, event: events.Object | None) -> APIError | None:
         if event is None or "error" not in event:
             return None
         error = errors.from_event(self.status, self._redactor.headers(self._response.headers), event, now=time.time())
@@ -289,7 +301,7 @@ class EventStream:
             error.url = self._address
         return error
 
-    def _typed(self, exc: Exception) -> MoondreamError:
+    def _to_error(self, exc: Exception) -> MoondreamError:
         if isinstance(exc, OutOfTimeError):
             return total_timeout(self._time_allowed, "Timeouts.total", self._address)
         if isinstance(exc, (ResponseTooLargeError, *PARSE_ERRORS)) and not isinstance(exc, UnicodeError):
@@ -298,18 +310,18 @@ class EventStream:
 
 
 class SingleEventStream(EventStream):
-    """A stream of one, last event: the whole answer of a server that does not stream."""
+    """A stream of a single event: the whole response of a server that does not stream."""
 
     def __init__(self, event: events.Object, *, status: int, started: float) -> None:
         self.status = status
         self._started = started
-        self._peeked = {**event, "completed": True}
+        self._first = {**event, "completed": True}
 
-    async def _pull(self) -> events.Object | None:
+    async def _read_event(self) -> events.Object | None:
         return None
 
     async def finish(self) -> None:
-        """Nothing to do: the answer was read whole."""
+        """Do nothing: the whole response has been read."""
 
     async def aclose(self) -> None:
-        """Nothing to do: the answer was read whole."""
+        """Do nothing: the whole response has been read."""

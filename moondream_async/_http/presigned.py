@@ -69,7 +69,7 @@ class Presigned:
         body: bytes | FileBody,
         timeout: httpx.Timeout,
         *,
-        once: bool = False,
+        new_connection: bool = False,
     ) -> httpx.Response:
         """Send a request, as `Session.send` does, with nothing of the user's own in it.
 
@@ -78,7 +78,7 @@ class Presigned:
         """
         try:
             return await session.send(
-                method, url, headers, body, timeout, once=once, bare=True, public=not self.private
+                method, url, headers, body, timeout, new_connection=new_connection, bare=True, public=not self.private
             )
         except NotPublicError as exc:
             host = str(exc)
@@ -90,7 +90,7 @@ class Presigned:
                 "ImageOptions(allow_private_urls=True) allows it",
             )
         self.private = self.insecure = True
-        return await session.send(method, url, headers, body, timeout, once=once, bare=True)
+        return await session.send(method, url, headers, body, timeout, new_connection=new_connection, bare=True)
 
     async def _api_is_private(self) -> bool:
         parts = urlsplit(self.base_url)

@@ -1,4 +1,4 @@
-"""Trying again: what a failed attempt is, and the loop around attempts."""
+"""Retries: the value of a failed attempt, and the loop around attempts."""
 
 from __future__ import annotations
 
@@ -24,49 +24,49 @@ T = TypeVar("T")
 
 @attrs.frozen(eq=False)
 class FailedAttempt:
-    """An attempt that did not succeed: what to raise, and how a retry sees it (None: never again)."""
+    """A failed attempt: the error to raise, and the cause that decides about a retry (None: do not retry)."""
 
     error: MoondreamError
-    failure: RetryCause | None
+    cause: RetryCause | None
     sent: float = 0.0
-    """When it was sent, on the monotonic clock, where the pace depends on it."""
+    """When it was sent, on the monotonic clock; 0 where the rate limiter does not need it."""
 
 
 def is_refusal(outcome: object) -> bool:
-    """Return whether the server said "not now": a rate limit, or a full queue."""
-    return isinstance(outcome, FailedAttempt) and outcome.failure is not None and outcome.failure.status == 429
+    """Return whether the server refused the request with 429: a rate limit or a full queue."""
+    return isinstance(outcome, FailedAttempt) and outcome.cause is not None and outcome.cause.status == 429
 
 
 async def run_with_retries(
-    once: Callable[[int], Awaitable[T | FailedAttempt]],
+    attempt_once: Callable[[int], Awaitable[T | FailedAttempt]],
     policy: RetryPolicy,
     delay_after: Callable[[FailedAttempt, int], float | None],
-    watch: CallObserver | None = None,
+    observer: CallObserver | None = None,
     *,
     address: str = "",
 ) -> tuple[T, int]:
-    """Try until it succeeds or is given up; return the outcome and the attempts.
+    """Run attempts until one succeeds or the policy gives up; return the outcome and the number of attempts.
 
     Args:
-        once: One attempt, told its number.
-        policy: Its deadline bounds all of them.
-        delay_after: Seconds to wait after a failed attempt (of this number), or None to give up.
-        watch: Is told of each further attempt.
-        address: What is called, for the error when the deadline runs out.
+        attempt_once: Makes one attempt; receives its number, from 1.
+        policy: Its deadline limits all attempts together.
+        delay_after: Returns the seconds to wait after a failed attempt of the given number, or None to give up.
+        observer: Notified of each retry.
+        address: The URL for the error message when the deadline expires.
     """
     deadline = policy.deadline
     attempt = 0
     with nullcontext() if deadline is None else anyio.move_on_after(deadline):
         for attempt in itertools.count(1):
-            outcome = await once(attempt)
+            outcome = await attempt_once(attempt)
             if not isinstance(outcome, FailedAttempt):
                 return outcome, attempt
             delay = delay_after(outcome, attempt)
             if delay is None:
                 outcome.error.attempts = attempt
                 raise outcome.error
-            if watch is not None:
-                await watch.retry(attempt, delay, outcome.error)
+            if observer is not None:
+                await observer.retry(attempt, delay, outcome.error)
             await anyio.sleep(delay)
     error = transport_errors.total_timeout(deadline or 0, "RetryPolicy.deadline", address)
     error.attempts = attempt
@@ -76,19 +76,19 @@ async def run_with_retries(
 def delay_by_policy(
     policy: RetryPolicy, failed: FailedAttempt, attempt: int, elapsed: float, *, total: int | None = None
 ) -> float | None:
-    """Return the seconds to wait as the policy has it, or None to give up.
+    """Return the seconds to wait under the retry policy, or None to give up.
 
     Args:
-        policy: The user's.
-        failed: The last attempt.
-        attempt: How many attempts count against the policy.
-        elapsed: Seconds since the first.
-        total: How many were made, if the backoff grows with all of them.
+        policy: The user's retry policy.
+        failed: The last failed attempt.
+        attempt: Number of attempts that count against the policy.
+        elapsed: Seconds since the first attempt.
+        total: Number of all attempts, if the backoff is to grow with all of them.
     """
-    if failed.failure is None:
+    if failed.cause is None:
         return None
     jitter = random.random()  # noqa: S311
-    delay = next_delay(policy, failed.failure, attempt=attempt, elapsed=elapsed, jitter=jitter)
-    if delay is None or total is None or failed.failure.retry_after is not None:
+    delay = next_delay(policy, failed.cause, attempt=attempt, elapsed=elapsed, jitter=jitter)
+    if delay is None or total is None or failed.cause.retry_after is not None:
         return delay
     return jitter * backoff(policy, total)

@@ -103,7 +103,7 @@ class Session:
         body: bytes | FileBody,
         timeout: httpx.Timeout,
         *,
-        once: bool = False,
+        new_connection: bool = False,
         bare: bool = False,
         public: bool = False,
     ) -> httpx.Response:
@@ -115,7 +115,7 @@ class Session:
             headers: All of them.
             body: Bytes, or (a part of) a file.
             timeout: httpx's.
-            once: Whether it goes out on a new connection: on one that was kept, it could have to be sent again.
+            new_connection: Whether to open a new connection: a request on a reused one may have to be resent.
             bare: Whether a user's own httpx client adds none of its headers, cookies and credentials.
             public: Whether it may go to public addresses only. A proxy, or a user's own client, looks the name up
                 once more.
@@ -134,7 +134,7 @@ class Session:
                 await _refuse_private(url, timeout)
             elif public:
                 http = self.downloads.public_transport
-            return await self._send(http, method, url, headers, body, timeout, once=once, bare=bare)
+            return await self._send(http, method, url, headers, body, timeout, new_connection=new_connection, bare=bare)
         except BaseException as exc:
             failure = from_transport(exc)
             drop_frames(exc, outer)
@@ -152,7 +152,7 @@ class Session:
         body: bytes | FileBody,
         timeout: httpx.Timeout,
         *,
-        once: bool,
+        new_connection: bool,
         bare: bool,
     ) -> httpx.Response:
         tracing = trace_extension(headers)
@@ -177,7 +177,7 @@ class Session:
             url,
             headers=headers,
             stream=BytesBody(body) if isinstance(body, bytes) else body,
-            extensions={"timeout": timeout.as_dict(), NEW_CONNECTION: once, **tracing},
+            extensions={"timeout": timeout.as_dict(), NEW_CONNECTION: new_connection, **tracing},
         )
         return await http.handle_async_request(request)
 
