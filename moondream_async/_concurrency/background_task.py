@@ -1,4 +1,4 @@
-"""Work that goes on beside its caller: a task of its own, ended by whoever holds it."""
+"""A background task that its owner starts and stops."""
 
 from __future__ import annotations
 
@@ -13,50 +13,52 @@ from ..errors import ConfigurationError
 
 
 def its_loop_has_ended() -> ConfigurationError:
-    """The error for who reads on, in another loop, what was produced in one that has ended."""
-    return ConfigurationError("The event loop in which this was begun has ended; what was not read yet is lost.")
+    """Return the error for reading from an iterator whose event loop has closed."""
+    return ConfigurationError(
+        "The event loop that this was started in has closed; items that were not read yet are lost."
+    )
 
 
 class BackgroundTask:
     """Runs a coroutine function until it ends or is stopped; on asyncio and trio.
 
-    An async generator cannot hold a task group safely: when it is dropped half-way, another task closes it.
+    An async generator cannot hold a task group safely: if it is dropped midway, another task closes it.
     """
 
     def __init__(self, work: Callable[[], Awaitable[None]]) -> None:
         self._work = work
         self._scope = anyio.CancelScope()
-        self._over = anyio.Event()
+        self._finished = anyio.Event()
         self._task: Any = None
-        self._soon: Any = None
+        self._call_soon: Any = None
 
     def start(self) -> None:
-        """Start it in the running loop."""
+        """Start the task in the running event loop."""
         try:
             loop = asyncio.get_running_loop()
         except RuntimeError:
             import trio
 
             trio.lowlevel.spawn_system_task(self._run)
-            self._soon = trio.lowlevel.current_trio_token().run_sync_soon
+            self._call_soon = trio.lowlevel.current_trio_token().run_sync_soon
         else:
             self._task = loop.create_task(self._run())
-            self._soon = loop.call_soon_threadsafe
+            self._call_soon = loop.call_soon_threadsafe
 
     async def _run(self) -> None:
         try:
             with self._scope:
                 await self._work()
         finally:
-            self._over.set()
+            self._finished.set()
 
     def cancel_soon(self) -> None:
-        """Ask it to end, from any thread; does not wait, nor mind a loop that has ended."""
+        """Request cancellation from any thread, without waiting; does nothing if the loop has closed."""
         with suppress(RuntimeError):
-            self._soon(self._scope.cancel)
+            self._call_soon(self._scope.cancel)
 
     async def stop(self) -> None:
-        """End it, and wait until it has."""
+        """Cancel the task and wait until it has ended."""
         self._scope.cancel()
         with anyio.CancelScope(shield=True):
-            await self._over.wait()
+            await self._finished.wait()

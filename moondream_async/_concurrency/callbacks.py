@@ -1,4 +1,4 @@
-"""Functions of the user's that are told something."""
+"""Call a user callback, sync or async."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any
 
 
 async def call_callback(callback: Callable[[Any], Any] | None, value: Any) -> None:
-    """Call it, if there is one; wait for it, if it is async."""
+    """Call the callback, if any, and await its result if it is awaitable."""
     if callback is not None:
-        said = callback(value)
-        if inspect.isawaitable(said):
-            await said
+        result = callback(value)
+        if inspect.isawaitable(result):
+            await result

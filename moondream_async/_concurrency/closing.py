@@ -1,4 +1,4 @@
-"""What is closed however a block is left."""
+"""A base class for `async with`."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from typing import Self
 
 
 class AsyncClosing:
-    """`async with` for whatever has `aclose()`."""
+    """`async with` support for classes that define `aclose()`."""
 
     async def aclose(self) -> None:
-        """Stop what is under way; safe to call again."""
+        """Stop the work in progress; safe to call more than once."""
         raise NotImplementedError
 
     async def __aenter__(self) -> Self:

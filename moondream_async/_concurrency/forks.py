@@ -1,7 +1,7 @@
-"""Forks wait for a moment while a thread imports modules or starts the background loop.
+"""Delay forks while a thread imports modules or starts the background loop.
 
-A fork copies one thread only. What another thread was in the middle of (an import, a lock) stays unfinished
-for ever in the child, whose next import of the same module, or wait for the same lock, would never end.
+A fork copies only the calling thread. Whatever another thread was in the middle of (an import, a held lock) stays
+unfinished in the child, where importing the same module or taking the same lock would block forever.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ import threading
 from collections.abc import Generator
 from contextlib import contextmanager
 
-# These have hooks of their own. If another thread imported them while a fork waits here, only some would run.
+# These modules register fork hooks. If another thread imported them while a fork waits here, only some would run.
 for _module in ("concurrent.futures.thread", "logging"):
     importlib.import_module(_module)
 
-_PATIENCE = 10.0  # seconds that a fork waits at most
+_MAX_WAIT = 10.0  # seconds
 
 _lock = threading.RLock()
 _held_by_fork = False
@@ -24,24 +24,24 @@ _held_by_fork = False
 
 @contextmanager
 def no_fork() -> Generator[None]:
-    """Let no other thread fork, nor enter such a block, until this block is left; may be nested."""
+    """Keep other threads from forking, or entering such a block, until this block exits; may be nested."""
     lock = _lock
     with lock:
         yield
 
 
-def _before() -> None:
+def _hold_lock() -> None:
     global _held_by_fork
-    held = _lock.acquire(timeout=_PATIENCE)
-    _held_by_fork = held
+    acquired = _lock.acquire(timeout=_MAX_WAIT)
+    _held_by_fork = acquired
 
 
-def _after_in_parent() -> None:
+def _release_in_parent() -> None:
     if _held_by_fork:
         _lock.release()
 
 
-def _after_in_child() -> None:
+def _release_in_child() -> None:
     global _lock
     if _held_by_fork:
         _lock.release()
@@ -50,4 +50,4 @@ def _after_in_child() -> None:
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_before, after_in_parent=_after_in_parent, after_in_child=_after_in_child)
+    os.register_at_fork(before=_hold_lock, after_in_parent=_release_in_parent, after_in_child=_release_in_child)

@@ -1,4 +1,4 @@
-"""The same work for several values, side by side."""
+"""Run one async function over several values concurrently."""
 
 from __future__ import annotations
 
@@ -12,28 +12,28 @@ R = TypeVar("R")
 
 
 async def gather(work: Callable[[T], Awaitable[R]], values: Sequence[T], *, at_once: int | None = None) -> list[R]:
-    """The results, in the order of the values; the first that fails ends the others, and is raised.
+    """Return the results in the order of the values; the first error cancels the other calls and is raised.
 
     Args:
-        work: For one value.
-        values: All.
-        at_once: How many are worked on at once; None is all.
+        work: Handles one value.
+        values: The values.
+        at_once: Maximum number of concurrent calls; None for no limit.
     """
-    found: list[R | None] = [None] * len(values)
-    failed: list[Exception] = []
+    results: list[R | None] = [None] * len(values)
+    errors: list[Exception] = []
     limit = anyio.Semaphore(at_once if at_once is not None else max(1, len(values)))
 
-    async def one(number: int) -> None:
+    async def run_one(number: int) -> None:
         async with limit:
             try:
-                found[number] = await work(values[number])
+                results[number] = await work(values[number])
             except Exception as exc:
-                failed.append(exc)
+                errors.append(exc)
                 tasks.cancel_scope.cancel()
 
     async with anyio.create_task_group() as tasks:
         for number in range(len(values)):
-            tasks.start_soon(one, number)
-    if failed:
-        raise failed[0].with_traceback(None)
-    return cast("list[R]", found)
+            tasks.start_soon(run_one, number)
+    if errors:
+        raise errors[0].with_traceback(None)
+    return cast("list[R]", results)

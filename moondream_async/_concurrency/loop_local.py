@@ -1,4 +1,4 @@
-"""One value for each running event loop, so that a client outlives any of them."""
+"""One value per running event loop, so that a client can outlive any of them."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ T = TypeVar("T")
 
 
 class LoopLocal(Generic[T]):
-    """Makes its value anew in each event loop (asyncio or trio) it is asked for in.
+    """A value that is created once per event loop (asyncio or trio), on first use.
 
-    Sockets, locks and limiters belong to the loop they were made in; a client may be used in
-    several, one after the other (`asyncio.run` twice) or in threads.
+    Sockets, locks and limiters belong to the loop that created them, but one client may be used in
+    several loops: one after another (`asyncio.run` twice), or in several threads.
     """
 
     def __init__(self, make: Callable[[], T]) -> None:
@@ -24,7 +24,7 @@ class LoopLocal(Generic[T]):
         self._values: WeakKeyDictionary[object, T] = WeakKeyDictionary()
 
     def get(self) -> T:
-        """The value of the running loop."""
+        """Return the value of the running loop, creating it on first use."""
         loop = _running_loop()
         value = self._values.get(loop)
         if value is None:
@@ -33,7 +33,7 @@ class LoopLocal(Generic[T]):
         return value
 
     def pop(self) -> T | None:
-        """Forget and return the value of the running loop."""
+        """Remove and return the value of the running loop, or None."""
         return self._values.pop(_running_loop(), None)
 
     def _drop_dead_loops(self) -> None:
@@ -45,6 +45,6 @@ class LoopLocal(Generic[T]):
 
 def _running_loop() -> object:
     try:
-        return asyncio.get_running_loop()  # a tenth of what asking anyio costs
+        return asyncio.get_running_loop()  # a tenth of the cost of anyio's lookup
     except RuntimeError:
         return anyio.lowlevel.current_token().native_token

@@ -1,7 +1,7 @@
-"""What an async generator gives, produced in a task of its own, so that it can be left half-way by anybody.
+"""Run an async generator in a background task, so that its consumer can stop reading at any point.
 
-A loop closes all of its async generators at once when it ends, or in a task of its own when they are dropped; one that
-reads from a connection, through others, does not bear that.
+An event loop closes all of its async generators at once when it ends, or in another task when they are dropped.
+A generator that reads from a connection through other generators does not survive that.
 """
 
 from __future__ import annotations
@@ -20,87 +20,89 @@ from .closing import AsyncClosing
 
 T = TypeVar("T")
 
-_AHEAD = 64  # pieces that are ready before they are asked for
+_BUFFER_SIZE = 64  # items produced ahead of the consumer
 
 
 class PrefetchIterator(AsyncClosing, Generic[T]):
-    """The pieces, one by one. Nothing begins before the first is asked for; `async with` makes sure that it ends.
+    """The items of an async generator, produced ahead of the consumer.
+
+    Production starts with the first `__anext__`; use `async with` to make sure that it stops.
 
     Args:
-        make: Makes the generator.
+        make: Creates the generator.
     """
 
     def __init__(self, make: Callable[[], AsyncGenerator[T]]) -> None:
-        # The flow holds no reference to this: dropped half-way, this is collected, and the flow stopped.
-        self._flow = _Flow(make)
+        # The producer holds no reference to the iterator, so a dropped iterator is collected and stops its producer.
+        self._producer = _Producer(make)
 
     def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> T:
-        return await self._flow.next()
+        return await self._producer.next()
 
     async def aclose(self) -> None:
-        """Stop; safe to call again."""
-        await self._flow.stop()
+        """Stop producing; safe to call more than once."""
+        await self._producer.stop()
 
     def __del__(self) -> None:
-        flow: _Flow[T] | None = getattr(self, "_flow", None)
-        if flow is not None:
-            flow.abandon()
+        producer: _Producer[T] | None = getattr(self, "_producer", None)
+        if producer is not None:
+            producer.abandon()
 
 
-class _Flow(Generic[T]):
+class _Producer(Generic[T]):
     def __init__(self, make: Callable[[], AsyncGenerator[T]]) -> None:
         self._make = make
         self._ready: deque[T] = deque()
         self._error: BaseException | None = None
-        self._over = False
+        self._finished = False
         self._background: BackgroundTask | None = None
 
     async def next(self) -> T:
         if self._background is None:
-            self._news, self._room = anyio.Event(), anyio.Event()
+            self._item_ready, self._has_room = anyio.Event(), anyio.Event()
             self._background = BackgroundTask(self._produce)
             self._background.start()
-        while not self._ready and not self._over:
-            if self._news.is_set():  # several tasks may wait for the same news
-                self._news = anyio.Event()
-            await self._news.wait()
+        while not self._ready and not self._finished:
+            if self._item_ready.is_set():  # several tasks may wait for the same event
+                self._item_ready = anyio.Event()
+            await self._item_ready.wait()
         if not self._ready:
             error, self._error = self._error, None
             raise StopAsyncIteration if error is None else error
-        if len(self._ready) == _AHEAD // 2:
-            self._room.set()
+        if len(self._ready) == _BUFFER_SIZE // 2:
+            self._has_room.set()
         return self._ready.popleft()
 
     async def stop(self) -> None:
-        self._over = True
+        self._finished = True
         self._ready.clear()
         if self._background is not None:
             await self._background.stop()
 
     def abandon(self) -> None:
-        if self._background is not None and not self._over:
+        if self._background is not None and not self._finished:
             self._background.cancel_soon()
 
     async def _produce(self) -> None:
         try:
-            async with aclosing(self._make()) as pieces:
-                async for piece in pieces:
-                    self._ready.append(piece)
-                    self._news.set()
-                    if len(self._ready) >= _AHEAD:
-                        self._room = anyio.Event()
-                        await self._room.wait()
+            async with aclosing(self._make()) as items:
+                async for item in items:
+                    self._ready.append(item)
+                    self._item_ready.set()
+                    if len(self._ready) >= _BUFFER_SIZE:
+                        self._has_room = anyio.Event()
+                        await self._has_room.wait()
                     elif len(self._ready) % 16 == 0:
-                        await anyio.lowlevel.checkpoint()  # what is read from memory alone would keep the loop
+                        await anyio.lowlevel.checkpoint()  # a generator that never waits for I/O would block the loop
         except Exception as exc:
             self._error = exc
         except BaseException:
-            if not self._over:  # nobody has stopped it
+            if not self._finished:  # not stopped by us: the loop is closing
                 self._error = background_task.its_loop_has_ended()
             raise
         finally:
-            self._over = True
-            self._news.set()
+            self._finished = True
+            self._item_ready.set()

@@ -1,4 +1,4 @@
-"""Work that several tasks want at the same moment, done once for all of them."""
+"""Share one run of some work among the tasks that need it at the same time."""
 
 from __future__ import annotations
 
@@ -14,39 +14,39 @@ T = TypeVar("T")
 
 
 class SingleFlight(Generic[T]):
-    """Runs work under a key; who asks for the same key meanwhile, in the same loop, waits and gets the same.
+    """Concurrent calls with the same key, in the same event loop, share one run.
 
-    Nothing is kept: asked for again later, it is done again.
+    Results are not cached: a later call runs the work again.
     """
 
     def __init__(self) -> None:
         self._running: LoopLocal[dict[Hashable, _Run[T]]] = LoopLocal(dict)
 
-    async def do(self, key: Hashable, work: Callable[[], Awaitable[T]]) -> T:
-        """The outcome of `work()`, or of the run of it that goes on already."""
+    async def run(self, key: Hashable, work: Callable[[], Awaitable[T]]) -> T:
+        """Return the result of `work()`, or of the run with this key that is already in progress."""
         running = self._running.get()
         while (run := running.get(key)) is not None:
-            await run.over.wait()
+            await run.finished.wait()
             if run.error is not None:
-                raise copy.copy(run.error)  # one each, as every raise adds to its traceback
-            if run.outcome:
-                return run.outcome[0]
-            # Who did the work was cancelled: the next of those who wait takes over.
+                raise copy.copy(run.error)  # a copy for each waiter, as every raise extends the traceback
+            if run.results:
+                return run.results[0]
+            # The task that did the work was cancelled: the next waiter takes finished.
         run = running[key] = _Run[T]()
         try:
-            run.outcome.append(await work())
+            run.results.append(await work())
         except Exception as exc:
             run.error = exc
             raise
         else:
-            return run.outcome[0]
+            return run.results[0]
         finally:
             del running[key]
-            run.over.set()
+            run.finished.set()
 
 
 class _Run(Generic[T]):
     def __init__(self) -> None:
-        self.over = anyio.Event()
-        self.outcome: list[T] = []
+        self.finished = anyio.Event()
+        self.results: list[T] = []
         self.error: Exception | None = None

@@ -1,4 +1,4 @@
-"""Blocking work off the event loop, in few threads."""
+"""Run blocking work off the event loop, in few threads."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 R = TypeVar("R")
 
-_READ_AT_ONCE = 64  # items that are read of a blocking iterator in one go
-_READ_FOR = 0.005  # seconds after which those at hand have to do
+_BATCH_SIZE = 64  # items read from a blocking iterator per batch
+_BATCH_SECONDS = 0.005  # after which a batch ends early
 _THREADS = min(4, os.cpu_count() or 1)
 _lock = threading.Lock()
 _pool: ThreadPoolExecutor | None = None
@@ -39,27 +39,27 @@ if hasattr(os, "register_at_fork"):
 
 
 async def run_in_image_pool(work: Callable[[object], T], value: object) -> T:
-    """Run `work(value)` in a worker thread; at most four at once in the process, so that memory stays bounded.
+    """Run `work(value)` in the worker pool: at most four threads per process, so that memory stays bounded.
 
-    A cancelled caller does not wait for a thread that is at work; but the thread counts until it has ended.
+    A cancelled caller does not wait for a busy thread, but the thread stays occupied until its work ends.
     """
     try:
         future = _executor().submit(work, value)
-    except RuntimeError:  # at interpreter exit, where `atexit` hooks may still call, no thread can be started
+    except RuntimeError:  # no thread can be started at interpreter exit, when `atexit` hooks may still call this
         return work(value)
     return await result_of(future)
 
 
 async def result_of(future: Future[T]) -> T:
-    """Wait for work in a thread.
+    """Wait for the result of work in a thread.
 
-    A cancelled caller does not wait: work that has begun goes on, and other work is not done.
+    A cancelled caller does not wait: work that has started continues, queued work is canceled.
     """
-    done, soon = anyio.Event(), _into_this_loop()
+    done, call_soon = anyio.Event(), _loop_scheduler()
 
     def wake(_: object) -> None:
-        with suppress(RuntimeError):  # the loop has ended, and nobody waits
-            soon(done.set)
+        with suppress(RuntimeError):  # the loop has closed; nobody is waiting
+            call_soon(done.set)
 
     future.add_done_callback(wake)
     try:
@@ -70,26 +70,26 @@ async def result_of(future: Future[T]) -> T:
     error = future.exception()
     if error is None:
         return future.result()
-    # Without the thread's frames, which hold the image.
+    # Drop the thread's frames, which reference the image.
     raise error.with_traceback(None)
 
 
 class ThreadIterator(Generic[T]):
-    """A user's own iterable, read in a thread of its own: it may read a disk, decode a film, wait for a pipe.
+    """An async iterator over a user's blocking iterable, which may read a disk, decode a video or wait for a pipe.
 
-    It is read when something is asked for: many at a time where it is quick, each handed on as soon as it is there.
-    A thread that waits for it is left behind, and ends when it can.
+    A dedicated thread reads items on demand: in batches while the iterable is fast, each item available at once.
+    Closing does not wait for a blocked thread; it ends when it can.
     """
 
     def __init__(self, items: Iterable[T]) -> None:
         self._items = items
         self._read: deque[T] = deque()
-        self._wanted = threading.Semaphore(0)
+        self._requests = threading.Semaphore(0)
         self._lock = threading.Lock()
         self._reading = self._done = self._closed = False
         self._error: BaseException | None = None
         self._thread: threading.Thread | None = None
-        self._news: anyio.Event | None = None
+        self._item_ready: anyio.Event | None = None
 
     def __aiter__(self) -> Self:
         return self
@@ -100,67 +100,69 @@ class ThreadIterator(Generic[T]):
                 if self._error is not None:
                     raise self._error
                 raise StopAsyncIteration
-            news = self._ask()
-            if not self._read and not self._done:  # what came before we asked has told nobody
-                await news.wait()
+            item_ready = self._request_items()
+            if not self._read and not self._done:  # an item that arrived before the request has set no event
+                await item_ready.wait()
         return self._read.popleft()
 
     def close(self) -> None:
-        """Read no more."""
+        """Stop reading."""
         self._closed = True
-        self._wanted.release()
+        self._requests.release()
 
-    def _ask(self) -> anyio.Event:
-        """Have it read on; the event tells of the next item, or of the end."""
+    def _request_items(self) -> anyio.Event:
+        """Request more items; return the event that is set at the next item or at the end."""
         if self._thread is None:
-            self._soon = _into_this_loop()
+            self._call_soon = _loop_scheduler()
             run = contextvars.copy_context().run
-            self._thread = threading.Thread(target=run, args=(self._serve,), name="moondream-async-items", daemon=True)
+            self._thread = threading.Thread(
+                target=run, args=(self._read_on_request,), name="moondream-async-items", daemon=True
+            )
             self._thread.start()
         with self._lock:
-            news = self._news = anyio.Event()
+            item_ready = self._item_ready = anyio.Event()
             if not self._reading:
                 self._reading = True
-                self._wanted.release()
-        return news
+                self._requests.release()
+        return item_ready
 
-    def _serve(self) -> None:
+    def _read_on_request(self) -> None:
         try:
             iterator = iter(self._items)
-            while not self._done and self._wanted.acquire() and not self._closed:
-                self._read_while_wanted(iterator)
+            while not self._done and self._requests.acquire() and not self._closed:
+                self._read_batches(iterator)
         except BaseException as exc:
             self._error, self._done = exc, True
-        self._tell()
+        self._notify()
 
-    def _read_while_wanted(self, iterator: Iterator[T]) -> None:
+    def _read_batches(self, iterator: Iterator[T]) -> None:
         while not self._closed:
-            self._done = not self._read_some(iterator)
+            self._done = not self._read_batch(iterator)
             with self._lock:
-                if self._done or self._news is None:
+                if self._done or self._item_ready is None:
                     self._reading = False
                     return
 
-    def _read_some(self, iterator: Iterator[T]) -> bool:
-        """Read those at hand; False at the end."""
-        end = time.monotonic() + _READ_FOR
+    def _read_batch(self, iterator: Iterator[T]) -> bool:
+        """Read one batch; return False at the end of the iterable."""
+        end = time.monotonic() + _BATCH_SECONDS
         for count, item in enumerate(iterator, 1):
             self._read.append(item)
-            self._tell()
-            if count == _READ_AT_ONCE or time.monotonic() > end or self._closed:
+            self._notify()
+            if count == _BATCH_SIZE or time.monotonic() > end or self._closed:
                 return True
         return False
 
-    def _tell(self) -> None:
+    def _notify(self) -> None:
         with self._lock:
-            news, self._news = self._news, None
-        if news is not None:
-            with suppress(RuntimeError):  # the loop has ended, and nobody waits
-                self._soon(news.set)
+            item_ready, self._item_ready = self._item_ready, None
+        if item_ready is not None:
+            with suppress(RuntimeError):  # the loop has closed; nobody is waiting
+                self._call_soon(item_ready.set)
 
 
 async def run_in_thread(work: Callable[[T], R], value: T) -> R:
-    """Run a user's own blocking code beside the loop; who is cancelled does not wait for it."""
+    """Run a user's blocking function in a thread; a cancelled caller does not wait for it."""
     return await anyio.to_thread.run_sync(work, value, abandon_on_cancel=True)
 
 
@@ -168,13 +170,15 @@ def _executor() -> ThreadPoolExecutor:
     global _pool
     with _lock:
         if _pool is None:
-            from concurrent.futures import ThreadPoolExecutor  # a RuntimeError if first imported at interpreter exit
+            from concurrent.futures import (
+                ThreadPoolExecutor,
+            )  # raises RuntimeError if first imported at interpreter exit
 
             _pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="moondream-async-images")
         return _pool
 
 
-def _into_this_loop() -> Callable[[Callable[[], Any]], Any]:
+def _loop_scheduler() -> Callable[[Callable[[], Any]], Any]:
     try:
         return asyncio.get_running_loop().call_soon_threadsafe
     except RuntimeError:

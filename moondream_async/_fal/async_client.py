@@ -496,7 +496,7 @@ class AsyncFalClient:
         """
         fetched, keys = self._webhook_keys
         if time.time() - fetched > _KEYS_KEPT:
-            keys = await self._once.do("keys", self._fetch_webhook_keys)
+            keys = await self._once.run("keys", self._fetch_webhook_keys)
         try:
             return webhooks.verify_webhook(headers, body, keys)
         except WebhookVerificationError as exc:
@@ -505,7 +505,7 @@ class AsyncFalClient:
             refused = exc
         # The keys may have changed since; whoever forges cannot have them fetched again and again.
         with contextlib.suppress(APIError, APIConnectionError):
-            return webhooks.verify_webhook(headers, body, await self._once.do("keys", self._fetch_webhook_keys))
+            return webhooks.verify_webhook(headers, body, await self._once.run("keys", self._fetch_webhook_keys))
         raise refused
 
     async def aclose(self) -> None:

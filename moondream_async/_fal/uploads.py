@@ -260,7 +260,7 @@ class Uploads:
         """The store's own short-lived token, fetched once for all that want it."""
         token = self._token
         if token is None or token.expires - time.time() < _TOKEN_LEFT:
-            token = self._token = await self._once.do("token", self._fetch_token)
+            token = self._token = await self._once.run("token", self._fetch_token)
             self._access.caller.redactor.add(token.header.partition(" ")[2])
         return token
 

@@ -51,7 +51,7 @@ async def encode_once(
                 pass
         return await run_in_image_pool(work, await read_file(image))
 
-    return await _once.do((which, options, full_resolution, id(fetcher) if by_url else None), run)
+    return await _once.run((which, options, full_resolution, id(fetcher) if by_url else None), run)
 
 
 async def read_file(file: object) -> NamedBytes:
@@ -65,7 +65,7 @@ async def read_file(file: object) -> NamedBytes:
         with name_errors(file):
             return await read_async_file(file)
 
-    return await _reads.do(id(file), read)
+    return await _reads.run(id(file), read)
 
 
 async def _fetched(url: str, fetch: Fetch) -> NamedBytes:

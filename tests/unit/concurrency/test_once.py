@@ -22,9 +22,9 @@ async def test_one_run_for_all_who_ask_meanwhile() -> None:
         await anyio.sleep(0.01)
         return mine
 
-    assert await asyncio.gather(*(once.do("a", work) for _ in range(10))) == [1] * 10
-    assert await once.do("a", work) == 2  # nothing is kept
-    assert sorted(await asyncio.gather(once.do("a", work), once.do("b", work))) == [3, 4]
+    assert await asyncio.gather(*(once.run("a", work) for _ in range(10))) == [1] * 10
+    assert await once.run("a", work) == 2  # nothing is kept
+    assert sorted(await asyncio.gather(once.run("a", work), once.run("b", work))) == [3, 4]
 
 
 async def test_an_error_is_everybodys_own() -> None:
@@ -34,7 +34,7 @@ async def test_an_error_is_everybodys_own() -> None:
         await anyio.sleep(0.01)
         raise ImageError("no")
 
-    errors = await asyncio.gather(*(once.do("a", work) for _ in range(3)), return_exceptions=True)
+    errors = await asyncio.gather(*(once.run("a", work) for _ in range(3)), return_exceptions=True)
     assert [str(error) for error in errors] == ["no"] * 3
     assert len({id(error) for error in errors}) == 3
 
@@ -51,9 +51,9 @@ async def test_the_next_takes_over_when_the_worker_is_cancelled() -> None:
     async def quick() -> str:
         return "done"
 
-    first = asyncio.create_task(once.do("a", slow))
+    first = asyncio.create_task(once.run("a", slow))
     await started.wait()
-    others = [asyncio.create_task(once.do("a", quick)) for _ in range(3)]
+    others = [asyncio.create_task(once.run("a", quick)) for _ in range(3)]
     await asyncio.sleep(0)
     first.cancel()
     assert await asyncio.gather(*others) == ["done"] * 3
@@ -68,5 +68,5 @@ def test_loops_do_not_mix() -> None:
         await anyio.sleep(0)
         return 1
 
-    assert asyncio.run(once.do("a", work)) == 1
-    assert anyio.run(once.do, "a", work, backend="trio") == 1
+    assert asyncio.run(once.run("a", work)) == 1
+    assert anyio.run(once.run, "a", work, backend="trio") == 1

@@ -138,7 +138,7 @@ def test_another_loop_says_so() -> None:
         return [number async for number in pumped]
 
     assert asyncio.run(three()) == [0, 1, 2]
-    with pytest.raises(ConfigurationError, match="has ended"):
+    with pytest.raises(ConfigurationError, match="has closed"):
         asyncio.run(rest())
 
 
