@@ -28,7 +28,7 @@ lint:
     {{bin}}/ruff check .
     {{bin}}/ruff format --check .
     {{bin}}/lint-imports
-    {{bin}}/python tools/check_words.py
+    {{bin}}/python tools/check_words.py --at-most 160
 
 # Check types with mypy and pyright
 types:
