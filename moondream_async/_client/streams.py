@@ -53,8 +53,8 @@ class AsyncStream(Generic[Piece, R]):
     no closing; one that is dropped half-way warns (`ResourceWarning`).
     """
 
-    def __init__(self, events: EventStream, reducer: Reducer[Piece, R]) -> None:
-        self._events = events
+    def __init__(self, feed: EventStream, reducer: Reducer[Piece, R]) -> None:
+        self._events = feed
         self._reducer = reducer
         self._ended = False
         self._error: MoondreamError | None = None
