@@ -464,7 +464,7 @@ def test_an_interrupt_while_a_stream_is_made(url: str) -> None:
     import gc
     client = md.Client(base_url=URL, headers={"X-Sandbox-Fault": "drip=0.05"})
     start = client._portal.start
-    from moondream_async import sync_streams
+    from moondream_async._sync import streams
     def interrupted(func, *more):
         if func.__name__ == "run" and not more:
             raise KeyboardInterrupt
