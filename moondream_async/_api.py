@@ -161,8 +161,8 @@ class ImagePayload:
     _api: ApiClient = attrs.field(repr=False)
     _image: Any = attrs.field(repr=False)
     _build: Callable[..., bytes] = attrs.field(repr=False)
-    _full_resolution: bool = False
-    _content: bytes | None = attrs.field(default=None, repr=False)
+    _full_resolution: bool = attrs.field(default=False, alias="full_resolution")
+    _content: bytes | None = attrs.field(default=None, repr=False, alias="content")
     image_size: tuple[int, int] | None = None
 
     async def prepare(self) -> bytes:
