@@ -164,8 +164,8 @@ def _named(picture: Image.Image) -> bytes:
     return named.tobytes()
 
 
-@functools.cache
 def _palette() -> Image.Image:
+    """A new palette image: Pillow keeps its colour cache in the palette, and threads must not share that."""
     flat = [channel for shades in _SHADES.values() for shade in shades for channel in shade]
     palette = Image.new("P", (1, 1))
     palette.putpalette(flat + flat[:3] * (256 - len(flat) // 3))
