@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
 import attrs
 
@@ -16,13 +16,18 @@ from .errors import ConfigurationError
 from .types import Meta, Result
 
 if TYPE_CHECKING:
+    from ._http.client import HttpClient
     from ._http.event_stream import EventStream
-    from ._http.sender import Sender
-    from ._http.session import HttpClient, Session
+    from ._http.moondream import MoondreamRequests
+    from ._http.payloads import Payload
+    from ._http.presigned_download import FileReader
+    from ._http.request import Request
+    from ._http.session import Session, UserClient
     from ._images.prepare import ImageInput
-    from .hooks import Hooks, Stats
+    from .hooks import Hooks, HooksInput, Stats
 
 R = TypeVar("R", bound=Result)
+T = TypeVar("T")
 
 _LONG_TIMEOUT = 900.0  # seconds; the official client waits as long for a training step
 
@@ -59,7 +64,8 @@ class ApiClient:
     def __init__(self, settings: Settings, session: SharedSession) -> None:
         self.settings = settings
         self._session = session
-        self._http: Sender | None = None
+        self._http: HttpClient | None = None
+        self._requests: MoondreamRequests | None = None
 
     @property
     def base_url(self) -> str:
@@ -77,22 +83,45 @@ class ApiClient:
         return self._session.stats
 
     @property
-    def http(self) -> Sender:
+    def http(self) -> HttpClient:
         """The HTTP client, made at the first call."""
         if self._http is None:
-            with no_fork():
-                from ._http.sender import Sender
+            self._connect()
+        return cast("HttpClient", self._http)
 
-            self._http = Sender(
-                self._session.get(),
-                self.settings.server,
-                self.settings.headers,
-                self.settings.timeouts,
-                self.settings.retry,
-                self.settings.hooks,
-                allow_private=self.settings.image_options.allow_private_urls,
-            )
-        return self._http
+    @property
+    def requests(self) -> MoondreamRequests:
+        """Builds the requests; made at the first call."""
+        if self._requests is None:
+            self._connect()
+        return cast("MoondreamRequests", self._requests)
+
+    def _connect(self) -> None:
+        with no_fork():
+            from ._http.client import HttpClient, ServerInfo
+            from ._http.moondream import INVALID_HINT, MoondreamRequests
+
+        settings = self.settings
+        server = ServerInfo(base_url=self.base_url, model=self.model, invalid_hint=INVALID_HINT)
+        self._requests = requests = MoondreamRequests(settings.server, settings.headers)
+        self._http = HttpClient(
+            self._session.get(),
+            settings.timeouts,
+            settings.retry,
+            redactor=requests.redactor(),
+            hooks=settings.hooks,
+            server=server,
+            is_paced=True,
+        )
+
+    @property
+    def files(self) -> FileReader:
+        """A reader of presigned files that the server names; it never sends the key."""
+        from ._http.presigned_download import FileReader
+        from ._http.presigned_urls import PresignedTarget
+
+        allow_private = self.settings.image_options.allow_private_urls
+        return FileReader(self.http, PresignedTarget.of(self.base_url, allow_private=allow_private))
 
     @property
     def patient(self) -> ApiClient:
@@ -113,10 +142,11 @@ class ApiClient:
         if isinstance(image, EncodedImage):
             return image
         with no_fork():
+            from ._http.image_download import download_image
             from ._images.encoder import encode_once
 
         options = options or self.settings.image_options
-        fetch = functools.partial(self.http.download, allow_private=options.allow_private_urls)
+        fetch = functools.partial(download_image, self.http, allow_private=options.allow_private_urls)
         return await encode_once(image, options, full_resolution=full_resolution, fetch=fetch, fetcher=self)
 
     def text_payload(self, build: Callable[..., bytes]) -> ImagePayload:
@@ -136,13 +166,41 @@ class ApiClient:
         return ImagePayload(self, image, build, full_resolution=full_resolution)
 
     async def request(self, skill: str, payload: ImagePayload, read: Callable[[Any, Meta], R]) -> R:
-        """Call a skill, and read its answer."""
-        result = await self.http.fetch(skill, payload, read)
+        """Call a skill and parse its response.
+
+        Args:
+            skill: Its path below the base URL.
+            payload: Request body.
+            read: Builds the result from the decoded JSON.
+        """
+        result = await self.fetch(self.requests.skill(skill, payload), read)
         return attrs.evolve(result, image_size=payload.image_size)
 
-    async def stream(self, skill: str, payload: ImagePayload) -> EventStream:
-        """Call a skill, and open the stream of its answer."""
-        return await self.http.open_stream(skill, payload)
+    async def stream(self, skill: str, payload: Payload, *, bearer: bool = False) -> EventStream:
+        """Call a skill and open the stream of its response.
+
+        Args:
+            skill: Its path below the base URL.
+            payload: Request body.
+            bearer: Send the key as a bearer token, as OpenAI clients do.
+        """
+        return await self.http.open_stream(self.requests.skill(skill, payload, stream=True, bearer=bearer))
+
+    async def call(self, method: str, path: str, read: Callable[[Any, Meta], T], **options: Any) -> T:
+        """Send any other request and parse its response.
+
+        Args:
+            method: HTTP method.
+            path: Path below the base URL.
+            read: Builds the result from the decoded JSON.
+            options: As for `MoondreamRequests.call`: `query`, `body`, `non_idempotent`, `retry_statuses`,
+                `allow_error_field`.
+        """
+        return await self.fetch(self.requests.call(method, path, **options), read)
+
+    async def fetch(self, request: Request, read: Callable[[Any, Meta], T]) -> T:
+        """Send a request and parse its response."""
+        return await self.http.fetch(request, lambda response: response.parse(read))
 
     async def aclose(self) -> None:
         """Close the connections, also of all clones."""
@@ -177,7 +235,7 @@ class ImagePayload:
 class SharedSession:
     """The session of a client and its clones, made at the first call: httpx is not imported before."""
 
-    def __init__(self, *, max_connections: int, rate_limit: float | None, http_client: HttpClient | None) -> None:
+    def __init__(self, *, max_connections: int, rate_limit: float | None, http_client: UserClient | None) -> None:
         self._options: dict[str, Any] = {
             "max_connections": max_connections,
             "rate_limit": rate_limit,
@@ -217,3 +275,16 @@ class SharedSession:
         self._closed = True
         if self._session is not None:
             await self._session.aclose()
+
+
+def hooks_of(hooks: HooksInput | None) -> tuple[Hooks, ...]:
+    """Return the user's hooks as a tuple.
+
+    Raises:
+        ConfigurationError: They are not `Hooks`.
+    """
+    if hooks is None:
+        return ()
+    from .hooks import check_hooks
+
+    return check_hooks(hooks)

@@ -18,7 +18,8 @@ class CallInfo:
 
     Attributes:
         number: Counts the calls of this process.
-        operation: The skill or route: `"query"`, `"caption"`, ... , `"models"`.
+        operation: The skill or route: `"query"`, `"caption"`, ... , `"models"`; for fal.ai `"submit"`, `"status"`,
+            `"result"`, `"cancel"`, `"upload"` or `"webhook_keys"`.
         model: The requested model; None is the server's default.
         stream: Whether the answer is streamed.
         base_url: The server.

@@ -6,20 +6,21 @@ import contextlib
 import functools
 import os
 import re
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from pathlib import Path
 from typing import Any, TypeAlias, cast
 
+from .._api import ApiClient
 from .._bulk.items import Outcome
 from .._concurrency.threads import run_in_thread
-from .._http.presigned_download import Files
 from ..errors import APIError, BatchError, ConfigurationError, MoondreamError, NotFoundError
 from .job.line_index import Index, open_index
 from .job.manifest import MANIFEST, Manifest, path_of, read_manifest
 from .job.rejected import read_rejected
 from .models import UNKNOWN, Batch, BatchJob
 from .results import BatchResults, EntryOutcome
+from .retrieval import retrieve
 from .submission import read_job
 
 AnyJob: TypeAlias = BatchJob | Batch | str | os.PathLike[str]
@@ -32,15 +33,11 @@ class JobReader:
     """Reads jobs for one client.
 
     Args:
-        retrieve: Fetches the current state of a batch.
-        files: Returns the reader of result files.
-        base_url: The server's URL. Job folders of other servers are rejected.
+        api: Sends the requests. Job folders of servers other than its own are rejected.
     """
 
-    def __init__(self, retrieve: Callable[[str], Awaitable[Batch]], files: Callable[[], Files], base_url: str) -> None:
-        self._retrieve = retrieve
-        self._files = files
-        self._base_url = base_url
+    def __init__(self, api: ApiClient) -> None:
+        self._api = api
 
     async def known(self, job: object) -> BatchJob:
         """Return what is known of a job without a request.
@@ -71,7 +68,7 @@ class JobReader:
             BatchError: The job is for another server.
         """
         manifest = await run_in_thread(read_manifest, path)
-        if manifest.base_url != self._base_url:
+        if manifest.base_url != self._api.base_url:
             raise BatchError(f"The job in {str(path)!r} is for another server, {manifest.base_url}.", code="folder")
         return manifest
 
@@ -121,7 +118,7 @@ class JobReader:
         gone: NotFoundError | None = None
         for batch in job.batches:
             try:
-                fresh[batch.id] = await self._retrieve(batch.id)
+                fresh[batch.id] = await retrieve(self._api, batch.id)
             except NotFoundError as exc:
                 gone = gone or exc
         if gone is not None and not fresh:
@@ -173,7 +170,7 @@ class JobReader:
         yield failed
 
     def _results(self, batch: Batch, index: Index | None) -> BatchResults:
-        return BatchResults(self._files(), batch, functools.partial(self._retrieve, batch.id), index)
+        return BatchResults(self._api, batch, index)
 
 
 def is_folder(text: str) -> bool:

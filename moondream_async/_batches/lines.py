@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing
-from typing import Any, Protocol, TypeAlias, cast
+from typing import Any, TypeAlias, cast
 
 import anyio.lowlevel
 import attrs
 
+from .._api import ApiClient
 from .._bulk import records
 from .._bulk.budget import Budget
 from .._bulk.estimates import usage
@@ -17,7 +18,6 @@ from .._bulk.items import Item
 from .._bulk.map import AsyncMap, numbered
 from .._concurrency.gather import gather
 from .._images.encoded import EncodedImage
-from .._images.options import ImageOptions
 from .._images.source_names import with_item
 from ..errors import ConfigurationError, MoondreamError
 from . import wire
@@ -32,14 +32,6 @@ BuiltLine: TypeAlias = tuple[Entry, bytes]
 """An item's entry and its line. The line is empty if the item was rejected."""
 
 
-class Encodes(Protocol):
-    """The part of `AsyncClient` that lines need."""
-
-    async def encode_image(self, image: Any, image_options: ImageOptions | None = None) -> EncodedImage:
-        """Prepare an image."""
-        ...
-
-
 @attrs.frozen(eq=False)
 class PositionedItem(Item):
     """An item with its position in the job. Its `index` counts only the items that need a new line."""
@@ -51,22 +43,20 @@ class LineBuilder:
     """Builds one line per item. It keeps no state, and does no I/O except for loading images.
 
     Args:
-        client: Prepares images.
+        api: Prepares images. They are made smaller if they would not fit in a line.
         skill: The skill to run on every item.
         arguments: The skill's arguments for every item.
-        options: How to prepare images. They are made smaller if they would not fit in a line.
 
     Raises:
         ConfigurationError: Batches do not support the skill or an argument.
     """
 
-    def __init__(self, client: Encodes, skill: object, arguments: Mapping[str, Any], options: ImageOptions) -> None:
+    def __init__(self, api: ApiClient, skill: object, arguments: Mapping[str, Any]) -> None:
         self.skill = wire.check_skill(skill)
         self.arguments = wire.arguments(self.skill, arguments, complete=False)
         wire.line(self.skill, self.arguments, [b""], "")  # raises for values that JSON cannot hold
         _check_key(Entry(0, "", self.skill, self.arguments))
-        self._client = client
-        self._options = options
+        self._api = api
 
     def entry(self, item: Item, position: int, size: tuple[int, int] | None = None) -> Entry:
         """Return the entry that describes the item's line."""
@@ -101,8 +91,9 @@ class LineBuilder:
         if not images:
             raise ConfigurationError("The list of images is empty.")
         limit = _ROOM // len(images) // 4 * 3
-        options = self._options.evolve(max_bytes=max(1, min(limit, self._options.max_bytes)))
-        return await gather(lambda image: self._client.encode_image(image, options), images)
+        options = self._api.settings.image_options
+        options = options.evolve(max_bytes=max(1, min(limit, options.max_bytes)))
+        return await gather(lambda image: self._api.encode_image(image, options), images)
 
 
 @attrs.frozen(eq=False)

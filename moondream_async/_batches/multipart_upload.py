@@ -12,9 +12,9 @@ from urllib.parse import quote
 
 import anyio
 
+from .._api import ApiClient
 from .._concurrency.gather import gather
 from .._http.payloads import FileBody
-from .._http.sender import Sender
 from ..errors import APIConnectionError, APIError, BatchError, MoondreamError, NotFoundError
 from . import wire
 from .job.async_folder import AsyncFolder
@@ -35,14 +35,14 @@ class Upload:
     """The upload of one batch of a job.
 
     Args:
-        sender: Sends the requests.
+        api: Sends the requests.
         folder: The job's folder; each step is written to it before the next one is taken.
         number: The batch's number in the job.
         on_sent: Called with the number of bytes of the batch that were sent so far.
     """
 
-    def __init__(self, sender: Sender, folder: AsyncFolder, number: int, on_sent: Callable[[int], None]) -> None:
-        self._sender = sender
+    def __init__(self, api: ApiClient, folder: AsyncFolder, number: int, on_sent: Callable[[int], None]) -> None:
+        self._api = api
         self._folder = folder
         self._number = number
         self._on_sent = on_sent
@@ -107,7 +107,7 @@ class Upload:
         batch_file = self._batch_file
         if batch_file.upload_id is not None and batch_file.batch_id is None:
             query = {"action": "mpu-abort", "uploadId": batch_file.upload_id}
-            await self._sender.call("DELETE", self._path, lambda data, _: data, query=query)
+            await self._api.call("DELETE", self._path, lambda data, _: data, query=query)
 
     async def _submit(self) -> Batch:
         self._batch_file.cancelled = False
@@ -122,7 +122,7 @@ class Upload:
     async def _begin(self) -> None:
         batch_file = self._batch_file
         query = {"action": "mpu-create"}
-        batch_file.file_id, batch_file.upload_id = await self._sender.call("POST", "batch", wire.upload, query=query)
+        batch_file.file_id, batch_file.upload_id = await self._api.call("POST", "batch", wire.upload, query=query)
         await self._save()
 
     async def _send_parts(self, source: Path) -> None:
@@ -145,7 +145,7 @@ class Upload:
             "uploadId": batch_file.upload_id or "",
             "partNumber": number,
         }
-        batch_file.parts[str(number)] = await self._sender.call("PUT", self._path, wire.etag, query=query, body=body)
+        batch_file.parts[str(number)] = await self._api.call("PUT", self._path, wire.etag, query=query, body=body)
         await self._save()
 
     async def _complete(self) -> Batch:
@@ -179,7 +179,7 @@ class Upload:
         fields = {"parts": parts, "model": self._folder.manifest.model}
         body = json.dumps({name: value for name, value in fields.items() if value is not None}).encode()
         query = {"action": "mpu-complete", "uploadId": batch_file.upload_id or ""}
-        return await self._sender.call("POST", self._path, wire.completed, query=query, body=body, non_idempotent=True)
+        return await self._api.call("POST", self._path, wire.completed, query=query, body=body, non_idempotent=True)
 
     def _ambiguous(self) -> BatchError:
         return BatchError(
@@ -200,7 +200,7 @@ class Upload:
 
     async def _find(self) -> Batch | None:
         try:
-            batch = await self._sender.call("GET", self._path, wire.batch, allow_error_body=True)
+            batch = await self._api.call("GET", self._path, wire.batch, allow_error_field=True)
         except NotFoundError:
             return None
         is_accepted = batch.status in ("chunking", "processing") or batch.finished

@@ -13,6 +13,7 @@ import anyio
 import attrs
 
 from .. import config
+from .._api import ApiClient
 from .._bulk.budget import batch_budget
 from .._bulk.items import MapItem, Outcome
 from .._bulk.map import check_items
@@ -20,13 +21,10 @@ from .._bulk.run import RunSummary
 from .._concurrency.callbacks import call_callback
 from .._concurrency.prefetch import PrefetchIterator
 from .._concurrency.threads import run_in_thread
-from .._http.paginator import Pages
-from .._http.sender import Sender
-from .._images.options import ImageOptions
+from .._paginator import Pages
 from .._public import public
 from ..errors import (
     APIConnectionError,
-    APIError,
     APITimeoutError,
     ConfigurationError,
     NotFoundError,
@@ -40,10 +38,11 @@ from .job.folder import stamp_of
 from .job.manifest import Manifest, path_of
 from .job.rejected import read_rejected
 from .job_reader import AnyJob, JobReader, is_folder
-from .lines import Encodes, ItemSource, LineBuilder, check_first_item
+from .lines import ItemSource, LineBuilder, check_first_item
 from .models import Batch, BatchJob, UploadProgress
 from .multipart_upload import Upload
 from .results_file import save
+from .retrieval import retrieve
 from .submission import Submission
 from .validation import ReadyFile
 
@@ -66,14 +65,8 @@ class AsyncBatches:
     `submit`, called again with the same arguments and `folder`, send only what was not sent before.
     """
 
-    def __init__(
-        self, client: Encodes, net: Callable[[], Sender], *, base_url: str, model: str | None, options: ImageOptions
-    ) -> None:
-        self._client = client
-        self._net = net
-        self._base_url = base_url
-        self._model = model
-        self._options = options
+    def __init__(self, api: ApiClient) -> None:
+        self._api = api
 
     async def create(
         self,
@@ -119,15 +112,15 @@ class AsyncBatches:
             MoondreamError: The upload failed. It is aborted if the server rejected it, or if you did not pass a
                 folder; otherwise, call this again to resume it.
         """
-        lines = LineBuilder(self._client, skill, arguments, self._options)
+        lines = LineBuilder(self._api, skill, arguments)
         if max_failures is not None:
             config.check_whole("max_failures", max_failures, least=0)
-        prices = prices or prices_of(self._base_url, model or self._model)
+        prices = prices or prices_of(self._api.base_url, model or self._api.model)
         budget = batch_budget(max_cost, prices, {lines.skill: lines.arguments})
         source = ItemSource(await check_first_item(check_items(items), lines), lines, max_failures, budget)
         manifest = self._manifest(model, skill=lines.skill, arguments=lines.arguments)
         total = len(items) if isinstance(items, Sized) else None
-        return await Submission(self._net(), manifest, source, progress, total).run(folder)
+        return await Submission(self._api, manifest, source, progress, total).run(folder)
 
     async def submit(
         self,
@@ -155,7 +148,7 @@ class AsyncBatches:
             stamp = await run_in_thread(stamp_of, file)
         except (OSError, ValueError) as exc:
             raise ConfigurationError(f"{str(file)!r} cannot be read: {getattr(exc, 'strerror', exc)}.") from None
-        return await Submission(self._net(), self._manifest(model, source=stamp), ReadyFile(file), progress).run(folder)
+        return await Submission(self._api, self._manifest(model, source=stamp), ReadyFile(file), progress).run(folder)
 
     async def retrieve(self, batch_id: str) -> Batch:
         """Return the current state of one batch.
@@ -164,12 +157,7 @@ class AsyncBatches:
             NotFoundError: There is no such batch.
             MoondreamError: The request failed.
         """
-        path = f"batch/{config.path_part('batch_id', batch_id)}"
-        try:
-            return await self._net().call("GET", path, wire.batch, allow_error_body=True)
-        except APIError as exc:
-            exc.body = None if exc.status < 300 else exc.body  # it may hold presigned URLs
-            raise
+        return await retrieve(self._api, batch_id)
 
     def list(self, limit: int | None = None) -> Pages[Batch]:
         """List all batches of the API key. Pages are fetched as you iterate.
@@ -180,7 +168,7 @@ class AsyncBatches:
         Raises:
             MoondreamError: The request failed.
         """
-        return Pages(self._net().call, "batch", "batches", wire.batch, limit)
+        return Pages(self._api, "batch", "batches", wire.batch, limit)
 
     async def status(self, job: AnyJob) -> BatchJob:
         """Return a job with the current state of its batches.
@@ -290,7 +278,7 @@ class AsyncBatches:
         async with AsyncFolder(path, manifest) as folder:
             batch_files = folder.manifest.portions
             for number in range(len(batch_files)):
-                await Upload(self._net(), folder, number, _ignore).cancel()
+                await Upload(self._api, folder, number, _ignore).cancel()
             if not any(batch_file.batch_id for batch_file in batch_files):
                 await folder.discard()
                 return True
@@ -300,11 +288,11 @@ class AsyncBatches:
             return False
 
     def _manifest(self, model: str | None, **more: Any) -> Manifest:
-        return Manifest(self._base_url, config.check_model(model) or self._model, **more)
+        return Manifest(self._api.base_url, config.check_model(model) or self._api.model, **more)
 
     @property
     def _reader(self) -> JobReader:
-        return JobReader(self.retrieve, lambda: self._net().files, self._base_url)
+        return JobReader(self._api)
 
     async def _finished(self, job: BatchJob, progress: Callable[[BatchJob], Any] | None) -> BatchJob:
         interval, answered = _FIRST_POLL, time.monotonic()

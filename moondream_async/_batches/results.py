@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
+from collections.abc import AsyncGenerator, Generator
 from contextlib import aclosing
 from typing import Any, TypeAlias, TypeGuard
 
 import anyio.to_thread
 import attrs
 
+from .._api import ApiClient
 from .._bulk.items import Outcome
 from .._http.lines import FileLine
-from .._http.presigned_download import Files
 from .._log import log
 from .._wire.errors import invalid_response
 from ..errors import APIError, BatchError, BatchLineError, MoondreamError
@@ -22,8 +22,7 @@ from .job.line_index import Index
 from .job.manifest import Entry
 from .models import FAILED, Batch
 from .result_lines import OutputLine, read_line, read_result, unusable
-
-Retrieve = Callable[[], Awaitable[Batch]]
+from .retrieval import retrieve
 
 EntryOutcome: TypeAlias = tuple[Entry | None, Outcome[Any]]
 """The outcome of an item, and its entry if this machine knows it."""
@@ -38,17 +37,16 @@ class BatchResults:
     An unusable line never hides a good one: if a good line for the same item comes later, that one is used.
 
     Args:
-        files: Reads result files.
+        api: Sends the requests.
         batch: The current state of the batch, which is finished.
-        retrieve: Fetches the batch again, for URLs that have not expired.
         index: The entries of its lines; None if this machine does not know them.
         first: The position of its first line among all items, if `index` is None.
     """
 
-    def __init__(self, files: Files, batch: Batch, retrieve: Retrieve, index: Index | None, first: int = 0) -> None:
-        self._files = files
+    def __init__(self, api: ApiClient, batch: Batch, index: Index | None, first: int = 0) -> None:
+        self._api = api
+        self._files = api.files
         self._batch = batch
-        self._retrieve = retrieve
         self._index = index
         self._first = first
         self._seen = bytearray(wire.MOST_LINES)
@@ -120,7 +118,7 @@ class BatchResults:
         """Yield the outcomes of one file."""
 
         async def renew_url() -> str:
-            self._batch = await self._retrieve()
+            self._batch = await retrieve(self._api, self._batch.id)
             return self._url(number)
 
         read = 0  # lines read so far; the download may restart from the beginning

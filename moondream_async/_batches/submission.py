@@ -14,9 +14,9 @@ from typing import Any, TypeAlias, cast
 import anyio
 import attrs
 
+from .._api import ApiClient
 from .._concurrency.background_task import BackgroundTask
 from .._concurrency.callbacks import call_callback
-from .._http.sender import Sender
 from ..errors import APIError, BatchError, ConfigurationError, MoondreamError
 from .job.async_folder import AsyncFolder
 from .job.folder import Folder, default_folder
@@ -40,7 +40,7 @@ class Submission:
     last one at the end. Each step is written to the folder before the next one is taken.
 
     Args:
-        sender: Sends the requests.
+        api: Sends the requests.
         manifest: What the job is.
         source: Where its lines come from.
         progress: The user's callback, or None.
@@ -49,13 +49,13 @@ class Submission:
 
     def __init__(
         self,
-        sender: Sender,
+        api: ApiClient,
         manifest: Manifest,
         source: LineSource,
         progress: Callable[[UploadProgress], Any] | None,
         total: int | None = None,
     ) -> None:
-        self._sender = sender
+        self._api = api
         self._manifest = manifest
         self._source = source
         self._progress = _ProgressReporter(progress, total)
@@ -126,7 +126,7 @@ class Submission:
         reporting = BackgroundTask(self._progress.report_regularly)
         reporting.start()
         try:
-            self._batches[number] = await Upload(self._sender, folder, number, on_sent).submit()
+            self._batches[number] = await Upload(self._api, folder, number, on_sent).submit()
         finally:
             await reporting.stop()
         on_sent(folder.manifest.portions[number].length)
@@ -139,7 +139,7 @@ class Submission:
             portions = folder.manifest.portions
             if not keep or _is_rejection(exc):
                 for number in range(len(portions)):
-                    await Upload(self._sender, folder, number, _ignore).abort()
+                    await Upload(self._api, folder, number, _ignore).abort()
             is_empty = not portions and (not keep or isinstance(exc, ConfigurationError))
             if is_empty or not (keep or any(portion.batch_id or portion.completing for portion in portions)):
                 await folder.discard()

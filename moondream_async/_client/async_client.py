@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, cast, overload
 import attrs
 
 from .. import _multi_label, config
-from .._api import ApiClient, Settings, SharedSession
+from .._api import ApiClient, Settings, SharedSession, hooks_of
 from .._concurrency.forks import no_fork
 from .._images.encoded import EncodedImage
 from .._images.options import ImageOptions
@@ -40,10 +40,10 @@ if TYPE_CHECKING:
     from .._bulk.items import MapItem, Skills
     from .._bulk.map import AsyncMap
     from .._bulk.run import RunSummary
-    from .._http.session import HttpClient
+    from .._http.session import UserClient
     from .._images.prepare import ImageInput
     from .._tuning.resource import AsyncTuning
-    from ..hooks import Hooks, HooksInput, Stats
+    from ..hooks import HooksInput, Stats
 
 T = TypeVar("T")
 
@@ -89,7 +89,7 @@ class AsyncClient:
         image_options: ImageOptions | None = None,
         headers: Mapping[str, str] | None = None,
         hooks: HooksInput | None = None,
-        http_client: HttpClient | None = None,
+        http_client: UserClient | None = None,
     ) -> None:
         secret, api_key = Secret(api_key), None  # from here on no local holds the key in the open
         headers = config.hidden_headers(headers)
@@ -99,7 +99,7 @@ class AsyncClient:
             retry=RetryPolicy.of(retry),
             image_options=ImageOptions.of(image_options),
             headers=config.check_headers(headers),
-            hooks=_checked(hooks),
+            hooks=hooks_of(hooks),
         )
         session = SharedSession(
             max_connections=config.check_whole("max_connections", max_connections, least=1),
@@ -128,17 +128,14 @@ class AsyncClient:
         """Moondream Cloud's Batch API: many images at half the price, processed as jobs on the server."""
         from .._batches.resource import AsyncBatches
 
-        api = self._api
-        options = api.settings.image_options
-        return AsyncBatches(self, lambda: api.http, base_url=self.base_url, model=self.model, options=options)
+        return AsyncBatches(self._api)
 
     @property
     def tuning(self) -> AsyncTuning:
         """Moondream Cloud's tuning API: finetunes by reinforcement learning and from examples."""
-        from .._tuning.finetune import Access
         from .._tuning.resource import AsyncTuning
 
-        return AsyncTuning(Access(self, lambda: self._api.http, lambda: self._api.patient.http))
+        return AsyncTuning(self._api)
 
     @overload
     async def query(
@@ -276,9 +273,10 @@ class AsyncClient:
         build([])  # refuses what can be refused before an image is prepared
         payload = ChatPayload(self._api, messages, build)
         if stream:
-            events = await self._api.http.open_stream("chat/completions", payload, bearer=True)
+            events = await self._api.stream("chat/completions", payload, bearer=True)
             return AsyncChatStream(events, chat.ChatReducer())
-        return await self._api.http.fetch("chat/completions", payload, chat.result, bearer=True)
+        request = self._api.requests.skill("chat/completions", payload, bearer=True)
+        return await self._api.fetch(request, chat.result)
 
     async def ask_yes_no(
         self,
@@ -818,7 +816,7 @@ class AsyncClient:
             AuthenticationError: The key is invalid.
             MoondreamError: As in `query`.
         """
-        return await self._api.http.get("models", lambda data, _: responses.models(data))
+        return await self._api.fetch(self._api.requests.get("models"), lambda data, _: responses.models(data))
 
     def with_options(
         self,
@@ -851,7 +849,7 @@ class AsyncClient:
             timeouts=now.timeouts if timeout is None else Timeouts.of(timeout),
             retry=now.retry if retry is None else RetryPolicy.of(retry),
             image_options=now.image_options if image_options is None else ImageOptions.of(image_options),
-            hooks=now.hooks if hooks is None else _checked(hooks),
+            hooks=now.hooks if hooks is None else hooks_of(hooks),
             headers=now.headers | config.check_headers(headers),
         )
         return clone
@@ -890,11 +888,3 @@ class AsyncClient:
             return await self.query(encoded, text, settings=settings, reasoning=reasoning)
 
         return await structured.ask(query, question, kind, repair=repair)
-
-
-def _checked(hooks: HooksInput | None) -> tuple[Hooks, ...]:
-    if hooks is None:
-        return ()
-    from ..hooks import check_hooks
-
-    return check_hooks(hooks)

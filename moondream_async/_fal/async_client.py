@@ -7,23 +7,28 @@ import functools
 import json
 import os
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, cast
 
 import attrs
 
 from .. import _multi_label, config
+from .._api import hooks_of
 from .._concurrency.single_flight import SingleFlight
-from .._hidden import HiddenStr, is_credential
-from .._http.caller import Caller, invalid_response
-from .._http.session import HttpClient, Session
+from .._hidden import HiddenStr
+from .._http.client import HttpClient, ServerInfo
+from .._http.image_download import download_image
+from .._http.moondream import secrets_in_headers
+from .._http.response_body import MAX_RESPONSE
+from .._http.session import Session, UserClient
 from .._images.encoded import EncodedImage
 from .._images.encoder import encode_once
 from .._images.options import ImageOptions
 from .._public import public
 from .._wire import responses
-from .._wire.redact import secrets_in_header
+from .._wire.errors import invalid_response
+from .._wire.redact import Redactor
 from .._wire.requests import AnyRef
 from ..config import FAL_KEYS_URL, Length, RetryPolicy, SamplingSettings, Secret, Timeouts
 from ..errors import APIConnectionError, APIError, ConfigurationError
@@ -39,7 +44,7 @@ from .wire import Endpoint, Hosts
 
 if TYPE_CHECKING:
     from .._images.prepare import ImageInput
-    from ..hooks import Stats
+    from ..hooks import HooksInput, Stats
 
 T = TypeVar("T")
 R = TypeVar("R", bound=Result)
@@ -47,9 +52,16 @@ R = TypeVar("R", bound=Result)
 _KEYS_KEPT, _KEYS_AGAIN = 24 * 3600.0, 60.0  # seconds
 
 
-class _Placed(str):
-    """The image as it is sent: prepared, and uploaded if it is large; with the original's size, if it is known."""
+@attrs.frozen
+class PlacedImage:
+    """An image as fal takes it.
 
+    Attributes:
+        url: Its URL at fal, or a data URI.
+        image_size: Width and height of the upright original, in pixels; None if they are not known.
+    """
+
+    url: str = attrs.field(repr=False)
     image_size: tuple[int, int] | None = None
 
 
@@ -72,6 +84,8 @@ class AsyncFalClient:
         max_connections: HTTP requests at once. Default 256.
         image_options: How images are prepared, as for `AsyncClient`.
         headers: Extra headers for every request to fal's API.
+        hooks: `Hooks(request=..., retry=..., ...)`, or several, as for `AsyncClient`. Each HTTP request is a call
+            of its own: `submit`, `status`, `result`, `cancel`, `upload` or `webhook_keys`.
         http_client: As for `AsyncClient`.
 
     Raises:
@@ -91,7 +105,8 @@ class AsyncFalClient:
         max_connections: int = 256,
         image_options: ImageOptions | None = None,
         headers: Mapping[str, str] | None = None,
-        http_client: HttpClient | None = None,
+        hooks: HooksInput | None = None,
+        http_client: UserClient | None = None,
     ) -> None:
         secret, key = _key(Secret(key)), None  # from here on no local holds the key in the open
         headers = config.hidden_headers(headers)
@@ -99,26 +114,29 @@ class AsyncFalClient:
         if secret is None and base_url is None:
             raise ConfigurationError(f"No key for fal.ai: set FAL_KEY, or pass key=... ({FAL_KEYS_URL}).")
         hosts = Hosts() if base_url is None else Hosts.at(base_url)
-        self._timeouts, self._retry = Timeouts.of(timeout), RetryPolicy.of(retry)
         self._image_options = ImageOptions.of(image_options)
         self._job_timeout = config.check_seconds("job_timeout", job_timeout)
         self._cancel_jobs = cancel_jobs
-        self._session = Session(
-            max_connections=config.check_whole("max_connections", max_connections, least=1),
-            rate_limit=None,
-            http_client=http_client,
-        )
-        caller = Caller(self._session, self._timeouts, self._retry)
         auth = config.check_headers(headers)
-        for name, value in auth.items():
-            if is_credential(name):
-                caller.redactor.add(*secrets_in_header(value))
+        redactor = Redactor(secrets_in_headers(auth))
         if secret is not None:
             auth["Authorization"] = HiddenStr(f"Key {secret.reveal()}")
-            caller.redactor.add(*secret.parts())
-        self._access = FalConnection(caller, hosts, auth, secret)
+            redactor.add(*secret.parts())
+        self._session = Session(
+            max_connections=config.check_whole("max_connections", max_connections, least=1), http_client=http_client
+        )
+        self._http = HttpClient(
+            self._session,
+            Timeouts.of(timeout),
+            RetryPolicy.of(retry),
+            redactor=redactor,
+            hooks=hooks_of(hooks),
+            server=ServerInfo(base_url=hosts.queue),
+            max_response=MAX_RESPONSE,
+        )
+        self._connection = FalConnection(self._http, hosts, auth, secret)
         self._uploads = Uploads(
-            self._access, self.encode_image, config.check_whole("inline_limit", inline_limit, least=0)
+            self._connection, self.encode_image, config.check_whole("inline_limit", inline_limit, least=0)
         )
         self._webhook_keys: tuple[float, list[bytes]] = (0.0, [])
         self._keys_asked_for = 0.0
@@ -196,7 +214,8 @@ class AsyncFalClient:
         """
         wanted = _multi_label.parse_labels(object)
         if wanted is not None:
-            one = functools.partial(self.detect, await self._placed(image), settings=settings)
+            placed: Any = await self._place(image)
+            one = functools.partial(self.detect, placed, settings=settings)
             return await _multi_label.detect(one, wanted)
         return await self._skill("detect", image, arguments_of.find("detect", object, settings), responses.detect)
 
@@ -221,7 +240,8 @@ class AsyncFalClient:
         arguments_of.refuse("point", spatial_refs=spatial_refs)
         wanted = _multi_label.parse_labels(object)
         if wanted is not None:
-            one = functools.partial(self.point, await self._placed(image), settings=settings)
+            placed: Any = await self._place(image)
+            one = functools.partial(self.point, placed, settings=settings)
             return await _multi_label.point(one, wanted)
         return await self._skill("point", image, arguments_of.find("point", object, settings), responses.point)
 
@@ -286,7 +306,7 @@ class AsyncFalClient:
             repetition_penalty=repetition_penalty,
         )
         for entry, (image, _) in zip(arguments["inputs"], read, strict=True):
-            entry["image_url"] = await self._placed(image)
+            entry["image_url"] = (await self._place(image)).url
         handle, answer = await self._completed(wire.BATCHED, arguments)
         return _read(lambda: wire.batched_result(answer, handle.request_id), answer)
 
@@ -343,15 +363,16 @@ class AsyncFalClient:
         if max_queue_length is not None:
             query["fal_max_queue_length"] = str(config.check_whole("max_queue_length", max_queue_length, least=0))
         body = _json(await self._uploads.resolve(arguments))
-        sent = {"Content-Type": "application/json", **_queue_headers(priority, hint, start_timeout)}
-        sent |= config.check_headers(headers)
-        url = given.submit_url(self._access.hosts, path, query)
-        answer = await self._access.send("POST", url, body=body, headers=sent, non_idempotent=not resubmit)
+        sent = _queue_headers(priority, hint, start_timeout) | config.check_headers(headers)
+        url = given.submit_url(self._connection.hosts, path, query)
+        answer = await self._connection.send(
+            "submit", "POST", url, body=body, headers=sent, non_idempotent=not resubmit
+        )
         data = answer.json()
         request_id: Any = cast("dict[str, Any]", data).get("request_id") if isinstance(data, dict) else None
         if not isinstance(request_id, str):
-            raise invalid_response(answer.status, data, "it has no 'request_id'")
-        return AsyncRequestHandle(self._access, given, request_id, cast("dict[str, Any]", data))
+            raise answer.invalid("it has no 'request_id'", data)
+        return AsyncRequestHandle(self._connection, given, request_id, cast("dict[str, Any]", data))
 
     def handle(self, endpoint: str, request_id: str) -> AsyncRequestHandle:
         """The handle of a request that was submitted before, by any process.
@@ -360,7 +381,7 @@ class AsyncFalClient:
             endpoint: What it was submitted to.
             request_id: fal's name for it.
         """
-        return AsyncRequestHandle(self._access, Endpoint.of(endpoint), request_id)
+        return AsyncRequestHandle(self._connection, Endpoint.of(endpoint), request_id)
 
     async def status(self, endpoint: str, request_id: str, *, logs: bool = False) -> Status:
         """Where a request is: `Queued`, `InProgress` or `Completed`.
@@ -521,8 +542,8 @@ class AsyncFalClient:
         await self.aclose()
 
     def __repr__(self) -> str:
-        access: FalConnection | None = getattr(self, "_access", None)
-        return f"{type(self).__name__}({access.hosts.queue!r})" if access else f"{type(self).__name__}()"
+        connection: FalConnection | None = getattr(self, "_connection", None)
+        return f"{type(self).__name__}({connection.hosts.queue!r})" if connection else f"{type(self).__name__}()"
 
     async def _skill(
         self,
@@ -534,8 +555,8 @@ class AsyncFalClient:
         field: str | None = None,
     ) -> R:
         started = time.monotonic()
-        placed = await self._placed(image, full_resolution=skill == "segment")
-        handle, answer = await self._completed(f"{wire.PREVIEW}/{skill}", {"image_url": placed, **arguments})
+        placed = await self._place(image, full_resolution=skill == "segment")
+        handle, answer = await self._completed(f"{wire.PREVIEW}/{skill}", {"image_url": placed.url, **arguments})
         field = field or {"query": "answer"}.get(skill, skill)
         meta = Meta(status=200, elapsed=time.monotonic() - started)
         result = _read(lambda: read(wire.skill_answer(field, answer, handle.request_id), meta), answer)
@@ -548,34 +569,28 @@ class AsyncFalClient:
             None, None, logs=False
         )
 
-    async def _placed(self, image: Any, *, full_resolution: bool = False) -> _Placed:
-        """A text that fal takes for the image: its URL at fal, or a data URI."""
-        if isinstance(image, _Placed):
+    async def _place(self, image: Any, *, full_resolution: bool = False) -> PlacedImage:
+        """Return an image that fal can read: its URL at fal, or a data URI."""
+        if isinstance(image, PlacedImage):
             return image
-        if isinstance(image, str) and self._access.hosts.is_cdn(image):
-            return _Placed(image)
+        if isinstance(image, str) and self._connection.hosts.is_cdn(image):
+            return PlacedImage(image)
         encoded = await self._encode(image, self._image_options, full_resolution=full_resolution)
-        placed = _Placed(await self._uploads.place(encoded))
-        placed.image_size = encoded.original_size
-        return placed
+        return PlacedImage(await self._uploads.place(encoded), encoded.original_size)
 
     async def _encode(self, image: Any, options: ImageOptions, *, full_resolution: bool = False) -> EncodedImage:
         if isinstance(image, EncodedImage):
             return image
-
-        def fetch(url: str) -> Awaitable[bytes]:
-            return self._session.downloads.fetch(
-                url, allow_private=options.allow_private_urls, timeouts=self._timeouts, retry=self._retry
-            )
-
+        fetch = functools.partial(download_image, self._http, allow_private=options.allow_private_urls)
         return await encode_once(image, options, full_resolution=full_resolution, fetch=fetch, fetcher=self)
 
     async def _fetch_webhook_keys(self) -> list[bytes]:
         self._keys_asked_for = time.time()
-        answer = await self._access.send("GET", f"{self._access.hosts.rest}/.well-known/jwks.json")
-        keys = webhooks.keys_of(answer.json())
+        url = f"{self._connection.hosts.rest}/.well-known/jwks.json"
+        response = await self._connection.send("webhook_keys", "GET", url)
+        keys = webhooks.keys_of(response.json())
         if not keys:
-            raise invalid_response(answer.status, None, "it has no ED25519 keys")
+            raise response.invalid("it has no ED25519 keys")
         self._webhook_keys = (time.time(), keys)
         return keys
 

@@ -1,4 +1,4 @@
-"""The way to fal.ai's own hosts: the key, which goes nowhere else, and how fal's errors are read."""
+"""Requests to fal.ai's own hosts: the key, which is sent to no other host, and how fal reports errors."""
 
 from __future__ import annotations
 
@@ -8,13 +8,46 @@ from typing import Any
 
 import attrs
 
-from .._http.caller import Answer, Caller, ErrorDecoder, Request
+from .._http.client import HttpClient
+from .._http.request import Body, Request, Response, parse_url, request_headers
+from .._http.retrying import FailedAttempt
 from .._wire import errors
-from .._wire.redact import Redactor
 from ..config import FAL_KEYS_URL, Secret
-from ..errors import ConfigurationError
+from ..errors import APIError, ConfigurationError
 from . import wire
 from .wire import Hosts
+
+
+@attrs.frozen(eq=False)
+class FalErrors:
+    """How fal.ai reports errors.
+
+    Args:
+        key: The key that is sent, for the hints of 401 and 403.
+        is_final: Whether the response is the endpoint's own, which asking again does not change.
+        non_idempotent: Whether sending the request twice could be billed twice.
+        explains_key: Whether the request has the key, so that errors may say what is wrong with it.
+    """
+
+    key: Secret | None = None
+    is_final: bool = False
+    non_idempotent: bool = False
+    explains_key: bool = True
+
+    def find_failure(self, response: Response) -> FailedAttempt | None:
+        """Return the failure that a response reports, or None if the request succeeded."""
+        if 200 <= response.status < 300:
+            return None
+        headers = response.redactor.headers(response.headers)
+        error = wire.error_of(response.status, headers, response.body, now=time.time(), redactor=response.redactor)
+        cause = wire.failure_of(error, headers, last_word=self.is_final, non_idempotent=self.non_idempotent)
+        if self.explains_key and "locked" not in error.message.lower():  # "locked" is about the balance
+            errors.explain_refused_key(error, self.key, given_by="set FAL_KEY or pass key=...", keys_url=FAL_KEYS_URL)
+        return FailedAttempt(error, cause)
+
+    def to_failure(self, error: APIError) -> FailedAttempt:
+        """Return the failed attempt for an error."""
+        return FailedAttempt(error, None)
 
 
 @attrs.frozen(eq=False)
@@ -22,57 +55,52 @@ class FalConnection:
     """What a client, its handles and its uploads share.
 
     Attributes:
-        caller: Sends.
-        hosts: Where fal is.
+        http: Sends the requests.
+        hosts: fal's hosts.
         auth: The headers of every request to fal's API; their values are hidden.
         key: The key; None if there is none.
     """
 
-    caller: Caller
+    http: HttpClient
     hosts: Hosts
     auth: dict[str, str]
     key: Secret | None = None
 
-    async def send(
-        self, method: str, url: str, *, last_word: bool = False, non_idempotent: bool = False, **more: Any
-    ) -> Answer:
-        """Send a request to one of fal's own hosts, with the key.
+    async def send(self, operation: str, method: str, url: str, **options: Any) -> Response:
+        """Build a request and send it; the arguments are those of `request`."""
+        return await self.http.send(self.request(operation, method, url, **options))
+
+    def request(
+        self,
+        operation: str,
+        method: str,
+        url: str,
+        *,
+        is_final: bool = False,
+        non_idempotent: bool = False,
+        body: Body = b"",
+        headers: Mapping[str, str] | None = None,
+        accept: str = "application/json",
+    ) -> Request:
+        """Build a request with the key to one of fal's own hosts.
 
         Args:
-            method: Of HTTP.
-            url: Of fal's.
-            last_word: Whether the answer is the endpoint's own, which asking again does not change.
-            non_idempotent: Whether sending it twice could be billed twice.
-            more: `body`, `headers`.
+            operation: Name of the call in hooks and logs.
+            method: HTTP method.
+            url: A URL of fal's.
+            is_final: Whether the response is the endpoint's own, which asking again does not change.
+            non_idempotent: Whether sending the request twice could be billed twice.
+            body: Request body; JSON, if there is one.
+            headers: Extra headers.
+            accept: The `Accept` header.
 
         Raises:
             ConfigurationError: The URL is not fal's.
         """
+        parsed = parse_url(url)
         if not self.hosts.may_have_key(url):
-            raise ConfigurationError("This is no address of fal.ai's; the key is not sent there.")
-        headers = {"Accept": "application/json", **self.auth, **more.pop("headers", {})}
-        request = Request(method, url, headers, non_idempotent=non_idempotent, **more)
-        return await self.caller.send(request, self.judge(last_word=last_word, non_idempotent=non_idempotent))
-
-    def judge(self, *, last_word: bool = False, non_idempotent: bool = False) -> ErrorDecoder:
-        """Read fal's errors of requests with the key, for the caller."""
-        read = judge(last_word=last_word, non_idempotent=non_idempotent)
-
-        def read_with_key(status: int, headers: Mapping[str, str], body: bytes, redactor: Redactor) -> Any:
-            error, failure = read(status, headers, body, redactor)
-            if "locked" not in error.message.lower():  # which is about the balance
-                given_by = "set FAL_KEY or pass key=..."
-                errors.explain_refused_key(error, self.key, given_by=given_by, keys_url=FAL_KEYS_URL)
-            return error, failure
-
-        return read_with_key
-
-
-def judge(*, last_word: bool = False, non_idempotent: bool = False) -> ErrorDecoder:
-    """Read fal's errors, for the caller."""
-
-    def read(status: int, headers: Mapping[str, str], body: bytes, redactor: Redactor) -> Any:
-        error = wire.error_of(status, headers, body, now=time.time(), redactor=redactor)
-        return error, wire.failure_of(error, headers, last_word=last_word, non_idempotent=non_idempotent)
-
-    return read
+            raise ConfigurationError(f"Refusing to send the API key to {parsed.host}: it is not a fal.ai host.")
+        content = {"Content-Type": "application/json"} if body else {}
+        merged = request_headers(parsed, {"Accept": accept, **content, **self.auth, **(headers or {})})
+        fal_errors = FalErrors(self.key, is_final=is_final, non_idempotent=non_idempotent)
+        return Request(operation, method, parsed, merged, fal_errors, body, non_idempotent=non_idempotent)

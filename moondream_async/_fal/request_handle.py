@@ -12,9 +12,11 @@ import anyio
 import attrs
 
 from .. import config
-from .._http.caller import Answer, BusyError, Request, invalid_response
+from .._http.client import BusyError
 from .._http.event_stream import OutOfTimeError
+from .._http.request import Response
 from .._public import public
+from .._wire.errors import invalid_response
 from .._wire.responses import PARSE_ERRORS
 from ..errors import (
     APIConnectionError,
@@ -31,12 +33,12 @@ from .connection import FalConnection
 from .models import Completed, Queued, Status
 from .wire import Endpoint, NewLogs
 
-_FIRST_POLL, _SLOWEST_POLL, _SLOWER = 0.1, 5.0, 1.5  # seconds, seconds, times
-_STREAMS_TRIED, _STREAM_AGAIN = 2, 0.3  # times; seconds
-_STREAM_FOR = 10.0  # seconds after which a request is asked about all the same
-_NOT_USABLE = (0.2, 0.5, 1.0, 2.0)  # seconds to wait after answers to a poll that are none
-_NOT_THERE_YET = (0.1, 0.3, 1.0)  # seconds, when a completed request has no result yet
-_CANCEL_WITHIN = 5.0  # seconds, when a caller is leaving
+_FIRST_POLL, _MAX_POLL_INTERVAL, _POLL_FACTOR = 0.1, 5.0, 1.5  # seconds, seconds, times
+_MAX_STREAMS, _STREAM_RETRY_DELAY = 2, 0.3  # times; seconds
+_STREAM_TIMEOUT = 10.0  # seconds without `Completed`, after which the status is polled as well
+_INVALID_STATUS_DELAYS = (0.2, 0.5, 1.0, 2.0)  # seconds to wait after invalid responses to a poll
+_RESULT_DELAYS = (0.1, 0.3, 1.0)  # seconds to wait when a completed request has no result yet
+_CANCEL_TIMEOUT = 5.0  # seconds, while the caller is being cancelled
 
 
 @public("fal")
@@ -51,7 +53,7 @@ class AsyncRequestHandle:
     def __init__(
         self, access: FalConnection, endpoint: Endpoint, request_id: str, urls: Mapping[str, Any] | None = None
     ) -> None:
-        self._access = access
+        self._connection = access
         self.endpoint = endpoint.id
         self.request_id = request_id
         base = endpoint.request_url(access.hosts, request_id)
@@ -72,8 +74,9 @@ class AsyncRequestHandle:
             NotFoundError: There is no such request (any more).
             MoondreamError: As any call.
         """
-        answer = await self._get(wire.below(self._urls["status_url"], "", "logs=1" if logs else ""))
-        return self._read(answer.json())
+        url = wire.below(self._urls["status_url"], "", "logs=1" if logs else "")
+        response = await self._get("status", url)
+        return response.parse(lambda data, _: wire.status_of(data, self.request_id))
 
     async def events(self, *, logs: bool = False) -> AsyncGenerator[Status]:
         """Where it is, each time that changes, up to `Completed`; lines of its log only once.
@@ -121,7 +124,7 @@ class AsyncRequestHandle:
             NotFoundError: There is no such request.
         """
         try:
-            await self._access.send("PUT", self._urls["cancel_url"])
+            await self._connection.send("cancel", "PUT", self._urls["cancel_url"])
         except BadRequestError as exc:
             body: Any = exc.body
             if isinstance(body, dict) and body.get("status") == "ALREADY_COMPLETED":  # pyright: ignore[reportUnknownMemberType]
@@ -131,7 +134,7 @@ class AsyncRequestHandle:
 
     async def cancel_while_leaving(self) -> None:
         """Cancel, however the caller was interrupted; what goes wrong is not its business any more."""
-        with anyio.move_on_after(_CANCEL_WITHIN, shield=True):
+        with anyio.move_on_after(_CANCEL_TIMEOUT, shield=True):
             try:
                 await self.cancel()
             except MoondreamError:
@@ -147,9 +150,9 @@ class AsyncRequestHandle:
 
     async def fetch(self, status: Completed) -> Any:
         """What the endpoint answered to the completed request."""
-        for pause in (*_NOT_THERE_YET, None):
+        for pause in (*_RESULT_DELAYS, None):
             try:
-                answer = (await self._get(self._urls["response_url"], last_word=True)).json()
+                answer = (await self._get("result", self._urls["response_url"], is_final=True)).json()
             except BadRequestError as exc:
                 if pause is None or "still in progress" not in exc.message:
                     raise
@@ -175,7 +178,7 @@ class AsyncRequestHandle:
 
     async def _all_events(self, *, logs: bool) -> AsyncGenerator[Status]:
         failures = 0
-        while failures < _STREAMS_TRIED:
+        while failures < _MAX_STREAMS:
             try:
                 async with aclosing(self._pushed(logs=logs)) as statuses:
                     async for status in statuses:
@@ -195,21 +198,21 @@ class AsyncRequestHandle:
             except MoondreamError:
                 pass
             failures += 1  # just submitted, a request may not have its stream yet
-            await anyio.sleep(_STREAM_AGAIN)
+            await anyio.sleep(_STREAM_RETRY_DELAY)
         async with aclosing(self._polled(logs=logs)) as statuses:
             async for status in statuses:
                 yield status
 
     async def _pushed(self, *, logs: bool) -> AsyncGenerator[Status]:
         url = wire.below(self._urls["status_url"], "/stream", "logs=1" if logs else "")
-        request = Request("GET", url, {"Accept": "text/event-stream", **self._access.auth})
-        async with self._access.caller.events(request, self._access.judge(), seconds=_STREAM_FOR) as events:
+        request = self._connection.request("status", "GET", url, accept="text/event-stream")
+        async with self._connection.http.events(request, seconds=_STREAM_TIMEOUT) as events:
             async for data in events:
                 try:
                     parsed: Any = json.loads(data)
                 except (ValueError, RecursionError):
                     continue
-                yield self._read(self._access.caller.redactor.json(parsed))
+                yield self._parse(self._connection.http.redactor.json(parsed))
 
     async def _polled(self, *, logs: bool) -> AsyncGenerator[Status]:
         pause = _FIRST_POLL
@@ -219,11 +222,11 @@ class AsyncRequestHandle:
             if isinstance(status, Completed):
                 return
             await anyio.sleep(pause * random.uniform(0.8, 1.2))  # noqa: S311 - so that many do not ask at once
-            pause = min(_SLOWEST_POLL, pause * _SLOWER)
+            pause = min(_MAX_POLL_INTERVAL, pause * _POLL_FACTOR)
 
     async def _asked(self, *, logs: bool) -> Status:
         """Where it is; an answer that cannot be used now and then ends nothing."""
-        for pause in _NOT_USABLE:
+        for pause in _INVALID_STATUS_DELAYS:
             try:
                 return await self.status(logs=logs)
             except (AuthenticationError, PermissionDeniedError, NotFoundError):
@@ -232,14 +235,15 @@ class AsyncRequestHandle:
                 await anyio.sleep(pause)
         return await self.status(logs=logs)
 
-    async def _get(self, url: str, *, last_word: bool = False) -> Answer:
+    async def _get(self, operation: str, url: str, *, is_final: bool = False) -> Response:
         try:
-            return await self._access.send("GET", url, last_word=last_word)
+            return await self._connection.send(operation, "GET", url, is_final=is_final)
         except (APIError, APIConnectionError) as exc:
             exc.request_id = exc.request_id or self.request_id
             raise
 
-    def _read(self, data: Any) -> Status:
+    def _parse(self, data: Any) -> Status:
+        """Parse a status from an event."""
         try:
             return wire.status_of(data, self.request_id)
         except PARSE_ERRORS as exc:

@@ -20,9 +20,9 @@ import attrs
 from .._concurrency.single_flight import SingleFlight
 from .._concurrency.threads import run_in_thread
 from .._hidden import HiddenStr
-from .._http.caller import Answer, Request, invalid_response
 from .._http.payloads import FileBody
-from .._http.presigned import Presigned
+from .._http.presigned_urls import PresignedTarget
+from .._http.request import Request, Response, Target, parse_url, request_headers
 from .._images.async_files import is_async_file
 from .._images.encoded import EncodedImage
 from .._images.encoder import read_file
@@ -38,7 +38,7 @@ from ..errors import (
     MoondreamError,
     ServerError,
 )
-from .connection import FalConnection, judge
+from .connection import FalConnection, FalErrors
 from .models import Lifecycle
 
 PART = 10 * 1024 * 1024
@@ -105,13 +105,13 @@ class Uploads:
     """Uploads of one client.
 
     Args:
-        access: To fal.
+        connection: Sends the requests.
         encode: Prepares images that are no files.
         inline_limit: Bytes up to which a binary value goes along in the request.
     """
 
-    def __init__(self, access: FalConnection, encode: Encode, inline_limit: int) -> None:
-        self._access = access
+    def __init__(self, connection: FalConnection, encode: Encode, inline_limit: int) -> None:
+        self._connection = connection
         self._encode = encode
         self._inline_limit = inline_limit
         self._once: SingleFlight[_Token] = SingleFlight()
@@ -190,8 +190,8 @@ class Uploads:
     async def _in_parts(self, blob: Blob, headers: dict[str, str]) -> str:
         begun = await self._to_store("POST", "/files/upload/multipart", blob, headers, b"")
         url, upload = _text_in(begun, "access_url"), _text_in(begun, "uploadId")
-        if not self._access.hosts.is_cdn(url):
-            raise invalid_response(begun.status, begun.json(), "its access_url is not of fal's store")
+        if not self._connection.hosts.is_cdn(url):
+            raise begun.invalid("its access_url is not of fal's store", begun.json())
         size = max(PART, math.ceil(blob.size / _MAX_PARTS))
         etags: dict[int, str] = {}
         limit = anyio.CapacityLimiter(_PARTS_AT_ONCE)
@@ -221,52 +221,61 @@ class Uploads:
         answer = await self._with_token("PUT", url, {"Content-Type": blob.media_type}, part)
         etag = answer.headers.get("etag")
         if not etag:
-            raise invalid_response(answer.status, None, "it has no ETag")
+            raise answer.invalid("it has no ETag")
         return etag
 
     async def _presigned(self, blob: Blob) -> str:
         body = json.dumps({"file_name": blob.name or "upload.bin", "content_type": blob.media_type}).encode()
-        url = f"{self._access.hosts.rest}/storage/upload/initiate?storage_type=gcs"
-        begun = await self._access.send("POST", url, body=body, headers={"Content-Type": "application/json"})
+        url = f"{self._connection.hosts.rest}/storage/upload/initiate?storage_type=gcs"
+        begun = await self._connection.send(
+            "upload", "POST", url, body=body, headers={"Content-Type": "application/json"}
+        )
         # The address is proof enough: neither key nor token go there.
         headers, part = {"Content-Type": blob.media_type}, blob.part(0, blob.size)
-        presigned = Presigned.of(self._access.hosts.rest)
-        await self._call(Request("PUT", _signed_url_in(begun), headers, part, presigned=presigned))
+        target = PresignedTarget.of(self._connection.hosts.rest)
+        await self._send("PUT", _signed_url_in(begun), headers, part, target)
         return _text_in(begun, "file_url")
 
     async def _to_store(
         self, method: str, path: str, blob: Blob, headers: dict[str, str], body: bytes | FileBody
-    ) -> Answer:
+    ) -> Response:
         named = {} if blob.name is None else {"X-Fal-File-Name": blob.name}
         sent = {"Accept": "application/json", "Content-Type": blob.media_type, **named, **headers}
-        return await self._with_token(method, self._access.hosts.cdn + path, sent, body)
+        return await self._with_token(method, self._connection.hosts.cdn + path, sent, body)
 
-    async def _with_token(self, method: str, url: str, headers: dict[str, str], body: bytes | FileBody) -> Answer:
+    async def _with_token(self, method: str, url: str, headers: dict[str, str], body: bytes | FileBody) -> Response:
         """Send with the store's token; with a new one, if that is refused."""
         token = await self._token_for_now()
         sent = {**headers, "Authorization": token.header}
         try:
-            return await self._call(Request(method, url, sent, body))
+            return await self._send(method, url, sent, body)
         except AuthenticationError:
             if self._token is token:
                 self._token = None
         sent = {**headers, "Authorization": (await self._token_for_now()).header}
-        return await self._call(Request(method, url, sent, body))
+        return await self._send(method, url, sent, body)
 
-    async def _call(self, request: Request) -> Answer:
-        return await self._access.caller.send(request, judge())
+    async def _send(
+        self, method: str, url: str, headers: dict[str, str], body: bytes | FileBody, target: Target | None = None
+    ) -> Response:
+        """Send a request without the key."""
+        parsed = parse_url(url) if target is None else target.check(url)
+        merged, errors = request_headers(parsed, headers), FalErrors(explains_key=False)
+        return await self._connection.http.send(Request("upload", method, parsed, merged, errors, body, target=target))
 
     async def _token_for_now(self) -> _Token:
         """The store's own short-lived token, fetched once for all that want it."""
         token = self._token
         if token is None or token.expires - time.time() < _TOKEN_LEFT:
             token = self._token = await self._once.run("token", self._fetch_token)
-            self._access.caller.redactor.add(token.header.partition(" ")[2])
+            self._connection.http.redactor.add(token.header.partition(" ")[2])
         return token
 
     async def _fetch_token(self) -> _Token:
-        url = f"{self._access.hosts.rest}/storage/auth/token?storage_type=fal-cdn-v3"
-        answer = await self._access.send("POST", url, body=b"{}", headers={"Content-Type": "application/json"})
+        url = f"{self._connection.hosts.rest}/storage/auth/token?storage_type=fal-cdn-v3"
+        answer = await self._connection.send(
+            "upload", "POST", url, body=b"{}", headers={"Content-Type": "application/json"}
+        )
         fields = answer.json(redacted=False)  # the same token may come again
         try:
             expires = datetime.datetime.fromisoformat(fields["expires_at"])
@@ -278,7 +287,7 @@ class Uploads:
             if expires.tzinfo is None:
                 expires = expires.replace(tzinfo=datetime.UTC)
             return _Token(header, expires.timestamp())
-        raise invalid_response(answer.status, None, "it is no token for the file store")
+        raise answer.invalid("it is not a token for the file store")
 
 
 @attrs.frozen
@@ -349,17 +358,17 @@ def _lifecycle_headers(lifecycle: Lifecycle | None) -> dict[str, str]:
     return {"X-Fal-Object-Lifecycle": text, "X-Fal-Object-Lifecycle-Preference": text}
 
 
-def _signed_url_in(answer: Answer) -> str:
+def _signed_url_in(answer: Response) -> str:
     data = answer.json(redacted=False)
     url = cast("dict[str, Any]", data).get("upload_url") if isinstance(data, dict) else None
     if isinstance(url, str) and url:
         return HiddenStr(url)
-    raise answer.invalid_response(None, "it has no text 'upload_url'")  # other fields may be signed
+    raise answer.invalid("it has no text 'upload_url'")  # other fields may be signed
 
 
-def _text_in(answer: Answer, name: str) -> str:
+def _text_in(answer: Response, name: str) -> str:
     data = answer.json()
     value = cast("dict[str, Any]", data).get(name) if isinstance(data, dict) else None
     if not isinstance(value, str) or not value:
-        raise answer.invalid_response(None if "upload_url" in (data or ()) else data, f"it has no text {name!r}")
+        raise answer.invalid(f"it has no text {name!r}", None if "upload_url" in (data or ()) else data)
     return value

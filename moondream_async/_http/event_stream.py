@@ -16,11 +16,11 @@ from httpx_sse import EventSource
 from .._wire import errors, events, responses
 from .._wire.redact import Redactor
 from .._wire.responses import PARSE_ERRORS
-from .._wire.retry import RetryCause
 from ..errors import APIError, ConfigurationError, MoondreamError
 from ..types import Meta, Result
 from .asyncio_backend import AsyncioStream
 from .response_body import ResponseTooLargeError
+from .retrying import FailedAttempt
 from .stats import StatsCounters
 from .transport_errors import TRANSPORT_ERRORS, from_transport, total_timeout
 
@@ -32,7 +32,7 @@ LARGEST_EVENT = 16 * 1024 * 1024
 
 _DRAIN = 0.25  # seconds to wait for the end of the body after the last event
 
-Explain = Callable[[BaseException], tuple[MoondreamError, RetryCause | None]]
+Explain = Callable[[BaseException], FailedAttempt]
 
 
 class OutOfTimeError(Exception):
@@ -144,9 +144,11 @@ class EventStream:
     Attributes:
         attempts: Number of requests it took to open the stream.
         status: HTTP status of the response.
+        holds_slot: Whether it holds its call's slot until it is closed.
     """
 
     attempts = 1
+    holds_slot = True
     _observer: CallObserver | None = None
     _counters: StatsCounters | None = None
     _latest: events.Object | None = None
@@ -306,11 +308,13 @@ class EventStream:
             return total_timeout(self._time_allowed, "Timeouts.total", self._address)
         if isinstance(exc, (ResponseTooLargeError, *PARSE_ERRORS)) and not isinstance(exc, UnicodeError):
             return MoondreamError(self._redactor.text(str(exc)))
-        return self._explain(exc)[0]
+        return self._explain(exc).error
 
 
 class SingleEventStream(EventStream):
     """A stream of a single event: the whole response of a server that does not stream."""
+
+    holds_slot = False
 
     def __init__(self, event: events.Object, *, status: int, started: float) -> None:
         self.status = status

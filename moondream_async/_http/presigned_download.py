@@ -1,4 +1,4 @@
-"""Files behind presigned URLs: line by line, without the key, resumed where the connection was cut."""
+"""Read files behind presigned URLs line by line, without the key, and resume after a broken connection."""
 
 from __future__ import annotations
 
@@ -14,31 +14,35 @@ import attrs
 import httpx
 
 from .._hidden import HiddenStr, without_query
-from .._version import __version__
 from .._wire import errors
-from .._wire.retry import RetryCause, parse_retry_after
-from ..config import RetryPolicy, Timeouts
 from . import transport_errors
+from .client import HttpClient
 from .lines import FileLine, LineSplitter
-from .presigned import Presigned
+from .presigned_urls import PresignedTarget
+from .request import Request, StatusErrors, request_headers, status_failure
 from .retrying import FailedAttempt, delay_by_policy
-from .session import Session
 from .unpacking import SUPPORTED, Unpacker
 
-_MAX_SKIPPED = 256 * 1024 * 1024  # bytes of a line that is too long, after which the file is given up
-_TURN = 0.005  # seconds of work on bytes that are there already, after which other tasks have their turn
-_EXPIRED = (401, 403, 404, 410)
-_REDIRECTS = (301, 302, 303, 307, 308)
-_MAX_REDIRECTS = 3
-_RENEWALS = 3  # of a URL, with nothing read in between
+_MAX_SKIPPED = 256 * 1024 * 1024  # bytes of a line that is too long, after which reading the file fails
+_MAX_TURN = 0.005  # seconds of work on bytes at hand, after which other tasks run
+_EXPIRED_STATUSES = (401, 403, 404, 410)
+_MAX_RENEWALS = 3  # of a URL, with nothing read in between
 
 Renew = Callable[[], Awaitable[str]]
-"""Finds out the file's URL anew, when the one there was has expired."""
+"""Returns a new URL of the file, when the one at hand has expired."""
 
 
 @attrs.define
-class _Place:
-    """Where in the file we are."""
+class _Position:
+    """How far a file has been read.
+
+    Attributes:
+        read: Bytes read since the last start from the beginning.
+        furthest: The highest value of `read` so far.
+        etag: The file's strong ETag, if it has one.
+        splitter: Splits the bytes into lines.
+        expired: Whether the URL was refused as expired.
+    """
 
     read: int = 0
     furthest: int = 0
@@ -46,203 +50,187 @@ class _Place:
     splitter: LineSplitter = attrs.field(factory=LineSplitter)
     expired: bool = False
 
-    def begin_anew(self) -> None:
+    def restart(self) -> None:
+        """Go back to the beginning of the file."""
         self.read, self.etag, self.splitter = 0, None, LineSplitter()
 
+    def headers(self) -> dict[str, str]:
+        """Return the headers that ask for the rest of the file."""
+        if not self.read:
+            return {}
+        condition = {} if self.etag is None else {"If-Range": self.etag}
+        return {"Range": f"bytes={self.read}-", **condition}
 
-class Files:
-    """Reads files; holds no key.
+
+class FileReader:
+    """Reads files behind presigned URLs. It never sends the key.
 
     Args:
-        session: Connections.
-        timeouts: `connect` and `idle` hold; a file as a whole may take as long as it does.
-        retry: When to go on after a failure; each time something was read, its attempts count anew.
-        presigned: Where the files may be.
+        http: Its session, timeouts and retry policy are used; a file as a whole has no time limit. The attempts of
+            the retry policy count from the last byte that was read.
+        target: Rules for the URLs.
     """
 
-    def __init__(self, session: Session, timeouts: Timeouts, retry: RetryPolicy, presigned: Presigned) -> None:
-        self._session = session
-        self._presigned = presigned
-        self._timeouts = timeouts
-        self._retry = retry
-        self._wire_timeouts = httpx.Timeout(
-            connect=timeouts.connect, read=timeouts.idle, write=timeouts.idle, pool=None
-        )
+    def __init__(self, http: HttpClient, target: PresignedTarget) -> None:
+        self._http = http
+        self._target = target
 
     async def lines(self, url: str, renew: Renew) -> AsyncGenerator[FileLine]:
         """Yield each line. A file that cannot be resumed is read again from its beginning: lines may then come twice.
 
         Raises:
-            APIError: The file's server refuses it.
-            APIConnectionError: It cannot be reached, or is not where presigned URLs may lead.
+            APIError: The file's server refuses the request.
+            APIConnectionError: It cannot be reached, or presigned URLs must not lead there.
         """
         url = HiddenStr(url)  # it holds a signature
-        place, attempt, renewals = _Place(), 0, 0
+        position, attempt, renewals = _Position(), 0, 0
         while True:
-            before, attempt = place.furthest, attempt + 1
+            before, attempt = position.furthest, attempt + 1
             failed: FailedAttempt | None = None
             try:
-                async with aclosing(self._lines_from(url, place)) as lines:
+                async with aclosing(self._lines_from(url, position)) as lines:
                     async for line in lines:
                         yield line
             except transport_errors.TRANSPORT_ERRORS as exc:
-                failed = FailedAttempt(
-                    *transport_errors.explain(exc, address=without_query(url), timeouts=self._timeouts)
-                )
-            except _Refused as exc:
+                failed = self._http.explain(without_query(url), exc)
+            except _FailedRead as exc:
                 failed = exc.failed
             if failed is None:
                 break
-            if place.furthest > before:
+            if position.furthest > before:
                 attempt, renewals = 1, 0
-            if place.expired and renewals < _RENEWALS:
-                url, renewals, place.expired = HiddenStr(await renew()), renewals + 1, False
+            if position.expired and renewals < _MAX_RENEWALS:
+                url, renewals, position.expired = HiddenStr(await renew()), renewals + 1, False
                 continue
             await self._wait(failed, attempt)
-        last = place.splitter.finish()
+        last = position.splitter.finish()
         if last is not None:
             yield last
 
-    async def _lines_from(self, url: str, place: _Place) -> AsyncGenerator[FileLine]:
+    async def _lines_from(self, url: str, position: _Position) -> AsyncGenerator[FileLine]:
         """Yield the lines that one connection gives, letting other tasks run in between."""
-        turn = time.monotonic()
-        async with aclosing(self._chunks(url, place)) as chunks:
+        began = time.monotonic()
+        async with aclosing(self._chunks(url, position)) as chunks:
             async for chunk in chunks:
-                for line in place.splitter.feed(chunk):
+                for line in position.splitter.feed(chunk):
                     yield line
-                    turn = await _share_loop(turn)
-                if place.splitter.skipped > _MAX_SKIPPED:
+                    began = await _share_loop(began)
+                if position.splitter.skipped > _MAX_SKIPPED:
                     raise errors.invalid_response(200, None, f"a line has more than {_MAX_SKIPPED:,} bytes")
-                turn = await _share_loop(turn)
+                began = await _share_loop(began)
 
     async def _wait(self, failed: FailedAttempt, attempt: int) -> None:
-        delay = delay_by_policy(self._retry, failed, attempt, 0.0)
+        delay = delay_by_policy(self._http.retry, failed, attempt, 0.0)
         if delay is None:
             failed.error.attempts = attempt
             raise failed.error
-        self._session.counters.retries += 1
+        self._http.session.counters.retries += 1
         await anyio.sleep(delay)
 
-    async def _chunks(self, url: str, place: _Place) -> AsyncGenerator[bytes]:
-        response = await self._open(self._presigned.check(url), place)
-        is_packed = await _is_packed(response)
+    async def _chunks(self, url: str, position: _Position) -> AsyncGenerator[bytes]:
+        response = await self._open(url, position)
+        is_compressed = await _is_compressed(response)
         try:
-            async with aclosing(_pieces_of(response, is_packed=is_packed)) as chunks:
+            async with aclosing(_decompressed_body(response, is_compressed=is_compressed)) as chunks:
                 async for chunk in chunks:
-                    place.read += len(chunk)
-                    place.furthest = max(place.furthest, place.read)
+                    position.read += len(chunk)
+                    position.furthest = max(position.furthest, position.read)
                     yield chunk
         except (httpx.DecodingError, *transport_errors.TRANSPORT_ERRORS):
-            if is_packed:  # of what was packed, no part can be had
-                place.begin_anew()
+            if is_compressed:  # decompression cannot start in the middle
+                position.restart()
             raise
         finally:
             await response.aclose()
 
-    async def _open(self, url: httpx.URL, place: _Place) -> httpx.Response:
-        """The answer from where we are; from the beginning, if the file has changed, or knows no parts."""
-        left = _MAX_REDIRECTS
+    async def _open(self, url: str, position: _Position) -> httpx.Response:
+        """Open the file at the position; at its beginning if it has changed, or its server supports no ranges."""
         while True:
-            response = await self._ask(url, place)
-            if left and response.status_code in _REDIRECTS and "location" in response.headers:
-                await response.aclose()
-                url, left = self._redirected(url, response.headers["location"]), left - 1
-            elif response.status_code == 206 and not _goes_on(response, place):
-                await response.aclose()
-                if not place.read:
-                    raise _Refused(
-                        FailedAttempt(errors.invalid_response(206, None, "it is another part of the file"), None)
-                    )
-                place.begin_anew()
-            else:
-                return await self._taken(response, url, place)
-
-    def _redirected(self, url: httpx.URL, location: str) -> httpx.URL:
-        try:
-            target = str(url.join(location))
-        except (httpx.InvalidURL, ValueError):
-            target = ""
-        return self._presigned.check(target, from_url=url)
-
-    async def _ask(self, url: httpx.URL, place: _Place) -> httpx.Response:
-        headers = {"User-Agent": f"moondream-async/{__version__}", "Accept-Encoding": "identity"}
-        headers["Host"] = url.netloc.decode("ascii")
-        if place.read:
-            headers["Range"] = f"bytes={place.read}-"
-            if place.etag is not None:
-                headers["If-Range"] = place.etag
-        return await self._presigned.send(self._session, "GET", url, httpx.Headers(headers), b"", self._wire_timeouts)
-
-    async def _taken(self, response: httpx.Response, url: httpx.URL, place: _Place) -> httpx.Response:
-        status = response.status_code
-        if status == 416 and place.read:  # all of it had been read
+            response = await self._http.open(self._request(url, position))
+            if response.status_code != 206 or _continues(response, position):
+                return await self._check(response, position)
             await response.aclose()
-            return httpx.Response(206, stream=httpx.ByteStream(b""), request=httpx.Request("GET", url))
+            if not position.read:
+                raise _invalid(206, "it is a different part of the file")
+            position.restart()
+
+    def _request(self, url: str, position: _Position) -> Request:
+        parsed = self._target.check(url)
+        headers = request_headers(parsed, position.headers())
+        return Request("file", "GET", parsed, headers, StatusErrors(), target=self._target)
+
+    async def _check(self, response: httpx.Response, position: _Position) -> httpx.Response:
+        """Return the response if it is (a part of) the file."""
+        status = response.status_code
+        if status == 416 and position.read:  # all of it had been read
+            await response.aclose()
+            return httpx.Response(206, stream=httpx.ByteStream(b""), request=response.request)
         if status not in (200, 206):
             await response.aclose()
-            place.expired = status in _EXPIRED
-            wait = parse_retry_after(dict(response.headers.items()), now=time.time())
-            # What an object store says can repeat the address, and so its signature.
-            error = errors.of_status(status, f"{without_query(url)} answered with status {status}.", retry_after=wait)
-            raise _Refused(FailedAttempt(error, RetryCause("status", status, wait)))
+            position.expired = status in _EXPIRED_STATUSES
+            raise _FailedRead(status_failure(status, response.headers, response.request.url))
         if status == 200:
-            place.begin_anew()
-        place.etag = _strong(response.headers.get("etag"))
+            position.restart()
+        position.etag = _strong(response.headers.get("etag"))
         return response
 
 
-class _Refused(Exception):
+class _FailedRead(Exception):
     def __init__(self, failed: FailedAttempt) -> None:
         super().__init__()
         self.failed = failed
 
 
-async def _share_loop(turn: float) -> float:
-    """Let other tasks run if this one has had its turn; returns when the current turn began."""
-    if time.monotonic() - turn < _TURN:
-        return turn
+def _invalid(status: int, problem: str) -> _FailedRead:
+    return _FailedRead(FailedAttempt(errors.invalid_response(status, None, problem), None))
+
+
+async def _share_loop(began: float) -> float:
+    """Let other tasks run if this one has worked long enough; return when its current turn began."""
+    if time.monotonic() - began < _MAX_TURN:
+        return began
     await anyio.lowlevel.checkpoint()
     return time.monotonic()
 
 
-async def _is_packed(response: httpx.Response) -> bool:
-    coding = response.headers.get("content-encoding", "identity").strip().lower()
-    if coding not in ("identity", "", *SUPPORTED):
+async def _is_compressed(response: httpx.Response) -> bool:
+    encoding = response.headers.get("content-encoding", "identity").strip().lower()
+    if encoding not in ("identity", "", *SUPPORTED):
         await response.aclose()
-        problem = f"a file is compressed as {coding[:40]!r}, which was not asked for"
-        raise _Refused(FailedAttempt(errors.invalid_response(response.status_code, None, problem), None))
-    return coding in SUPPORTED
+        problem = f"a file is compressed as {encoding[:40]!r}, which was not requested"
+        raise _invalid(response.status_code, problem)
+    return encoding in SUPPORTED
 
 
-async def _pieces_of(response: httpx.Response, *, is_packed: bool) -> AsyncGenerator[bytes]:
+async def _decompressed_body(response: httpx.Response, *, is_compressed: bool) -> AsyncGenerator[bytes]:
     if response.is_stream_consumed:  # by a hook of the user's own httpx client
         yield response.content
         return
-    pieces = cast("AsyncGenerator[bytes]", response.aiter_raw())
-    async with aclosing(pieces), aclosing(_unpacked(pieces) if is_packed else pieces) as unpacked:
-        async for piece in unpacked:
-            yield piece
+    raw = cast("AsyncGenerator[bytes]", response.aiter_raw())
+    async with aclosing(raw), aclosing(_decompress(raw) if is_compressed else raw) as chunks:
+        async for chunk in chunks:
+            yield chunk
 
 
-async def _unpacked(pieces: AsyncIterable[bytes]) -> AsyncGenerator[bytes]:
+async def _decompress(raw: AsyncIterable[bytes]) -> AsyncGenerator[bytes]:
     unpacker = Unpacker()
     try:
-        async for packed in pieces:
-            for piece in unpacker.feed(packed):
-                yield piece
+        async for compressed in raw:
+            for chunk in unpacker.feed(compressed):
+                yield chunk
         unpacker.finish()
     except zlib.error as exc:
         problem = str(exc)
     else:
         return
-    raise httpx.DecodingError(f"The file is not what its Content-Encoding says: {problem}")
+    raise httpx.DecodingError(f"The file is not compressed as its Content-Encoding says: {problem}")
 
 
-def _goes_on(response: httpx.Response, place: _Place) -> bool:
-    """Whether a partial answer is what comes next of the same file."""
+def _continues(response: httpx.Response, position: _Position) -> bool:
+    """Return whether a partial response starts at the position, in the same file."""
     first = response.headers.get("content-range", "").removeprefix("bytes ").partition("-")[0]
     etag = _strong(response.headers.get("etag"))
-    return first == str(place.read) and (place.etag is None or etag is None or etag == place.etag)
+    return first == str(position.read) and (position.etag is None or etag is None or etag == position.etag)
 
 
 def _strong(etag: str | None) -> str | None:

@@ -1,4 +1,4 @@
-"""A whole answer, up to a limit."""
+"""Read a whole response, up to a limit."""
 
 from __future__ import annotations
 
@@ -8,31 +8,27 @@ import httpx
 
 from .transport_errors import from_transport
 
-LARGEST_BODY = 64 * 1024 * 1024
-"""Bytes of any answer, such as the result of a fal endpoint."""
+MAX_RESPONSE = 64 * 1024 * 1024
+"""Maximum size of any response, such as the result of a fal endpoint, in bytes."""
 
-LARGEST_ANSWER = 8 * 1024 * 1024
-"""Bytes of an answer of Moondream's API. None comes near; decoding one of this size does not hold up the event loop."""
+MAX_API_RESPONSE = 8 * 1024 * 1024
+"""Maximum size of a response of Moondream's API, in bytes. None comes near; decoding this much does not block long."""
 
 
 class ResponseTooLargeError(Exception):
-    """An answer, or one event of a stream, grew beyond its size cap."""
+    """A response, or one event of a stream, is larger than its limit."""
 
 
-async def read_all(response: httpx.Response, limit: int = LARGEST_BODY) -> bytes:
-    """Read the whole answer, up to a limit; the connection is free after this, however it ends.
+async def read_all(response: httpx.Response, limit: int = MAX_RESPONSE) -> bytes:
+    """Read the whole body. The connection is free after this, however it ends.
 
     Raises:
-        AnswerTooLargeError: It is larger, or compressed more than once.
+        ResponseTooLargeError: It is larger than the limit, or compressed more than once.
     """
     if response.is_stream_consumed:  # by a hook of the user's own httpx client
         return response.content
-    encoded = "content-encoding" in response.headers
-    if encoded and "," in response.headers["content-encoding"]:  # unpacked in one go, however large
-        await response.aclose()
-        raise ResponseTooLargeError("the answer is compressed more than once")
     try:
-        return await _joined(response, limit, encoded=encoded)
+        return await _read(response, limit)
     except ResponseTooLargeError:
         raise
     except Exception as exc:
@@ -41,10 +37,17 @@ async def read_all(response: httpx.Response, limit: int = LARGEST_BODY) -> bytes
         await response.aclose()
 
 
-async def _joined(response: httpx.Response, limit: int, *, encoded: bool) -> bytes:
-    data = bytearray()  # not a list: each of its chunks costs 40 bytes more than it holds
+async def _read(response: httpx.Response, limit: int) -> bytes:
+    headers = response.headers
+    encoded = "content-encoding" in headers
+    if encoded and "," in headers["content-encoding"]:  # httpx would decompress it in one go, however large
+        raise ResponseTooLargeError("it is compressed more than once")
+    length = headers.get("content-length", "")
+    if length.isdigit() and len(length) < 20 and int(length) > limit:
+        raise ResponseTooLargeError(f"it has {int(length):,} bytes; the limit is {limit:,}")
+    data = bytearray()  # not a list: each chunk in it would take 40 bytes more
     async for chunk in response.aiter_bytes() if encoded else cast("httpx.AsyncByteStream", response.stream):
         data += chunk
         if len(data) > limit:
-            raise ResponseTooLargeError(f"the answer has more than {limit:,} bytes")
+            raise ResponseTooLargeError(f"it has more than {limit:,} bytes")
     return bytes(data)

@@ -18,18 +18,24 @@ from . import transport_errors
 
 if TYPE_CHECKING:
     from .observer import CallObserver
+    from .request import Request
 
 T = TypeVar("T")
 
 
-@attrs.frozen(eq=False)
+@attrs.define(eq=False)
 class FailedAttempt:
-    """A failed attempt: the error to raise, and the cause that decides about a retry (None: do not retry)."""
+    """A failed attempt.
+
+    Attributes:
+        error: The error to raise.
+        cause: What decides about a retry; None: do not retry.
+        sent: When it was sent, on the monotonic clock.
+    """
 
     error: MoondreamError
     cause: RetryCause | None
     sent: float = 0.0
-    """When it was sent, on the monotonic clock; 0 where the rate limiter does not need it."""
 
 
 def is_refusal(outcome: object) -> bool:
@@ -41,9 +47,8 @@ async def run_with_retries(
     attempt_once: Callable[[int], Awaitable[T | FailedAttempt]],
     policy: RetryPolicy,
     delay_after: Callable[[FailedAttempt, int], float | None],
-    observer: CallObserver | None = None,
-    *,
-    address: str = "",
+    observer: CallObserver | None,
+    request: Request,
 ) -> tuple[T, int]:
     """Run attempts until one succeeds or the policy gives up; return the outcome and the number of attempts.
 
@@ -52,7 +57,7 @@ async def run_with_retries(
         policy: Its deadline limits all attempts together.
         delay_after: Returns the seconds to wait after a failed attempt of the given number, or None to give up.
         observer: Notified of each retry.
-        address: The URL for the error message when the deadline expires.
+        request: Named in the error when the deadline expires.
     """
     deadline = policy.deadline
     attempt = 0
@@ -68,7 +73,7 @@ async def run_with_retries(
             if observer is not None:
                 await observer.retry(attempt, delay, outcome.error)
             await anyio.sleep(delay)
-    error = transport_errors.total_timeout(deadline or 0, "RetryPolicy.deadline", address)
+    error = transport_errors.total_timeout(deadline or 0, "RetryPolicy.deadline", request.address)
     error.attempts = attempt
     raise error
 

@@ -1,8 +1,9 @@
-"""What a client and its `with_options` clones share: connections, slots and pace."""
+"""What a client and its `with_options` clones share: connections, slots, rate limiter and counters."""
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import sys
 from typing import Literal
 
@@ -13,7 +14,6 @@ import httpx
 from .._concurrency.loop_local import LoopLocal
 from .._wire.progress import Progress
 from ..errors import ConfigurationError
-from .image_download import Downloads
 from .payloads import BytesBody, FileBody
 from .proxies import is_proxied
 from .public_network import check_public
@@ -23,11 +23,14 @@ from .tracing import trace_extension
 from .transport import NEW_CONNECTION, PooledTransport
 from .transport_errors import drop_frames, from_transport
 
-HttpClient = httpx.AsyncClient | httpx.AsyncBaseTransport | Literal["aiohttp"]
+UserClient = httpx.AsyncClient | httpx.AsyncBaseTransport | Literal["aiohttp"]
+
+
+_MAX_DOWNLOADS = 16  # images that are downloaded at once, in each event loop
 
 
 class Slot:
-    """The right to have one request in flight; given up once, from wherever the request ends."""
+    """The right to have one request in flight. It can be released from anywhere, any number of times."""
 
     def __init__(self, limiter: anyio.CapacityLimiter, counters: StatsCounters, progress: Progress) -> None:
         self._limiter = limiter
@@ -37,7 +40,7 @@ class Slot:
         self._sent = False
 
     async def acquire(self) -> None:
-        """Wait for a free slot; in the order of asking, however many wait."""
+        """Wait for a free slot; slots are given in the order of the calls."""
         try:
             self._limiter.acquire_on_behalf_of_nowait(self)  # saves a turn of the loop
         except anyio.WouldBlock:
@@ -50,12 +53,12 @@ class Slot:
         self._counters.in_flight += 1
 
     def sent(self) -> None:
-        """Note that the request goes out now; it is in transit until the slot is released."""
+        """Record that the request is being sent; it is in transit until the slot is released."""
         self._sent = True
         self._progress.in_transit += 1
 
     def release(self) -> None:
-        """Give the slot back; further calls do nothing."""
+        """Release the slot; further calls do nothing."""
         if self._sent:
             self._sent = False
             self._progress.in_transit -= 1
@@ -66,34 +69,46 @@ class Slot:
 
 
 class Session:
-    """Opens exchanges for any number of clients.
+    """Connections, slots, rate limiter and counters for any number of clients.
 
     Args:
-        max_connections: How many requests may be in flight at once, in one event loop.
+        max_connections: Maximum number of requests in flight, per event loop.
         rate_limit: Requests per second, or None to adapt to the server.
         http_client: The user's own httpx client or transport, never closed here; or `"aiohttp"`.
+
+    Attributes:
+        closed: Whether `aclose` was called; further requests are refused.
+        counters: Counts what the session does.
+        rate_limiter: Decides when the next request may start.
+        progress: Whether the calls of the session succeed while the server refuses others.
     """
 
     def __init__(
-        self,
-        *,
-        max_connections: int,
-        rate_limit: float | None,
-        http_client: HttpClient | None,
+        self, *, max_connections: int, rate_limit: float | None = None, http_client: UserClient | None = None
     ) -> None:
         self.closed = False
         self.counters = StatsCounters()
-        self.pacer = RateLimiter(rate_limit)
-        self.downloads = Downloads()
+        self.rate_limiter = RateLimiter(rate_limit)
+        self.progress = self.rate_limiter.progress
         self._limiters = LoopLocal(lambda: anyio.CapacityLimiter(max_connections))
-        self._borrowed = not (http_client is None or isinstance(http_client, str))
-        self._own = _transport(http_client)
+        self._is_borrowed = not (http_client is None or isinstance(http_client, str))
+        self._transport = _transport(http_client)
+
+    @functools.cached_property
+    def downloads(self) -> Session:
+        """A session for images on other hosts: with slots of its own, and never with the user's HTTP client."""
+        return Session(max_connections=_MAX_DOWNLOADS)
+
+    @functools.cached_property
+    def _public_transport(self) -> PooledTransport:
+        """A transport that connects to public addresses only."""
+        return PooledTransport(public_only=True)
 
     def slot(self) -> Slot:
-        """A slot of the running loop, not yet acquired."""
+        """Return a slot of the running event loop, not yet acquired."""
         if self.closed:
             raise ConfigurationError("This client is closed; make a new one.")
-        return Slot(self._limiters.get(), self.counters, self.pacer.progress)
+        return Slot(self._limiters.get(), self.counters, self.progress)
 
     async def send(
         self,
@@ -107,18 +122,18 @@ class Session:
         bare: bool = False,
         public: bool = False,
     ) -> httpx.Response:
-        """Send one request; the answer's body is not read yet. Redirects are not followed.
+        """Send one request and return the response with its body unread. Redirects are not followed.
 
         Args:
-            method: Of HTTP.
-            url: Absolute.
-            headers: All of them.
+            method: HTTP method.
+            url: Absolute URL.
+            headers: All headers but `Content-Length`.
             body: Bytes, or (a part of) a file.
-            timeout: httpx's.
+            timeout: httpx's timeouts.
             new_connection: Whether to open a new connection: a request on a reused one may have to be resent.
-            bare: Whether a user's own httpx client adds none of its headers, cookies and credentials.
-            public: Whether it may go to public addresses only. A proxy, or a user's own client, looks the name up
-                once more.
+            bare: Whether a user's own httpx client must not add its headers, cookies and credentials.
+            public: Whether to connect to public addresses only. With a proxy or a user's own client, the address is
+                checked before the request, and they resolve the name again.
 
         Raises:
             NotPublicError: The host has no public address.
@@ -127,13 +142,13 @@ class Session:
             raise ConfigurationError("This client was closed while the call waited.")
         self.counters.requests += 1
         self.counters.bytes_sent += len(body)
-        http = self._own
+        http = self._transport
         outer = sys.exception()
         try:
-            if public and (self._borrowed or is_proxied(str(url))):
+            if public and (self._is_borrowed or is_proxied(str(url))):
                 await _refuse_private(url, timeout)
             elif public:
-                http = self.downloads.public_transport
+                http = self._public_transport
             return await self._send(http, method, url, headers, body, timeout, new_connection=new_connection, bare=bare)
         except BaseException as exc:
             failure = from_transport(exc)
@@ -179,15 +194,18 @@ class Session:
             stream=BytesBody(body) if isinstance(body, bytes) else body,
             extensions={"timeout": timeout.as_dict(), NEW_CONNECTION: new_connection, **tracing},
         )
-        return await http.handle_async_request(request)
+        response = await http.handle_async_request(request)
+        response.request = request
+        return response
 
     async def aclose(self) -> None:
-        """Close what this session opened; further requests are refused."""
+        """Close the connections that this session opened; further requests are refused."""
         self.closed = True
-        await self.downloads.aclose()
-        if self._borrowed:
-            return
-        await self._own.aclose()
+        for name in ("downloads", "_public_transport"):
+            if name in self.__dict__:
+                await getattr(self, name).aclose()
+        if not self._is_borrowed:
+            await self._transport.aclose()
 
 
 async def _refuse_private(url: httpx.URL, timeout: httpx.Timeout) -> None:
@@ -195,7 +213,7 @@ async def _refuse_private(url: httpx.URL, timeout: httpx.Timeout) -> None:
         await check_public(url.host, url.port or 443, timeout.connect)
 
 
-def _transport(http_client: HttpClient | None) -> httpx.AsyncClient | httpx.AsyncBaseTransport:
+def _transport(http_client: UserClient | None) -> httpx.AsyncClient | httpx.AsyncBaseTransport:
     if http_client is None:
         return PooledTransport()
     if http_client == "aiohttp":

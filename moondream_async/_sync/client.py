@@ -21,7 +21,7 @@ from .streams import ChatStream, Facade, Map, SegmentStream, TextStream
 if TYPE_CHECKING:
     from .._bulk.items import MapItem, Skills
     from .._bulk.run import RunSummary
-    from .._http.session import HttpClient
+    from .._http.session import UserClient
     from .._images.prepare import ImageInput
     from ..hooks import HooksInput, Stats
     from .batches import Batches
@@ -69,7 +69,7 @@ class Client(Facade):
         image_options: ImageOptions | None = None,
         headers: Mapping[str, str] | None = None,
         hooks: HooksInput | None = None,
-        http_client: HttpClient | None = None,
+        http_client: UserClient | None = None,
     ) -> None:
         headers = hidden_headers(headers)
         api_key = cast("Any", Secret(api_key))  # no local holds the key in the open

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, cast
 
 from .._fal.async_client import AsyncFalClient
 from .._fal.models import BatchedResult, Lifecycle, Status, WebhookEvent
-from .._http.session import HttpClient
+from .._http.session import UserClient
 from .._images.encoded import EncodedImage
 from .._images.options import ImageOptions
 from .._public import public
@@ -20,7 +20,7 @@ from .streams import Facade
 
 if TYPE_CHECKING:
     from .._images.prepare import ImageInput
-    from ..hooks import Stats
+    from ..hooks import HooksInput, Stats
 
 
 @public("fal")
@@ -42,6 +42,8 @@ class FalClient(Facade):
         max_connections: HTTP requests at once. Default 256.
         image_options: How images are prepared, as for `Client`.
         headers: Extra headers for every request to fal's API.
+        hooks: `Hooks(request=..., retry=..., ...)`, or several, as for `Client`. Each HTTP request is a call
+            of its own: `submit`, `status`, `result`, `cancel`, `upload` or `webhook_keys`.
         http_client: As for `Client`.
 
     Raises:
@@ -61,7 +63,8 @@ class FalClient(Facade):
         max_connections: int = 256,
         image_options: ImageOptions | None = None,
         headers: Mapping[str, str] | None = None,
-        http_client: HttpClient | None = None,
+        hooks: HooksInput | None = None,
+        http_client: UserClient | None = None,
     ) -> None:
         headers = hidden_headers(headers)
         key = cast("Any", Secret(key))  # no local holds the key in the open
@@ -76,6 +79,7 @@ class FalClient(Facade):
             max_connections=max_connections,
             image_options=image_options,
             headers=headers,
+            hooks=hooks,
             http_client=http_client,
         )
         self._open_portal()

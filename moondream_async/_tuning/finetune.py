@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar, cast
+from collections.abc import AsyncIterable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
 import anyio
-import attrs
 
+from .._api import ApiClient
 from .._concurrency.gather import gather
 from .._concurrency.threads import run_in_thread
-from .._http.paginator import Pages
-from .._http.sender import SURELY_REFUSED, Sender
-from .._images.encoded import EncodedImage
+from .._paginator import Pages
 from .._public import public
+from .._wire.retry import NOT_PROCESSED
 from ..config import SamplingSettings, check_whole, path_part
 from ..errors import APIConnectionError, APIError, ConfigurationError
 from . import wire
 from .models import Checkpoint, CheckpointDownload, FinetuneInfo, LoggedMetrics, Rollouts, SavedCheckpoint, TrainStep
+from .payloads import RolloutsPayload, image_url
 from .rollout_stream import AsyncRollouts, prefetched
 
 if TYPE_CHECKING:
@@ -35,35 +35,12 @@ _ARGUMENTS = frozenset(
 )
 
 
-class Encodes(Protocol):
-    """An `AsyncClient`, as far as tuning needs it."""
-
-    async def encode_image(self, image: Any) -> EncodedImage:
-        """Prepare an image."""
-        ...
-
-
-@attrs.frozen(eq=False)
-class Access:
-    """What all finetunes of a client share.
-
-    Attributes:
-        client: Prepares images.
-        net: Sends.
-        patient_net: Sends what may take a quarter of an hour.
-    """
-
-    client: Encodes
-    net: Callable[[], Sender]
-    patient_net: Callable[[], Sender]
-
-
 @public()
 class AsyncFinetune:
     """One finetune; made by `client.tuning.create`, `retrieve` and `list`."""
 
-    def __init__(self, access: Access, info: FinetuneInfo) -> None:
-        self._access = access
+    def __init__(self, api: ApiClient, info: FinetuneInfo) -> None:
+        self._api = api
         self._info = info
 
     @property
@@ -127,23 +104,10 @@ class AsyncFinetune:
             NotFoundError: The finetune was deleted.
             MoondreamError: As any call.
         """
-        given: dict[str, Any] = {"skill": skill, "question": question, "object": object, "settings": settings}
-        given |= {"reasoning": reasoning, "spatial_refs": wire.refs(spatial_refs)}
-        sent: list[dict[str, Any]] = []
-
-        def body(image_url: str | None) -> bytes:
-            sent[:] = [wire.skill_request(given, image_url)]
-            return wire.rollouts_body(self.finetune_id, sent[0], num_rollouts, ground_truth)
-
-        body(None if image is None else "data:")  # refuses what can be refused before the image is touched
-
-        async def make() -> bytes:
-            return body(await self._encoded(image))
-
-        def read(data: Any, _: Any) -> Rollouts:
-            return wire.rollouts(data, sent[0])
-
-        return await self._access.net().call("POST", "tuning/rollouts", read, body=make)
+        arguments: dict[str, Any] = {"skill": skill, "question": question, "object": object, "settings": settings}
+        arguments |= {"reasoning": reasoning, "spatial_refs": wire.refs(spatial_refs)}
+        payload = RolloutsPayload(self._api, self.finetune_id, arguments, image, num_rollouts, ground_truth)
+        return await self._api.call("POST", "tuning/rollouts", payload.read, body=payload)
 
     def rollout_stream(
         self,
@@ -201,8 +165,8 @@ class AsyncFinetune:
         given = wire.check_groups(groups)
         ready = await gather(self._ready, list(enumerate(given)))
         body = await run_in_thread(lambda all_groups: wire.train_body(self.finetune_id, all_groups, lr, more), ready)
-        net = self._access.patient_net()
-        return await net.call("POST", "tuning/train_step", wire.train_step, body=body, non_idempotent=not resubmit)
+        call = self._api.patient.call
+        return await call("POST", "tuning/train_step", wire.train_step, body=body, non_idempotent=not resubmit)
 
     async def log_metrics(self, step: int, metrics: Mapping[str, float]) -> LoggedMetrics:
         """Note figures of your own for a training step, for the dashboard.
@@ -215,7 +179,7 @@ class AsyncFinetune:
             MoondreamError: As any call.
         """
         body = wire.metrics_body(step, metrics)
-        return await self._access.net().call("POST", f"{self._path}/metrics", wire.logged, body=body)
+        return await self._api.call("POST", f"{self._path}/metrics", wire.logged, body=body)
 
     async def save_checkpoint(self) -> SavedCheckpoint:
         """Keep the finetune as it is now: only what is saved can be asked, by `model(step)`. Safe to repeat.
@@ -224,7 +188,7 @@ class AsyncFinetune:
             NotFoundError: There is nothing to save.
             MoondreamError: As any call.
         """
-        return await self._access.net().call("POST", f"{self._path}/checkpoints/save", wire.saved)
+        return await self._api.call("POST", f"{self._path}/checkpoints/save", wire.saved)
 
     def list_checkpoints(self, limit: int | None = None) -> Pages[Checkpoint]:
         """All saved checkpoints, by step, page by page as they are asked for.
@@ -235,7 +199,7 @@ class AsyncFinetune:
         Raises:
             MoondreamError: As any call.
         """
-        return Pages(self._access.net().call, f"{self._path}/checkpoints", "checkpoints", wire.checkpoint, limit)
+        return Pages(self._api, f"{self._path}/checkpoints", "checkpoints", wire.checkpoint, limit)
 
     async def checkpoint_url(self, step: int) -> CheckpointDownload:
         """Where a checkpoint's weights can be downloaded.
@@ -246,7 +210,7 @@ class AsyncFinetune:
             MoondreamError: As any call.
         """
         path = f"{self._path}/checkpoints/{wire.step_of(step)}/download"
-        return await self._access.net().call("GET", path, wire.download)
+        return await self._api.call("GET", path, wire.download)
 
     async def delete_checkpoint(self, step: int) -> None:
         """Delete a checkpoint. Without its latest, a finetune cannot be trained on.
@@ -278,8 +242,8 @@ class AsyncFinetune:
         doubt: APIError | APIConnectionError | None = None
         for pause in (*_DELETE_AGAIN, None):
             try:
-                await self._access.net().call(
-                    "DELETE", path, wire.deleted, non_idempotent=True, retry_statuses=(*SURELY_REFUSED, 503)
+                await self._api.call(
+                    "DELETE", path, wire.deleted, non_idempotent=True, retry_statuses=(*NOT_PROCESSED, 503)
                 )
             except APIError as exc:
                 if exc.status < 500:
@@ -296,9 +260,6 @@ class AsyncFinetune:
         assert doubt is not None
         raise doubt
 
-    async def _encoded(self, image: Any) -> str | None:
-        return None if image is None else (await self._access.client.encode_image(image)).image_url
-
     async def _ready(self, numbered: tuple[int, dict[str, Any]]) -> dict[str, Any]:
         """A group as it is sent: checked, its image prepared."""
         number, group = numbered
@@ -310,9 +271,9 @@ class AsyncFinetune:
                 own = request.pop("image", None)
                 checked = wire.rl_group(group, request)
                 if own is not None:
-                    request["image_url"] = await self._encoded(own)
+                    request["image_url"] = await image_url(self._api, own)
                 return checked
             wire.sft_group(group, request, None if image is None else "data:")
-            return wire.sft_group(group, request, await self._encoded(image))
+            return wire.sft_group(group, request, await image_url(self._api, image))
         except ConfigurationError as exc:
             raise ConfigurationError(f"groups[{number}]: {exc.message}") from None

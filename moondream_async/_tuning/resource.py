@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from .. import config
-from .._http.paginator import Pages
+from .._api import ApiClient
+from .._paginator import Pages
 from .._public import public
 from . import wire
-from .finetune import Access, AsyncFinetune
+from .finetune import AsyncFinetune
 from .models import FinetuneInfo
 
 
@@ -14,8 +17,8 @@ from .models import FinetuneInfo
 class AsyncTuning:
     """Moondream Cloud's tuning API; `client.tuning`."""
 
-    def __init__(self, access: Access) -> None:
-        self._access = access
+    def __init__(self, api: ApiClient) -> None:
+        self._api = api
 
     async def create(self, name: str, rank: int) -> AsyncFinetune:
         """Make a finetune; asked for again, with the same name and rank, it is the same.
@@ -30,8 +33,8 @@ class AsyncTuning:
             MoondreamError: As any call.
         """
         body = wire.finetune(name, rank)
-        finetune_id = await self._access.net().call("POST", "tuning/finetunes", wire.created, body=body)
-        return AsyncFinetune(self._access, FinetuneInfo(finetune_id=finetune_id, name=name, rank=rank))
+        finetune_id = await self._api.call("POST", "tuning/finetunes", wire.created, body=body)
+        return AsyncFinetune(self._api, FinetuneInfo(finetune_id=finetune_id, name=name, rank=rank))
 
     async def retrieve(self, finetune_id: str) -> AsyncFinetune:
         """Find a finetune.
@@ -41,7 +44,7 @@ class AsyncTuning:
             MoondreamError: As any call.
         """
         path = f"tuning/finetunes/{config.path_part('finetune_id', finetune_id)}"
-        return AsyncFinetune(self._access, await self._access.net().call("GET", path, wire.info))
+        return AsyncFinetune(self._api, await self._api.call("GET", path, wire.info))
 
     def list(self, limit: int | None = None) -> Pages[AsyncFinetune]:
         """All finetunes of the key, the oldest first, page by page as they are asked for.
@@ -52,5 +55,8 @@ class AsyncTuning:
         Raises:
             MoondreamError: As any call.
         """
-        path, call = "tuning/finetunes", self._access.net().call
-        return Pages(call, path, "finetunes", lambda data: AsyncFinetune(self._access, wire.info(data)), limit)
+
+        def read(data: Any) -> AsyncFinetune:
+            return AsyncFinetune(self._api, wire.info(data))
+
+        return Pages(self._api, "tuning/finetunes", "finetunes", read, limit)

@@ -91,13 +91,17 @@ def of_status(status: int, message: str, *, retry_after: float | None = None) ->
     return kind(message, status=status, retry_after=retry_after)
 
 
-def invalid_response(status: int, body: Any, problem: str) -> APIError:
-    """The error for a 2xx answer that is not what the skill answers with."""
-    return APIError(
-        f"The server's answer cannot be used: {problem}. Is the base URL that of a Moondream server?",
-        status=status,
-        body=body,
-    )
+def invalid_response(status: int, body: Any, problem: str, *, hint: str = "") -> APIError:
+    """Return the error for a 2xx response that cannot be used.
+
+    Args:
+        status: The HTTP status.
+        body: The body, as far as the error may show it.
+        problem: What is wrong with it.
+        hint: What the user can do about it.
+    """
+    message = f"The server's response cannot be used: {problem}."
+    return APIError(f"{message} {hint}" if hint else message, status=status, body=body)
 
 
 def _error(status: int, meaning: int, message: str, data: Any, headers: Mapping[str, str], now: float) -> APIError:

@@ -11,6 +11,9 @@ import attrs
 
 from ..config import RetryPolicy
 
+NOT_PROCESSED = (425, 429)
+"""Statuses after which even a non-idempotent request may be retried: the server did not process it."""
+
 
 @attrs.frozen
 class RetryCause:

@@ -313,7 +313,7 @@ FORKED = """
         "moondream_async._client.async_client",
         "moondream_async._sync.portal",
         "anyio._backends._asyncio",
-        "moondream_async._http.sender",
+        "moondream_async._http.client",
         "httpx",
         "h11",
         "moondream_async._images.encoder",

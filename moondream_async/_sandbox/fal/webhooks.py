@@ -9,7 +9,9 @@ import time
 from typing import Any
 from urllib.parse import urlsplit
 
-from ..._http.caller import Caller, Request
+from ..._http.client import HttpClient
+from ..._http.request import Request, Response, parse_url, request_headers
+from ..._http.retrying import FailedAttempt
 from ..._http.session import Session
 from ..._wire.redact import Redactor
 from ..._wire.retry import RetryCause
@@ -56,11 +58,12 @@ class Webhooks:
             logger.warning("the sandbox posts webhooks to loopback addresses only")
             return
         body = as_json(_message(job))
-        session = Session(max_connections=1, rate_limit=None, http_client=None)
+        session = Session(max_connections=1)
         try:
-            headers = self.signed_headers(job.id, body, now=int(time.time()))
-            caller = Caller(session, Timeouts.of(5), RetryPolicy(attempts=4, backoff=0.1))
-            await caller.send(Request("POST", url, headers, body), _judge)
+            parsed = parse_url(url)
+            headers = request_headers(parsed, self.signed_headers(job.id, body, now=int(time.time())))
+            http = HttpClient(session, Timeouts.of(5), RetryPolicy(attempts=4, backoff=0.1), redactor=Redactor())
+            await http.send(Request("webhook", "POST", parsed, headers, _ReceiverErrors(), body))
         except MoondreamError as exc:
             logger.warning("the webhook of %s was not taken: %s", job.id, exc)
         finally:
@@ -75,7 +78,17 @@ def _message(job: Job) -> dict[str, Any]:
     return {**message, "status": "ERROR", "error": f"Invalid status code: {job.reply.status}"}
 
 
-def _judge(status: int, headers: Any, body: bytes, redactor: Redactor) -> tuple[APIError, RetryCause | None]:
-    # Redirects are final failures; everything else is tried again.
-    again = None if 300 <= status < 400 else RetryCause("status", 503)
-    return APIError(f"it answered {status}", status=status), again
+class _ReceiverErrors:
+    """Retry everything but a redirect, which fal treats as a final failure."""
+
+    def find_failure(self, response: Response) -> FailedAttempt | None:
+        """Return the failure that a response reports, or None if the webhook was accepted."""
+        status = response.status
+        if 200 <= status < 300:
+            return None
+        cause = None if 300 <= status < 400 else RetryCause("status", 503)
+        return FailedAttempt(APIError(f"it answered {status}", status=status), cause)
+
+    def to_failure(self, error: APIError) -> FailedAttempt:
+        """Return the failed attempt for an error."""
+        return FailedAttempt(error, None)

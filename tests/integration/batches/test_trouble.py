@@ -18,7 +18,6 @@ from moondream_async import (
     BatchInputError,
     ConfigurationError,
     ImageError,
-    ImageOptions,
     NotFoundError,
     RetryPolicy,
     ServerError,
@@ -417,7 +416,7 @@ async def test_others_have_their_turn(at_sandbox: Any, tiny: Any, tmp_path: Path
             await anyio.sleep(0)
 
     with Folder(tmp_path / "job", read_manifest(tmp_path / "job")) as folder:
-        source = ItemSource(items, LineBuilder(client, "caption", {}, ImageOptions()))
+        source = ItemSource(items, LineBuilder(client._api, "caption", {}))
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(ticking)
             assert [item async for item in source.new_items(folder.submitted_items(), lambda _: None)] == []
@@ -434,7 +433,7 @@ async def test_lists_that_go_round(at_sandbox: Any, monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(Batches, "_list", again)
     seen: list[str] = []
-    with pytest.raises(APIError, match="circle"):
+    with pytest.raises(APIError, match="endlessly"):
         async for batch in client.batches.list():
             seen.append(batch.id)
     assert len(seen) == 2

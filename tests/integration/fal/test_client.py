@@ -385,10 +385,10 @@ def test_keys(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ConfigurationError, match="FAL_KEY"):
         AsyncFalClient()
     monkeypatch.setenv("FAL_KEY_SECRET", "b")
-    assert AsyncFalClient()._access.auth["Authorization"] == "Key a:b"
+    assert AsyncFalClient()._connection.auth["Authorization"] == "Key a:b"
     monkeypatch.setenv("FAL_KEY", " 'c:d' ")
-    assert AsyncFalClient()._access.auth["Authorization"] == "Key c:d"
-    assert AsyncFalClient("e:f")._access.auth["Authorization"] == "Key e:f"
+    assert AsyncFalClient()._connection.auth["Authorization"] == "Key c:d"
+    assert AsyncFalClient("e:f")._connection.auth["Authorization"] == "Key e:f"
     assert "c:d" not in repr(AsyncFalClient())
 
 
@@ -466,7 +466,7 @@ async def test_more_at_once_than_connections(most: int, fal_sandbox: Sandbox, sc
 
 @pytest.mark.parametrize("how", ["silence", "pings"])
 async def test_a_stream_that_says_nothing_hides_nothing(how: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("moondream_async._fal.request_handle._STREAM_FOR", 0.3)
+    monkeypatch.setattr("moondream_async._fal.request_handle._STREAM_TIMEOUT", 0.3)
 
     async def handler(exchange: Exchange) -> None:
         path = exchange.head.split()[1]
@@ -631,7 +631,7 @@ async def test_a_server_that_repeats_the_key() -> None:
             with pytest.raises(md.BadRequestError) as failed:
                 await client.submit(ECHO, {})
     shown = "".join(traceback.TracebackException.from_exception(failed.value, capture_locals=True).format())
-    for text in (str(failed.value), str(failed.value.body), repr(client._access), shown):
+    for text in (str(failed.value), str(failed.value.body), repr(client._connection), shown):
         assert "the-secret" not in text.replace(repr(KEY), "")
 
 
@@ -669,3 +669,28 @@ def test_base_urls_are_not_shown_where_they_hold_credentials(url: str) -> None:
 async def test_a_lifecycle_that_is_none(fal: AsyncFalClient) -> None:
     with pytest.raises(ConfigurationError, match="Lifecycle"):
         await fal.upload(b"data", lifecycle={"expires_in": 5})  # type: ignore[arg-type]
+
+
+async def test_hooks_see_each_request(fal_sandbox: Sandbox) -> None:
+    calls: list[tuple[str, str, bool]] = []
+    ended: list[tuple[str, BaseException | None]] = []
+    sent: list[int] = []
+    hooks = md.Hooks(
+        request=lambda info: sent.append(info.nbytes),
+        response=lambda info: calls.append((info.call.operation, info.call.base_url, info.call.stream)),
+        end=lambda info: ended.append((info.call.operation, info.error)),
+    )
+    async with AsyncFalClient(KEY, base_url=fal_sandbox.fal_url, hooks=hooks, retry=QUICK) as fal:
+        assert await fal.subscribe(ECHO, {"a": 1})
+        with pytest.raises(NotFoundError):
+            await fal.status(ECHO, "no-such-request")
+    queue = f"{fal_sandbox.fal_url}/queue"
+    assert calls == [
+        ("submit", queue, False),
+        ("status", queue, True),
+        ("result", queue, False),
+        ("status", queue, False),
+    ]
+    assert [operation for operation, _ in ended] == ["submit", "status", "result", "status"]
+    assert [type(error) for _, error in ended] == [type(None)] * 3 + [NotFoundError]
+    assert len(sent) == 4

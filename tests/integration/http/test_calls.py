@@ -334,7 +334,7 @@ class FakeClock:
 
 
 def pace_of(client: AsyncClient) -> Any:
-    return client._api.http.session.pacer.pace  # pyright: ignore[reportPrivateUsage]
+    return client._api.http.session.rate_limiter.rate  # pyright: ignore[reportPrivateUsage]
 
 
 async def test_errors_keep_nothing_alive(tiny: EncodedImage) -> None:
@@ -411,7 +411,7 @@ def test_a_proxy_in_several_event_loops(monkeypatch: pytest.MonkeyPatch) -> None
             monkeypatch.setenv("http_proxy", server.base_url.removesuffix("/v1"))
             client = client or AsyncClient(base_url="http://moondream.invalid", retry=1)
             assert [m.id for m in await client.models()] == ["m"]
-            await client._api.http.session._own.aclose()  # pyright: ignore[reportPrivateUsage]
+            await client._api.http.session._transport.aclose()  # pyright: ignore[reportPrivateUsage]
 
     asyncio.run(once())
     asyncio.run(once())

@@ -44,7 +44,7 @@ async def upload(client: AsyncClient, _: EncodedImage) -> Any:
     from moondream_async._http.payloads import FileBody
 
     body = FileBody(Path(__file__), 0, 1000)
-    return await client._api.http.call("PUT", "batch/x", lambda data, _: data, body=body)  # pyright: ignore[reportPrivateUsage]
+    return await client._api.call("PUT", "batch/x", lambda data, _: data, body=body)  # pyright: ignore[reportPrivateUsage]
 
 
 CALLS: dict[str, Call] = {
@@ -183,11 +183,11 @@ def test_reprs_of_what_clients_are_made_of() -> None:
     client = AsyncClient(KEY, base_url=URL, headers=OWN)
     fal = AsyncFalClient(FAL_KEY, headers=OWN)
     net: Any = client._api.http  # pyright: ignore[reportPrivateUsage]
-    access: Any = fal._access  # pyright: ignore[reportPrivateUsage]
-    for part in (client, net, net.session, fal, access.caller, access.caller.session, fal._uploads):  # pyright: ignore[reportPrivateUsage]
+    access: Any = fal._connection  # pyright: ignore[reportPrivateUsage]
+    for part in (client, net, net.session, fal, access.http, access.http.session, fal._uploads):  # pyright: ignore[reportPrivateUsage]
         assert "SECRET" not in repr(vars(part))
     assert "SECRET" not in repr(access) + repr(access.auth) + repr(dict(access.auth))
-    assert "shown" in repr(net._skill_headers)
+    assert "shown" in repr(client._api.requests._skill_headers)
 
 
 def test_reprs_of_httpx_objects_of_calls() -> None:

@@ -12,9 +12,11 @@ import httpx
 import pytest
 
 import moondream_async as md
-from moondream_async._http.presigned import Presigned
-from moondream_async._http.presigned_download import Files
+from moondream_async._http.client import HttpClient
+from moondream_async._http.presigned_download import FileReader
+from moondream_async._http.presigned_urls import PresignedTarget
 from moondream_async._http.session import Session
+from moondream_async._wire.redact import Redactor
 from moondream_async.config import RetryPolicy, Timeouts
 from moondream_async.fal import AsyncFalClient
 from tests.support.loopback import Exchange, serve
@@ -38,9 +40,11 @@ def resolve(monkeypatch: pytest.MonkeyPatch) -> Callable[[dict[str, str]], list[
     return set_up
 
 
-async def read(url: str, presigned: Presigned, transport: httpx.AsyncBaseTransport | None = None) -> list[bytes]:
+async def read(url: str, presigned: PresignedTarget, transport: httpx.AsyncBaseTransport | None = None) -> list[bytes]:
     session = Session(max_connections=4, rate_limit=None, http_client=transport)
-    files = Files(session, Timeouts(connect=1), RetryPolicy(attempts=1), presigned)
+    files = FileReader(
+        HttpClient(session, Timeouts(connect=1), RetryPolicy(attempts=1), redactor=Redactor()), presigned
+    )
 
     async def renew() -> str:
         return url
@@ -52,7 +56,7 @@ async def read(url: str, presigned: Presigned, transport: httpx.AsyncBaseTranspo
 
 
 @pytest.mark.parametrize(
-    ("base_url", "allow_private", "insecure", "private"),
+    ("base_url", "allow_private", "http", "private"),
     [
         ("https://api.moondream.ai/v1", False, False, False),
         ("https://api.moondream.ai/v1", True, False, True),
@@ -63,13 +67,13 @@ async def read(url: str, presigned: Presigned, transport: httpx.AsyncBaseTranspo
         ("http://example.com/v1", False, True, False),
     ],
 )
-def test_what_an_api_may_name(base_url: str, allow_private: bool, insecure: bool, private: bool) -> None:
-    presigned = Presigned.of(base_url, allow_private=allow_private)
-    assert (presigned.insecure, presigned.private) == (insecure, private)
+def test_what_an_api_may_name(base_url: str, allow_private: bool, http: bool, private: bool) -> None:
+    presigned = PresignedTarget.of(base_url, allow_private=allow_private)
+    assert (presigned.allow_http, presigned.allow_private) == (http, private)
 
 
 def test_https_only() -> None:
-    strict, loose = Presigned.of(PUBLIC), Presigned.of("http://api.test/v1")
+    strict, loose = PresignedTarget.of(PUBLIC), PresignedTarget.of("http://api.test/v1")
     assert str(strict.check("https://files.test/a?sig=1")) == "https://files.test/a?sig=1"
     for url in ("http://files.test/a?sig=secret", "ftp://files.test/a", "files.test", "", "https://", "https://a:0/"):
         with pytest.raises(md.APIError, match="cannot be used") as caught:
@@ -91,7 +95,7 @@ async def test_redirects_stay_on_https(location: str) -> None:
         return httpx.Response(302, headers={"location": location})
 
     with pytest.raises(md.APIError, match="cannot be used") as caught:
-        await read("https://93.184.216.34/a?sig=secret", Presigned.of(PUBLIC), httpx.MockTransport(answer))
+        await read("https://93.184.216.34/a?sig=secret", PresignedTarget.of(PUBLIC), httpx.MockTransport(answer))
     assert asked == ["https://93.184.216.34/a?sig=secret"]
     assert "secret" not in str(caught.value)
 
@@ -109,7 +113,7 @@ async def test_private_addresses_are_not_called(
     transport = httpx.MockTransport(answer) if own else None
     for host in ("files.test", address):
         with pytest.raises(md.APIError, match=f"{host} has no public address.*allow_private_urls") as caught:
-            await read(f"https://{host}/a?sig=secret", Presigned.of(PUBLIC), transport)
+            await read(f"https://{host}/a?sig=secret", PresignedTarget.of(PUBLIC), transport)
         assert "secret" not in str(caught.value)
 
 
@@ -122,7 +126,7 @@ async def test_a_redirect_into_a_private_network(resolve: Callable[[dict[str, st
         return httpx.Response(302, headers={"location": "https://inside.test/admin"})
 
     with pytest.raises(md.APIError, match=r"inside\.test has no public address"):
-        await read("https://files.test/a", Presigned.of(PUBLIC), httpx.MockTransport(answer))
+        await read("https://files.test/a", PresignedTarget.of(PUBLIC), httpx.MockTransport(answer))
     assert asked == ["files.test"]
 
 
@@ -135,18 +139,18 @@ async def test_an_api_in_a_private_network_may_name_files_there(
     async with serve(handler) as server:
         port = server.base_url.rpartition(":")[2].removesuffix("/v1")
         asked = resolve({"files.test": "127.0.0.1", "api.internal": "10.0.0.1"})
-        presigned = Presigned.of("http://api.internal/v1")
+        presigned = PresignedTarget.of("http://api.internal/v1")
         assert await read(f"http://127.0.0.1:{port}/a", presigned) == [b"one", b"two"]
         assert asked == ["127.0.0.1", "api.internal"]
-        allowed = Presigned.of(PUBLIC, allow_private=True)
-        allowed.insecure = True
+        allowed = PresignedTarget.of(PUBLIC, allow_private=True)
+        allowed.allow_http = True
         assert await read(f"http://127.0.0.1:{port}/a", allowed) == [b"one", b"two"]
 
 
 async def test_consent_reaches_the_files() -> None:
     options = md.ImageOptions(allow_private_urls=True)
     for client, private in ((md.AsyncClient("a-key"), False), (md.AsyncClient("a-key", image_options=options), True)):
-        assert client._api.http.files._presigned.private is private  # pyright: ignore[reportPrivateUsage]
+        assert client._api.files._target.allow_private is private  # pyright: ignore[reportPrivateUsage]
 
 
 @pytest.mark.parametrize("url", ["http://files.test/a?sig=secret", "https://127.0.0.1:1/a?sig=secret"])

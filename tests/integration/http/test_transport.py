@@ -28,7 +28,7 @@ def slots_in_use(client: AsyncClient) -> int:
 
 
 def idle_connections(client: AsyncClient) -> int:
-    pool: Any = client._api.http.session._own  # pyright: ignore[reportPrivateUsage]
+    pool: Any = client._api.http.session._transport  # pyright: ignore[reportPrivateUsage]
     return sum(len(stack) for stack in pool._idle.get()._stacks.values())
 
 

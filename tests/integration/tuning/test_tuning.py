@@ -302,9 +302,9 @@ async def test_a_delete_whose_answer_was_lost(client: AsyncClient, finetune: Asy
     await finetune.train_step([EXAMPLE])
     await finetune.save_checkpoint()
     losing = client.with_options(headers={"X-Sandbox-Fault": "drop=1; on=checkpoints; id=a"})
-    await AsyncFinetune(losing.tuning._access, finetune.info).delete_checkpoint(1)
+    await AsyncFinetune(losing.tuning._api, finetune.info).delete_checkpoint(1)
     losing = client.with_options(headers={"X-Sandbox-Fault": "drop=1; on=finetunes; id=b"})
-    await AsyncFinetune(losing.tuning._access, finetune.info).delete()
+    await AsyncFinetune(losing.tuning._api, finetune.info).delete()
     with pytest.raises(NotFoundError):
         await finetune.delete()
 
@@ -441,7 +441,7 @@ async def test_a_request_that_fails_oddly(finetune: AsyncFinetune) -> None:
 async def test_waiting_for_rollouts_can_be_given_up_and_begun_again(
     finetune: AsyncFinetune, client: AsyncClient
 ) -> None:
-    slow = AsyncFinetune(client.with_options(headers={"X-Sandbox-Fault": "latency=0.05"}).tuning._access, finetune.info)
+    slow = AsyncFinetune(client.with_options(headers={"X-Sandbox-Fault": "latency=0.05"}).tuning._api, finetune.info)
     stream = slow.rollout_stream((n, {"skill": "query", "question": "?"}) for n in range(8))
     seen: list[int] = []
     while True:
@@ -462,7 +462,7 @@ async def test_deletes_of_what_never_was(client: AsyncClient, finetune: AsyncFin
     await finetune.delete()
     limited = client.with_options(headers={"X-Sandbox-Fault": "status=429; retry_after=0; on=finetunes; id=c"})
     with pytest.raises(NotFoundError):
-        await AsyncFinetune(limited.tuning._access, finetune.info).delete()
+        await AsyncFinetune(limited.tuning._api, finetune.info).delete()
 
 
 async def test_checkpoints_that_were_not_saved(client: AsyncClient, finetune: AsyncFinetune, scene: bytes) -> None:

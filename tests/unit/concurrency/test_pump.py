@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import gc
 from collections.abc import AsyncGenerator
-from typing import Any
+from typing import Any, cast
 
 import anyio
 import pytest
 
 from moondream_async._concurrency.gather import gather
 from moondream_async._concurrency.prefetch import PrefetchIterator
-from moondream_async._http.paginator import Pages
+from moondream_async._paginator import Pages
 from moondream_async.errors import ConfigurationError
 
 BACKENDS = pytest.mark.parametrize("backend", ["asyncio", "trio"])
@@ -149,7 +149,7 @@ class Book:
         self.asked: list[Any] = []
         self.slow = 0.0
 
-    async def __call__(self, method: str, path: str, read: Any, *, query: dict[str, str | int]) -> Any:
+    async def call(self, method: str, path: str, read: Any, *, query: dict[str, str | int]) -> Any:
         self.asked.append(query)
         await anyio.sleep(self.slow)
         first = int(query.get("cursor", 0))
@@ -158,7 +158,7 @@ class Book:
 
 
 def pages(book: Book, limit: int | None = None) -> Pages[int]:
-    return Pages(book, "things", "things", lambda data: data, limit)
+    return Pages(cast("Any", book), "things", "things", lambda data: data, limit)
 
 
 async def test_pages() -> None:

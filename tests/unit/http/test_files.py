@@ -8,9 +8,11 @@ from collections.abc import AsyncIterator, Callable
 import httpx
 import pytest
 
-from moondream_async._http.presigned import Presigned
-from moondream_async._http.presigned_download import Files
+from moondream_async._http.client import HttpClient
+from moondream_async._http.presigned_download import FileReader
+from moondream_async._http.presigned_urls import PresignedTarget
 from moondream_async._http.session import Session
+from moondream_async._wire.redact import Redactor
 from moondream_async.config import RetryPolicy, Timeouts
 from moondream_async.errors import APIError
 
@@ -52,8 +54,10 @@ async def read(
         return handler(request)
 
     session = Session(max_connections=4, rate_limit=None, http_client=httpx.MockTransport(noted))
-    presigned = Presigned.of(base_url)
-    files = Files(session, Timeouts(), RetryPolicy(attempts=attempts, backoff=0.001), presigned)
+    presigned = PresignedTarget.of(base_url)
+    files = FileReader(
+        HttpClient(session, Timeouts(), RetryPolicy(attempts=attempts, backoff=0.001), redactor=Redactor()), presigned
+    )
     known = list(urls or ["http://files.test/a?signature=secret"])
 
     async def renew() -> str:
@@ -158,7 +162,7 @@ async def test_redirects() -> None:
 
 @pytest.mark.parametrize("url", ["", "/relative", "file:///etc/passwd", "http://", "http://a:99999/", "ftp://a/b"])
 async def test_addresses_that_are_none(url: str) -> None:
-    with pytest.raises(APIError, match="no http"):
+    with pytest.raises(APIError, match="not an http"):
         await read(lambda _: httpx.Response(200, content=FILE), [url])
 
 
