@@ -1,8 +1,8 @@
-"""A local Moondream-compatible server: a stand-in, not a model.
+"""A local Moondream-compatible server for tests: a stand-in, not a model.
 
-It speaks Moondream Cloud's wire over a real socket, needs no key and no network, and computes its
-answers from the pixels it receives: dominant colours by name, connected regions, their outlines.
-A wrong, rotated or corrupted image shows in the answer. Needs the extra `sandbox`.
+It serves Moondream Cloud's API on a real socket, and needs no API key and no network. Answers are computed from the
+pixels it receives: dominant colors by name, connected regions, their outlines. A wrong, rotated or corrupted image
+therefore changes the answer. Needs the extra `sandbox`.
 
 ```python
 from moondream_async import Client

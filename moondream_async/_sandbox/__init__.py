@@ -1,1 +1,1 @@
-"""A local server that speaks Moondream's and fal.ai's wire, and answers from pixels."""
+"""A local server with the HTTP APIs of Moondream and fal.ai that computes its answers from pixels."""

@@ -1,4 +1,4 @@
-"""The routes: Moondream Cloud's wire, answered from pixels."""
+"""The ASGI application: Moondream Cloud's API, with answers computed from pixels."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import hmac
 import re
 import secrets
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 import anyio
 import anyio.to_thread
@@ -20,14 +20,14 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from . import chat, engine, events, reading
+from . import chat, engine, events, validation
 from .batches.routes import Batches, Handler
-from .events import Event, lost
+from .events import Event, cut_response
 from .fal.routes import Fal
-from .faults import Burst, Faults, RateLimit, from_headers
+from .faults import FaultCounter, Faults, RateLimit, faults_for
 from .limits import BodyLimit
-from .reading import Fields, Refusal
 from .tuning import Tuning
+from .validation import Fields, RequestError
 
 NOTICE = "stand-in computed from pixels, not a model"
 MODELS = ("moondream3.1-9B-A2B", "moondream3-preview")
@@ -45,28 +45,30 @@ _ERROR_TYPES = {
 
 
 def build(*, api_key: str | None, rate_limit: float | None, faults: Faults) -> Starlette:
-    """The ASGI application of one sandbox."""
+    """Build the ASGI application of one sandbox."""
     gate = _Gate(api_key, RateLimit(rate_limit), faults)
-    tuning = Tuning(engine.answered)
-    batches = Batches(engine.answered, lambda model: model in MODELS or tuning.knows_model(model), MODELS[1], faults)
+    tuning = Tuning(engine.run_skill)
+    batches = Batches(engine.run_skill, lambda model: model in MODELS or tuning.knows_model(model), MODELS[1], faults)
     routes = [
         Route(
-            f"/v1/{name}", gate.before(name, _always(functools.partial(_serve, name, work, tuning))), methods=["POST"]
+            f"/v1/{name}",
+            gate.admit(name, _constant(functools.partial(_run_skill, name, skill, tuning))),
+            methods=["POST"],
         )
-        for name, work in engine.SKILLS.items()
+        for name, skill in engine.SKILLS.items()
     ]
     routes.append(
-        Route("/v1/chat/completions", gate.before("chat", _always(functools.partial(_chat, tuning))), methods=["POST"])
+        Route("/v1/chat/completions", gate.admit("chat", _constant(functools.partial(_chat, tuning))), methods=["POST"])
     )
-    # Public, but a wrong key is refused: a free way to check one.
-    routes.append(Route("/v1/models", gate.before("models", _always(_models), public=True)))
-    routes += batches.routes(gate.before)
-    routes += tuning.routes(gate.before)
+    # Public, but a wrong key gets a 401: a free way to check a key.
+    routes.append(Route("/v1/models", gate.admit("models", _constant(_models), public=True)))
+    routes += batches.routes(gate.admit)
+    routes += tuning.routes(gate.admit)
     routes.append(Route("/health", _health))
     fal = Fal(api_key, RateLimit(rate_limit), faults)
     routes += fal.routes()
     application = Starlette(
-        routes=routes, middleware=[Middleware(BodyLimit)], exception_handlers={HTTPException: _plain_error}
+        routes=routes, middleware=[Middleware(BodyLimit)], exception_handlers={HTTPException: _http_error}
     )
     application.state.fal, application.state.batches, application.state.tuning = fal, batches, tuning
     return application
@@ -74,17 +76,17 @@ def build(*, api_key: str | None, rate_limit: float | None, faults: Faults) -> S
 
 @attrs.define
 class _Gate:
-    """What stands before every skill: latency, rate limit, error bursts, the key."""
+    """The checks before every request: latency, API key, rate limit, injected errors."""
 
     api_key: str | None
-    limit: RateLimit
+    rate_limit: RateLimit
     faults: Faults
-    burst: Burst = attrs.field(factory=Burst)
+    fault_counter: FaultCounter = attrs.field(factory=FaultCounter)
 
-    def before(
+    def admit(
         self, name: str, choose: Callable[[Request], Handler], *, public: bool = False
     ) -> Callable[[Request], Awaitable[Response]]:
-        """An endpoint that `choose` picks the handler of, once the request is admitted."""
+        """Return an endpoint that admits a request, then calls the handler that `choose` picks."""
 
         async def endpoint(request: Request) -> Response:
             return await self._admit(request.query_params.get("action") or name, choose, request, public=public)
@@ -95,76 +97,79 @@ class _Gate:
         self, name: str, choose: Callable[[Request], Handler], request: Request, *, public: bool
     ) -> Response:
         try:
-            faults = from_headers(self.faults, request.headers)
+            faults = faults_for(self.faults, request.headers)
         except ValueError as exc:
-            return _error(400, f"Bad X-Sandbox-Fault: {exc}", code="bad_fault")
-        here = faults.on in ("", name)
-        if faults.latency and here:
+            return _error_response(400, f"Bad X-Sandbox-Fault: {exc}", code="bad_fault")
+        applies = faults.on in ("", name)
+        if faults.latency and applies:
             await anyio.sleep(faults.latency)
-        if not (public and self._key(request) is None) and not self._knows(self._key(request)):
-            return _error(401)
-        if not self.limit.allows():
-            return _error(429, retry_after=faults.retry_after)
-        due = here and self.burst.due(faults)
+        key = _api_key(request)
+        if not (public and key is None) and not self._accepts(key):
+            return _error_response(401)
+        if not self.rate_limit.try_acquire():
+            return _error_response(429, retry_after=faults.retry_after)
+        due = applies and self.fault_counter.is_due(faults)
         if due and not faults.drop:
-            return _error(faults.status, retry_after=faults.retry_after)
+            return _error_response(faults.status, retry_after=faults.retry_after)
         try:
             response = await choose(request)(request, faults)
-            return lost() if due else response
-        except Refusal as refusal:
-            return _error(refusal.status, refusal.message, code=refusal.code, param=refusal.param)
+            return cut_response() if due else response
+        except RequestError as exc:
+            return _error_response(exc.status, exc.message, code=exc.code, param=exc.param)
 
-    def _key(self, request: Request) -> str | None:
-        return request.headers.get("x-moondream-auth") or _bearer(request)
-
-    def _knows(self, key: str | None) -> bool:
+    def _accepts(self, key: str | None) -> bool:
         return self.api_key is None or hmac.compare_digest((key or "").encode(), self.api_key.encode())
 
 
-def _always(work: Handler) -> Callable[[Request], Handler]:
-    return lambda _: work
+def _constant(handler: Handler) -> Callable[[Request], Handler]:
+    return lambda _: handler
 
 
-async def _serve(name: str, work: engine.Skill, tuning: Tuning, request: Request, faults: Faults) -> Response:
+async def _run_skill(
+    name: str, skill: engine.SkillFunction, tuning: Tuning, request: Request, faults: Faults
+) -> Response:
     started = time.monotonic()
-    data = reading.fields(await request.body())
+    data = validation.parse_object(await request.body())
     tuning.check_model(data)
-    stream = reading.flag(data, "stream") and name in ("query", "caption", "segment")
-    done = await anyio.to_thread.run_sync(work, data)
-    answer = _answer(name, data, done, time.monotonic() - started)
+    stream = validation.parse_flag(data, "stream") and name in ("query", "caption", "segment")
+    result = await anyio.to_thread.run_sync(skill, data)
+    body = _response_body(name, data, result, time.monotonic() - started)
     if not stream:
-        return JSONResponse(answer, headers=_HEADERS)
-    if done.found is not None:
-        written = events.segment_events(done.found, answer)
+        return JSONResponse(body, headers=_HEADERS)
+    if result.segmentation is not None:
+        stream_events = events.segment_events(result.segmentation, body)
     else:
-        written = events.text_events(faults.shape, done.field, done.value, answer)
-    headers = {**_HEADERS, "Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
-    return StreamingResponse(events.body(written, faults), media_type="text/event-stream", headers=headers)
+        stream_events = events.text_events(faults.shape, result.field, result.value, body)
+    return _event_stream(events.stream_body(stream_events, faults))
 
 
 async def _chat(tuning: Tuning, request: Request, faults: Faults) -> Response:
-    data = reading.fields(await request.body())
+    data = validation.parse_object(await request.body())
     tuning.check_model(data)
-    streams = reading.flag(data, "stream")
-    whole = await anyio.to_thread.run_sync(chat.answer, data, engine.SKILLS["query"], engine.metrics)
-    if not streams:
-        return JSONResponse(whole, headers=_HEADERS)
+    stream = validation.parse_flag(data, "stream")
+    completion = await anyio.to_thread.run_sync(chat.complete, data, engine.SKILLS["query"], engine.metrics)
+    if not stream:
+        return JSONResponse(completion, headers=_HEADERS)
+    return _event_stream(chat.stream(completion, data, faults))
+
+
+def _event_stream(body: AsyncIterator[bytes]) -> Response:
     headers = {**_HEADERS, "Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
-    return StreamingResponse(chat.stream(whole, data, faults), media_type="text/event-stream", headers=headers)
+    return StreamingResponse(body, media_type="text/event-stream", headers=headers)
 
 
-def _answer(name: str, data: Fields, done: engine.Done, seconds: float) -> Event:
+def _response_body(name: str, data: Fields, result: engine.SkillResult, seconds: float) -> Event:
     now = datetime.datetime.now(datetime.UTC)
     return {
         "request_id": f"{now:%Y-%m-%d}_{name}_{now:%Y-%m-%d-%H:%M:%S}-sandbox-{secrets.token_hex(3)}",
-        "finish_reason": done.finish_reason,
-        done.field: done.value,
-        **done.more,
-        "metrics": engine.metrics(data, done, seconds),
+        "finish_reason": result.finish_reason,
+        result.field: result.value,
+        **result.extra,
+        "metrics": engine.metrics(data, result, seconds),
     }
 
 
-def _error(
+def _error_response(
     status: int,
     message: str | None = None,
     *,
@@ -172,19 +177,21 @@ def _error(
     param: str | None = None,
     retry_after: float = -1,
 ) -> Response:
-    kind, usual_code, usual = _ERROR_TYPES.get(status, ("invalid_request_error", "error", f"Error {status}"))
-    error = {"message": message or usual, "type": kind, "param": param, "code": code or usual_code}
+    kind, default_code, default_message = _ERROR_TYPES.get(
+        status, ("invalid_request_error", "error", f"Error {status}")
+    )
+    error = {"message": message or default_message, "type": kind, "param": param, "code": code or default_code}
     headers = {**_HEADERS, "x-request-id": f"sandbox-{secrets.token_hex(4)}"}
     if status in (429, 503) and retry_after >= 0:
         headers["Retry-After"] = f"{retry_after:g}"
     return JSONResponse({"error": error}, status, headers)
 
 
-async def _plain_error(request: Request, exc: Exception) -> Response:
+async def _http_error(request: Request, exc: Exception) -> Response:
     assert isinstance(exc, HTTPException)
     if request.url.path.startswith("/fal/"):
         return JSONResponse({"detail": exc.detail}, exc.status_code, exc.headers)
-    response = _error(exc.status_code, exc.detail)
+    response = _error_response(exc.status_code, exc.detail)
     response.headers.update(exc.headers or {})
     return response
 
@@ -198,9 +205,9 @@ async def _health(_: Request) -> Response:
     return JSONResponse({"status": "ok", "server": "moondream-async-sandbox", "notice": NOTICE}, headers=_HEADERS)
 
 
-def _bearer(request: Request) -> str | None:
+def _api_key(request: Request) -> str | None:
     match = re.fullmatch(r"Bearer\s+(\S+)", request.headers.get("authorization", ""))
-    return match[1] if match else None
+    return request.headers.get("x-moondream-auth") or (match[1] if match else None)
 
 
 _HEADERS = {"Server": "moondream-async-sandbox", "X-Moondream-Sandbox": NOTICE}

@@ -1,4 +1,4 @@
-"""The five skills on a request's fields: checked, worked out, counted."""
+"""The five skills: validate a request's fields, compute the result, count its tokens."""
 
 from __future__ import annotations
 
@@ -6,94 +6,96 @@ from typing import Any, Protocol
 
 import attrs
 
-from . import events, reading, skills
+from . import events, skills, validation
 from .events import Event
-from .reading import Fields
+from .validation import Fields
 
 _IMAGE_TOKENS = 729
 
 
 @attrs.frozen
-class Done:
-    """A skill's work on one request.
+class SkillResult:
+    """The result of a skill.
 
     Attributes:
-        field: The wire field of the answer.
-        value: The answer.
-        tokens: How many tokens it is counted as.
-        finish_reason: `stop`, or `length` when the token budget cut it.
-        more: Further fields of the answer.
-        found: The outline, of a segmentation.
+        field: Name of the response field that holds the result.
+        value: Value of that field.
+        tokens: Number of output tokens reported.
+        finish_reason: `stop`, or `length` if `max_tokens` truncated the text.
+        extra: Other response fields.
+        segmentation: The outline; of `segment` only.
     """
 
     field: str
     value: Any
     tokens: int
     finish_reason: str = "stop"
-    more: Event = attrs.field(factory=dict[str, Any])
-    found: skills.Segmentation | None = None
+    extra: Event = attrs.field(factory=dict[str, Any])
+    segmentation: skills.Segmentation | None = None
 
 
-class Skill(Protocol):
-    """Does the work of a route, in a worker thread."""
+class SkillFunction(Protocol):
+    """A skill of the sandbox; called in a worker thread."""
 
-    def __call__(self, data: Fields) -> Done:
-        """Check the fields and work out the answer."""
+    def __call__(self, data: Fields) -> SkillResult:
+        """Validate the fields and compute the result."""
         ...
 
 
-def _query(data: Fields) -> Done:
-    question, settings = reading.text(data, "question"), reading.settings(data)
-    refs = reading.spatial_refs(data)
-    scene = reading.scene(data, required=False)
+def _query(data: Fields) -> SkillResult:
+    question, settings = validation.require_text(data, "question"), validation.parse_settings(data)
+    refs = validation.parse_spatial_refs(data)
+    scene = validation.load_scene(data, required=False)
     if scene is None:
-        return _text("answer", skills.answer_text_only(question), settings)
+        return _text_result("answer", skills.answer_text_only(question), settings)
     answer, regions = skills.answer(scene, question, refs)
-    more = {"reasoning": skills.reasoning(scene, regions)} if reading.flag(data, "reasoning") else {}
-    return _text("answer", answer, settings, more)
+    extra = {"reasoning": skills.reasoning(scene, regions)} if validation.parse_flag(data, "reasoning") else {}
+    return _text_result("answer", answer, settings, extra)
 
 
-def _caption(data: Fields) -> Done:
-    length, settings = reading.length(data), reading.settings(data)
-    scene = reading.scene(data)
+def _caption(data: Fields) -> SkillResult:
+    length, settings = validation.parse_length(data), validation.parse_settings(data)
+    scene = validation.load_scene(data)
     assert scene is not None
-    return _text("caption", skills.caption(scene, length), settings)
+    return _text_result("caption", skills.caption(scene, length), settings)
 
 
-def _detect(data: Fields) -> Done:
-    regions = _found(data)
-    return Done("objects", [r.box for r in regions], tokens=3 * len(regions) + 1)
+def _detect(data: Fields) -> SkillResult:
+    regions = _find_regions(data)
+    return SkillResult("objects", [r.box for r in regions], tokens=3 * len(regions) + 1)
 
 
-def _point(data: Fields) -> Done:
-    regions = _found(data)
+def _point(data: Fields) -> SkillResult:
+    regions = _find_regions(data)
     points = [{"x": x, "y": y} for x, y in (r.center for r in regions)]
-    return Done("points", points, tokens=2 * len(regions) + 1)
+    return SkillResult("points", points, tokens=2 * len(regions) + 1)
 
 
-def _segment(data: Fields) -> Done:
-    found = skills.segment(_found(data))
-    more = {} if found.box is None else {"bbox": found.box}
-    return Done("path", found.refined, tokens=len(events.tokens(found.refined)), more=more, found=found)
+def _segment(data: Fields) -> SkillResult:
+    segmentation = skills.segment(_find_regions(data))
+    path = segmentation.refined
+    extra = {} if segmentation.box is None else {"bbox": segmentation.box}
+    tokens = len(events.split_tokens(path))
+    return SkillResult("path", path, tokens=tokens, extra=extra, segmentation=segmentation)
 
 
-def _found(data: Fields) -> list[Any]:
-    words, settings = reading.text(data, "object"), reading.settings(data)
-    refs = reading.spatial_refs(data)
-    scene = reading.scene(data)
+def _find_regions(data: Fields) -> list[Any]:
+    words, settings = validation.require_text(data, "object"), validation.parse_settings(data)
+    refs = validation.parse_spatial_refs(data)
+    scene = validation.load_scene(data)
     assert scene is not None
-    return skills.find(scene, words, refs)[: settings.get("max_objects", 150)]
+    return skills.find_regions(scene, words, refs)[: settings.get("max_objects", 150)]
 
 
-def _text(field: str, text: str, settings: Fields, more: Event | None = None) -> Done:
-    pieces = events.tokens(text)
+def _text_result(field: str, text: str, settings: Fields, extra: Event | None = None) -> SkillResult:
+    pieces = events.split_tokens(text)
     budget = settings.get("max_tokens", 768)
     cut = len(pieces) > budget
     pieces = pieces[:budget]
-    return Done(field, "".join(pieces), len(pieces), "length" if cut else "stop", more or {})
+    return SkillResult(field, "".join(pieces), len(pieces), "length" if cut else "stop", extra or {})
 
 
-SKILLS: dict[str, Skill] = {
+SKILLS: dict[str, SkillFunction] = {
     "query": _query,
     "caption": _caption,
     "detect": _detect,
@@ -102,20 +104,21 @@ SKILLS: dict[str, Skill] = {
 }
 
 
-def answered(name: str, data: Fields) -> tuple[Fields, Fields]:
-    """The work of a skill alone: its answer, and what it is counted as."""
-    done = SKILLS[name](data)
-    counted = metrics(data, done, 0.0)
-    return {done.field: done.value, **done.more}, {kind: counted[kind] for kind in ("input_tokens", "output_tokens")}
+def run_skill(name: str, data: Fields) -> tuple[Fields, Fields]:
+    """Run a skill; return the result's fields and its token counts."""
+    result = SKILLS[name](data)
+    counts = metrics(data, result, 0.0)
+    usage = {name: counts[name] for name in ("input_tokens", "output_tokens")}
+    return {result.field: result.value, **result.extra}, usage
 
 
-def metrics(data: Fields, done: Done, seconds: float) -> Event:
-    """What an answer is counted as, and how long it took."""
+def metrics(data: Fields, result: SkillResult, seconds: float) -> Event:
+    """Return the `metrics` of a response: token counts and times in milliseconds."""
     words = len(str(data.get("question") or data.get("object") or "").split())
     image = _IMAGE_TOKENS if data.get("image_url") else 0
     return {
         "input_tokens": image + words,
-        "output_tokens": done.tokens,
+        "output_tokens": result.tokens,
         "prefill_time_ms": round(seconds * 1000, 3),
         "decode_time_ms": round(seconds * 100, 3),
         "ttft_ms": round(seconds * 1000, 3),

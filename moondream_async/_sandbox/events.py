@@ -1,4 +1,4 @@
-"""Streams in every documented shape (moondream-api.md 1.4), and what can go wrong with them."""
+"""Event streams in every known shape, with injected faults."""
 
 from __future__ import annotations
 
@@ -16,30 +16,30 @@ from .skills import Segmentation
 
 Event = dict[str, Any]
 
-_GROUP = 3  # tokens in one event, as the engine sends them
-_DRIP = 16  # bytes of a slow drip
-_ENDLESS = 64 * 1024 * 1024  # bytes; an "endless" event ends here, so that no server runs away
+_TOKENS_PER_EVENT = 3  # as in the engine
+_DRIP_BYTES = 16
+_ENDLESS_BYTES = 64 * 1024 * 1024  # an "endless" event ends here, so that the server stops sending
 
 
 class CutError(Exception):
-    """The connection is to be cut."""
+    """Raised in a response's body to cut the connection."""
 
 
-def tokens(text: str) -> list[str]:
-    """The text in pieces, blanks kept: what a model would write one after the other."""
+def split_tokens(text: str) -> list[str]:
+    """Split a text into words with the whitespace before them, as a model would emit them."""
     return re.findall(r"\s*\S+|\s+$", text)
 
 
 def text_events(shape: str, field: str, text: str, final: Event) -> Iterator[Event]:
-    """The events of a query or caption stream.
+    """Yield the events of a `query` or `caption` stream.
 
     Args:
         shape: One of `faults.SHAPES`.
         field: `answer` or `caption`.
         text: The whole text.
-        final: The answer as it would be without streaming.
+        final: The response body as it is without streaming.
     """
-    pieces = tokens(text)
+    pieces = split_tokens(text)
     if shape == "final":
         yield {field: text}
     elif shape == "text":
@@ -60,38 +60,38 @@ def text_events(shape: str, field: str, text: str, final: Event) -> Iterator[Eve
         yield {"stats": stats}
         yield {"completed": True}
     else:
-        groups = ["".join(pieces[i : i + _GROUP]) for i in range(0, len(pieces), _GROUP)] or [""]
+        groups = ["".join(pieces[i : i + _TOKENS_PER_EVENT]) for i in range(0, len(pieces), _TOKENS_PER_EVENT)] or [""]
         for index, group in enumerate(groups[:-1]):
-            yield {"chunk": group, "completed": False, "token_index": index * _GROUP}
+            yield {"chunk": group, "completed": False, "token_index": index * _TOKENS_PER_EVENT}
         yield {"chunk": groups[-1], "completed": True, **final}
 
 
-def segment_events(found: Segmentation, final: Event) -> Iterator[Event]:
-    """The events of a segment stream: box, pieces of the coarse path, refined path and box."""
-    if found.box is not None:
-        yield {"type": "bbox", "bbox": found.box}
-    pieces = tokens(found.coarse)
-    for index in range(0, len(pieces), _GROUP):
-        chunk = "".join(pieces[index : index + _GROUP])
+def segment_events(segmentation: Segmentation, final: Event) -> Iterator[Event]:
+    """Yield the events of a `segment` stream: box, pieces of the coarse path, final box and refined path."""
+    if segmentation.box is not None:
+        yield {"type": "bbox", "bbox": segmentation.box}
+    pieces = split_tokens(segmentation.coarse)
+    for index in range(0, len(pieces), _TOKENS_PER_EVENT):
+        chunk = "".join(pieces[index : index + _TOKENS_PER_EVENT])
         yield {"type": "path_delta", "chunk": chunk, "completed": False, "token_index": index}
     yield {"type": "final", "chunk": "", "completed": True, **final}
 
 
-async def body(events: Iterator[Event], faults: Faults) -> AsyncIterator[bytes]:
-    """The bytes of the stream, faults included."""
+async def stream_body(events: Iterator[Event], faults: Faults) -> AsyncIterator[bytes]:
+    """Yield the bytes of an event stream, with the faults of the request."""
     if faults.endless:
         yield b'data: {"chunk": "'
-        for _ in range(_ENDLESS // 65536):
+        for _ in range(_ENDLESS_BYTES // 65536):
             yield b"x" * 65536
     for index, event in enumerate(events):
         if index == faults.cut:
             raise CutError
-        async for piece in _dripped(_encoded(index, event, faults), faults.drip):
+        async for piece in _drip(_encode(index, event, faults), faults.drip):
             yield piece
         await anyio.lowlevel.checkpoint()
 
 
-def _encoded(index: int, event: Event, faults: Faults) -> bytes:
+def _encode(index: int, event: Event, faults: Faults) -> bytes:
     if index == faults.error_event:
         event = {"error": "Inference failed"}
     text = json.dumps(event)
@@ -100,20 +100,20 @@ def _encoded(index: int, event: Event, faults: Faults) -> bytes:
     return f"data: {text}\n\n".encode()
 
 
-async def _dripped(data: bytes, seconds: float) -> AsyncIterator[bytes]:
+async def _drip(data: bytes, seconds: float) -> AsyncIterator[bytes]:
     if not seconds:
         yield data
         return
-    for start in range(0, len(data), _DRIP):
-        yield data[start : start + _DRIP]
+    for start in range(0, len(data), _DRIP_BYTES):
+        yield data[start : start + _DRIP_BYTES]
         await anyio.sleep(seconds)
 
 
-def lost() -> Response:
-    """The answer to a request that was done, cut off."""
+def cut_response() -> Response:
+    """Return a response whose connection is cut after the first byte."""
 
-    async def nothing() -> AsyncIterator[bytes]:
+    async def first_byte() -> AsyncIterator[bytes]:
         yield b"{"
         raise CutError
 
-    return StreamingResponse(nothing(), headers={"Content-Length": "1000"}, media_type="application/json")
+    return StreamingResponse(first_byte(), headers={"Content-Length": "1000"}, media_type="application/json")

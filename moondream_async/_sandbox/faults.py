@@ -1,4 +1,4 @@
-"""Things that go wrong on purpose: latency, rate limits, error bursts, cut, slow and malformed streams."""
+"""Injected faults: latency, rate limits, error statuses, and cut, slow or malformed streams."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ HEADER = "x-sandbox-fault"
 SHAPES = ("engine", "docs", "text", "station", "final")
 
 
-def _number(least: float, most: float) -> Any:
+def _in_range(low: float, high: float) -> Any:
     def check(_: Any, field: Any, value: float) -> None:
-        if not least <= value <= most:  # false for NaN, too
-            raise ValueError(f"{field.name} must be from {least:g} to {most:g}, not {value!r}")
+        if not low <= value <= high:  # also rejects NaN
+            raise ValueError(f"{field.name} must be from {low:g} to {high:g}, not {value!r}")
 
     return check
 
 
-def _status(_: Any, __: Any, value: int) -> None:
+def _check_status(_: Any, __: Any, value: int) -> None:
     if value and not 400 <= value <= 599:
         raise ValueError(f"status must be from 400 to 599, or 0 for none, not {value!r}")
 
 
-def _shape(_: Any, __: Any, value: str) -> None:
+def _check_shape(_: Any, __: Any, value: str) -> None:
     if value not in SHAPES:
         raise ValueError(f"shape must be one of {', '.join(SHAPES)}, not {value!r}")
 
@@ -36,67 +36,75 @@ def _shape(_: Any, __: Any, value: str) -> None:
 @public("sandbox")
 @attrs.frozen(kw_only=True)
 class Faults:
-    """What should go wrong; the defaults are a server in good health.
+    """Faults that the sandbox injects; the defaults inject none.
 
-    By request, in the header `X-Sandbox-Fault`, as `name=value` pairs between semicolons:
+    For a single request, pass `name=value` pairs, separated by semicolons, in the header `X-Sandbox-Fault`:
     `X-Sandbox-Fault: status=503; times=2; id=my-test`.
 
     Args:
-        latency: Seconds before any answer.
-        status: An error status to answer with, or 0 for none.
-        times: How often to answer so, before answers are good again; counted over the server's life,
-            or, with an `id`, for each id. 0 means always.
-        id: Tells counts apart, by request header only.
-        retry_after: Seconds in a `Retry-After` header of every 429 and 503; below 0 sends none.
-        shape: How text streams are written: `engine` (pieces, then a final event with the whole text),
-            `docs` (chunk and completed), `text` (the demo's `{"text"}`), `station` (chunk, stats,
-            completed), `final` (one event with the whole text).
-        cut: Cut the connection after so many events of a stream; below 0 never.
-        drip: Seconds between every 16 bytes of a stream.
-        malformed: Which event of a stream to damage, counted from 0; below 0 none.
-        error_event: Which event of a stream to replace by `{"error": ...}`; below 0 none.
-        endless: Whether a stream's first event never ends (it does, after 64 MB).
-        queue: Seconds that a request of fal's queue waits at least; that a batch is chunked.
-        work: Seconds that it is worked on, at least.
-        drop: Whether the request is done, and the answer lost, where `status` would refuse it.
-        on: To which requests `latency`, `status` and `drop` happen; all if empty. Of Moondream's: a skill's name,
-            `models`, `mpu-create`, `mpu-uploadpart`, `mpu-complete`, `mpu-abort`, `batch` (list and retrieve), `output`
-            (files of results; `cut` too), `finetunes`, `rollouts`, `train_step`, `metrics`, `checkpoints`. Of fal's:
-            `submit`, `status`, `stream`, `result`, `cancel`, `run`, `token`, `upload`, `multipart`, `part`, `complete`,
-            `initiate`, `presigned`.
-        chunk: Lines of a batch whose results go into one file.
-        broken_line: Which line of a batch fails with `processing_error`, counted from 0; below 0 none.
-        batch_error: The code with which batches fail half-way: `processing_failed` or `timeout`; empty for none.
-        url_lifetime: Seconds for which the address of a file of results can be used.
-        retention: Seconds after which results are deleted. Default 7 days.
+        latency: Delay before every response, in seconds, 0 to 600. Default 0.
+        status: Respond with this error status, 400 to 599; 0 (default) for none.
+        times: Number of requests that fail before requests succeed again, counted over the server's lifetime or, with
+            an `id`, separately for each id. Default 1; 0 means all.
+        id: Name of a separate count, for use in the request header.
+        retry_after: Seconds in the `Retry-After` header of each 429 and 503. Default 1; below 0 sends no header.
+        shape: Format of text streams: `engine` (default; chunks, then a final event with the whole text), `docs`
+            (chunks with `completed`), `text` (the demo's `{"text"}`), `station` (chunks, `stats`, `completed`), or
+            `final` (one event with the whole text).
+        cut: Cut the connection after this number of stream events; below 0 (default) never.
+        drip: Delay after every 16 bytes of a stream, in seconds, 0 to 60. Default 0.
+        malformed: Index of the stream event to corrupt, from 0; below 0 (default) none.
+        error_event: Index of the stream event to replace with `{"error": ...}`, from 0; below 0 (default) none.
+        endless: Whether the first event of a stream continues without end (the sandbox stops after 64 MB).
+        queue: Minimum time in seconds that a request waits in fal's queue, and that a batch stays in `chunking`.
+            Default 0.02.
+        work: Minimum time in seconds that the request or batch takes to process. Default 0.05.
+        drop: Process the request, then drop the connection before the response. Counted by `times`.
+        on: Kind of request that `latency`, `status` and `drop` apply to; empty (default) for all. Moondream: the name
+            of a skill, `chat`, `models`, `mpu-create`, `mpu-uploadpart`, `mpu-complete`, `mpu-abort`, `batch` (list and
+            retrieve), `output` (result files; here `cut` applies too), `finetunes`, `rollouts`, `train_step`,
+            `metrics`, `checkpoints`. fal.ai: `submit`, `status`, `stream`, `result`, `cancel`, `run`, `token`,
+            `upload`, `multipart`, `part`, `complete`, `initiate`, `presigned`.
+        chunk: Number of batch lines per result file. Default 10,000.
+        broken_line: Index of the batch line that fails with `processing_error`, from 0; below 0 (default) none.
+        batch_error: Error code with which batches fail halfway: `processing_failed` or `timeout`; empty (default) for
+            none.
+        url_lifetime: Lifetime of the URLs of result files, in seconds. Default 3600.
+        retention: Time until results are deleted, in seconds. Default 604,800 (7 days).
+
+    Raises:
+        ValueError: A value is out of range.
     """
 
-    latency: float = attrs.field(default=0.0, validator=_number(0, 600))
-    status: int = attrs.field(default=0, validator=_status)
-    times: int = attrs.field(default=1, validator=_number(0, 1_000_000))
+    latency: float = attrs.field(default=0.0, validator=_in_range(0, 600))
+    status: int = attrs.field(default=0, validator=_check_status)
+    times: int = attrs.field(default=1, validator=_in_range(0, 1_000_000))
     id: str = ""
     retry_after: float = 1.0
-    shape: str = attrs.field(default="engine", validator=_shape)
+    shape: str = attrs.field(default="engine", validator=_check_shape)
     cut: int = -1
-    drip: float = attrs.field(default=0.0, validator=_number(0, 60))
+    drip: float = attrs.field(default=0.0, validator=_in_range(0, 60))
     malformed: int = -1
     error_event: int = -1
     endless: bool = False
-    queue: float = attrs.field(default=0.02, validator=_number(0, 600))
-    work: float = attrs.field(default=0.05, validator=_number(0, 600))
+    queue: float = attrs.field(default=0.02, validator=_in_range(0, 600))
+    work: float = attrs.field(default=0.05, validator=_in_range(0, 600))
     drop: bool = False
     on: str = ""
-    chunk: int = attrs.field(default=10_000, validator=_number(1, 100_000))
+    chunk: int = attrs.field(default=10_000, validator=_in_range(1, 100_000))
     broken_line: int = -1
     batch_error: str = ""
-    url_lifetime: float = attrs.field(default=3600.0, validator=_number(0, 604_800))
-    retention: float = attrs.field(default=604_800.0, validator=_number(0, 604_800))
+    url_lifetime: float = attrs.field(default=3600.0, validator=_in_range(0, 604_800))
+    retention: float = attrs.field(default=604_800.0, validator=_in_range(0, 604_800))
 
     def with_header(self, text: str | None) -> Faults:
-        """These faults, changed by a request's header.
+        """Return a copy with the changes of an `X-Sandbox-Fault` header.
+
+        Args:
+            text: Value of the header; None or empty changes nothing.
 
         Raises:
-            ValueError: The header names an unknown fault, or a value cannot be read.
+            ValueError: The header names an unknown fault, or a value is invalid.
         """
         if not text:
             return self
@@ -106,52 +114,52 @@ class Faults:
             name, _, value = (word.strip() for word in pair.partition("="))
             if name not in fields:
                 raise ValueError(f"unknown fault {name!r}; there are {', '.join(fields)}")
-            changes[name] = _read(getattr(self, name), value)
+            changes[name] = _parse_value(getattr(self, name), value)
         return attrs.evolve(self, **changes)
 
 
-def _read(present: object, text: str) -> object:
-    """The text as a value of the same type as the present one."""
-    if isinstance(present, bool):
+def _parse_value(default: object, text: str) -> object:
+    """Parse the text as a value of the same type as `default`."""
+    if isinstance(default, bool):
         return text.lower() in ("1", "true", "yes")
-    return type(present)(text)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    return type(default)(text)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
 
 
-class Burst:
-    """Counts the failures that were asked for and are still due."""
+class FaultCounter:
+    """Counts injected failures by fault id."""
 
     def __init__(self) -> None:
-        self._sent: Counter[str] = Counter()
+        self._counts: Counter[str] = Counter()
 
-    def due(self, faults: Faults) -> bool:
-        """Whether this request is to fail."""
+    def is_due(self, faults: Faults) -> bool:
+        """Count a request; return whether it should fail."""
         if not faults.status and not faults.drop:
             return False
-        self._sent[faults.id] += 1
-        return faults.times == 0 or self._sent[faults.id] <= faults.times
+        self._counts[faults.id] += 1
+        return faults.times == 0 or self._counts[faults.id] <= faults.times
 
 
 class RateLimit:
-    """A token bucket: `rate` requests a second, as many at once after a pause."""
+    """A token bucket: `rate` requests per second, with bursts of the same size."""
 
     def __init__(self, rate: float | None) -> None:
         self._rate = rate
         self._tokens = max(1.0, rate or 0.0)
-        self._seen = time.monotonic()
+        self._updated = time.monotonic()
 
-    def allows(self) -> bool:
-        """Take a token, if there is one."""
+    def try_acquire(self) -> bool:
+        """Take a token if one is available; return whether one was."""
         if self._rate is None:
             return True
         now = time.monotonic()
-        self._tokens = min(max(1.0, self._rate), self._tokens + (now - self._seen) * self._rate)
-        self._seen = now
+        self._tokens = min(max(1.0, self._rate), self._tokens + (now - self._updated) * self._rate)
+        self._updated = now
         if self._tokens < 1:
             return False
         self._tokens -= 1
         return True
 
 
-def from_headers(defaults: Faults, headers: Mapping[str, str]) -> Faults:
-    """The faults of one request."""
+def faults_for(defaults: Faults, headers: Mapping[str, str]) -> Faults:
+    """Return the faults of one request: the defaults with the changes of its header."""
     return defaults.with_header(headers.get(HEADER))

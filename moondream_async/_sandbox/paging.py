@@ -1,4 +1,4 @@
-"""Pages of a list, and names in it."""
+"""Pages of a list, and ids."""
 
 from __future__ import annotations
 
@@ -10,38 +10,43 @@ from typing import Any, TypeVar
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from .reading import Fields, Refusal
+from .validation import Fields, RequestError
 
 T = TypeVar("T")
 
 _LETTERS = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 
 
-def page(request: Request, name: str, entries: Sequence[T], told: Callable[[T], Fields], usual: int) -> Response:
-    """The page that a request asks for.
+def paginate(
+    request: Request, name: str, entries: Sequence[T], serialize: Callable[[T], Fields], default_limit: int
+) -> Response:
+    """Return the page that a request asks for.
 
     Args:
-        request: With `limit` and `cursor`.
-        name: The field of the answer.
-        entries: All.
-        told: An entry as it is on the wire.
-        usual: How many, unless asked otherwise.
+        request: The request, with the query parameters `limit` (1 to 100) and `cursor`.
+        name: Response field of the entries.
+        entries: All entries.
+        serialize: Returns the JSON fields of an entry.
+        default_limit: Entries per page without a `limit`.
+
+    Raises:
+        RequestError: `limit` or `cursor` is invalid.
     """
     try:
-        limit = int(request.query_params.get("limit", usual))
+        limit = int(request.query_params.get("limit", default_limit))
         first = int(base64.urlsafe_b64decode(request.query_params.get("cursor", "MA==")))
     except ValueError:
-        raise Refusal(400, "limit or cursor cannot be read", code="invalid_request") from None
+        raise RequestError(400, "limit or cursor cannot be read", code="invalid_request") from None
     if first < 0:
-        raise Refusal(400, "limit or cursor cannot be read", code="invalid_request")
+        raise RequestError(400, "limit or cursor cannot be read", code="invalid_request")
     if not 1 <= limit <= 100:
-        raise Refusal(400, "limit must be from 1 to 100", code="invalid_request", param="limit")
+        raise RequestError(400, "limit must be from 1 to 100", code="invalid_request", param="limit")
     has_more = first + limit < len(entries)
     cursor = base64.urlsafe_b64encode(str(first + limit).encode()).decode() if has_more else None
-    shown: list[Any] = [told(entry) for entry in entries[first : first + limit]]
-    return JSONResponse({name: shown, "next_cursor": cursor, "has_more": has_more})
+    page: list[Any] = [serialize(entry) for entry in entries[first : first + limit]]
+    return JSONResponse({name: page, "next_cursor": cursor, "has_more": has_more})
 
 
-def ulid() -> str:
-    """A name that looks like the service's."""
+def new_id() -> str:
+    """Return a random id in the service's format."""
     return "01" + "".join(secrets.choice(_LETTERS) for _ in range(24))

@@ -1,4 +1,4 @@
-"""Plain image analysis: colours by name, connected regions, their outlines. No model, no guess."""
+"""Image analysis without a model: named colors, connected regions, their outlines."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from itertools import groupby
 import attrs
 from PIL import Image, ImageFilter
 
-GRID = 384  # the longer side of the grid that is analysed; positions are right to about 1/384
-SMALLEST = 0.001  # of the image's area; a smaller region is taken for noise
-MOST_REGIONS = 150
+GRID = 384  # cells along the longer side; positions are accurate to about 1/384
+_MIN_AREA = 0.001  # of the image's area; smaller regions count as noise
+_MAX_REGIONS = 150
 
 _SHADES: dict[str, list[tuple[int, int, int]]] = {
     "black": [(0, 0, 0), (25, 25, 25), (40, 40, 40)],
@@ -33,13 +33,13 @@ _SHADES: dict[str, list[tuple[int, int, int]]] = {
 COLORS = tuple(_SHADES)
 ALIASES = {"gray": "grey", "teal": "cyan", "turquoise": "cyan", "violet": "purple", "magenta": "pink"}
 
-Run = tuple[int, int, int]  # y, first x, x after the last
+Run = tuple[int, int, int]  # y, first x, last x + 1
 Loop = list[tuple[float, float]]
 
 
 @attrs.frozen(eq=False)
 class Region:
-    """A connected area of one colour, on a grid of `columns` x `rows` cells."""
+    """A connected area of one color, on a grid of `columns` x `rows` cells."""
 
     color: str
     runs: list[Run]
@@ -48,17 +48,17 @@ class Region:
 
     @functools.cached_property
     def cells(self) -> int:
-        """How many cells it covers."""
+        """Number of cells that the region covers."""
         return sum(end - start for _, start, end in self.runs)
 
     @property
     def share(self) -> float:
-        """The part of the image's area it covers, 0..1."""
+        """Share of the image's area that the region covers, 0..1."""
         return self.cells / (self.columns * self.rows)
 
     @functools.cached_property
     def bounds(self) -> tuple[int, int, int, int]:
-        """First column, first row, column after the last, row after the last."""
+        """First column, first row, last column + 1, last row + 1."""
         return (
             min(start for _, start, _ in self.runs),
             min(y for y, _, _ in self.runs),
@@ -68,7 +68,7 @@ class Region:
 
     @property
     def box(self) -> dict[str, float]:
-        """The box around it, 0..1 of the image."""
+        """Bounding box, 0..1 of the image."""
         left, top, right, bottom = self.bounds
         return {
             "x_min": left / self.columns,
@@ -79,7 +79,7 @@ class Region:
 
     @property
     def center(self) -> tuple[float, float]:
-        """A point inside it: the middle of the run that is nearest to its centre of mass."""
+        """A point inside the region, near its center of mass, 0..1 of the image."""
         x = sum((start + end) / 2 * (end - start) for _, start, end in self.runs) / self.cells
         y = sum((row + 0.5) * (end - start) for row, start, end in self.runs) / self.cells
         inside = min(self.runs, key=lambda r: (r[0] + 0.5 - y) ** 2 + max(r[1] - x, x - r[2], 0) ** 2)
@@ -87,40 +87,40 @@ class Region:
         return x / self.columns, (inside[0] + 0.5) / self.rows
 
     def contains(self, x: float, y: float) -> bool:
-        """Whether the point, 0..1 of the image, lies in it."""
+        """Return whether a point, 0..1 of the image, lies in the region."""
         column, row = int(x * self.columns), int(y * self.rows)
         return any(r == row and start <= column < end for r, start, end in self.runs)
 
     def shape(self, width: int, height: int) -> str:
-        """A word for its shape, from how much of its box it fills; sizes in pixels of the image."""
+        """Name the shape by the share of its box that it fills; `width` and `height` of the image in pixels."""
         left, top, right, bottom = self.bounds
         fill = self.cells / ((right - left) * (bottom - top))
         box_width, box_height = (right - left) / self.columns * width, (bottom - top) / self.rows * height
-        even = 0.9 < box_width / box_height < 1.11
+        is_even = 0.9 < box_width / box_height < 1.11
         if fill > 0.93:
-            return "square" if even else "rectangle"
+            return "square" if is_even else "rectangle"
         if 0.74 < fill < 0.83:
-            return "circle" if even else "ellipse"
+            return "circle" if is_even else "ellipse"
         if 0.44 < fill < 0.56:
             return "triangle"
         return "shape"
 
     def outline(self, tolerance: float) -> list[Loop]:
-        """Its outer edge and its holes, as closed loops in grid units; holes run the other way round."""
+        """Return the outer edge and the holes as closed loops in grid units; holes run in the opposite direction."""
         loops = [simplify(loop, tolerance) for loop in _edge_loops(self.runs)]
         return [loop for loop in loops if len(loop) >= 3]
 
 
 @attrs.frozen(eq=False)
 class Scene:
-    """What an image shows.
+    """The analysis of an image.
 
     Attributes:
-        width: Pixels across, as received.
-        height: Pixels down, as received.
-        background: The colour that most of the image's border has.
-        colors: Colour names with their share of the area, largest first.
-        regions: Salient regions (not background), largest first.
+        width: Width of the file in pixels.
+        height: Height of the file in pixels.
+        background: The most frequent color of the border.
+        colors: Names of colors with their share of the area, largest first.
+        regions: Regions that are not background, largest first; at most 150.
     """
 
     width: int
@@ -131,8 +131,8 @@ class Scene:
 
 
 @functools.lru_cache(maxsize=64)
-def analyse(data: bytes) -> Scene:
-    """Analyse the bytes of an image file, as the engine reads them: no EXIF turn, alpha dropped."""
+def analyze(data: bytes) -> Scene:
+    """Analyze an image file, read as the engine reads it: EXIF orientation ignored, alpha dropped."""
     with Image.open(io.BytesIO(data)) as image:
         width, height = image.size
         picture = image.convert("RGB")
@@ -140,7 +140,7 @@ def analyse(data: bytes) -> Scene:
     size = max(1, round(width * scale)), max(1, round(height * scale))
     if scale < 1:
         picture = picture.resize(size, Image.Resampling.BOX)
-    names = _named(picture)
+    names = _color_indices(picture)
     background = _border_color(names, size)
     regions = [r for r in _regions(names, size) if not _is_background(r, background)]
     counts = Counter(names)
@@ -150,22 +150,22 @@ def analyse(data: bytes) -> Scene:
         height=height,
         background=COLORS[background],
         colors=[(COLORS[index], count / total) for index, count in counts.most_common()],
-        regions=sorted(regions, key=lambda r: -r.cells)[:MOST_REGIONS],
+        regions=sorted(regions, key=lambda r: -r.cells)[:_MAX_REGIONS],
     )
 
 
-def _named(picture: Image.Image) -> bytes:
-    """One byte a pixel: the index of the nearest named colour, small specks smoothed away."""
+def _color_indices(picture: Image.Image) -> bytes:
+    """Return one byte per pixel, the index of the nearest named color, with small specks smoothed."""
     indices = picture.quantize(palette=_palette(), dither=Image.Dither.NONE)
     owners = [COLORS.index(name) for name, shades in _SHADES.items() for _ in shades]
-    named = Image.frombytes("L", picture.size, indices.tobytes()).point(owners + [0] * (256 - len(owners)))
+    indexed = Image.frombytes("L", picture.size, indices.tobytes()).point(owners + [0] * (256 - len(owners)))
     if min(picture.size) >= 16:
-        named = named.filter(ImageFilter.ModeFilter(5))
-    return named.tobytes()
+        indexed = indexed.filter(ImageFilter.ModeFilter(5))
+    return indexed.tobytes()
 
 
 def _palette() -> Image.Image:
-    """A new palette image: Pillow keeps its colour cache in the palette, and threads must not share that."""
+    """Return a new palette image: Pillow keeps its color cache in it, which threads must not share."""
     flat = [channel for shades in _SHADES.values() for shade in shades for channel in shade]
     palette = Image.new("P", (1, 1))
     palette.putpalette(flat + flat[:3] * (256 - len(flat) // 3))
@@ -185,7 +185,7 @@ def _is_background(region: Region, background: int) -> bool:
 
 
 def _regions(names: bytes, size: tuple[int, int]) -> list[Region]:
-    """Connected regions: runs of each row, joined with the runs they touch in the row above."""
+    """Return the connected regions: runs of each row, joined with runs of the same color in the row above."""
     width, height = size
     runs: list[tuple[Run, int]] = []
     parent: list[int] = []
@@ -210,8 +210,8 @@ def _regions(names: bytes, size: tuple[int, int]) -> list[Region]:
     groups: defaultdict[int, list[Run]] = defaultdict(list)
     for index, (run, _) in enumerate(runs):
         groups[root(index)].append(run)
-    found = (Region(COLORS[runs[key][1]], group, width, height) for key, group in groups.items())
-    return [region for region in found if region.share >= SMALLEST]
+    regions = (Region(COLORS[runs[key][1]], group, width, height) for key, group in groups.items())
+    return [region for region in regions if region.share >= _MIN_AREA]
 
 
 def _join(runs: list[tuple[Run, int]], parent: list[int], root: Callable[[int], int], above: range, row: range) -> None:
@@ -229,7 +229,7 @@ def _join(runs: list[tuple[Run, int]], parent: list[int], root: Callable[[int], 
 
 
 def _edge_loops(runs: list[Run]) -> list[Loop]:
-    """Chain the cell edges between inside and outside; the inside lies to the right of each edge."""
+    """Chain the cell edges between inside and outside; the inside is to the right of each edge."""
     inside = {(x, y) for y, start, end in runs for x in range(start, end)}
     edges: defaultdict[tuple[int, int], list[tuple[int, int]]] = defaultdict(list)
     for x, y in inside:
@@ -245,19 +245,19 @@ def _edge_loops(runs: list[Run]) -> list[Loop]:
     while edges:
         start = min(edges)
         loop: Loop = []
-        here, heading = start, (1, 0)
+        corner, direction = start, (1, 0)
         while True:
-            ahead = edges[here]
-            # Where two cells touch only at a corner, turn right: stay with the same cell.
-            right = (here[0] - heading[1], here[1] + heading[0])
-            step = right if right in ahead else ahead[0]
-            ahead.remove(step)
-            if not ahead:
-                del edges[here]
-            heading = (step[0] - here[0], step[1] - here[1])
-            loop.append(here)
-            here = step
-            if here == start:
+            candidates = edges[corner]
+            # Where two cells touch only at a corner, turn right, to stay with the same cell.
+            right = (corner[0] - direction[1], corner[1] + direction[0])
+            step = right if right in candidates else candidates[0]
+            candidates.remove(step)
+            if not candidates:
+                del edges[corner]
+            direction = (step[0] - corner[0], step[1] - corner[1])
+            loop.append(corner)
+            corner = step
+            if corner == start:
                 break
         loops.append(loop)
     return loops
@@ -268,10 +268,10 @@ def simplify(loop: Loop, tolerance: float) -> Loop:
     if len(loop) < 4:
         return loop
     far = max(range(len(loop)), key=lambda i: (loop[i][0] - loop[0][0]) ** 2 + (loop[i][1] - loop[0][1]) ** 2)
-    return _thin(loop[: far + 1], tolerance)[:-1] + _thin([*loop[far:], loop[0]], tolerance)[:-1]
+    return _simplify_line(loop[: far + 1], tolerance)[:-1] + _simplify_line([*loop[far:], loop[0]], tolerance)[:-1]
 
 
-def _thin(line: Loop, tolerance: float) -> Loop:
+def _simplify_line(line: Loop, tolerance: float) -> Loop:
     keep = {0, len(line) - 1}
     spans = [(0, len(line) - 1)]
     while spans:

@@ -1,4 +1,4 @@
-"""The fixture `moondream_sandbox`, registered with pytest wherever this package is installed."""
+"""The fixture `moondream_sandbox`; pytest finds it as a plugin of this package."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="session")
 def moondream_sandbox() -> Iterator[Sandbox]:
-    """A running sandbox in good health for the whole session; faults can be asked for by request header."""
+    """Run one sandbox for the whole session, without faults; inject them by request header."""
     from .server import Sandbox
 
     with Sandbox() as sandbox:

@@ -1,4 +1,4 @@
-"""`Sandbox`: the application on a real loopback socket, in a thread of its own."""
+"""`Sandbox`: the application on a real socket, in a background thread."""
 
 from __future__ import annotations
 
@@ -26,28 +26,35 @@ except ModuleNotFoundError as exc:
 
 logger = logging.getLogger("moondream_async.sandbox")
 
-_START, _STOP = 10.0, 5.0  # seconds the server may take
+_START_TIMEOUT, _STOP_TIMEOUT = 10.0, 5.0  # seconds
 
 
 @public("sandbox")
 class Sandbox:
-    """A local Moondream-compatible server; sync and async context manager.
+    """A local Moondream-compatible server; a sync and async context manager.
 
-    A stand-in, not a model: it says so in its log and in the header `X-Moondream-Sandbox` of
-    every answer.
+    It is a stand-in, not a model, and says so in its log and in the header `X-Moondream-Sandbox` of every response.
 
     Args:
-        host: Where to listen. Default loopback.
-        port: 0 takes a free one.
-        api_key: The one key it accepts (401 for others); None accepts any, and none.
-        rate_limit: Requests per second it allows, 429 beyond; the real tiers are 2 and 10.
-        certificate: Paths of a certificate and its key, to serve https.
-        faults: Everything else that should go wrong; see `Faults`. Each can also be asked for by
-            request, with the header `X-Sandbox-Fault`.
+        host: Address to listen on. Default `127.0.0.1`.
+        port: Port to listen on; 0 (default) picks a free one.
+        api_key: The only API key that is accepted; others get a 401. With None (default), any key and no key are
+            accepted.
+        rate_limit: Requests per second, beyond which the sandbox responds with 429; None (default) for no limit. The
+            cloud's tiers are 2 and 10.
+        certificate: Paths of a certificate and its private key (PEM), to serve HTTPS. Default HTTP.
+        faults: Faults to inject into every request; see `Faults`. For a single request, use the header
+            `X-Sandbox-Fault`.
         **more: Fields of `Faults` by name, such as `latency=0.1, shape="docs", cut=3`.
 
     Raises:
-        ConfigurationError: The extra `sandbox` is missing, a fault is unknown, or the port is taken.
+        ConfigurationError: The extra `sandbox` is missing, or a fault is invalid. `start` raises it if the port or the
+            certificate cannot be used.
+
+    Example:
+        >>> from moondream_async import Client
+        >>> with Sandbox() as sandbox, Client(base_url=sandbox.base_url) as client:
+        ...     print(client.caption("photo.jpg").caption)
     """
 
     def __init__(
@@ -62,34 +69,34 @@ class Sandbox:
         **more: float | str | bool,
     ) -> None:
         try:
-            chosen = faults if faults is not None else Faults()
+            faults = faults if faults is not None else Faults()
             for name, value in more.items():
-                chosen = chosen.with_header(f"{name}={value}")
+                faults = faults.with_header(f"{name}={value}")
         except ValueError as exc:
             problem = str(exc)
         else:
-            self._app = app.build(api_key=api_key, rate_limit=rate_limit, faults=chosen)
+            self._app = app.build(api_key=api_key, rate_limit=rate_limit, faults=faults)
             self._host = host
             self._port = port
             self._certificate = certificate
             self._server: uvicorn.Server | None = None
             self._thread: threading.Thread | None = None
             return
-        raise ConfigurationError(f"The sandbox cannot be set up: {problem}.")
+        raise ConfigurationError(f"The sandbox cannot be configured: {problem}.")
 
     @property
     def port(self) -> int:
-        """The port it listens on; 0 before it is started, if none was given."""
+        """Port that the server listens on; before `start`, the argument `port`."""
         return self._port
 
     @property
     def base_url(self) -> str:
-        """What to pass as `base_url`."""
+        """Base URL for `Client` and `AsyncClient`."""
         return f"{self._root}/v1"
 
     @property
     def fal_url(self) -> str:
-        """What to pass to `AsyncFalClient` as `base_url`."""
+        """Base URL for `FalClient` and `AsyncFalClient`."""
         return f"{self._root}/fal"
 
     @property
@@ -98,7 +105,11 @@ class Sandbox:
         return f"{'http' if self._certificate is None else 'https'}://{host}:{self._port}"
 
     def start(self) -> Self:
-        """Start serving; returns when requests are accepted."""
+        """Start the server; return once it accepts requests.
+
+        Raises:
+            ConfigurationError: The port or the certificate cannot be used.
+        """
         listener = self._listen()
         self._port = listener.getsockname()[1]
         config = uvicorn.Config(
@@ -106,14 +117,14 @@ class Sandbox:
             ws="none",
             lifespan="off",
             access_log=False,
-            log_config=None,  # uvicorn's own would need a standard output, which windowed programs have not
+            log_config=None,  # uvicorn's default needs a standard output, which programs without a console lack
             log_level="critical",
             server_header=False,
             timeout_graceful_shutdown=1,
             ssl_certfile=self._certificate[0] if self._certificate else None,
             ssl_keyfile=self._certificate[1] if self._certificate else None,
         )
-        _load(config, listener)
+        _load_config(config, listener)
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(
             target=self._server.run, args=([listener],), name="moondream-sandbox", daemon=True
@@ -124,10 +135,10 @@ class Sandbox:
         return self
 
     def stop(self) -> None:
-        """Stop serving and free the port; safe to call again."""
+        """Stop the server and free the port; does nothing if it is not running."""
         if self._server is not None and self._thread is not None:
             self._server.should_exit = True
-            self._thread.join(_STOP)
+            self._thread.join(_STOP_TIMEOUT)
             self._server = self._thread = None
 
     def __enter__(self) -> Self:
@@ -149,11 +160,11 @@ class Sandbox:
 
     def _listen(self) -> socket.socket:
         try:
-            listener = _listener(self._host, self._port)
+            listener = _create_listener(self._host, self._port)
         except (OSError, ValueError) as exc:  # UnicodeError is a ValueError
             problem = getattr(exc, "strerror", None) or str(exc)
         else:
-            # Accepted sockets inherit it. Without it Nagle's algorithm holds every small answer back for 40 ms.
+            # Inherited by accepted sockets. Without it, Nagle's algorithm delays every small response by 40 ms.
             listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             return listener
         raise ConfigurationError(f"The sandbox cannot listen on {self._host}:{self._port}: {problem}.")
@@ -161,25 +172,25 @@ class Sandbox:
     def _wait_until_started(self) -> None:
         assert self._server is not None
         assert self._thread is not None
-        waited = threading.Event()
-        for _ in range(int(_START / 0.01)):
+        pause = threading.Event()
+        for _ in range(int(_START_TIMEOUT / 0.01)):
             if self._server.started:
                 return
             if not self._thread.is_alive():
                 break
-            waited.wait(0.01)
+            pause.wait(0.01)
         raise ConfigurationError("The sandbox did not start.")
 
 
-def _listener(host: str, port: int) -> socket.socket:
+def _create_listener(host: str, port: int) -> socket.socket:
     if not 0 <= port <= 65_535:
-        raise ValueError("there is no such port")
+        raise ValueError("the port must be from 0 to 65535")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     return socket.create_server((host, port), family=family, backlog=2048)
 
 
-def _load(config: uvicorn.Config, listener: socket.socket) -> None:
-    """Have the certificate read."""
+def _load_config(config: uvicorn.Config, listener: socket.socket) -> None:
+    """Load the configuration, which reads the certificate."""
     try:
         config.load()
     except (OSError, ValueError) as exc:  # ssl.SSLError is an OSError
@@ -187,4 +198,4 @@ def _load(config: uvicorn.Config, listener: socket.socket) -> None:
         problem = str(exc)
     else:
         return
-    raise ConfigurationError(f"The sandbox cannot use its certificate: {problem}.")
+    raise ConfigurationError(f"The sandbox cannot use the certificate: {problem}.")

@@ -1,4 +1,4 @@
-"""The five skills over a `Scene`: every word and number is read off the pixels."""
+"""The five skills on a `Scene`: every word and number is computed from the pixels."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import attrs
 
 from .pixels import ALIASES, COLORS, Region, Scene
 
-_COARSE, _FINE = 4.0, 1.1  # grid cells that an outline may be off, before and after refinement
+_COARSE_TOLERANCE, _FINE_TOLERANCE = 4.0, 1.1  # maximum error of an outline in grid cells
 _NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 
 
 @attrs.frozen
 class Segmentation:
-    """An outline relative to its box, coarse and refined."""
+    """A region's box and outline; the coarse and refined SVG paths are relative to the box."""
 
     box: dict[str, float] | None
     coarse: str
@@ -23,99 +23,101 @@ class Segmentation:
 
 
 def caption(scene: Scene, length: str) -> str:
-    """A readable description: size, background, colours, regions."""
+    """Describe the image: size, background, colors, regions."""
     regions = scene.regions
     if not regions:
         return f"A plain {scene.background} image, {scene.width} by {scene.height} pixels."
     if length == "short":
-        return f"{_listing(scene, regions[:3])} on a {scene.background} background.".capitalize()
+        return f"{_list_regions(scene, regions[:3])} on a {scene.background} background.".capitalize()
     text = (
         f"An image of {scene.width} by {scene.height} pixels with a {scene.background} background. "
-        f"It shows {_count(len(regions), 'region')}: {_listing(scene, regions[:6], places=True)}."
+        f"It shows {_count(len(regions), 'region')}: {_list_regions(scene, regions[:6], positions=True)}."
     )
     if length == "long":
         shares = ", ".join(f"{name} {share:.0%}" for name, share in scene.colors[:5])
-        text += f" By area the colours are {shares}."
+        text += f" By area the colours are {shares}."  # words: ok
         text += f" The largest region covers {regions[0].share:.1%} of the image."
     return text
 
 
-def find(scene: Scene, words: str, refs: list[list[float]] | None = None) -> list[Region]:
-    """The regions that the words (and the spatial references) mean, largest first."""
+def find_regions(scene: Scene, words: str, refs: list[list[float]] | None = None) -> list[Region]:
+    """Return the regions that match the words and the spatial references, largest first."""
     colors = _colors_in(words)
-    found = [r for r in scene.regions if not colors or r.color in colors]
+    regions = [r for r in scene.regions if not colors or r.color in colors]
     if refs:
-        found = [r for r in found if any(_touches(r, ref) for ref in refs)]
-    return found
+        regions = [r for r in regions if any(_touches(r, ref) for ref in refs)]
+    return regions
 
 
 def answer(scene: Scene, question: str, refs: list[list[float]] | None = None) -> tuple[str, list[Region]]:
-    """An answer to the question, and the regions it speaks of."""
-    asked = question.lower()
-    found = find(scene, asked, refs)
-    colors = _colors_in(asked)
-    thing = f"{' or '.join(colors)} region" if colors else "region"
-    if "how many" in asked or "count" in asked:
-        return f"{_count(len(found), thing)}.".capitalize(), found
-    if re.match(r"\s*(is|are|does|do|can)\b", asked) and scene.background in colors and not found:
-        return f"Yes, the background is {scene.background}.", found
-    if re.match(r"\s*(is|are|does|do|can)\b", asked) and colors:
-        return f"{'Yes' if found else 'No'}, there {_is(len(found))} {_count(len(found), thing)}.", found
-    if "where" in asked:
-        places = "; ".join(f"{_name(scene, r)} {_place(r)}" for r in found[:6])
-        return (f"{places}.".capitalize() if places else f"There is no {thing}."), found
-    if "colo" in asked and (not refs or found):
-        names = [r.color for r in found] if refs else [name for name, share in scene.colors if share > 0.005]
-        return f"{', '.join(dict.fromkeys(names))}.".capitalize(), found
-    if re.search(r"how (big|large)|\bsize\b|resolution", asked):
-        return f"{scene.width} by {scene.height} pixels.", found
+    """Return the answer to a question, and the regions that it is about."""
+    question = question.lower()
+    regions = find_regions(scene, question, refs)
+    colors = _colors_in(question)
+    noun = f"{' or '.join(colors)} region" if colors else "region"
+    if "how many" in question or "count" in question:
+        return f"{_count(len(regions), noun)}.".capitalize(), regions
+    if re.match(r"\s*(is|are|does|do|can)\b", question) and scene.background in colors and not regions:
+        return f"Yes, the background is {scene.background}.", regions
+    if re.match(r"\s*(is|are|does|do|can)\b", question) and colors:
+        return f"{'Yes' if regions else 'No'}, there {_verb(len(regions))} {_count(len(regions), noun)}.", regions
+    if "where" in question:
+        listed = "; ".join(f"{_describe(scene, r)} {_position(r)}" for r in regions[:6])
+        return (f"{listed}.".capitalize() if listed else f"There is no {noun}."), regions
+    if "colo" in question and (not refs or regions):
+        names = [r.color for r in regions] if refs else [name for name, share in scene.colors if share > 0.005]
+        return f"{', '.join(dict.fromkeys(names))}.".capitalize(), regions
+    if re.search(r"how (big|large)|\bsize\b|resolution", question):
+        return f"{scene.width} by {scene.height} pixels.", regions
     if refs:
-        return (f"{_listing(scene, found[:3])}.".capitalize() if found else f"{scene.background} background."), found
-    return caption(scene, "normal"), found
+        return (
+            f"{_list_regions(scene, regions[:3])}.".capitalize() if regions else f"{scene.background} background."
+        ), regions
+    return caption(scene, "normal"), regions
 
 
 def answer_text_only(question: str) -> str:
-    """The answer when there is no image to look at."""
+    """Return the answer to a question without an image."""
     words = len(question.split())
     return f"No image came with the question of {_count(words, 'word')}; this sandbox can only look at pixels."
 
 
 def reasoning(scene: Scene, regions: list[Region]) -> dict[str, Any]:
-    """How the answer was found, in the wire's form, each region grounded at its centre."""
+    """Return the `reasoning` field, with each region grounded at its center."""
     text = f"The border is mostly {scene.background}, so that is the background."
     grounding: list[dict[str, Any]] = []
     for region in regions[:6]:
         text += " I see "
-        name = _name(scene, region)
+        name = _describe(scene, region)
         grounding.append({"start_idx": len(text), "end_idx": len(text) + len(name), "points": [list(region.center)]})
         text += f"{name}."
     return {"text": text, "grounding": grounding}
 
 
 def segment(regions: list[Region]) -> Segmentation:
-    """The outline of the largest of the regions; an empty path when there is none."""
+    """Return the outline of the first (largest) region; empty paths if there are no regions."""
     if not regions:
         return Segmentation(None, "", "")
     region = regions[0]
-    return Segmentation(region.box, _path(region, _COARSE), _path(region, _FINE))
+    return Segmentation(region.box, _path(region, _COARSE_TOLERANCE), _path(region, _FINE_TOLERANCE))
 
 
 def _path(region: Region, tolerance: float) -> str:
     left, top, right, bottom = region.bounds
     parts: list[str] = []
     for loop in region.outline(tolerance):
-        points = [f"{_short((x - left) / (right - left))} {_short((y - top) / (bottom - top))}" for x, y in loop]
+        points = [f"{_format((x - left) / (right - left))} {_format((y - top) / (bottom - top))}" for x, y in loop]
         parts.append("M " + " L ".join(points) + " Z")
     return " ".join(parts)
 
 
-def _short(value: float) -> str:
+def _format(value: float) -> str:
     return f"{value:.3f}".rstrip("0").rstrip(".") or "0"
 
 
 def _colors_in(words: str) -> list[str]:
-    found: list[str] = re.findall(r"[a-z]+", words.lower())
-    return list(dict.fromkeys(ALIASES.get(w, w) for w in found if w in COLORS or w in ALIASES))
+    tokens: list[str] = re.findall(r"[a-z]+", words.lower())
+    return list(dict.fromkeys(ALIASES.get(w, w) for w in tokens if w in COLORS or w in ALIASES))
 
 
 def _touches(region: Region, ref: list[float]) -> bool:
@@ -123,21 +125,21 @@ def _touches(region: Region, ref: list[float]) -> bool:
         return region.contains(ref[0], ref[1])
     box, (x, y) = region.box, region.center
     center_inside = ref[0] <= x <= ref[2] and ref[1] <= y <= ref[3]
-    apart = box["x_max"] < ref[0] or box["x_min"] > ref[2] or box["y_max"] < ref[1] or box["y_min"] > ref[3]
-    return center_inside or not apart
+    disjoint = box["x_max"] < ref[0] or box["x_min"] > ref[2] or box["y_max"] < ref[1] or box["y_min"] > ref[3]
+    return center_inside or not disjoint
 
 
-def _listing(scene: Scene, regions: list[Region], *, places: bool = False) -> str:
-    names = [_name(scene, r) + (f" {_place(r)}" if places else "") for r in regions]
+def _list_regions(scene: Scene, regions: list[Region], *, positions: bool = False) -> str:
+    names = [_describe(scene, r) + (f" {_position(r)}" if positions else "") for r in regions]
     return ", ".join(names[:-1]) + " and " + names[-1] if len(names) > 1 else names[0]
 
 
-def _name(scene: Scene, region: Region) -> str:
+def _describe(scene: Scene, region: Region) -> str:
     article = "an" if region.color[0] in "aeiou" else "a"
     return f"{article} {region.color} {region.shape(scene.width, scene.height)}"
 
 
-def _place(region: Region) -> str:
+def _position(region: Region) -> str:
     x, y = region.center
     across = "left" if x < 0.4 else "right" if x > 0.6 else ""
     down = "top" if y < 0.4 else "bottom" if y > 0.6 else ""
@@ -149,5 +151,5 @@ def _count(number: int, noun: str) -> str:
     return f"{word} {noun}" if number == 1 else f"{word} {noun}s"
 
 
-def _is(number: int) -> str:
+def _verb(number: int) -> str:
     return "is" if number == 1 else "are"

@@ -1,4 +1,4 @@
-"""Files, whole and in parts; kept on the disk until the sandbox ends."""
+"""A file store on disk, with multipart uploads; deleted when the sandbox ends."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ import attrs
 
 
 @attrs.define(eq=False)
-class Stored:
-    """A file of the store."""
+class StoredFile:
+    """A stored file."""
 
     name: str
     media_type: str
@@ -27,29 +27,29 @@ class Stored:
 
 
 class Storage:
-    """All files of one sandbox."""
+    """The files of one API of a sandbox."""
 
     def __init__(self) -> None:
-        self._made: str | None = None
-        self.files: dict[str, Stored] = {}
+        self._folder: str | None = None
+        self.files: dict[str, StoredFile] = {}
 
     @property
     def folder(self) -> str:
-        """Where they are."""
-        if self._made is None:
-            self._made = tempfile.mkdtemp(prefix="moondream-sandbox-")
-            weakref.finalize(self, shutil.rmtree, self._made, ignore_errors=True)
-        return self._made
+        """The temporary folder of the files, created on first use."""
+        if self._folder is None:
+            self._folder = tempfile.mkdtemp(prefix="moondream-sandbox-")
+            weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
+        return self._folder
 
-    def new_file(self, name: str | None, media_type: str, lifecycle: str | None) -> tuple[str, Stored]:
-        """A place for a file; returns its id."""
+    def new_file(self, name: str | None, media_type: str, lifecycle: str | None) -> tuple[str, StoredFile]:
+        """Register a file that is not written yet; return its id and itself."""
         key = secrets.token_urlsafe(12)
-        file = Stored(name or "file.bin", media_type, Path(self.folder, key), lifecycle)
+        file = StoredFile(name or "file.bin", media_type, Path(self.folder, key), lifecycle)
         self.files[key] = file
         return key, file
 
     async def write(self, path: Path, chunks: AsyncIterator[bytes]) -> str:
-        """Write what comes; returns a digest of it."""
+        """Write the chunks to a file; return their MD5 digest in hex."""
         digest = hashlib.md5(usedforsecurity=False)
         with path.open("wb") as out:
             async for chunk in chunks:
@@ -57,12 +57,12 @@ class Storage:
                 out.write(chunk)
         return digest.hexdigest()
 
-    def part_of(self, file: Stored, number: int) -> Path:
-        """A place for a part."""
+    def part_path(self, file: StoredFile, number: int) -> Path:
+        """Return the path of a part."""
         return file.path.with_name(f"{file.path.name}.{number}")
 
-    def join(self, file: Stored) -> None:
-        """Make one file of its parts; asked again, because the answer was lost, it is one already."""
+    def join(self, file: StoredFile) -> None:
+        """Join the parts into one file; does nothing if that is done, so that a retry succeeds."""
         if file.complete:
             return
         with file.path.open("wb") as out:

@@ -28,8 +28,8 @@ PATHS = [
 
 @pytest.fixture(autouse=True)
 def _small_limits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits, "_LARGEST_BODY", 300_000)
-    monkeypatch.setattr(limits, "_LARGEST_PART", 300_000)
+    monkeypatch.setattr(limits, "_MAX_BODY", 300_000)
+    monkeypatch.setattr(limits, "_MAX_UPLOAD", 300_000)
 
 
 def answer_to(port: int, head: str, piece: bytes, most: int) -> tuple[bytes, int]:
@@ -80,7 +80,7 @@ def test_an_upload_to_fal_of_unknown_length() -> None:
 
 
 def test_a_body_that_does_not_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits, "_SLOWEST", 0.1)
+    monkeypatch.setattr(limits, "_READ_TIMEOUT", 0.1)
     with Sandbox() as sandbox:
         head = "POST /v1/caption HTTP/1.1\r\nContent-Length: 1000"
         assert answer_to(sandbox.port, head, b"a", 1)[0] == b"HTTP/1.1 408"

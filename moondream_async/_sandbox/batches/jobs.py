@@ -1,4 +1,4 @@
-"""Batches at work: chunked, answered line by line over time, written to files of results."""
+"""Batch jobs: chunked, answered line by line over time, with results in files."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ import datetime
 import itertools
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import anyio
 import anyio.to_thread
 import attrs
 
 from ..faults import Faults
-from ..reading import Fields
+from ..validation import Fields
 from . import lines
-from .lines import Answer, BatchRefusal
+from .lines import BatchError, RunSkill
 
-_AT_A_TIME = 50  # lines
+_GROUP_SIZE = 50  # lines
 
 
 @attrs.define(eq=False)
@@ -27,9 +27,11 @@ class Job:
     """One batch.
 
     Attributes:
-        id: Its name, which its upload has too.
-        input: Its lines; deleted when they are done.
-        outputs: Files of results.
+        id: The batch's id, which is also its upload's.
+        input: File of the lines; deleted when the batch ends.
+        outputs: Files of the results.
+        ended: Unix time; None while the batch runs.
+        retention: Seconds after `ended` until the results are deleted.
     """
 
     id: str
@@ -48,80 +50,80 @@ class Job:
 
     @property
     def is_purged(self) -> bool:
-        """Whether its results have been deleted."""
+        """Whether the results have been deleted."""
         return self.ended is not None and time.time() > self.ended + self.retention
 
 
 class Worker:
-    """Works on batches.
+    """Processes batches.
 
     Args:
-        answer: Does the skills.
-        models: Those that there are.
+        run_skill: Runs a skill.
+        knows_model: Returns whether a model exists.
     """
 
-    def __init__(self, answer: Answer, models: Any) -> None:
-        self._answer = answer
-        self._models = models
+    def __init__(self, run_skill: RunSkill, knows_model: Callable[[str], bool]) -> None:
+        self._run_skill = run_skill
+        self._knows_model = knows_model
 
     async def run(self, job: Job, faults: Faults) -> None:
-        """One batch, from its beginning to its end."""
+        """Process a batch to its end."""
         try:
             await anyio.sleep(faults.queue)
             job.total = await anyio.to_thread.run_sync(self._chunk, job)
             job.status = "processing"
             await self._process(job, faults)
-        except BatchRefusal as refusal:
-            job.status, job.error = "failed", {"code": refusal.code, "message": refusal.message}
+        except BatchError as exc:
+            job.status, job.error = "failed", {"code": exc.code, "message": exc.message}
         else:
             job.status = "completed"
         job.ended, job.retention = time.time(), faults.retention
         job.input.unlink(missing_ok=True)
 
     def _chunk(self, job: Job) -> int:
-        """Look at all lines; returns how many there are."""
-        if not self._models(job.model):
-            raise BatchRefusal("invalid_model", f"There is no model {job.model!r}")
+        """Validate all lines; return their number."""
+        if not self._knows_model(job.model):
+            raise BatchError("invalid_model", f"There is no model {job.model!r}")
         if job.input.stat().st_size > 2 * 1024**3:
-            raise BatchRefusal("limit_exceeded", "A batch has at most 2 GB")
+            raise BatchError("limit_exceeded", "A batch has at most 2 GB")
         number = 0
         with job.input.open("rb") as file:
-            for number, line in enumerate(_lines(file), 1):
+            for number, line in enumerate(_read_lines(file), 1):
                 lines.check(number, line)
         if not number:
-            raise BatchRefusal("empty_batch", "There are no valid lines")
+            raise BatchError("empty_batch", "There are no valid lines")
         return number
 
     async def _process(self, job: Job, faults: Faults) -> None:
-        at_a_time = min(_AT_A_TIME, faults.chunk)
-        pause = faults.work / -(-job.total // at_a_time)
+        group_size = min(_GROUP_SIZE, faults.chunk)
+        pause = faults.work / -(-job.total // group_size)
         with job.input.open("rb") as file:
-            numbered = enumerate(_lines(file))
-            while group := list(itertools.islice(numbered, at_a_time)):
+            numbered = enumerate(_read_lines(file))
+            while group := list(itertools.islice(numbered, group_size)):
                 if faults.batch_error and job.completed + job.failed + len(group) > job.total // 2:
-                    raise BatchRefusal(faults.batch_error, "The batch was to fail")
-                await anyio.to_thread.run_sync(self._work_on, job, group, faults)
+                    raise BatchError(faults.batch_error, "The batch was to fail")
+                await anyio.to_thread.run_sync(self._answer_group, job, group, faults)
                 await anyio.sleep(pause)
 
-    def _work_on(self, job: Job, group: list[tuple[int, bytes]], faults: Faults) -> None:
-        """Some lines; their results are written in another order, as none is promised."""
-        place = (job.completed + job.failed) // faults.chunk
-        told = [lines.answer(n, line, self._answer, broken=n == faults.broken_line) for n, line in group]
-        job.failed += sum(one["status"] == "error" for one in told)
-        job.completed += sum(one["status"] == "ok" for one in told)
-        for one in told:
-            for name, count in one.get("usage", {}).items():
+    def _answer_group(self, job: Job, group: list[tuple[int, bytes]], faults: Faults) -> None:
+        """Answer some lines; write the results in reverse, because the API promises no order."""
+        index = (job.completed + job.failed) // faults.chunk
+        results = [lines.answer(n, line, self._run_skill, broken=n == faults.broken_line) for n, line in group]
+        job.failed += sum(result["status"] == "error" for result in results)
+        job.completed += sum(result["status"] == "ok" for result in results)
+        for result in results:
+            for name, count in result.get("usage", {}).items():
                 job.usage[name] += count
-        if len(job.outputs) <= place:
+        if len(job.outputs) <= index:
             job.outputs.append(job.input.with_name(f"{job.input.name}.results-{len(job.outputs)}"))
-        with job.outputs[place].open("ab") as out:
-            for one in reversed(told):
-                out.write(json.dumps(one).encode() + b"\n")
+        with job.outputs[index].open("ab") as out:
+            for result in reversed(results):
+                out.write(json.dumps(result).encode() + b"\n")
 
 
-def told(job: Job) -> Fields:
-    """A batch as it is on the wire, its outputs apart."""
-    fields: Fields = {"id": job.id, "status": job.status, "model": job.model, "created_at": _moment(job.created)}
+def to_json(job: Job) -> Fields:
+    """Return the response fields of a batch, without its outputs."""
+    fields: Fields = {"id": job.id, "status": job.status, "model": job.model, "created_at": _timestamp(job.created)}
     if job.status != "chunking" and job.total:
         fields["progress"] = {"total": job.total, "completed": job.completed}
     if job.status == "completed":
@@ -130,16 +132,16 @@ def told(job: Job) -> Fields:
     if job.error is not None:
         fields["error"] = job.error
     if job.ended is not None:
-        fields |= {"completed_at": _moment(job.ended), "expires_at": _moment(job.ended + job.retention)}
+        fields |= {"completed_at": _timestamp(job.ended), "expires_at": _timestamp(job.ended + job.retention)}
     return fields
 
 
-def _moment(seconds: float) -> str:
+def _timestamp(seconds: float) -> str:
     return (
         datetime.datetime.fromtimestamp(seconds, datetime.UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     )
 
 
-def _lines(file: BinaryIO) -> Iterator[bytes]:
-    while line := file.readline(lines.LARGEST_LINE + 2):
+def _read_lines(file: BinaryIO) -> Iterator[bytes]:
+    while line := file.readline(lines.MAX_LINE_BYTES + 2):
         yield line

@@ -1,4 +1,4 @@
-"""One line of a batch: checked as documented, answered from its pixels."""
+"""Lines of a batch: validated as documented, answered from their pixels."""
 
 from __future__ import annotations
 
@@ -6,21 +6,21 @@ import json
 from collections.abc import Callable
 from typing import Any, cast
 
-from .. import reading
-from ..reading import Fields, Refusal
+from .. import validation
+from ..validation import Fields, RequestError
 
-LARGEST_LINE = 10 * 1024 * 1024
-MOST_LINES = 100_000
+MAX_LINE_BYTES = 10 * 1024 * 1024
+MAX_LINES = 100_000
 
 _SKILLS = ("caption", "query", "detect", "point")
-_UNREADABLE = ("image_decode_failed", "invalid_image", "image_too_large")
+_IMAGE_ERRORS = ("image_decode_failed", "invalid_image", "image_too_large")
 
-Answer = Callable[[str, Fields], tuple[Fields, Fields]]
-"""Does a skill's work: its fields -> the answer's, and what it is counted as."""
+RunSkill = Callable[[str, Fields], tuple[Fields, Fields]]
+"""Runs a skill: its name and fields -> the result's fields, and the token counts."""
 
 
-class BatchRefusal(Exception):
-    """The whole batch fails."""
+class BatchError(Exception):
+    """The whole batch fails with this error."""
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
@@ -29,73 +29,73 @@ class BatchRefusal(Exception):
 
 
 def check(number: int, line: bytes) -> None:
-    """Refuse the batch for a line that is none."""
-    if number > MOST_LINES:
-        raise BatchRefusal("limit_exceeded", f"A batch has at most {MOST_LINES} lines")
-    if len(line) > LARGEST_LINE:
-        raise BatchRefusal("limit_exceeded", f"Line {number} is larger than 10 MB")
+    """Raise `BatchError` for a line that fails the whole batch."""
+    if number > MAX_LINES:
+        raise BatchError("limit_exceeded", f"A batch has at most {MAX_LINES} lines")
+    if len(line) > MAX_LINE_BYTES:
+        raise BatchError("limit_exceeded", f"Line {number} is larger than 10 MB")
     if not line.strip():
-        raise BatchRefusal("validation_error", f"Line {number} is blank")
+        raise BatchError("validation_error", f"Line {number} is blank")
     try:
-        reading.fields(line.decode("utf-8").encode())
+        validation.parse_object(line.decode("utf-8").encode())
     except UnicodeDecodeError:
-        raise BatchRefusal("validation_error", f"Line {number} is not valid UTF-8") from None
-    except Refusal:
-        raise BatchRefusal("validation_error", f"Line {number} is not a JSON object") from None
+        raise BatchError("validation_error", f"Line {number} is not valid UTF-8") from None
+    except RequestError:
+        raise BatchError("validation_error", f"Line {number} is not a JSON object") from None
 
 
-def answer(index: int, line: bytes, work: Answer, *, broken: bool) -> Fields:
-    """The result of a line.
+def answer(index: int, line: bytes, run_skill: RunSkill, *, broken: bool) -> Fields:
+    """Return the result of a line.
 
     Args:
-        index: From 0.
-        line: As it was uploaded.
-        work: Does the skills.
-        broken: Whether the engine is to fail here.
+        index: Index of the line, from 0.
+        line: The line as it was uploaded.
+        run_skill: Runs a skill.
+        broken: Fail the line with `processing_error`.
     """
     data = cast("Fields", json.loads(line))
-    told: Fields = {"line_index": index}
+    fields: Fields = {"line_index": index}
     if "id" in data:
-        told["id"] = data["id"]
+        fields["id"] = data["id"]
     try:
-        result, usage = _done(data, _fails if broken else work)
-    except Refusal as refusal:
-        return {**told, "status": "error", "error": {"code": _code(refusal), "message": refusal.message}}
-    return {**told, "status": "ok", "result": result, "usage": usage}
+        result, usage = _run_line(data, _fail if broken else run_skill)
+    except RequestError as exc:
+        return {**fields, "status": "error", "error": {"code": _error_code(exc), "message": exc.message}}
+    return {**fields, "status": "ok", "result": result, "usage": usage}
 
 
-def _fails(_: str, __: Fields) -> tuple[Fields, Fields]:
-    raise Refusal(500, "Inference failed", code="processing_error")
+def _fail(_: str, __: Fields) -> tuple[Fields, Fields]:
+    raise RequestError(500, "Inference failed", code="processing_error")
 
 
-def _code(refusal: Refusal) -> str:
-    if refusal.code in ("unknown_skill", "processing_error"):
-        return refusal.code
-    return "image_decode_failed" if refusal.code in _UNREADABLE else "invalid_request"
+def _error_code(error: RequestError) -> str:
+    if error.code in ("unknown_skill", "processing_error"):
+        return error.code
+    return "image_decode_failed" if error.code in _IMAGE_ERRORS else "invalid_request"
 
 
-def _done(data: Fields, work: Answer) -> tuple[Fields, Fields]:
+def _run_line(data: Fields, run_skill: RunSkill) -> tuple[Fields, Fields]:
     skill = data.get("skill")
     if not isinstance(skill, str):
-        raise Refusal(400, "Field 'skill' is required", code="invalid_request")
+        raise RequestError(400, "Field 'skill' is required", code="invalid_request")
     if skill not in _SKILLS:
-        raise Refusal(400, f"Unknown skill {skill!r}", code="unknown_skill")
+        raise RequestError(400, f"Unknown skill {skill!r}", code="unknown_skill")
     images = data.get("images") if skill == "query" and "image" not in data else [data.get("image")]
     if not isinstance(images, list) or not images or not all(isinstance(i, str) and i for i in cast("Any", images)):
-        raise Refusal(400, "Field 'image' must be a non-empty base64 string", code="invalid_request")
+        raise RequestError(400, "Field 'image' must be a non-empty base64 string", code="invalid_request")
     if any(image.startswith("data:") for image in cast("list[str]", images)):
-        raise Refusal(400, "Field 'image' must be bare base64, not a data URI", code="invalid_request")
+        raise RequestError(400, "Field 'image' must be bare base64, not a data URI", code="invalid_request")
     fields = {name: value for name, value in data.items() if name not in ("id", "skill", "image", "images")}
     if skill == "query":
         fields.setdefault("reasoning", True)
     elif skill != "caption":
         fields.pop("settings", None)
-    return _joined([work(skill, {**fields, "image_url": image}) for image in cast("list[str]", images)])
+    return _join([run_skill(skill, {**fields, "image_url": image}) for image in cast("list[str]", images)])
 
 
-def _joined(each: list[tuple[Fields, Fields]]) -> tuple[Fields, Fields]:
-    """Of several images, the answers one below the other."""
-    result, usage = dict(each[0][0]), {name: sum(one[1][name] for one in each) for name in each[0][1]}
-    if len(each) > 1:
-        result["answer"] = "\n".join(one[0]["answer"] for one in each)
+def _join(results: list[tuple[Fields, Fields]]) -> tuple[Fields, Fields]:
+    """Join the results of several images: one answer per line, and the sum of the token counts."""
+    result, usage = dict(results[0][0]), {name: sum(counts[name] for _, counts in results) for name in results[0][1]}
+    if len(results) > 1:
+        result["answer"] = "\n".join(each["answer"] for each, _ in results)
     return result, usage

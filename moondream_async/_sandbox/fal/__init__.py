@@ -1,1 +1,1 @@
-"""fal.ai's wire, as far as Moondream is offered there: queue, results, files, webhooks; under `/fal` of the sandbox."""
+"""The parts of fal.ai's API that its Moondream endpoints use: queue, files, webhooks; under `/fal` of the sandbox."""

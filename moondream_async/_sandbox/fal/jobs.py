@@ -1,4 +1,4 @@
-"""The queue: requests wait for a runner, are worked on, write a log, and are kept."""
+"""The queue: requests wait for a runner, are processed, write a log, and are kept."""
 
 from __future__ import annotations
 
@@ -15,29 +15,30 @@ from .models import Reply
 
 logger = logging.getLogger("moondream_async.sandbox")
 
-_RUNNERS = 2  # requests that are worked on at once, as in a new account
-_LINES = ("Runner assigned", "Loading the image", "Running the model")
-_LOG_KEPT = 50  # lines; older ones fall out of the window
+_MAX_RUNNERS = 2  # requests processed concurrently, as in a new account
+_LOG_LINES = ("Runner assigned", "Loading the image", "Running the model")
+_MAX_LOG_LINES = 50  # older ones are dropped
 
 CANCELLED = Reply(499, {"detail": "Request was cancelled", "error_type": "client_cancelled"})
-BROKEN = Reply(500, {"detail": [{"loc": ["body"], "msg": "Internal server error", "type": "internal_server_error"}]})
+INTERNAL_ERROR = Reply(
+    500, {"detail": [{"loc": ["body"], "msg": "Internal server error", "type": "internal_server_error"}]}
+)
 NOT_STARTED = Reply(504, {"detail": "Request timed out", "error_type": "request_timeout"})
 
 
 @attrs.define(eq=False)
 class Job:
-    """One request.
+    """A request in the queue.
 
     Attributes:
-        endpoint: Its full id.
-        arguments: Its input.
-        webhook: Where the result is posted.
-        id: Its name.
+        endpoint: Full id of the endpoint.
+        arguments: Input of the endpoint.
+        webhook: URL that the result is posted to.
+        id: Id of the request.
         state: `IN_QUEUE`, `IN_PROGRESS` or `COMPLETED`.
-        log: Its lines.
-        reply: What it answers, when it is completed.
-        version: Counts changes.
-        task: What works on it.
+        log: Entries of the log.
+        reply: The result; None until the request is completed.
+        task: Task that processes the request.
     """
 
     endpoint: str
@@ -47,99 +48,104 @@ class Job:
     state: str = "IN_QUEUE"
     log: list[dict[str, str]] = attrs.field(factory=list[dict[str, str]])
     reply: Reply | None = None
-    version: int = 0
+
     task: asyncio.Task[None] | None = None
 
-    def say(self, message: str) -> None:
-        """Write a line into its log."""
+    def add_log(self, message: str) -> None:
+        """Append an entry to the log."""
         now = datetime.datetime.now(datetime.UTC).isoformat()
         self.log.append({"timestamp": now, "message": message, "level": "INFO", "source": "USER"})
-        del self.log[:-_LOG_KEPT]
-        self.version += 1
+        del self.log[:-_MAX_LOG_LINES]
 
 
 class Queue:
-    """All requests of one sandbox.
+    """The queue of one sandbox.
 
     Args:
-        work: Does a request's work; blocking, and so called in a thread.
-        finished: Is told of each completed request.
+        process: Computes a request's result; blocking, so it is called in a thread.
+        on_completed: Called with each completed request.
     """
 
-    def __init__(self, work: Callable[[Job], Reply], finished: Callable[[Job], Awaitable[None]]) -> None:
+    def __init__(self, process: Callable[[Job], Reply], on_completed: Callable[[Job], Awaitable[None]]) -> None:
         self.jobs: dict[str, Job] = {}
         self._waiting: list[Job] = []
-        self._work = work
-        self._finished = finished
-        self._runners = _RUNNERS
-        self._change = asyncio.Event()
+        self._process = process
+        self._on_completed = on_completed
+        self._free_runners = _MAX_RUNNERS
+        self._changed = asyncio.Event()
 
     def add(self, job: Job, *, queue: float, work: float, start_within: float | None) -> None:
-        """Take a request; it waits at least `queue` seconds, and then for a runner; its work takes `work` seconds."""
+        """Enqueue a request.
+
+        Args:
+            job: The request.
+            queue: Minimum time in the queue, in seconds.
+            work: Minimum processing time, in seconds.
+            start_within: Seconds after which a request that has not started fails; None for no limit.
+        """
         self.jobs[job.id] = job
         self._waiting.append(job)
         job.task = asyncio.get_running_loop().create_task(self._run(job, queue, work, start_within))
-        self._changed(job)
+        self._notify()
 
     def position(self, job: Job) -> int:
-        """How many are before it."""
+        """Return the number of requests ahead of this one."""
         return self._waiting.index(job) if job in self._waiting else 0
 
     def __len__(self) -> int:
         return len(self._waiting)
 
     def cancel(self, job: Job) -> bool:
-        """Stop a request; False if it is completed."""
+        """Cancel a request; return False if it is completed."""
         if job.state == "COMPLETED" or job.task is None:
             return False
         job.task.cancel()
         return True
 
     async def next_change(self) -> None:
-        """Wait until any request is not as it was."""
-        await self._change.wait()
+        """Wait until the state or log of any request changes."""
+        await self._changed.wait()
 
     async def _run(self, job: Job, queue: float, work: float, start_within: float | None) -> None:
         try:
             try:
                 async with asyncio.timeout(start_within):
-                    await self._turn(job, queue)
+                    await self._wait_for_runner(job, queue)
             except TimeoutError:
                 reply = NOT_STARTED
             else:
-                reply = await self._working(job, work)
+                reply = await self._execute(job, work)
         except asyncio.CancelledError:
             reply = CANCELLED
         except Exception:
             logger.exception("a request of fal's queue failed unexpectedly")
-            reply = BROKEN
+            reply = INTERNAL_ERROR
         if job in self._waiting:
             self._waiting.remove(job)
         job.state, job.reply = "COMPLETED", reply
-        self._changed(job)
-        await self._finished(job)
+        self._notify()
+        await self._on_completed(job)
 
-    async def _turn(self, job: Job, seconds: float) -> None:
+    async def _wait_for_runner(self, job: Job, seconds: float) -> None:
         await asyncio.sleep(seconds)
-        while not self._runners or self._waiting[0] is not job:
-            await self._change.wait()
+        while not self._free_runners or self._waiting[0] is not job:
+            await self._changed.wait()
 
-    async def _working(self, job: Job, seconds: float) -> Reply:
+    async def _execute(self, job: Job, seconds: float) -> Reply:
         self._waiting.remove(job)
-        self._runners -= 1
+        self._free_runners -= 1
         job.state = "IN_PROGRESS"
-        self._changed(job)
+        self._notify()
         try:
-            for line in _LINES:
-                job.say(line)
-                self._changed(job)
-                await asyncio.sleep(seconds / len(_LINES))
-            return await asyncio.to_thread(self._work, job)
+            for line in _LOG_LINES:
+                job.add_log(line)
+                self._notify()
+                await asyncio.sleep(seconds / len(_LOG_LINES))
+            return await asyncio.to_thread(self._process, job)
         finally:
-            self._runners += 1
-            self._changed(job)
+            self._free_runners += 1
+            self._notify()
 
-    def _changed(self, job: Job) -> None:
-        job.version += 1
-        change, self._change = self._change, asyncio.Event()
+    def _notify(self) -> None:
+        change, self._changed = self._changed, asyncio.Event()
         change.set()

@@ -1,4 +1,4 @@
-"""fal.ai's Moondream endpoints, answered from pixels; and two that answer whatever they are told."""
+"""fal.ai's Moondream endpoints, with answers computed from pixels, and two endpoints for tests: echo and fail."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import attrs
 
 from ..._fal.inputs import BATCHED_MODELS
 from .. import engine
-from ..reading import Fields, Refusal
+from ..validation import Fields, RequestError
 
 Load = Callable[[str], tuple[bytes, str] | None]
 
@@ -22,37 +22,33 @@ _MAX_INPUTS = 32
 
 @attrs.frozen
 class Reply:
-    """What an endpoint answers: the status and body that its result will have."""
+    """The status and body of a request's result."""
 
     status: int
     body: Any
 
 
-class UnknownEndpointError(Exception):
-    """There is no such endpoint."""
-
-
 def answer(endpoint: str, arguments: Any, load: Load) -> Reply:
-    """Do an endpoint's work; blocking.
+    """Compute an endpoint's result; blocking.
 
     Args:
-        endpoint: Its full id.
-        arguments: Its input.
-        load: Gives the bytes and media type of a file of the store, by its URL.
+        endpoint: Full id of the endpoint.
+        arguments: Input of the endpoint.
+        load: Returns the bytes and media type of a stored file by its URL; None if there is no such file.
     """
     try:
-        return Reply(200, _work(endpoint, arguments, load))
-    except _Fault as fault:
-        return Reply(fault.status, {"detail": [fault.detail]})
+        return Reply(200, _run_endpoint(endpoint, arguments, load))
+    except _EndpointError as exc:
+        return Reply(exc.status, {"detail": [exc.detail]})
 
 
-def knows(endpoint: str) -> bool:
-    """Whether there is such an endpoint."""
+def is_endpoint(endpoint: str) -> bool:
+    """Return whether the endpoint exists."""
     known = ("fal-ai/moondream/batched", ECHO, FAIL)
     return endpoint in known or (endpoint.startswith(_PREVIEW) and endpoint.removeprefix(_PREVIEW) in engine.SKILLS)
 
 
-class _Fault(Exception):
+class _EndpointError(Exception):
     def __init__(self, status: int, kind: str, where: list[str], message: str) -> None:
         super().__init__(message)
         self.status = status
@@ -60,101 +56,102 @@ class _Fault(Exception):
         self.detail = {"loc": ["body", *where], "msg": message, "type": kind, "url": url}
 
 
-def _work(endpoint: str, arguments: Any, load: Load) -> Any:
+def _run_endpoint(endpoint: str, arguments: Any, load: Load) -> Any:
     if not isinstance(arguments, dict):
-        raise _Fault(422, "dict_type", [], "Input should be a valid dictionary")
+        raise _EndpointError(422, "dict_type", [], "Input should be a valid dictionary")
     fields = cast("Fields", arguments)
     if endpoint == ECHO:
         return {"arguments": fields}
     if endpoint == FAIL:
         status = fields.get("status", 422)
         if not isinstance(status, int) or not 400 <= status <= 599:
-            raise _Fault(422, "less_than_equal", ["status"], "Input should be from 400 to 599")
-        raise _Fault(status, fields.get("type", "value_error"), ["prompt"], "told to fail")
+            raise _EndpointError(422, "less_than_equal", ["status"], "Input should be from 400 to 599")
+        raise _EndpointError(status, fields.get("type", "value_error"), ["prompt"], "told to fail")
     if endpoint.startswith(_PREVIEW):
-        return _skill(endpoint.removeprefix(_PREVIEW), fields, load)
+        return _preview_skill(endpoint.removeprefix(_PREVIEW), fields, load)
     return _batched(fields, load)
 
 
 def _batched(fields: Fields, load: Load) -> Any:
     inputs = fields.get("inputs")
     if not isinstance(inputs, list) or not inputs:
-        raise _Fault(422, "missing", ["inputs"], "Field required")
+        raise _EndpointError(422, "missing", ["inputs"], "Field required")
     entries = cast("list[Any]", inputs)
     if len(entries) > _MAX_INPUTS:
-        raise _Fault(422, "sequence_too_long", ["inputs"], f"At most {_MAX_INPUTS} inputs")
+        raise _EndpointError(422, "sequence_too_long", ["inputs"], f"At most {_MAX_INPUTS} inputs")
     if fields.get("model_id", BATCHED_MODELS[0]) not in BATCHED_MODELS:
         expected = " or ".join(repr(name) for name in BATCHED_MODELS)
-        raise _Fault(422, "literal_error", ["model_id"], f"Input should be {expected}")
+        raise _EndpointError(422, "literal_error", ["model_id"], f"Input should be {expected}")
     outputs: list[str] = []
     settings = {name: fields[name] for name in ("max_tokens", "temperature", "top_p") if name in fields}
     for number, entry in enumerate(entries):
         if not isinstance(entry, dict):
-            raise _Fault(422, "dict_type", ["inputs", str(number)], "Input should be a valid dictionary")
-        given = cast("Fields", entry)
-        asked = {"image_url": _image(given, load, "inputs", str(number)), "settings": settings}
-        skill, more = (
-            ("query", {"question": given["prompt"]}) if given.get("prompt") else ("caption", {"length": "short"})
-        )
-        outputs.append(str(_done(skill, {**asked, **more}).value))
+            raise _EndpointError(422, "dict_type", ["inputs", str(number)], "Input should be a valid dictionary")
+        item = cast("Fields", entry)
+        request = {"image_url": _image_url(item, load, "inputs", str(number)), "settings": settings}
+        if item.get("prompt"):
+            result = _run_skill("query", {**request, "question": item["prompt"]})
+        else:
+            result = _run_skill("caption", {**request, "length": "short"})
+        outputs.append(str(result.value))
     return {"outputs": outputs, "partial": False, "timings": {"total": 0.01 * len(outputs)}}
 
 
-def _skill(name: str, fields: Fields, load: Load) -> Any:
+def _preview_skill(name: str, fields: Fields, load: Load) -> Any:
     settings: Any = fields.get("settings") or {}
     if not isinstance(settings, dict):
-        raise _Fault(422, "dict_type", ["settings"], "Input should be a valid dictionary")
-    asked: Fields = {"image_url": _image(fields, load), "settings": dict(cast("Fields", settings))}
-    asked["settings"] |= {key: fields[key] for key in ("temperature", "top_p") if key in fields}
+        raise _EndpointError(422, "dict_type", ["settings"], "Input should be a valid dictionary")
+    request: Fields = {"image_url": _image_url(fields, load), "settings": dict(cast("Fields", settings))}
+    request["settings"] |= {key: fields[key] for key in ("temperature", "top_p") if key in fields}
     if name == "caption":
-        asked["length"] = fields.get("length", "normal")
+        request["length"] = fields.get("length", "normal")
     elif name == "query":
-        asked |= {"question": _prompt(fields, "prompt"), "reasoning": fields.get("reasoning", True)}
+        request |= {"question": _require_text(fields, "prompt"), "reasoning": fields.get("reasoning", True)}
     else:
-        asked["object"] = _prompt(fields, "object" if name == "segment" else "prompt")
+        request["object"] = _require_text(fields, "object" if name == "segment" else "prompt")
     if "spatial_references" in fields:
-        given: Any = fields["spatial_references"]
-        asked["spatial_refs"] = list(map(_reference, cast("list[Any]", given))) if isinstance(given, list) else given
-    done = _done(name, asked)
-    usage = engine.metrics(asked, done, 0.01)
-    found = {"finish_reason": done.finish_reason, "usage_info": usage, **done.more}
+        refs: Any = fields["spatial_references"]
+        request["spatial_refs"] = list(map(_parse_ref, cast("list[Any]", refs))) if isinstance(refs, list) else refs
+    result = _run_skill(name, request)
+    usage = engine.metrics(request, result, 0.01)
+    common = {"finish_reason": result.finish_reason, "usage_info": usage, **result.extra}
     if name in ("caption", "query"):
-        return {"output": done.value, **found}
-    if name == "segment" and done.value == "":
-        return {"path": None, "bbox": None, **found}
-    return {done.field: done.value, **found}
+        return {"output": result.value, **common}
+    if name == "segment" and result.value == "":
+        return {"path": None, "bbox": None, **common}
+    return {result.field: result.value, **common}
 
 
-def _done(skill: str, fields: Fields) -> engine.Done:
+def _run_skill(skill: str, fields: Fields) -> engine.SkillResult:
     try:
         return engine.SKILLS[skill](fields)
-    except Refusal as refusal:
-        kind = "image_load_error" if refusal.param == "image_url" else "value_error"
-        error = _Fault(422, kind, [refusal.param or ""], refusal.message)
+    except RequestError as exc:
+        kind = "image_load_error" if exc.param == "image_url" else "value_error"
+        error = _EndpointError(422, kind, [exc.param or ""], exc.message)
     raise error
 
 
-def _image(fields: Fields, load: Load, *where: str) -> str:
+def _image_url(fields: Fields, load: Load, *where: str) -> str:
     value = fields.get("image_url")
     if not isinstance(value, str) or not value:
-        raise _Fault(422, "missing", [*where, "image_url"], "Field required")
+        raise _EndpointError(422, "missing", [*where, "image_url"], "Field required")
     if value.startswith("data:"):
         return value
     file = load(value)
     if file is None:
-        raise _Fault(422, "file_download_error", [*where, "image_url"], "Failed to download the file")
+        raise _EndpointError(422, "file_download_error", [*where, "image_url"], "Failed to download the file")
     data, media_type = file
     return f"data:{media_type};base64,{base64.b64encode(data).decode('ascii')}"
 
 
-def _prompt(fields: Fields, name: str) -> str:
+def _require_text(fields: Fields, name: str) -> str:
     value = fields.get(name)
     if not isinstance(value, str) or not value.strip():
-        raise _Fault(422, "missing", [name], "Field required")
+        raise _EndpointError(422, "missing", [name], "Field required")
     return value
 
 
-def _reference(value: Any) -> Any:
+def _parse_ref(value: Any) -> Any:
     if isinstance(value, dict):
         point = cast("Fields", value)
         return [point.get("x"), point.get("y")]
@@ -162,5 +159,5 @@ def _reference(value: Any) -> Any:
 
 
 def as_json(value: Any) -> bytes:
-    """JSON in UTF-8."""
+    """Encode as JSON in UTF-8."""
     return json.dumps(value).encode()

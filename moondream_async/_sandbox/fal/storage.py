@@ -1,4 +1,4 @@
-"""fal's file store: uploads whole, in parts, and to presigned addresses; and the tokens that it wants."""
+"""fal's file store, and the tokens for uploads."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from typing import Any
 
 from ..storage import Storage
 
-TOKEN_LASTS = 3600  # seconds
+TOKEN_LIFETIME = 3600  # seconds
 
 
 class FalStorage(Storage):
-    """All files of one sandbox's fal.ai."""
+    """The files of one sandbox's fal.ai API."""
 
     def __init__(self) -> None:
         super().__init__()
         self.tokens: set[str] = set()
 
     def new_token(self) -> dict[str, Any]:
-        """A token for uploads."""
+        """Return a new token for uploads."""
         token = secrets.token_urlsafe(16)
         self.tokens.add(token)
-        expires = datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds=TOKEN_LASTS)
+        expires = datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds=TOKEN_LIFETIME)
         return {"token": token, "token_type": "Bearer", "expires_at": expires.isoformat()}

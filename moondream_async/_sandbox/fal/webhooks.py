@@ -1,4 +1,4 @@
-"""Webhooks, signed as fal.ai signs them, with a key of the sandbox's own."""
+"""Webhooks, signed as fal.ai signs them, with the sandbox's own key."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 class Webhooks:
-    """Posts what came of requests; to this machine only."""
+    """Posts results to webhooks; to loopback addresses only."""
 
     def __init__(self) -> None:
         from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -35,13 +35,13 @@ class Webhooks:
         self._key = Ed25519PrivateKey.generate()
 
     def jwks(self) -> dict[str, Any]:
-        """The public key, as fal publishes its own."""
+        """Return the public key, as fal publishes its own."""
         raw = self._key.public_key().public_bytes_raw()
         x = base64.urlsafe_b64encode(raw).rstrip(b"=").decode("ascii")
         return {"keys": [{"kty": "OKP", "crv": "Ed25519", "x": x, "kid": "sandbox"}]}
 
     def signed_headers(self, request_id: str, body: bytes, *, now: int) -> dict[str, str]:
-        """The headers that prove where a message is from."""
+        """Return the headers of a webhook, with its signature."""
         message = "\n".join([request_id, _USER, str(now), hashlib.sha256(body).hexdigest()]).encode()
         return {
             "Content-Type": "application/json",
@@ -52,7 +52,7 @@ class Webhooks:
         }
 
     async def post(self, job: Job) -> None:
-        """Post what came of a request, a few times if need be."""
+        """Post the result of a request, with up to 4 attempts."""
         url = job.webhook or ""
         if urlsplit(url).hostname not in _LOOPBACK:
             logger.warning("the sandbox posts webhooks to loopback addresses only")
@@ -65,7 +65,7 @@ class Webhooks:
             http = HttpClient(session, Timeouts.of(5), RetryPolicy(attempts=4, backoff=0.1), redactor=Redactor())
             await http.send(Request("webhook", "POST", parsed, headers, _ReceiverErrors(), body))
         except MoondreamError as exc:
-            logger.warning("the webhook of %s was not taken: %s", job.id, exc)
+            logger.warning("the webhook of %s could not be delivered: %s", job.id, exc)
         finally:
             await session.aclose()
 

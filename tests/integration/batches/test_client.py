@@ -355,7 +355,7 @@ async def test_results_go_on_where_they_break(
     job = await client.batches.wait(await client.batches.create(photos, "caption"))
     if "url_lifetime" in faults:  # the address in the first answer is too old; a fresh one is not
         state = client.sandbox._app.state.batches
-        original = state._address
+        original = state._url
 
         def lasting(request: Any, of: Any, number: int, _: Any) -> str:
             from moondream_async.sandbox import Faults
@@ -364,7 +364,7 @@ async def test_results_go_on_where_they_break(
             return original(request, of, number, Faults(url_lifetime=0.0 if len(told) <= 4 else 60.0))
 
         told: list[int] = []
-        monkeypatch.setattr(type(state), "_address", lambda _, *given: lasting(*given))
+        monkeypatch.setattr(type(state), "_url", lambda _, *given: lasting(*given))
     assert [outcome.id for outcome in await everything(client, job)] == [str(path) for path in photos]
 
 

@@ -27,6 +27,6 @@ def test_each_analysis_has_a_palette_of_its_own(monkeypatch: pytest.MonkeyPatch)
         return quantize(image, **options)
 
     monkeypatch.setattr(Image.Image, "quantize", spy)
-    assert pixels.analyse(_png("red")).background == "red"
-    assert pixels.analyse(_png("blue")).background == "blue"
+    assert pixels.analyze(_png("red")).background == "red"
+    assert pixels.analyze(_png("blue")).background == "blue"
     assert palettes[0].im is not palettes[1].im

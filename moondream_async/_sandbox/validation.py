@@ -1,0 +1,140 @@
+"""Validate requests as the engine does, with its error messages."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import re
+from typing import Any, NoReturn, cast
+
+from .pixels import Scene, analyze
+
+MAX_IMAGE_BYTES = 10 * 1024 * 1024
+
+Fields = dict[str, Any]
+
+
+class RequestError(Exception):
+    """The request is answered with this error: status, message, and the envelope's `code` and `param`."""
+
+    def __init__(self, status: int, message: str, *, code: str, param: str | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+        self.message = message
+        self.code = code
+        self.param = param
+
+
+def parse_object(body: bytes) -> Fields:
+    """Parse a body that must be a JSON object."""
+    try:
+        data = json.loads(body, parse_constant=_reject_constant)
+    except (ValueError, RecursionError):
+        raise RequestError(400, "Invalid JSON body", code="invalid_json") from None
+    if not isinstance(data, dict):
+        raise RequestError(400, "Request body must be a JSON object", code="invalid_json")
+    return cast("Fields", data)
+
+
+def _reject_constant(word: str) -> float:
+    raise ValueError(f"{word} is not JSON")
+
+
+def require_text(data: Fields, name: str) -> str:
+    """Return a required string that is not blank."""
+    value = data.get(name)
+    if not isinstance(value, str) or not value.strip():
+        _reject(name, "must be a non-empty string")
+    return value
+
+
+def parse_flag(data: Fields, name: str) -> bool:
+    """Return an optional boolean, by default False."""
+    value = data.get(name, False)
+    if not isinstance(value, bool):
+        _reject(name, "must be a boolean")
+    return value
+
+
+def parse_length(data: Fields) -> str:
+    """Return the caption's length, by default `normal`."""
+    value = data.get("length", "normal")
+    if value not in ("short", "normal", "long"):
+        _reject("length", "must be one of 'short', 'normal', 'long'")
+    return str(value)
+
+
+def parse_settings(data: Fields) -> Fields:
+    """Return the sampling settings, validated."""
+    value = data.get("settings")
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        _reject("settings", "must be an object if provided")
+    settings = cast("Fields", value)
+    for name in ("max_tokens", "max_objects"):
+        if name in settings and (not isinstance(settings[name], int) or settings[name] is True or settings[name] < 1):
+            _reject(f"settings.{name}", "must be an integer of at least 1")
+    for name, low, high in (("temperature", 0, float("inf")), ("top_p", 1e-9, 1)):
+        number = settings.get(name, 1)
+        if not isinstance(number, (int, float)) or not low <= number <= high:
+            _reject(f"settings.{name}", "is out of range")
+    return settings
+
+
+def parse_spatial_refs(data: Fields) -> list[list[float]]:
+    """Return the points (2 values) and boxes (4 values) that the request refers to, 0..1."""
+    value = data.get("spatial_refs")
+    if value is None:
+        return []
+    if not data.get("image_url"):
+        raise RequestError(400, "Field 'spatial_refs' requires image_url", code="invalid_request", param="spatial_refs")
+    if not isinstance(value, list):
+        _reject("spatial_refs", "must be an array")
+    return [_parse_ref(index, ref) for index, ref in enumerate(cast("list[Any]", value))]
+
+
+def load_scene(data: Fields, *, required: bool = True) -> Scene | None:
+    """Return the analyzed image of the request; None if it has none and `required` is False."""
+    value = data.get("image_url")
+    if value is None and not required:
+        return None
+    if not isinstance(value, str) or not value:
+        _reject("image_url", "must be a non-empty string")
+    image = _image_bytes(value)
+    if len(image) > MAX_IMAGE_BYTES:
+        raise RequestError(413, "Image size exceeds limits", code="image_too_large", param="image_url")
+    try:
+        return analyze(image)
+    except Exception as exc:
+        message = f"Image cannot be decoded: {exc}"
+    raise RequestError(400, message, code="image_decode_failed", param="image_url")
+
+
+def _image_bytes(value: str) -> bytes:
+    if re.match(r"https?://", value, re.IGNORECASE):
+        raise RequestError(400, "image_url must be a data URI, not a URL", code="invalid_image_url", param="image_url")
+    payload = value.partition(",")[2] if value.startswith("data:") else value
+    try:
+        return base64.b64decode(payload, validate=True)
+    except (binascii.Error, ValueError):
+        raise RequestError(400, "Invalid base64 image data", code="invalid_image", param="image_url") from None
+
+
+def _parse_ref(index: int, ref: Any) -> list[float]:
+    name = f"spatial_refs[{index}]"
+    if not isinstance(ref, list) or len(cast("list[Any]", ref)) not in (2, 4):
+        raise RequestError(400, f"{name} must contain 2 (point) or 4 (bbox) values", code="invalid_request", param=name)
+    values = cast("list[Any]", ref)
+    if not all(isinstance(v, (int, float)) and 0 <= v <= 1 for v in values):
+        raise RequestError(400, f"{name} values must be between 0 and 1", code="invalid_request", param=name)
+    if len(values) == 4 and (values[0] > values[2] or values[1] > values[3]):
+        raise RequestError(
+            400, f"{name} must have x_min <= x_max and y_min <= y_max", code="invalid_request", param=name
+        )
+    return [float(v) for v in values]
+
+
+def _reject(name: str, problem: str) -> NoReturn:
+    raise RequestError(400, f"Field '{name}' {problem}", code="invalid_request", param=name)
