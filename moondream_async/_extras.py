@@ -3,26 +3,45 @@
 from __future__ import annotations
 
 import importlib
+from typing import Any
 
 from .errors import ConfigurationError
 
-_MODULES = {"vision": ("fontTools", "freetype", "numpy")}
+_MODULES = {
+    "parquet": ("pyarrow", "pyarrow.parquet"),
+    "vision": ("fontTools", "freetype", "numpy"),
+}
+
+
+def load_extra(extra: str, purpose: str) -> list[Any]:
+    """Import the modules of an extra, in the order of `_MODULES`.
+
+    Args:
+        extra: Name of the extra.
+        purpose: What needs it, for the error message.
+
+    Raises:
+        ConfigurationError: A module is not installed.
+    """
+    try:
+        return [importlib.import_module(module) for module in _MODULES[extra]]
+    except ImportError:
+        raise ConfigurationError(
+            f"{purpose} needs the extra {extra!r}: pip install 'moondream-async[{extra}]'."
+        ) from None
 
 
 def check_extra(extra: str, purpose: str) -> None:
-    """Check that the packages of an extra are installed, before anything is sent that would need them.
+    """Check that an extra is installed, before a request is sent whose result would need it.
 
     Args:
-        extra: Its name.
-        purpose: What needs it, for the error.
+        extra: Name of the extra.
+        purpose: What needs it, for the error message.
 
     Raises:
-        ConfigurationError: One is missing.
+        ConfigurationError: A module is not installed.
     """
-    for module in _MODULES[extra]:
-        try:
-            importlib.import_module(module)
-        except ImportError:
-            raise ConfigurationError(
-                f"{purpose} needs the extra {extra!r}: pip install 'moondream-async[{extra}]'. Nothing was sent."
-            ) from None
+    try:
+        load_extra(extra, purpose)
+    except ConfigurationError as exc:
+        raise ConfigurationError(f"{exc} Nothing was sent.") from None

@@ -1,4 +1,4 @@
-"""Files that are written whole, by one process at a time."""
+"""Write files atomically, and lock them for one process."""
 
 from __future__ import annotations
 
@@ -14,41 +14,52 @@ if os.name == "posix":
 
 
 def lock(file: FileIO) -> bool:
-    """Keep a file for this process, until it is closed; False if another has it. Without effect but on POSIX."""
+    """Lock a file until it is closed; return False if another process holds the lock.
+
+    Only POSIX has such locks. Elsewhere, and on file systems without them, this does nothing and returns True.
+    """
     if os.name != "posix":
         return True
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
-    except OSError:  # a file system that knows no locks
+    except OSError:  # the file system has no locks
         return True
     return True
 
 
 def write_all(file: FileIO, data: bytes) -> None:
-    """Write all of it, however little each write takes."""
+    """Write all of the data; a raw file's `write` may write only a part."""
     left = memoryview(data)
     while left:
         left = left[file.write(left) :]
 
 
 def sync(descriptor: int) -> None:
-    """Have what was written on the disk, as far as its file system knows how."""
+    """Flush a file to disk if its file system supports that."""
     with suppress(OSError):
         os.fsync(descriptor)
 
 
+def commit(file: FileIO, target: Path) -> None:
+    """Flush a complete temporary file to disk, close it, and move it to `target`."""
+    sync(file.fileno())
+    file.close()
+    Path(os.fsdecode(file.name)).replace(target)
+
+
 @contextmanager
-def aside_of(path: Path) -> Generator[Path]:
-    """Make a new file beside another, to be put in its place; it is removed if it is not.
+def replace_file(target: Path) -> Generator[Path]:
+    """Yield a new file next to `target`, which replaces `target` unless an exception is raised.
 
     Raises:
-        OSError: None can be made there.
+        OSError: The file cannot be created, or cannot replace `target`.
     """
-    aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
-    aside.touch(exist_ok=False)
+    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
+    temporary.touch(exist_ok=False)
     try:
-        yield aside
+        yield temporary
+        temporary.replace(target)
     finally:
-        aside.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import itertools
 import math
 import os
@@ -11,14 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from .._csv_cells import csv_row
+from .._extras import load_extra
 from .._public import public
 from ..errors import ConfigurationError, ResultsFileError
-from .atomic_files import aside_of
+from .atomic_files import replace_file
 from .reading import ResultsFile, check_path, describe
 from .rows import COLUMNS, Row, columns, rows
 
-_ROWS_AT_ONCE = 10_000
-_MAX_INT = 2**63 - 1  # of a column
+_ROWS_PER_GROUP = 10_000
+_MAX_INT = 2**63 - 1  # of a Parquet column
 
 PathLike = str | os.PathLike[str]
 
@@ -46,15 +46,14 @@ def export(results: PathLike, out: PathLike) -> int:
     write = _WRITERS.get(Path(out).suffix.lower())
     if write is None or "\0" in out:
         raise ConfigurationError(f"{out!r} must end in {' or '.join(_WRITERS)}.")
-    target = Path(os.path.realpath(out))  # what a link points to is written, not the link
+    target = Path(os.path.realpath(out))  # write the target of a link, not the link
     with ResultsFile(results) as file:
         if file.is_same(target):
             raise ConfigurationError(f"{out!r} is the results file itself.")
-        used = columns(_rows(file))
+        names = columns(_rows(file))
         try:
-            with aside_of(target) as unfinished:
-                count = write(unfinished, used, _rows(file))
-                unfinished.replace(target)
+            with replace_file(target) as temporary:
+                count = write(temporary, names, _rows(file))
         except OSError as exc:
             problem = describe(exc)
         else:
@@ -65,13 +64,13 @@ def export(results: PathLike, out: PathLike) -> int:
 def _rows(file: ResultsFile) -> Iterator[Row]:
     for entry in file.entries():
         for row in rows(entry.record):
-            yield _typed(row)
+            yield _convert(row)
 
 
-def _typed(row: Row) -> Row:
+def _convert(row: Row) -> Row:
     """Convert values to their columns' types, and drop those that do not fit."""
-    typed = {name: _cell(COLUMNS[name], value) for name, value in row.items()}
-    return {name: value for name, value in typed.items() if value is not None}
+    cells = {name: _cell(COLUMNS[name], value) for name, value in row.items()}
+    return {name: value for name, value in cells.items() if value is not None}
 
 
 def _cell(kind: type, value: Any) -> Any:
@@ -86,29 +85,25 @@ def _cell(kind: type, value: Any) -> Any:
     return number if (math.isfinite(number) if kind is float else abs(number) <= _MAX_INT) else None
 
 
-def _to_csv(path: Path, used: list[str], found: Iterator[Row]) -> int:
+def _to_csv(path: Path, names: list[str], table: Iterator[Row]) -> int:
     count = 0
     with path.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
-        file.write(csv_row(used) + "\r\n")
-        for row in found:
-            file.write(csv_row(row.get(name, "") for name in used) + "\r\n")
+        file.write(csv_row(names) + "\r\n")
+        for row in table:
+            file.write(csv_row(row.get(name, "") for name in names) + "\r\n")
             count += 1
     return count
 
 
-def _to_parquet(path: Path, used: list[str], found: Iterator[Row]) -> int:
-    try:
-        arrow: Any = importlib.import_module("pyarrow")
-        parquet: Any = importlib.import_module("pyarrow.parquet")
-    except ImportError:
-        raise ConfigurationError("Parquet needs the extra 'parquet': pip install 'moondream-async[parquet]'.") from None
+def _to_parquet(path: Path, names: list[str], table: Iterator[Row]) -> int:
+    arrow, parquet = load_extra("parquet", "Parquet")
     types: dict[type, Any] = {str: arrow.string(), bool: arrow.bool_(), int: arrow.int64(), float: arrow.float64()}
-    schema = arrow.schema([(name, types[COLUMNS[name]]) for name in used])
+    schema = arrow.schema([(name, types[COLUMNS[name]]) for name in names])
     count = 0
     with parquet.ParquetWriter(path, schema) as writer:
-        while some := list(itertools.islice(found, _ROWS_AT_ONCE)):
-            writer.write_table(arrow.Table.from_pylist([_as_utf8(row) for row in some], schema=schema))
-            count += len(some)
+        while group := list(itertools.islice(table, _ROWS_PER_GROUP)):
+            writer.write_table(arrow.Table.from_pylist([_as_utf8(row) for row in group], schema=schema))
+            count += len(group)
     return count
 
 

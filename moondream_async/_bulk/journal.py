@@ -16,12 +16,12 @@ import attrs
 
 from .._log import log
 from ..errors import OutputFileError, ResultsFileError
-from .atomic_files import aside_of, lock, write_all
+from .atomic_files import lock, replace_file, write_all
 from .lines import Line, NotAResultsFile, parse_line, read_lines
 from .reading import Damage, Replacements, check_path, describe, read_records, read_results
 from .records import RETRIED, Entry, Record, as_json, key_of_record, marked
 
-__all__ = ["Journal", "aside_of", "read_records", "read_results"]
+__all__ = ["Journal", "read_records", "read_results"]
 
 
 _NO_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS, errno.EROFS)  # a file system that knows no such thing
@@ -283,14 +283,13 @@ class Journal:
     def _compact(self) -> None:
         """Put a copy without the replaced lines in the file's place; it stays as it is if that cannot be done."""
         try:
-            with aside_of(self._target) as path:
+            with replace_file(self._target) as path:
                 shutil.copymode(self._target, path)
                 with path.open("wb") as new:
                     for data in _without_replaced(self._target, self._size):
                         new.write(data)
                     new.flush()
                     os.fsync(new.fileno())
-                path.replace(self._target)
         except (OSError, _MixedLineError) as exc:
             log.info("%r: replaced lines stay in the file: %s", self.path, exc)
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .._bulk.journal import aside_of
+from .._bulk.atomic_files import replace_file
 from ..errors import ConfigurationError
 from ..types import Result
 from ..vision import annotate
@@ -71,9 +71,8 @@ def write(picture: Image, name: str) -> None:
         if target.exists() and not target.is_file():
             target.write_bytes(data)  # a device such as /dev/stdout
             return
-        with aside_of(target) as unfinished:
-            unfinished.write_bytes(data)
-            unfinished.replace(target)
+        with replace_file(target) as temporary:
+            temporary.write_bytes(data)
     except _WRITE_ERRORS as exc:
         problem = (exc.strerror if isinstance(exc, OSError) else None) or str(exc)
     else:

@@ -30,7 +30,7 @@ from typing import Any, Self, TypeAlias, TypeVar
 import attrs
 
 from ..._bulk import records
-from ..._bulk.atomic_files import lock, sync, write_all
+from ..._bulk.atomic_files import commit, lock, sync, write_all
 from ...errors import BatchFolderError, ConfigurationError
 from .. import wire
 from .line_index import index_of, read_entries
@@ -339,11 +339,9 @@ class Folder:
         number, data = snapshot
         if number < self._written:
             return
-        new_path = self.path / f"{MANIFEST}.new"
-        with new_path.open("wb", buffering=0) as file:
+        with (self.path / f"{MANIFEST}.new").open("wb", buffering=0) as file:
             write_all(file, data)
-            sync(file.fileno())
-        new_path.replace(self.path / MANIFEST)
+            commit(file, self.path / MANIFEST)
         self._written = number
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ..._bulk import records
-from ..._bulk.atomic_files import sync, write_all
+from ..._bulk.atomic_files import commit, write_all
 from ...errors import MoondreamError
 from .line_index import read_entries
 from .manifest import Entry, Manifest, data_of, file_errors, folder_errors
@@ -61,10 +61,7 @@ class RejectedItems:
             if entry.item in self._previous.get(entry.key, ()):
                 self.add(entry, error)
         with folder_errors(self._path):
-            sync(self._new_file.fileno())
-            self.close()
-            new_path = self._path / f"{_FILE}.new"
-            new_path.replace(self._path / _FILE)
+            commit(self._new_file, self._path / _FILE)
             if not self.count:
                 (self._path / _FILE).unlink()
 
