@@ -13,7 +13,7 @@ from .._api import ApiClient
 from .._bulk import records
 from .._bulk.budget import Budget
 from .._bulk.estimates import usage
-from .._bulk.item_ids import named
+from .._bulk.item_ids import identify
 from .._bulk.items import Item
 from .._bulk.map import AsyncMap, numbered
 from .._concurrency.gather import gather
@@ -149,7 +149,7 @@ class ItemSource:
         """Yield the items that have no line yet, with their ids. The arguments are those of `lines`."""
         async with aclosing(numbered(self.items)) as items:
             async for index, raw in items:
-                item = self.builder.checked(await named(index, raw))
+                item = self.builder.checked(await identify(index, raw))
                 key = self.builder.entry(item, index).key
                 previous = previous_position(key)
                 if submitted.take(key):
@@ -192,7 +192,7 @@ async def check_first_item(
 async def _check_first(first: Sequence[Any], builder: LineBuilder) -> None:
     if not first:
         raise ConfigurationError("There are no items.")
-    name = wire.missing(builder.skill, builder.entry(await named(0, first[0]), 0).arguments)
+    name = wire.missing(builder.skill, builder.entry(await identify(0, first[0]), 0).arguments)
     if name is not None:
         raise ConfigurationError(f"{builder.skill} needs {name}=...")
 

@@ -1,4 +1,4 @@
-"""How much a run may cost: what was spent, and what is set aside for the items in flight (pure)."""
+"""Keep a run below a cost limit: cost so far, and cost reserved for in-flight items (pure)."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ _ROUNDING = 1 + 1e-9  # sums of floats are not exact
 
 
 class Budget:
-    """A limit in US dollars. An item begins only if the limit holds when it and all others in flight are paid.
+    """A cost limit. An item starts only if the total stays below the limit with it and all other in-flight items.
 
-    Until the first answer, an item is expected to cost as much as its longest possible answer; after that, as
-    much as the dearest item so far.
+    Before the first answer, an item is expected to cost as much as its longest possible answer (the first item: a
+    typical one); after that, as much as the most expensive item so far.
 
     Args:
-        limit: US dollars.
-        prices: Of the tokens.
-        typical: The estimated cost of an item with a typical answer.
-        longest: The estimated cost of an item with the longest answer allowed.
+        limit: Limit in US dollars.
+        prices: Token prices.
+        typical: Estimated cost of an item with a typical answer, in US dollars.
+        longest: Estimated cost of an item with the longest possible answer, in US dollars.
 
     Attributes:
-        limit: US dollars.
-        spent: US dollars for the items that are done.
-        in_flight: Items that have begun and are not done.
+        limit: Limit in US dollars.
+        spent: Cost of the finished items in US dollars.
+        in_flight: Number of items that have started and not finished.
     """
 
     def __init__(self, limit: float, prices: Prices, *, typical: float, longest: float) -> None:
@@ -38,33 +38,37 @@ class Budget:
         self.in_flight = 0
         self._typical = typical
         self._longest = longest
-        self._dearest = 0.0
+        self._max_item_cost = 0.0
 
     def begin(self) -> bool:
-        """Set the cost of one more item aside; return False if that would pass the limit."""
-        first = not self.in_flight and not self._dearest
-        expected = self._dearest or (self._typical if first else self._longest)
+        """Reserve the cost of another item; return False if that would exceed the limit."""
+        is_first = not self.in_flight and not self._max_item_cost
+        expected = self._max_item_cost or (self._typical if is_first else self._longest)
         if self.spent + (self.in_flight + 1) * expected > self.limit * _ROUNDING:
             return False
         self.in_flight += 1
         return True
 
     def spend(self, answers: Iterable[Usage], *, items: int = 1) -> None:
-        """Note the tokens of all answers about an item, or about several items that cost the same."""
+        """Add the cost of all answers about one item, or about `items` items with the same cost."""
         cost = sum(self._prices.cost(answer) for answer in answers)
         self.spent += cost * items
-        self._dearest = max(self._dearest, cost)
+        self._max_item_cost = max(self._max_item_cost, cost)
 
     def end(self) -> None:
-        """Note that an item is done."""
+        """Release the reservation of a finished item."""
         self.in_flight -= 1
 
     def __str__(self) -> str:
-        return f"Stopped by max_cost: about ${self.spent:.4f} of ${self.limit:g} spent; the next item could pass it."
+        return f"Stopped by max_cost: about ${self.spent:.4f} of ${self.limit:g} spent; the next item could exceed it."
 
 
 def check_max_cost(value: object) -> float | None:
-    """Check `max_cost`: US dollars above 0, or None for no limit."""
+    """Return `max_cost` as US dollars above 0, or None for no limit.
+
+    Raises:
+        ConfigurationError: It is not a number above 0 and below one billion.
+    """
     value = to_python(value)
     if value is None:
         return None
@@ -74,18 +78,20 @@ def check_max_cost(value: object) -> float | None:
 
 
 def batch_budget(max_cost: object, prices: Prices | None, calls: Mapping[str, Mapping[str, Any]]) -> Budget | None:
-    """Return the budget of a batch, whose items cost what their typical answers do; None without a limit.
+    """Return the budget of a batch, whose items are expected to have typical answers; None without a limit.
 
     Raises:
-        ConfigurationError: As `budget_of`; or the limit is below the cost of a single item.
+        ConfigurationError: As in `budget_of`, or the limit is below the estimated cost of one item.
     """
     budget = budget_of(max_cost, prices, calls)
     if budget is None or prices is None:
         return None
-    each = prices.batch.cost(usage(calls))
-    if each > budget.limit:
-        raise ConfigurationError(f"max_cost={budget.limit:g} is below the estimated cost of one item, ${each:.6f}.")
-    return Budget(budget.limit, prices.batch, typical=each, longest=each)
+    item_cost = prices.batch.cost(usage(calls))
+    if item_cost > budget.limit:
+        raise ConfigurationError(
+            f"max_cost={budget.limit:g} is below the estimated cost of one item, ${item_cost:.6f}."
+        )
+    return Budget(budget.limit, prices.batch, typical=item_cost, longest=item_cost)
 
 
 def budget_of(max_cost: object, prices: Prices | None, calls: Mapping[str, Mapping[str, Any]]) -> Budget | None:
@@ -94,7 +100,7 @@ def budget_of(max_cost: object, prices: Prices | None, calls: Mapping[str, Mappi
     Args:
         max_cost: As the user gave it.
         prices: Of the run's model.
-        calls: The arguments of each skill that an item is given, by skill.
+        calls: The arguments of item_cost skill that an item is given, by skill.
 
     Raises:
         ConfigurationError: The limit is no number, or the prices are not known.
@@ -104,7 +110,7 @@ def budget_of(max_cost: object, prices: Prices | None, calls: Mapping[str, Mappi
         return None
     if prices is None:
         raise ConfigurationError(
-            "max_cost needs prices, and those of this model are not known here: pass prices=Prices(input, output), "
-            "or a model= whose price is known (Prices.of)."
+            "max_cost needs prices, and those of this model are not known: pass prices=Prices(input, output), "
+            "or a model= with known prices (Prices.of)."
         )
     return Budget(limit, prices, typical=prices.cost(usage(calls)), longest=prices.cost(usage(calls, longest=True)))

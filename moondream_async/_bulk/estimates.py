@@ -1,4 +1,4 @@
-"""Tokens of calls that are not made yet: counted for an image, estimated for an answer (pure)."""
+"""Estimate the tokens of calls before they are made (pure)."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from typing import Any, cast
 
 from ..types import Metrics
 
-_IMAGE_TOKENS = 730  # of any image: 729, and one that begins the prompt
-_CHARACTERS_PER_TOKEN = 4  # of English
+_IMAGE_TOKENS = 730  # of any image: 729, and the token that begins the prompt
+_CHARACTERS_PER_TOKEN = 4  # of English text
 _CAPTION_TOKENS = {"short": 40, "normal": 120, "long": 250}
 _OUTPUT_TOKENS = {"query": 60, "detect": 10, "point": 7, "segment": 150}
-"""What an answer typically has: three tokens for a box, two for a point. Guesses; the run itself counts."""
-_MAX_TOKENS = 768  # of an answer, unless `max_tokens` says otherwise
+"""Tokens of a typical answer; a box takes three, a point two. Rough guesses, replaced by real counts during a run."""
+_MAX_TOKENS = 768  # of an answer; the server's default
 
 
 def usage(calls: Mapping[str, Mapping[str, Any]], *, longest: bool = False) -> Metrics:
-    """Return the estimated tokens of some calls.
+    """Return the estimated tokens of the calls for one item.
 
     Args:
         calls: The arguments of each skill, by skill.
-        longest: Whether to take the longest answers that are allowed, not typical ones.
+        longest: Estimate the longest possible answers, not typical ones.
     """
     output = _longest_output if longest else _typical_output
     counts = {skill: count_calls(skill, arguments) for skill, arguments in calls.items()}
@@ -32,7 +32,7 @@ def usage(calls: Mapping[str, Mapping[str, Any]], *, longest: bool = False) -> M
 
 
 def count_calls(skill: str, arguments: Mapping[str, Any]) -> int:
-    """Return how many calls a skill makes for one image: one for each label."""
+    """Return the number of calls that a skill makes for one image: one per label."""
     labels = arguments.get("object")
     is_several = isinstance(labels, (list, tuple)) and skill in ("detect", "point")
     return len(cast("list[Any]", labels)) if is_several else 1

@@ -1,4 +1,4 @@
-"""What items are called, so that a later run knows them again."""
+"""Item ids that stay the same between runs."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ from ..errors import ConfigurationError, ImageError
 from .items import Item, read_item
 
 
-async def named(index: int, raw: Any) -> Item:
-    """The item with an id that is the same in every run: as given, else path or URL, else by its content."""
+async def identify(index: int, raw: Any) -> Item:
+    """Return the item with a stable id: its own id, else its path or URL, else a hash of its content."""
     try:
         item = read_item(index, raw)
         if isinstance(raw, tuple) and item.id is not None:
-            return attrs.evolve(item, id=_checked(item.id))
-    except ConfigurationError as exc:  # it will fail, and be written as failed
+            return attrs.evolve(item, id=_normalize_id(item.id))
+    except ConfigurationError as exc:  # recorded as a failed item
         return Item(index, f"#{index}", None, {}, exc)
     try:
         image: Any = item.image
-        if isinstance(image, (list, tuple)):  # several that belong together
-            each = [await _name_and_image(one) for one in cast("Sequence[Any]", image)]
-            return attrs.evolve(item, id=", ".join(name for name, _ in each), image=[one for _, one in each])
+        if isinstance(image, (list, tuple)):  # a group of images
+            pairs = [await _name_and_image(each) for each in cast("Sequence[Any]", image)]
+            return attrs.evolve(item, id=", ".join(name for name, _ in pairs), image=[each for _, each in pairs])
         name, image = await _name_and_image(image)
-    except ImageError:  # it will fail, too
+    except ImageError:  # processing it raises the same error
         return attrs.evolve(item, id=f"#{item.index}")
     return attrs.evolve(item, id=name, image=image)
 
@@ -45,7 +45,7 @@ async def _name_and_image(image: Any) -> tuple[str, Any]:
     return await run_in_thread(content_id, await read_file(image) if is_async_file(image) else image)
 
 
-def _checked(id: Any) -> str | float:
+def _normalize_id(id: Any) -> str | float:
     if isinstance(id, os.PathLike):
         return os.fsdecode(cast("os.PathLike[str]", id))
     if isinstance(id, uuid.UUID):
@@ -55,7 +55,9 @@ def _checked(id: Any) -> str | float:
     if isinstance(id, numbers.Real) and not isinstance(id, bool):
         try:
             if math.isfinite(float(id)):
-                return int(id) if isinstance(id, numbers.Integral) else float(id)  # NumPy's, too
+                return int(id) if isinstance(id, numbers.Integral) else float(id)  # including NumPy's
         except OverflowError:
-            raise ConfigurationError("The id of an item must be a number that a double holds, or a text.") from None
-    raise ConfigurationError(f"The id of an item must be a text or a number, not {id!r}.")
+            raise ConfigurationError(
+                "An item's id must be a string, or a number within the range of a float."
+            ) from None
+    raise ConfigurationError(f"An item's id must be a string or a finite number, not {id!r}.")

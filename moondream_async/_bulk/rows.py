@@ -1,4 +1,4 @@
-"""Records as rows of a table: one for each thing that was found (pure)."""
+"""Records as rows of a table, one for each box or point (pure)."""
 
 from __future__ import annotations
 
@@ -38,11 +38,11 @@ COLUMNS: dict[str, type] = {
     "attempts": int,
     "elapsed": float,
 }
-"""Every column there can be, in order, and its type.
+"""All possible columns in order, with their types.
 
-`count` is how many things were found, `number` which of them the row is, from 1; a row with a count of 0 says that
-nothing was found. `error` is the error's class. Coordinates are 0..1 of the upright image, those of `path` 0..1 of
-its box.
+`count` is the number of boxes or points, and `number` the row's index among them, from 1; without any, there is one
+row with `count` 0. `error` is the class of the error. Coordinates are 0..1 of the upright image; those of `path` are
+0..1 of its box.
 """
 
 _ALWAYS = ("id", "skill", "ok")
@@ -51,53 +51,53 @@ _LISTS = {"detect": ("objects", _BOX), "point": ("points", _POINT)}
 
 
 def rows(record: Record) -> Iterator[Row]:
-    """The rows of one item: for each skill one, or one for each box or point."""
-    names: list[str] = [record["skill"]] if isinstance(record["skill"], str) else record["skill"]
-    one = isinstance(record["skill"], str)
-    for name in names:
-        arguments = _object(record["arguments"] if one else record["arguments"].get(name))
-        result = _object(record.get("result"))
-        found = (result if one else _object(result.get(name))) or None
-        yield from _of_skill(record, name, arguments, found)
+    """Yield the rows of an item: one per skill, or one for each box or point."""
+    is_single = isinstance(record["skill"], str)
+    skills: list[str] = [record["skill"]] if is_single else record["skill"]
+    results = _object(record.get("result"))
+    for skill in skills:
+        arguments = _object(record["arguments"] if is_single else record["arguments"].get(skill))
+        result = (results if is_single else _object(results.get(skill))) or None
+        yield from _skill_rows(record, skill, arguments, result)
 
 
 def columns(all_rows: Iterable[Row]) -> list[str]:
-    """The columns that any of the rows uses, in order."""
+    """Return the columns that the rows use, in order."""
     used: set[str] = set(_ALWAYS)
     for row in all_rows:
         used.update(row)
     return [name for name in COLUMNS if name in used]
 
 
-def _of_skill(record: Record, skill: str, arguments: Row, found: Row | None) -> Iterator[Row]:
-    row: Row = {"id": str(record["id"]), "skill": skill, "ok": found is not None}
+def _skill_rows(record: Record, skill: str, arguments: Row, result: Row | None) -> Iterator[Row]:
+    row: Row = {"id": str(record["id"]), "skill": skill, "ok": result is not None}
     row |= {name: _text(arguments[name]) for name in ("object", "question") if name in arguments}
     row |= {name: record[name] for name in ("attempts", "elapsed") if name in record}
-    if found is None:
+    if result is None:
         error = _object(record.get("error"))
         row |= {"error": error.get("type"), "message": error.get("message"), "status": error.get("status")}
         yield _without_none(row)
         return
-    metrics = _object(found.get("metrics"))
+    metrics = _object(result.get("metrics"))
     row |= {name: metrics.get(name) for name in ("input_tokens", "output_tokens")}
-    row |= {name: found.get(name) for name in ("answer", "caption", "path", "finish_reason", "request_id")}
-    thoughts = found.get("reasoning")
-    row["reasoning"] = thoughts if isinstance(thoughts, str) else _object(thoughts).get("text")
-    box = _object(found.get("bbox"))
+    row |= {name: result.get(name) for name in ("answer", "caption", "path", "finish_reason", "request_id")}
+    reasoning = result.get("reasoning")
+    row["reasoning"] = reasoning if isinstance(reasoning, str) else _object(reasoning).get("text")
+    box = _object(result.get("bbox"))
     row |= {name: box.get(name) for name in _BOX}
     if skill in _LISTS:
-        name, parts = _LISTS[skill]
-        yield from _of_list(row, cast("list[Row]", found.get(name) or []), parts)
+        name, coordinates = _LISTS[skill]
+        yield from _list_rows(row, cast("list[Row]", result.get(name) or []), coordinates)
     else:
         yield _without_none(row)
 
 
-def _of_list(row: Row, things: list[Row], parts: Iterable[str]) -> Iterator[Row]:
-    row["count"] = len(things)
-    if not things:
+def _list_rows(row: Row, entries: list[Row], coordinates: Iterable[str]) -> Iterator[Row]:
+    row["count"] = len(entries)
+    if not entries:
         yield _without_none(row)
-    for number, thing in enumerate(things, 1):
-        yield _without_none(row | {"number": number} | {name: thing.get(name) for name in (*parts, "label")})
+    for number, entry in enumerate(entries, 1):
+        yield _without_none(row | {"number": number} | {name: entry.get(name) for name in (*coordinates, "label")})
 
 
 def _without_none(row: Row) -> Row:

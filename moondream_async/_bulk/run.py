@@ -19,7 +19,7 @@ from ..errors import APIConnectionError, ConfigurationError, MoondreamError, Res
 from ..prices import Prices, prices_of
 from . import records
 from .budget import budget_of
-from .item_ids import named
+from .item_ids import identify
 from .items import Item
 from .journal import Journal
 from .lines import MAX_LINE
@@ -253,7 +253,7 @@ class Run:
             first = await anext(items, None)  # refused if the call can never work: then no file is made
             await self._open()
             async for index, raw in _chain(first, items):
-                item, key = self._with_key(await named(index, raw))
+                item, key = self._with_key(await identify(index, raw))
                 if key in begun:
                     self._count(repeated=1)
                 elif key in self._journal.finished:
