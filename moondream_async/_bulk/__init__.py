@@ -1,1 +1,1 @@
-"""Many images: `map`, resumable runs, results files, exports."""
+"""Process many images: `map`, resumable runs, results files, exports."""

@@ -98,12 +98,12 @@ def budget_of(max_cost: object, prices: Prices | None, calls: Mapping[str, Mappi
     """Return the budget of a run, or None without a limit.
 
     Args:
-        max_cost: As the user gave it.
-        prices: Of the run's model.
-        calls: The arguments of item_cost skill that an item is given, by skill.
+        max_cost: The user's argument.
+        prices: Token prices of the run's model; None if not known.
+        calls: The arguments of each skill, by skill.
 
     Raises:
-        ConfigurationError: The limit is no number, or the prices are not known.
+        ConfigurationError: The limit is invalid, or the prices are not known.
     """
     limit = check_max_cost(max_cost)
     if limit is None:

@@ -1,4 +1,4 @@
-"""The results file as a run writes it: one whole line for each item, whatever happens to the process."""
+"""Write results files: one complete line per item, even if the process is killed."""
 
 from __future__ import annotations
 
@@ -24,38 +24,38 @@ from .records import RETRIED, Entry, Record, as_json, key_of_record, marked
 __all__ = ["Journal", "read_records", "read_results"]
 
 
-_NO_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS, errno.EROFS)  # a file system that knows no such thing
+_NO_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS, errno.EROFS)  # the file system does not support fsync
 _CHUNK = 1024 * 1024
 
 
 @attrs.frozen(eq=False)
 class _Position:
-    """Where a line is in the file."""
+    """Position of a line in the file, in bytes."""
 
     start: int
     length: int
 
 
 class Journal:
-    """Appends lines to a file that no other run may use meanwhile (on POSIX, where files can be locked).
+    """Appends lines to a results file, locked for this run (on POSIX, where files can be locked).
 
-    Nothing that was written is taken out, or changed, before what takes its place is in the file. A line that was torn
-    by a kill, or by a full disk, is cut off when the file is opened, or at once.
+    A line is removed only after the line that replaces it is in the file. A line that a full disk left incomplete is
+    cut off at once; one that a kill left incomplete, when the file is next opened.
 
     Args:
-        path: The file; made if there is none.
-        run: Names the run; a file of another run is refused.
-        resume: Whether to add to a file that holds results.
-        retry_failed: Whether failed items are to be tried again.
+        path: The file; created if it does not exist.
+        run: Fingerprint of the run; a file of another run is rejected.
+        resume: Whether to continue a file that holds results.
+        retry_failed: Whether to retry failed items.
 
     Raises:
-        OutputFileError: The file is something else, of another run, in use, or cannot be written.
+        OutputFileError: The file is not a results file, belongs to another run, is in use, or cannot be written.
 
     Attributes:
-        finished: Keys of the items that need not be done.
-        failed: Keys of those among them that failed.
-        damaged_lines: How many lines could not be read; they stay as they are.
-        is_lost: Whether the file was removed, replaced or truncated by another program.
+        finished: Keys of the items that are skipped.
+        failed: Keys of the skipped items that failed.
+        damaged_lines: Number of lines that cannot be parsed; they stay in the file.
+        is_lost: Whether another program removed, replaced or truncated the file.
     """
 
     def __init__(self, path: str | os.PathLike[str], run: str, *, resume: bool, retry_failed: bool) -> None:
@@ -65,13 +65,13 @@ class Journal:
         self.failed: set[bytes] = set()
         self.damaged_lines = 0
         self.is_lost = False
-        self._failed: dict[bytes, list[_Position]] = {}  # failed lines whose place no other has taken
-        self._retried: dict[bytes, list[_Position]] = {}  # those of them that are to be tried again
-        self._also_ok: set[bytes] = set()  # failed, but there is a line of the same item that did not
-        self._has_replaced = False  # whether there are lines whose place others have taken
-        self._is_torn = False  # whether a part of a line could not be cut off
+        self._failed: dict[bytes, list[_Position]] = {}  # failed lines that no other line replaced
+        self._retried: dict[bytes, list[_Position]] = {}  # failed lines of items that are retried
+        self._also_ok: set[bytes] = set()  # items with both a failed and an `ok` line
+        self._has_replaced = False  # whether the file has replaced lines
+        self._is_torn = False  # whether an incomplete line could not be cut off
         self._run = run
-        self._target = self._real(self.path)
+        self._target = self._resolve(self.path)
         self._file = self._open(self._target)
         try:
             self._begin(resume=resume, retry_failed=retry_failed)
@@ -90,11 +90,11 @@ class Journal:
         raise self._error(problem)
 
     def add(self, key: bytes, line: bytes) -> None:
-        """Write the line of an item; it has reached the operating system when this returns.
+        """Append the line of an item. When this returns, the operating system has the line.
 
         Raises:
-            ResultsFileError: It cannot be written; the file is as it was before. Or the file was removed, replaced or
-                truncated by another program.
+            ResultsFileError: The line cannot be written, and the file is unchanged. Or another program removed,
+                replaced or truncated the file.
         """
         self._check_unchanged()
         retried = self._retried.get(key)
@@ -105,7 +105,7 @@ class Journal:
             write_all(self._file, data)
         except OSError as exc:
             self._is_torn = True
-            with suppress(OSError):  # it is tried again before the next line, and when the file is next opened
+            with suppress(OSError):  # tried again before the next line, and when the file is next opened
                 self._cut_off()
             problem = describe(exc)
         else:
@@ -116,8 +116,8 @@ class Journal:
             return
         raise self._error(f"cannot be written: {problem}")
 
-    def before(self, key: bytes) -> Record | None:
-        """Return what the file says of an item that failed, and is tried again."""
+    def previous_record(self, key: bytes) -> Record | None:
+        """Return the failed record of an item that is retried; None if there is none."""
         positions = self._retried.get(key)
         if not positions:
             return None
@@ -133,8 +133,8 @@ class Journal:
         raise self._error(f"cannot be read: {problem}")
 
     def count_written(self) -> Counter[bool]:
-        """Count the lines of this run that are in the file now, by whether they are `ok`."""
-        if not _is_still(self._identity, self._target):
+        """Count the lines that this run wrote and that are still in the file, by whether they are `ok`."""
+        if not _is_same_file(self._identity, self._target):
             return Counter()
         try:
             with self._target.open("rb") as file:
@@ -145,10 +145,10 @@ class Journal:
             return Counter()
 
     def close(self) -> None:
-        """Have all of it on the disk, take out replaced lines, and let others use the file.
+        """Flush the file to disk, remove replaced lines, and release the lock.
 
         Raises:
-            ResultsFileError: It was removed, replaced or truncated meanwhile.
+            ResultsFileError: The file cannot be flushed, or another program removed, replaced or truncated it.
         """
         try:
             if self._is_torn:
@@ -162,11 +162,11 @@ class Journal:
             with suppress(OSError):
                 self._file.close()
 
-    def _real(self, path: str) -> Path:
-        """What a link points to: that is written, not the link."""
+    def _resolve(self, path: str) -> Path:
+        """Resolve links, so that the target of a link is written."""
         try:
             return Path(os.path.realpath(path))
-        except (OSError, ValueError) as exc:  # links in a circle; a NUL in the name
+        except (OSError, ValueError) as exc:  # a cycle of links; a NUL in the name
             problem = str(exc)
         raise self._error(f"cannot be used: {problem}")
 
@@ -178,7 +178,7 @@ class Journal:
         else:
             if not path.is_file():
                 problem = "it is not a regular file"
-            elif not lock(file) or not _is_still(os.fstat(file.fileno()), path):
+            elif not lock(file) or not _is_same_file(os.fstat(file.fileno()), path):
                 problem = "another run is writing it"
             else:
                 return file
@@ -189,16 +189,16 @@ class Journal:
         self._identity = os.fstat(self._file.fileno())
         self._size = self._identity.st_size
         if self._size and not resume:
-            raise self._error("is there already: resume it (resume=True, --resume), or give another file")
-        self._repair(self._take_in())
+            raise self._error("already exists: resume it (resume=True, --resume) or choose another file")
+        self._repair(self._index_lines())
         self._begun = self._size
         if retry_failed:
             self._retried, self._failed = self._failed, {}
             self.finished -= self._retried.keys() - self._also_ok
         self.failed = self._failed.keys() - self._also_ok
 
-    def _take_in(self) -> Line | None:
-        """Note what is finished; returns the last line that is not blank."""
+    def _index_lines(self) -> Line | None:
+        """Index the finished items; return the last line that is not blank."""
         damage, last = Damage(self.path), None
         is_first = True
         with self._target.open("rb") as file:
@@ -206,20 +206,20 @@ class Journal:
                 last, problem = last if line.is_blank else line, None
                 for entry in line.entries:
                     if entry.record["run"] == self._run:
-                        self._note(entry, line)
+                        self._index_entry(entry, line)
                     elif is_first:
                         raise self._error(
                             f"holds results of another run (skill, arguments or model differ in line {line.number})"
                         )
                     else:
-                        problem = "it is of another run"
+                        problem = "it belongs to another run"
                     is_first = False
                 damage.add(line, problem)
         damage.warn()
         self.damaged_lines = damage.count
         return last
 
-    def _note(self, entry: Entry, line: Line) -> None:
+    def _index_entry(self, entry: Entry, line: Line) -> None:
         key = key_of_record(entry.record)
         failed = self._failed.get(key, [])
         if entry.retries and failed:
@@ -236,7 +236,7 @@ class Journal:
         self.finished.add(key)
 
     def _repair(self, last: Line | None) -> None:
-        """Cut off blanks, zeros and a torn line at the end; end a line of which only the end is missing."""
+        """Cut off blanks, zeros and a torn line at the end, or add a missing line feed."""
         end = 0 if last is None else last.start + last.length
         if last is not None and last.is_torn:
             log.warning("%r: a torn last line (%d bytes) was cut off.", self.path, last.length)
@@ -249,7 +249,7 @@ class Journal:
             self._size += 1
 
     def _cut_off(self) -> None:
-        """Cut off what was written of a line."""
+        """Cut off an incomplete line."""
         os.ftruncate(self._file.fileno(), self._size)
         self._is_torn = False
 
@@ -265,23 +265,21 @@ class Journal:
         raise self._error(f"cannot be written: {problem}")
 
     def _check_unchanged(self) -> None:
-        """Raise if what was written is not there any more."""
+        """Raise if the lines that were written are no longer in the file."""
         self.is_lost = True
-        if not _is_still(self._identity, self._target):
+        if not _is_same_file(self._identity, self._target):
             raise self._error(
-                "was removed or replaced by another program while the run wrote it; what came since is lost"
+                "was removed or replaced by another program during the run; results written since then are lost"
             )
         size = os.fstat(self._file.fileno()).st_size
         if size < self._size:
-            raise self._error(
-                f"was truncated by another program while the run wrote it; {self._size - size:,} bytes of it are lost"
-            )
+            raise self._error(f"was truncated by another program during the run; {self._size - size:,} bytes are lost")
         self.is_lost = False
         if not self._is_torn:
-            self._size = size  # another program may have appended something; it stays
+            self._size = size  # keep what another program may have appended
 
     def _compact(self) -> None:
-        """Put a copy without the replaced lines in the file's place; it stays as it is if that cannot be done."""
+        """Replace the file with a copy without replaced lines; if that fails, it stays unchanged."""
         try:
             with replace_file(self._target) as path:
                 shutil.copymode(self._target, path)
@@ -299,25 +297,25 @@ class Journal:
 
 
 class _MixedLineError(Exception):
-    """A replaced entry is in a line with something that cannot be read."""
+    """A replaced entry shares its line with data that cannot be parsed."""
 
 
 def _without_replaced(path: Path, size: int) -> Iterator[bytes]:
-    """The lines of the file without replaced entries, and without the marks of those that replaced them."""
+    """Yield the lines without replaced entries, and without the marks of retried entries."""
     replacements = Replacements()
     with path.open("rb") as file, path.open("rb") as copied:
         for line in read_lines(file, size):
             for entry in line.entries:
                 replacements.add(entry)
         file.seek(0)
-        place = 0
+        position = 0
         for line in read_lines(file, size):
-            kept = [each for number, each in enumerate(line.entries, place) if number not in replacements.replaced]
-            place += len(line.entries)
+            kept = [each for number, each in enumerate(line.entries, position) if number not in replacements.replaced]
+            position += len(line.entries)
             if len(kept) == len(line.entries) and not any(entry.retries for entry in kept):
                 yield from _copy(copied, line)
             elif line.problem is not None:
-                raise _MixedLineError(f"a part of line {line.number} cannot be read")
+                raise _MixedLineError(f"a part of line {line.number} cannot be parsed")
             else:
                 yield from (as_json(_unmarked(entry)) + b"\n" for entry in kept)
 
@@ -334,8 +332,8 @@ def _copy(file: BinaryIO, line: Line) -> Iterator[bytes]:
         yield data
 
 
-def _is_still(file: os.stat_result, path: Path) -> bool:
-    """Whether the path leads to the file that is open; another run may have put a new one there."""
+def _is_same_file(file: os.stat_result, path: Path) -> bool:
+    """Return whether the path still refers to the open file; another run may have replaced it."""
     try:
         return os.path.samestat(file, path.stat())
     except OSError:

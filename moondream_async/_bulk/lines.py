@@ -1,4 +1,4 @@
-"""The lines of a results file: what can be read of each, whatever happened to the others."""
+"""Parse the lines of a results file, damaged ones as far as possible."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from . import records
 from .records import Entry, NotARecord
 
 MAX_LINE = 64 * 1024 * 1024
-"""Bytes. No line that is written is longer."""
+"""Maximum length of a line in bytes."""
 
 _BOM = b"\xef\xbb\xbf"
 _FILLER = b"\0 \t\r\n"
 _FILLER_TEXT = _FILLER.decode()
-_LONG_TRIES = 8
-_CHECKED_LINES = 20  # a file without any result in so many lines is something else
+_MAX_LONG_ATTEMPTS = 8
+_CHECKED_LINES = 20  # without a result in this number of lines, the file is not a results file
 _VALUE = rb'"(?:[^"\\]|\\.)*"|[-+.0-9eE]+|\[[^\[\]]*\]'
 _TORN_VALUE = re.compile(rb'(?:"(?:[^"\\]|\\.)*\\?|\[[^\[\]]*)?', re.DOTALL)
 _START = re.compile(r'\{\s*"id"\s*:\s*(?:' + _VALUE.decode() + r')\s*,\s*"skill"\s*:\s*["\[]', re.DOTALL)
-_TEMPLATE = (b'{"id": ', b', "skill": ', b', "arguments": {')  # with a value in between
+_TEMPLATE = (b'{"id": ', b', "skill": ', b', "arguments": {')  # with values between the literals
 _VALUE_PATTERN = re.compile(_VALUE, re.DOTALL)
 _NOT_JSON = "it is not JSON"
 _DECODER = json.JSONDecoder()
@@ -36,15 +36,15 @@ class Line:
     """One line of a results file.
 
     Attributes:
-        number: From 1.
-        start: Where it begins in the file, in bytes.
-        length: In bytes, its end included.
-        entries: The results in it: one, unless something went wrong.
-        problem: Why it, or a part of it, cannot be read; None if there is no such part.
-        is_ended: Whether it ends in a line feed.
-        is_blank: Whether it holds nothing but blanks or zeros.
-        is_ours: Whether it holds a result, or begins like one.
-        is_torn: Whether it is the beginning of one of ours, and nothing else.
+        number: Number of the line, from 1.
+        start: Position in the file, in bytes.
+        length: Length in bytes, with the line feed.
+        entries: The results in the line: one, unless the line is damaged.
+        problem: Why the line, or a part of it, cannot be parsed; None if all of it was parsed.
+        is_ended: Whether the line ends in a line feed.
+        is_blank: Whether the line holds only whitespace or zeros.
+        is_ours: Whether the line holds a result or begins like one.
+        is_torn: Whether the line is only the beginning of a result.
     """
 
     number: int
@@ -59,44 +59,44 @@ class Line:
 
 
 class NotAResultsFile(ValueError):
-    """The file is something else; the text says why."""
+    """The file is not a results file; the message says why."""
 
 
 def read_lines(file: BinaryIO, size: int) -> Iterator[Line]:
-    """Read the lines of a results file.
+    """Yield the lines of a results file.
 
     Args:
-        file: At its beginning.
-        size: Bytes to read.
+        file: The file, at its beginning.
+        size: Number of bytes to read.
 
     Raises:
         NotAResultsFile: None of the first lines is a result.
-        OSError: It cannot be read.
+        OSError: The file cannot be read.
     """
-    waiting: list[Line] = []
+    pending: list[Line] = []
     is_ours = False
     for line in _all_lines(file, size):
         if is_ours or line.is_blank:
             yield line
             continue
-        waiting.append(line)
+        pending.append(line)
         is_ours = line.is_ours
         if is_ours:
-            yield from waiting
-            waiting = []
-        elif len(waiting) == _CHECKED_LINES:
+            yield from pending
+            pending = []
+        elif len(pending) == _CHECKED_LINES:
             break
-    if waiting:
-        raise NotAResultsFile(f"in line {waiting[0].number}, {waiting[0].problem}")
+    if pending:
+        raise NotAResultsFile(f"in line {pending[0].number}, {pending[0].problem}")
 
 
 def parse_line(data: bytes, *, number: int = 1, start: int = 0, length: int | None = None) -> Line:
-    """Read one line, from a stack of any depth."""
+    """Parse one line, even if the caller's stack is nearly exhausted."""
     try:
         entries, problem = _parse(data, number, ValueError)
     except RecursionError:
         entries, problem = _parse_on_new_stack(data, number)
-    text, is_ended = _text_of(data, number), data.endswith(b"\n")
+    text, is_ended = _strip(data, number), data.endswith(b"\n")
     is_ours = bool(entries) or (problem is not None and _is_start_of_ours(text))
     return Line(
         number=number,
@@ -119,19 +119,22 @@ def _all_lines(file: BinaryIO, size: int) -> Iterator[Line]:
             return
         number += 1
         if data is None:
-            yield _too_long(number, start, length, is_ended=is_ended)
+            yield _overlong_line(number, start, length, is_ended=is_ended)
         else:
             yield parse_line(data, number=number, start=start, length=length)
         start += length
 
 
-def _too_long(number: int, start: int, length: int, *, is_ended: bool) -> Line:
+def _overlong_line(number: int, start: int, length: int, *, is_ended: bool) -> Line:
     problem = f"it is longer than {MAX_LINE:,} bytes"
     return Line(number, start, length, [], problem, is_ended=is_ended, is_blank=False, is_ours=False, is_torn=False)
 
 
 def _read_line(file: BinaryIO, left: int) -> tuple[bytes | None, int, bool]:
-    """Read a line without the zeros before it, or None if it is too long; its length; and whether it is ended."""
+    """Read a line; return its data (None if it is too long), its length, and whether it has a line feed.
+
+    Leading blocks of zeros count as part of the line, but are not returned.
+    """
     data = file.readline(min(MAX_LINE, left))
     length = len(data)
     while len(data) == MAX_LINE and not data.strip(b"\0"):
@@ -147,7 +150,7 @@ def _read_line(file: BinaryIO, left: int) -> tuple[bytes | None, int, bool]:
     return None, length, data.endswith(b"\n")
 
 
-def _text_of(data: bytes, number: int) -> bytes:
+def _strip(data: bytes, number: int) -> bytes:
     text = data.strip(_FILLER)
     return text.removeprefix(_BOM).strip(_FILLER) if number == 1 else text
 
@@ -157,17 +160,17 @@ Expected = type[Exception] | tuple[type[Exception], ...]
 
 
 def _parse_on_new_stack(data: bytes, number: int) -> Parsed:
-    """Parse in a thread, which has a stack of its own: the caller's can be nearly used up."""
-    found: list[Parsed] = []
-    thread = threading.Thread(target=lambda: found.append(_parse(data, number, (ValueError, RecursionError))))
+    """Parse in a thread, which has its own stack, because the caller's may be nearly exhausted."""
+    results: list[Parsed] = []
+    thread = threading.Thread(target=lambda: results.append(_parse(data, number, (ValueError, RecursionError))))
     thread.start()
     thread.join()
-    return found[0]
+    return results[0]
 
 
 def _parse(data: bytes, number: int, expected: Expected) -> Parsed:
-    """Parse a line; what is expected to go wrong is a problem of the line."""
-    text = _text_of(data, number)
+    """Parse a line; `expected` exceptions count as a problem of the line."""
+    text = _strip(data, number)
     if not text:
         return [], None
     try:
@@ -183,11 +186,11 @@ def _parse(data: bytes, number: int, expected: Expected) -> Parsed:
 
 
 def _salvage(line: bytes, expected: Expected) -> Parsed:
-    """Read the results in a line that is not JSON as a whole, such as a torn one with others right behind it.
+    """Parse the results in a line that is not valid JSON as a whole, such as a torn line followed by others.
 
-    A result is looked for at each place where one seems to start. Not all need be: a result may hold what looks like
-    the start of another. So that this takes no more than some passes over the line, after some failures each is taken
-    to end where the next one seems to start.
+    Parsing is tried at each position where a result seems to start; some are false, because a result can contain text
+    that looks like the start of another. To bound the work to a few passes over the line, each result is assumed to
+    end at the next start after a number of failures.
     """
     text = line.decode(errors="surrogateescape")
     starts = [match.start() for match in _START.finditer(text)]
@@ -197,12 +200,12 @@ def _salvage(line: bytes, expected: Expected) -> Parsed:
         if start < end:
             continue
         try:
-            if failures < _LONG_TRIES:
+            if failures < _MAX_LONG_ATTEMPTS:
                 value, stop = _DECODER.raw_decode(text, start)
             else:
                 value, length = _DECODER.raw_decode(text[start:next_start])
                 stop = start + length
-            text[start:stop].encode()  # not all of it was UTF-8, if that fails
+            text[start:stop].encode()  # fails if it was not UTF-8
             entries.append(records.read(value))
         except expected:
             failures += 1
@@ -215,16 +218,16 @@ def _salvage(line: bytes, expected: Expected) -> Parsed:
 
 
 def _is_start_of_ours(text: bytes) -> bool:
-    """Whether it begins as our lines do, as far as it goes."""
-    at = 0
+    """Return whether the text is a prefix of a line that `run` writes, or starts like one."""
+    position = 0
     for literal in _TEMPLATE:
-        if not text.startswith(literal, at):
-            return literal.startswith(text[at : at + len(literal)])
-        at += len(literal)
-        value = _VALUE_PATTERN.match(text, at)
+        if not text.startswith(literal, position):
+            return literal.startswith(text[position : position + len(literal)])
+        position += len(literal)
+        value = _VALUE_PATTERN.match(text, position)
         if literal is _TEMPLATE[-1]:
             return True
         if value is None:
-            return _TORN_VALUE.fullmatch(text, at) is not None
-        at = value.end()
+            return _TORN_VALUE.fullmatch(text, position) is not None
+        position = value.end()
     return False

@@ -327,7 +327,7 @@ class Run:
 
     def _done_before(self, key: bytes) -> dict[str, Any]:
         """Return the results by skill that a retried item already has."""
-        record = self._journal.before(key)
+        record = self._journal.previous_record(key)
         found = None if record is None else records.read(record).outcome.result
         return cast("dict[str, Any]", found) if isinstance(found, dict) else {}
 

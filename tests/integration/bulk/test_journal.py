@@ -102,7 +102,7 @@ def test_not_asked_to_resume(tmp_path: Path) -> None:
     journal(path, resume=False).close()
     journal(path, resume=False).close()  # empty
     path.write_bytes(line("a"))
-    with pytest.raises(ResultsFileError, match="is there already"):
+    with pytest.raises(ResultsFileError, match="already exists"):
         journal(path, resume=False)
     assert path.read_bytes() == line("a")
 
@@ -121,9 +121,9 @@ def test_failed_lines_stay_until_their_successors_are_there(tmp_path: Path) -> N
     assert opened.finished == {key_of("b", {"caption": {}})}
     assert opened.failed == set()
     assert path.read_bytes() == before
-    assert opened.before(KEY_OF_A) == json.loads(line("a", ok=False))
+    assert opened.previous_record(KEY_OF_A) == json.loads(line("a", ok=False))
     opened.add(KEY_OF_A, line("a"))
-    assert opened.before(KEY_OF_A) is None
+    assert opened.previous_record(KEY_OF_A) is None
     assert path.read_bytes() == before + marked(line("a"))
     assert ids(path) == [("b", True), ("c", False), ("a", True)]  # as after a kill
     opened.close()
@@ -336,7 +336,7 @@ def test_a_failed_line_without_a_proper_error_has_failed(error: Any, tmp_path: P
     [outcome] = read_results(path)
     assert type(outcome.error) is MoondreamError
     opened = journal(path, retry_failed=True)
-    assert opened.before(KEY_OF_A) == record
+    assert opened.previous_record(KEY_OF_A) == record
     opened.close()
 
 
