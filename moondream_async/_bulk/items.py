@@ -27,7 +27,7 @@ Skills: TypeAlias = str | Sequence[str] | Mapping[str, Mapping[str, Any]]
 
 @attrs.frozen(eq=False)
 class Item:
-    """An item, split into its parts."""
+    """The parts of an item."""
 
     index: int
     id: Any
@@ -74,12 +74,12 @@ def read_item(index: int, item: Any) -> Item:
     """Split an item into its parts.
 
     Raises:
-        ConfigurationError: It is a tuple of the wrong shape.
+        ConfigurationError: The item is a tuple of the wrong shape.
     """
     if isinstance(item, Item):
         return attrs.evolve(item, index=index)
     if not isinstance(item, tuple):
-        return Item(index, _id_of(index, item), item, {})
+        return Item(index, _default_id(index, item), item, {})
     parts = cast("tuple[Any, ...]", item)
     if len(parts) == 2:
         return Item(index, parts[0], parts[1], {})
@@ -94,26 +94,26 @@ def read_skills(skills: object) -> dict[str, Mapping[str, Any]]:
     """Return the skills, each with its own arguments.
 
     Raises:
-        ConfigurationError: A skill is unknown, or there are none.
+        ConfigurationError: A skill is unknown, or no skill is named.
     """
     if isinstance(skills, str):
-        chosen: dict[str, Mapping[str, Any]] = {skills: {}}
+        arguments: dict[str, Mapping[str, Any]] = {skills: {}}
     elif isinstance(skills, Mapping):
-        given = cast("Mapping[str, Any]", skills)
-        chosen = {name: cast("Mapping[str, Any]", given[name] or {}) for name in given}
+        items = cast("Mapping[str, Mapping[str, Any] | None]", skills).items()
+        arguments = {name: own or {} for name, own in items}
     elif isinstance(skills, Sequence):
-        chosen = {str(name): {} for name in cast("Sequence[Any]", skills)}
+        arguments = {str(name): {} for name in cast("Sequence[Any]", skills)}
     else:
-        chosen = {}
-    for name in chosen:
+        arguments = {}
+    for name in arguments:
         if name not in SKILLS:
-            raise ConfigurationError(f"{name!r} is not a skill; there are {', '.join(SKILLS)}.")
-    if not chosen:
+            raise ConfigurationError(f"{name!r} is not a skill; choose from {', '.join(SKILLS)}.")
+    if not arguments:
         raise ConfigurationError("skill must name one skill or several, such as 'caption' or ['caption', 'detect'].")
-    return chosen
+    return arguments
 
 
-def _id_of(index: int, image: object) -> Any:
+def _default_id(index: int, image: object) -> Any:
     if isinstance(image, os.PathLike):
         return os.fspath(cast("os.PathLike[str]", image))
     if isinstance(image, str) and len(image) <= 4096 and not image.lstrip()[:5].lower().startswith("data:"):

@@ -57,7 +57,7 @@ class AsyncMap(AsyncClosing, Generic[R]):
             max_connection_failures=max_connection_failures,
         )
         # The run holds no reference to this iterator, so that dropping the iterator stops the run.
-        self._run = _Run(items, work, concurrency, policy, budget, ordered=ordered, room=room or 2 * concurrency)
+        self._run = _Run(items, work, concurrency, policy, budget, ordered=ordered, capacity=room or 2 * concurrency)
 
     def __aiter__(self) -> Self:
         return self
@@ -117,116 +117,116 @@ class _Run:
         budget: Budget | None,
         *,
         ordered: bool,
-        room: int,
+        capacity: int,
     ) -> None:
         self._items = items
-        self._most = room
+        self._capacity = capacity
         self._work = work
         self._concurrency = concurrency
         self.policy = policy
         self._budget = budget
         self.cost_limit_reached = False
-        self._waiting: dict[int, Outcome[Any]] | None = {} if ordered else None  # those that came before their turn
-        self._turn = 0
+        self._out_of_order: dict[int, Outcome[Any]] | None = {} if ordered else None  # finished before an earlier item
+        self._next_index = 0
         self._ready: deque[Outcome[Any]] = deque()
-        self._done = False
-        self._fatal: BaseException | None = None
-        self._over = False
-        self._enough = False
+        self._ended = False
+        self._error: BaseException | None = None
+        self._closed = False
+        self._finishing = False
         self._background: BackgroundTask | None = None
 
     def _start(self) -> BackgroundTask:
-        # Bounds the items in memory: in flight, or finished and not yet consumed.
-        self._room = anyio.Semaphore(self._most)
+        # Bounds the items in memory: in flight, or finished and not consumed.
+        self._room = anyio.Semaphore(self._capacity)
         self._slots = anyio.Semaphore(self._concurrency)
-        self._news = anyio.Event()
-        self._ended = anyio.Event()  # another item
-        self._taking = anyio.CancelScope()
+        self._changed = anyio.Event()
+        self._item_ended = anyio.Event()
+        self._intake = anyio.CancelScope()
         background = BackgroundTask(self._main)
         background.start()
         return background
 
     async def next(self) -> Outcome[Any]:
-        if self._over:
+        if self._closed:
             raise StopAsyncIteration
         if self._background is None:
             self._background = self._start()
-        while not self._ready and not self._done:
-            if self._news.is_set():  # several tasks may wait for the same news
-                self._news = anyio.Event()
-            await self._news.wait()
+        while not self._ready and not self._ended:
+            if self._changed.is_set():  # several tasks may wait for the same event
+                self._changed = anyio.Event()
+            await self._changed.wait()
         if self._ready:
             self._room.release()
             return self._ready.popleft()
-        self._over = True
-        if self._fatal is not None:
-            fatal, self._fatal = self._fatal, None
-            raise fatal
+        self._closed = True
+        if self._error is not None:
+            error, self._error = self._error, None
+            raise error
         raise StopAsyncIteration
 
     def finish(self) -> None:
-        self._enough = True
+        self._finishing = True
         if self._background is not None:
-            self._taking.cancel()
+            self._intake.cancel()
 
     async def stop(self) -> None:
-        self._over = True
+        self._closed = True
         if self._background is not None:
             await self._background.stop()
 
     def abandon(self) -> None:
         """Cancel the run without waiting, from any thread."""
-        if self._background is not None and not self._over:
+        if self._background is not None and not self._closed:
             self._background.cancel_soon()
 
     async def _main(self) -> None:
         try:
             async with anyio.create_task_group() as tasks:
-                await self._begin_all(tasks)
+                await self._start_items(tasks)
         except Exception as exc:
-            self._fatal = _first_of(exc)
+            self._error = _first_error(exc)
         except BaseException:
-            if not self._over:  # nobody has stopped it
-                self._fatal = its_loop_has_ended()
+            if not self._closed:  # not closed: the event loop has ended
+                self._error = its_loop_has_ended()
             raise
         finally:
             self._flush()
-            self._done = True
-            self._news.set()
+            self._ended = True
+            self._changed.set()
 
-    async def _begin_all(self, tasks: TaskGroup) -> None:
-        if self._enough:
+    async def _start_items(self, tasks: TaskGroup) -> None:
+        if self._finishing:
             return
         try:
-            with self._taking:
+            with self._intake:
                 async with aclosing(numbered(self._items)) as items:
-                    # Take an item only when it can start, so that a live source gives its newest.
-                    while await self._next_turn():
+                    # Take an item only when it can start, so that a live source yields its newest item.
+                    while await self._wait_to_start():
                         index, item = await anext(items)
-                        tasks.start_soon(self._do, index, item)
+                        tasks.start_soon(self._process, index, item)
         except StopAsyncIteration:
             return
         except Exception as exc:  # from the items' iterator: in-flight items still complete
-            self._fatal = exc
+            self._error = exc
 
-    async def _next_turn(self) -> bool:
-        """Wait until another item may start; return False if none may."""
+    async def _wait_to_start(self) -> bool:
+        """Wait until another item may start; return False if no more items may."""
         await self._room.acquire()
         await self._slots.acquire()
-        return self._fatal is None and not self._enough and await self._within_budget()
+        return self._error is None and not self._finishing and await self._within_budget()
 
     async def _within_budget(self) -> bool:
-        """Wait until the budget allows another item; return False if it will not."""
+        """Wait until the budget allows another item; return False if it never will."""
         while self._budget is not None and not self._budget.begin():
             if not self._budget.in_flight:
                 self.cost_limit_reached = True
                 log.warning("%s", self._budget)
                 return False
-            self._ended = anyio.Event()
-            await self._ended.wait()
+            self._item_ended = anyio.Event()
+            await self._item_ended.wait()
         return True
 
-    async def _do(self, index: int, raw: Any) -> None:
+    async def _process(self, index: int, raw: Any) -> None:
         started = time.monotonic()
         try:
             item = read_item(index, raw)
@@ -238,31 +238,31 @@ class _Run:
         self._slots.release()
         if self._budget is not None:
             self._budget.end()
-            self._ended.set()
-        if self.policy.stops(outcome.error) and self._fatal is None:
-            self._fatal = outcome.error
-            self._taking.cancel()
-        self._give(outcome)
+            self._item_ended.set()
+        if self.policy.stops(outcome.error) and self._error is None:
+            self._error = outcome.error
+            self._intake.cancel()
+        self._deliver(outcome)
 
-    def _give(self, outcome: Outcome[Any]) -> None:
-        if self._waiting is None:
+    def _deliver(self, outcome: Outcome[Any]) -> None:
+        if self._out_of_order is None:
             self._ready.append(outcome)
         else:
-            self._waiting[outcome.index] = outcome
-            while (due := self._waiting.pop(self._turn, None)) is not None:
-                self._ready.append(due)
-                self._turn += 1
-        self._news.set()
+            self._out_of_order[outcome.index] = outcome
+            while (next_outcome := self._out_of_order.pop(self._next_index, None)) is not None:
+                self._ready.append(next_outcome)
+                self._next_index += 1
+        self._changed.set()
 
     def _flush(self) -> None:
-        """Release outcomes that wait for earlier items which will never finish."""
-        waiting = self._waiting or {}
-        self._ready.extend(waiting[index] for index in sorted(waiting))
+        """Deliver outcomes that wait for earlier items, which will never finish."""
+        outcomes = self._out_of_order or {}
+        self._ready.extend(outcomes[index] for index in sorted(outcomes))
 
 
-def _first_of(exc: BaseException) -> BaseException:
+def _first_error(exc: BaseException) -> BaseException:
     if isinstance(exc, BaseExceptionGroup):
-        return _first_of(cast("BaseExceptionGroup[BaseException]", exc).exceptions[0])
+        return _first_error(cast("BaseExceptionGroup[BaseException]", exc).exceptions[0])
     return exc
 
 
@@ -276,19 +276,19 @@ async def numbered(items: Iterable[Any] | AsyncIterable[Any]) -> AsyncGenerator[
         for item in cast("Iterable[Any]", items):
             yield next(numbers), item
     else:
-        aside = ThreadIterator(items)
+        iterator = ThreadIterator(items)
         try:
-            async for item in aside:
+            async for item in iterator:
                 yield next(numbers), item
         finally:
-            aside.close()
+            iterator.close()
 
 
 def check_items(items: object) -> Iterable[Any] | AsyncIterable[Any]:
     """Check that `items` is an iterable of items, not a single image.
 
     Raises:
-        ConfigurationError: It is a single image, or not iterable.
+        ConfigurationError: `items` is a single image, or not iterable.
     """
     is_one = isinstance(items, (str, bytes, bytearray, memoryview, Mapping)) or hasattr(items, "read")
     if is_one or not (isinstance(items, (Iterable, AsyncIterable)) or hasattr(items, "__getitem__")):

@@ -104,8 +104,8 @@ class ResultsFile:
         except (OSError, ValueError) as exc:  # ValueError: a NUL in the name
             problem = describe(exc)
         else:
-            there = os.fstat(self._file.fileno()).st_size
-            self._size = there if size is None else min(size, there)
+            actual_size = os.fstat(self._file.fileno()).st_size
+            self._size = actual_size if size is None else min(size, actual_size)
             self._replaced: set[int] | None = None
             return
         raise self._error(f"cannot be read: {problem}")
@@ -228,7 +228,7 @@ class Damage:
         """
         if line.is_blank:
             problem = "it is blank or zeros"
-        elif problem is None and not line.is_torn:  # as the last line is while it is written
+        elif problem is None and not line.is_torn:  # torn: the last line of a file that is still being written
             problem = line.problem
         if problem is None:
             return False
@@ -239,17 +239,17 @@ class Damage:
     def warn(self) -> None:
         """Log the number of damaged lines, and the first of them."""
         if self.count:
-            log.warning("%r: %d damaged lines were passed over (%s).", self._path, self.count, self._first)
+            log.warning("%r: %d damaged lines were skipped (%s).", self._path, self.count, self._first)
 
 
 def check_path(path: object) -> str:
     """Return the path as a string.
 
     Raises:
-        ConfigurationError: It is not a path.
+        ConfigurationError: The value is not a path.
     """
     if not isinstance(path, (str, bytes, os.PathLike)):
-        raise ConfigurationError(f"A results file must be given as a path, not {type(path).__name__}.")
+        raise ConfigurationError(f"The results file must be a path, not {type(path).__name__}.")
     return os.fsdecode(cast("str | bytes | os.PathLike[str]", path))
 
 

@@ -30,8 +30,8 @@ from .stopping import is_answer, is_auth_error
 
 T = TypeVar("T")
 
-_MAX_FAILURES_KEPT = 10
-_TABLES = (".csv", ".parquet", ".xlsx")
+_MAX_FAILURES = 10
+_TABLE_SUFFIXES = (".csv", ".parquet", ".xlsx")
 
 
 class HasServer(HasSkills, Protocol):
@@ -154,23 +154,23 @@ class Run:
     ) -> None:
         self._runner = SkillRunner(client, skill, arguments or {})
         self._items = self._runner.checked(check_items(items))
-        self._out = _checked_out(out)
+        self._out = _check_out(out)
         self._name = records.fingerprint([self._runner.task, client.model])
         self._resume, self._retry_failed = resume, retry_failed
         self._stop_on_auth_error = stop_on_auth_error
         self._progress = progress
         self._prices = prices or prices_of(client.base_url, client.model)
         self._runner.budget = budget_of(max_cost, self._prices, self._runner.calls)
-        self._opened: Journal | None = None
-        self._withholds = max_connection_failures is not None
-        self._unwritten: list[tuple[bytes, bytes]] = []  # items that failed without a connection
+        self._open_journal: Journal | None = None
+        self._withholds_lines = max_connection_failures is not None
+        self._withheld: list[tuple[bytes, bytes]] = []  # keys and lines of items with connection errors
         self._reported = 0
         self.failures: list[tuple[Any, MoondreamError]] = []
         self._summary = RunSummary(total=len(items) if total is None and isinstance(items, Sized) else total)
         self._started = time.monotonic()
         self._outcomes: AsyncMap[Any] = AsyncMap(
             self._pending_items(),
-            self._do,
+            self._process,
             concurrency=concurrency,
             ordered=False,
             max_failures=max_failures,
@@ -202,9 +202,9 @@ class Run:
         try:
             await self._write_all()
         except ResultsFileError:
-            if self._opened is not None and self._opened.is_lost:
+            if self._open_journal is not None and self._open_journal.is_lost:
                 with anyio.CancelScope(shield=True):
-                    await self._count_again()
+                    await self._recount()
             raise
         return self.summary
 
@@ -213,12 +213,12 @@ class Run:
             async with self._outcomes:
                 async for _ in self._outcomes:
                     await self._report()
-            if self._summary.seen != self._reported:  # what was skipped
+            if self._summary.seen != self._reported:  # items skipped after the last report
                 await self._report()
         finally:
-            if self._opened is not None:
+            if self._open_journal is not None:
                 with anyio.CancelScope(shield=True):
-                    await anyio.to_thread.run_sync(self._close, self._opened)
+                    await anyio.to_thread.run_sync(self._close, self._open_journal)
 
     def _close(self, journal: Journal) -> None:
         try:
@@ -229,10 +229,10 @@ class Run:
 
     @property
     def _journal(self) -> Journal:
-        assert self._opened is not None, "The journal is opened before the first item starts."
-        return self._opened
+        assert self._open_journal is not None, "The journal is opened before the first item starts."
+        return self._open_journal
 
-    async def _count_again(self) -> None:
+    async def _recount(self) -> None:
         """Count only what is in the file: some of it may have been lost with the file."""
         written = await anyio.to_thread.run_sync(self._journal.count_written)
         self._summary = attrs.evolve(
@@ -243,39 +243,39 @@ class Run:
 
     async def _open(self) -> None:
         journal = functools.partial(Journal, resume=self._resume, retry_failed=self._retry_failed)
-        self._opened = await anyio.to_thread.run_sync(journal, self._out, self._name)
-        self._summary = attrs.evolve(self._summary, damaged_lines=self._opened.damaged_lines)
+        self._open_journal = await anyio.to_thread.run_sync(journal, self._out, self._name)
+        self._summary = attrs.evolve(self._summary, damaged_lines=self._open_journal.damaged_lines)
 
     async def _pending_items(self) -> AsyncGenerator[Any]:
         """Yield the items that the file does not have yet, with their IDs."""
-        begun: set[bytes] = set()
+        started_keys: set[bytes] = set()
         async with aclosing(numbered(self._items)) as items:
-            first = await anext(items, None)  # refused if the call can never work: then no file is made
+            first = await anext(items, None)  # raises if the call can never work, before the file is created
             await self._open()
             async for index, raw in _chain(first, items):
                 item, key = self._with_key(await identify(index, raw))
-                if key in begun:
+                if key in started_keys:
                     self._count(repeated=1)
                 elif key in self._journal.finished:
                     self._count(skipped=1, failed_before=int(key in self._journal.failed))
                 else:
-                    begun.add(key)
+                    started_keys.add(key)
                     yield item
 
-    async def _do(self, item: Item) -> tuple[Any, int, MoondreamError | None]:
+    async def _process(self, item: Item) -> tuple[Any, int, MoondreamError | None]:
         started = time.monotonic()
         arguments = self._runner.arguments_of(item)
         key = records.key_of(item.id, arguments)
-        done = self._done_before(key)
-        result, attempts, error = await self._runner(item, done)
-        metrics = records.metrics_of(_without(result, done))
+        previous = self._previous_results(key)
+        result, attempts, error = await self._runner(item, previous)
+        metrics = records.metrics_of(_new_results(result, previous))
         # No await from here on, so that cancellation cannot lose a result that was paid for.
         if result is not None or error is None or not (self._stop_on_auth_error and is_auth_error(error)):
             finished = Finished(item.id, arguments, result, error, attempts, time.monotonic() - started)
             line, error = self._line_of(finished)
             result = finished.result if error is finished.error else None
             self._write(key, line, error, is_paid=result is not None)
-        if error is not None and len(self.failures) < _MAX_FAILURES_KEPT:
+        if error is not None and len(self.failures) < _MAX_FAILURES:
             self.failures.append((item.id, error))
         self._count(
             succeeded=int(error is None),
@@ -290,17 +290,17 @@ class Run:
 
         If the server never answers, the run stops, and a resumed run processes the withheld items again.
         """
-        if self._withholds and isinstance(error, APIConnectionError) and not is_paid:
-            self._unwritten.append((key, line))
+        if self._withholds_lines and isinstance(error, APIConnectionError) and not is_paid:
+            self._withheld.append((key, line))
             return
         if is_paid or is_answer(error):
             self._write_withheld()
         self._journal.add(key, line)
 
     def _write_withheld(self) -> None:
-        while self._unwritten:
-            self._journal.add(*self._unwritten[0])
-            del self._unwritten[0]
+        while self._withheld:
+            self._journal.add(*self._withheld[0])
+            del self._withheld[0]
 
     def _with_key(self, item: Item) -> tuple[Item, bytes]:
         """Return the item and its key; an item that will fail if its arguments cannot be written as JSON."""
@@ -325,11 +325,11 @@ class Run:
         finished = attrs.evolve(finished, result=None, error=error)
         return records.to_line(finished, several=self._runner.several, run=self._name), error
 
-    def _done_before(self, key: bytes) -> dict[str, Any]:
+    def _previous_results(self, key: bytes) -> dict[str, Any]:
         """Return the results by skill that a retried item already has."""
         record = self._journal.previous_record(key)
-        found = None if record is None else records.read(record).outcome.result
-        return cast("dict[str, Any]", found) if isinstance(found, dict) else {}
+        result = None if record is None else records.read(record).outcome.result
+        return cast("dict[str, Any]", result) if isinstance(result, dict) else {}
 
     def _count(self, **more: int) -> None:
         changes = {name: getattr(self._summary, name) + number for name, number in more.items()}
@@ -348,16 +348,16 @@ async def _chain(first: T | None, rest: AsyncGenerator[T]) -> AsyncGenerator[T]:
             yield each
 
 
-def _without(result: Any, done: Mapping[str, Any]) -> Any:
+def _new_results(result: Any, previous: Mapping[str, Any]) -> Any:
     """Return the result without the skills that an earlier run completed."""
-    if not done or not isinstance(result, dict):
+    if not previous or not isinstance(result, dict):
         return result
-    return {name: each for name, each in cast("dict[str, Any]", result).items() if name not in done}
+    return {name: each for name, each in cast("dict[str, Any]", result).items() if name not in previous}
 
 
-def _checked_out(out: str | os.PathLike[str]) -> str | os.PathLike[str]:
+def _check_out(out: str | os.PathLike[str]) -> str | os.PathLike[str]:
     if not isinstance(out, (str, os.PathLike)) or os.fspath(out) in ("", "-"):
         raise ConfigurationError(f"out must be the path of a file, not {out!r}.")
-    if os.fspath(out).lower().endswith(_TABLES):
-        raise ConfigurationError(f"{os.fspath(out)!r}: a run writes JSON lines; `export` makes a table of them.")
+    if os.fspath(out).lower().endswith(_TABLE_SUFFIXES):
+        raise ConfigurationError(f"{os.fspath(out)!r}: a run writes JSON Lines; use `export` to make a table of them.")
     return out

@@ -121,7 +121,7 @@ def test_damaged_records_are_passed_over(
     results.write_bytes(b"".join([*others, json.dumps({**json.loads(first), **damage}).encode()]))
     for table in ("t.csv", "t.parquet"):
         assert export(results, results.parent / table) == 2
-    assert "1 damaged lines were passed over (line 3: its " in caplog.text
+    assert "1 damaged lines were skipped (line 3: its " in caplog.text
 
 
 def test_questions_need_not_be_text(results: Path) -> None:
