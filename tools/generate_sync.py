@@ -78,7 +78,7 @@ SPECIAL_BODIES = {
         "return clone",
     ],
     "map": [
-        "return self._mapped(self._async.map(skill, items, {keywords}, **arguments))",
+        "return self._wrap_map(self._async.map(skill, items, {keywords}, **arguments))",
     ],
     "FalClient.handle": ["return RequestHandle(self._portal, self._async.handle({arguments}))"],
     "FalClient.submit": ["return RequestHandle(self._portal, self._run(self._async.submit, {arguments}))"],
@@ -126,7 +126,7 @@ def body_of(function: ast.FunctionDef | ast.AsyncFunctionDef, facade: Facade) ->
     call = f"self._run(self._async.{name}, {handed_on})".replace(", )", ")")
     if facade.name != "Client" or not any(a.arg == "stream" for a in function.args.args):
         return [f"return {call}"]
-    wrap = {"segment": "_outline", "chat": "_talk"}.get(name, "_text")
+    wrap = {"segment": "_wrap_segment", "chat": "_wrap_chat"}.get(name, "_wrap_text")
     return [f"return self.{wrap}({call})"]
 
 

@@ -47,10 +47,10 @@ class Reducer(Protocol[PieceOut, ROut]):
 
 
 class AsyncStream(Generic[Piece, R]):
-    """What text and segment streams share; iterate it once, with `async for`.
+    """Base class of the async streams. Iterate it once, with `async for`.
 
-    `async with` closes it however the block is left. A stream that is iterated to its end needs
-    no closing; one that is dropped half-way warns (`ResourceWarning`).
+    Use `async with` to close it when the block exits. A stream that is iterated to its end needs no closing; a
+    `ResourceWarning` is issued if one is dropped before its end.
     """
 
     def __init__(self, feed: EventStream, reducer: Reducer[Piece, R]) -> None:
@@ -61,18 +61,19 @@ class AsyncStream(Generic[Piece, R]):
 
     @property
     def text(self) -> str:
-        """What has come so far: the text, or a segment stream's path."""
+        """The text received so far; of a segment stream, the path."""
         return self._reducer.text
 
     def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> Piece:
-        """The next piece.
+        """Return the next piece.
 
         Raises:
-            StreamInterruptedError: The stream ended before its final event; `.partial` has what came.
-            APITimeoutError: Nothing came for `Timeouts.idle`, or `Timeouts.total` ran out; `.text` has what came.
+            StreamInterruptedError: The stream ended before its final event; `.partial` holds what was received.
+            APITimeoutError: Nothing was received for `Timeouts.idle`, or `Timeouts.total` expired; `.text` holds the
+                text received so far.
         """
         if self._error is not None:
             raise self._error
@@ -97,10 +98,10 @@ class AsyncStream(Generic[Piece, R]):
         raise StopAsyncIteration
 
     async def result(self) -> R:
-        """Read to the end and return the typed result: whole text, metrics, finish reason, request id.
+        """Read the stream to its end, and return the typed result with the whole text, metrics and request ID.
 
         Raises:
-            StreamInterruptedError: The stream was cut off, or closed before its end.
+            StreamInterruptedError: The connection was lost, or the stream was closed before its end.
             APITimeoutError: As in iteration.
         """
         async for _ in self:
@@ -114,7 +115,7 @@ class AsyncStream(Generic[Piece, R]):
         raise StreamInterruptedError(f"{problem}.", partial=self._events.redact(self._reducer.partial))
 
     async def aclose(self) -> None:
-        """Stop the stream and free its connection; safe to call at any time, and again."""
+        """Stop the stream and release its connection. Safe to call at any time and more than once."""
         if self._reducer.completed:
             await self._finish()
         elif not self._ended:
@@ -191,7 +192,7 @@ class ReadsAsItself:
 
 @public()
 class AsyncTextStream(ReadsAsItself, AsyncStream[str, R]):
-    """The text of a query or caption, piece by piece.
+    """A stream of the text of `query` or `caption`, piece by piece.
 
     ```python
     async with await client.caption("photo.jpg", stream=True) as stream:
@@ -200,14 +201,14 @@ class AsyncTextStream(ReadsAsItself, AsyncStream[str, R]):
     result = await stream.result()  # CaptionResult
     ```
 
-    `s["answer"]`, `s["caption"]`, `s["chunk"]`, `s.answer` and `s.caption` are the stream itself,
-    so that code written for the official client's dicts of generators runs unchanged.
+    `s["answer"]`, `s["caption"]`, `s["chunk"]`, `s.answer` and `s.caption` return the stream itself, so that code for
+    the official client's dicts of generators runs unchanged.
     """
 
 
 @public()
 class AsyncChatStream(AsyncStream[ChatDelta, ChatResult]):
-    """An answer in a conversation as it is written: pieces of `.reasoning`, then of `.content`.
+    """A stream of a chat answer: pieces of `.reasoning`, then of `.content`.
 
     ```python
     async with await client.chat(messages, stream=True) as stream:
@@ -216,7 +217,7 @@ class AsyncChatStream(AsyncStream[ChatDelta, ChatResult]):
     result = await stream.result()  # ChatResult
     ```
 
-    `s["message"]` gives the pieces of the content alone, as the official client's stream does.
+    `s["message"]` iterates over the pieces of the content only, like the official client's stream.
     """
 
     def __getitem__(self, name: str) -> AsyncGenerator[str]:
@@ -232,9 +233,9 @@ class AsyncChatStream(AsyncStream[ChatDelta, ChatResult]):
 
 @public()
 class AsyncSegmentStream(AsyncStream[SegmentUpdate, SegmentResult]):
-    """The steps of a segmentation: the box at once, the coarse path in chunks, the refined path and box.
+    """A stream of `segment` updates: the box, chunks of the coarse path, then the refined path and box.
 
-    Each update reads like a dict: `"bbox" in u`, `u.get("completed")`, `u["chunk"]`, `u["path"]`.
+    Each update can be read like a dict: `"bbox" in u`, `u.get("completed")`, `u["chunk"]`, `u["path"]`.
     """
 
 

@@ -182,7 +182,7 @@ class Client(Facade):
             APITimeoutError: A timeout expired.
             APIConnectionError: The server cannot be reached, or the connection broke.
         """
-        return self._text(
+        return self._wrap_text(
             self._run(
                 self._async.query,
                 image=image,
@@ -246,7 +246,7 @@ class Client(Facade):
         Raises:
             MoondreamError: As in `query`.
         """
-        return self._talk(
+        return self._wrap_chat(
             self._run(self._async.chat, messages=messages, stream=stream, settings=settings, reasoning=reasoning)
         )
 
@@ -422,7 +422,9 @@ class Client(Facade):
         Raises:
             MoondreamError: As in `query`.
         """
-        return self._text(self._run(self._async.caption, image=image, length=length, stream=stream, settings=settings))
+        return self._wrap_text(
+            self._run(self._async.caption, image=image, length=length, stream=stream, settings=settings)
+        )
 
     def detect(
         self, image: ImageInput, object: str | Sequence[str], settings: SamplingSettings | None = None
@@ -521,7 +523,7 @@ class Client(Facade):
         Raises:
             MoondreamError: As in `query`.
         """
-        return self._outline(
+        return self._wrap_segment(
             self._run(
                 self._async.segment,
                 image=image,
@@ -669,7 +671,7 @@ class Client(Facade):
             MoondreamError: While iterating: the error that stopped the run, after the outcomes of all items that had
                 started.
         """
-        return self._mapped(
+        return self._wrap_map(
             self._async.map(
                 skill,
                 items,

@@ -1,4 +1,4 @@
-"""Answers as they are written, for blocking code: the streams of `Client`, and what it stands on."""
+"""Sync streams and `map`, and the base class of the sync clients."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ T_co = TypeVar("T_co", covariant=True)
 Piece = TypeVar("Piece")
 R = TypeVar("R")
 
-_FORKED_STREAM = "A stream does not cross a fork; it goes on in the parent process."
-_LOOK_AGAIN = 1.0  # seconds after which a reader looks whether it is in a forked child, where nothing will come
-_SETTLE = 1.0  # seconds that an interrupted stream may take to wind up
-_READ_AHEAD = 256  # pieces that may wait for the consumer before the stream is left alone
+_FORKED_STREAM = "A stream cannot be used after a fork; it continues in the parent process only."
+_FORK_CHECK_INTERVAL = 1.0  # seconds between checks for a fork; in a forked child, nothing arrives
+_CANCEL_TIMEOUT = 1.0  # seconds that an interrupted stream may take to end
+_MAX_BUFFERED = 256  # pieces that wait for the consumer before reading pauses
 
 
-class _Pump(Generic[Piece, R]):
-    """Carries pieces from the background loop to the consumer's thread.
+class _StreamReader(Generic[Piece, R]):
+    """Reads a stream in the background loop, and queues its pieces for the consumer's thread.
 
-    A queue costs a tenth of a call into the loop for each piece.
+    Per piece, a queue costs a tenth of a call into the loop.
     """
 
     def __init__(self, stream: AsyncStream[Piece, R]) -> None:
@@ -55,11 +55,11 @@ class _Pump(Generic[Piece, R]):
         try:
             async for piece in self._stream:
                 self.pieces.put(piece)
-                if self.pieces.qsize() >= _READ_AHEAD:
+                if self.pieces.qsize() >= _MAX_BUFFERED:
                     self._resume = anyio.Event()
                     self.paused = True
-                    # The consumer may have emptied the queue before it could see that we pause.
-                    if self.pieces.qsize() > _READ_AHEAD // 2:
+                    # The consumer may have emptied the queue before it could see the pause.
+                    if self.pieces.qsize() > _MAX_BUFFERED // 2:
                         await self._resume.wait()
                     self.paused = False
             self.result = await self._stream.result()
@@ -73,28 +73,28 @@ class _Pump(Generic[Piece, R]):
             self.done.set()
 
     def resume(self) -> None:
-        """Go on reading; called in the loop, and harmless when it comes late or twice."""
+        """Resume reading. Called in the loop; does no harm if it is called late or twice."""
         self._resume.set()
 
 
 class SyncStream(Generic[Piece, R]):
-    """What text and segment streams share; iterate it once, with `for`, from one thread at a time.
+    """Base class of the sync streams. Iterate it once, with `for`, from one thread at a time.
 
-    `with` closes it however the block is left. A stream that is iterated to its end needs
-    no closing; one that is dropped half-way warns (`ResourceWarning`).
+    Use `with` to close it when the block exits. A stream that is iterated to its end needs no closing; a
+    `ResourceWarning` is issued if one is dropped before its end.
     """
 
     def __init__(self, portal: Portal, stream: AsyncStream[Piece, R]) -> None:
         self._portal = portal
-        self._pump = _Pump(stream)
+        self._reader = _StreamReader(stream)
         self._ended = True
         self._pid = os.getpid()
-        self._left = False  # by the consumer, before the end
+        self._closed_early = False
         self._error: MoondreamError | None = None
-        self._seen: list[Piece] = []
+        self._pieces: list[Piece] = []
         try:
-            self._task = portal.start(self._pump.run)
-        except BaseException:  # Ctrl-C: nobody will read it
+            self._task = portal.start(self._reader.run)
+        except BaseException:  # such as Ctrl-C: nobody will read the stream
             with suppress(MoondreamError):
                 portal.start(stream.aclose)
             raise
@@ -102,18 +102,19 @@ class SyncStream(Generic[Piece, R]):
 
     @property
     def text(self) -> str:
-        """What has come so far: the text, or a segment stream's path."""
-        return self._join(self._seen)
+        """The text received so far; of a segment stream, the path."""
+        return self._join(self._pieces)
 
     def __iter__(self) -> Iterator[Piece]:
         return self
 
     def __next__(self) -> Piece:
-        """The next piece.
+        """Return the next piece.
 
         Raises:
-            StreamInterruptedError: The stream ended before its final event; `.partial` has what came.
-            APITimeoutError: Nothing came for `Timeouts.idle`, or `Timeouts.total` ran out; `.text` has what came.
+            StreamInterruptedError: The stream ended before its final event; `.partial` holds what was received.
+            APITimeoutError: Nothing was received for `Timeouts.idle`, or `Timeouts.total` expired; `.text` holds the
+                text received so far.
         """
         if self._error is not None:
             raise self._error.with_traceback(None)
@@ -123,7 +124,7 @@ class SyncStream(Generic[Piece, R]):
             raise StopIteration
         try:
             piece = self._next_piece()
-        except BaseException:  # Ctrl-C: stop the work, too
+        except BaseException:  # such as Ctrl-C: stop the stream, too
             self.close()
             raise
         if piece is None:
@@ -132,39 +133,39 @@ class SyncStream(Generic[Piece, R]):
         if isinstance(piece, MoondreamError):
             self._ended, self._error = True, piece
             raise piece
-        if self._pump.paused and self._pump.pieces.qsize() <= _READ_AHEAD // 2:
-            self._portal.soon(self._pump.resume)
-        self._seen.append(piece)
+        if self._reader.paused and self._reader.pieces.qsize() <= _MAX_BUFFERED // 2:
+            self._portal.call_soon(self._reader.resume)
+        self._pieces.append(piece)
         return piece
 
     def _next_piece(self) -> Piece | MoondreamError | None:
         while True:
             try:
-                return self._pump.pieces.get(timeout=_LOOK_AGAIN)
+                return self._reader.pieces.get(timeout=_FORK_CHECK_INTERVAL)
             except queue.Empty:
                 if self._pid != os.getpid():
                     raise ConfigurationError(_FORKED_STREAM) from None
 
     def result(self) -> R:
-        """Read to the end and return the typed result: whole text, metrics, finish reason, request id.
+        """Read the stream to its end, and return the typed result with the whole text, metrics and request ID.
 
         Raises:
-            StreamInterruptedError: The stream was cut off, or closed before its end.
+            StreamInterruptedError: The connection was lost, or the stream was closed before its end.
             APITimeoutError: As in iteration.
         """
         for _ in self:
             pass
-        if self._left:
-            raise StreamInterruptedError("The stream was closed before its end.", partial=self._partial(self._seen))
-        return cast("R", self._pump.result)
+        if self._closed_early:
+            raise StreamInterruptedError("The stream was closed before its end.", partial=self._partial(self._pieces))
+        return cast("R", self._reader.result)
 
     def close(self) -> None:
-        """Stop the stream and free its connection; safe to call at any time, and again."""
+        """Stop the stream and release its connection. Safe to call at any time and more than once."""
         if not self._ended:
-            self._ended = self._left = True
-        if not self._pump.done.is_set() and self._pid == os.getpid():
+            self._ended = self._closed_early = True
+        if not self._reader.done.is_set() and self._pid == os.getpid():
             self._task.cancel()
-            self._pump.done.wait(_SETTLE)
+            self._reader.done.wait(_CANCEL_TIMEOUT)
 
     def __enter__(self) -> Self:
         return self
@@ -177,7 +178,7 @@ class SyncStream(Generic[Piece, R]):
     def __del__(self) -> None:
         if getattr(self, "_ended", True) or self._pid != os.getpid():
             return
-        with suppress(RuntimeError):  # the background loop has ended, at the end of the interpreter
+        with suppress(RuntimeError):  # the background loop has stopped, at interpreter shutdown
             self._task.cancel()
         warnings.warn(
             f"{type(self).__name__} was dropped before its end; use `with`, or call close().",
@@ -197,7 +198,7 @@ class SyncStream(Generic[Piece, R]):
 
 @public()
 class TextStream(ReadsAsItself, SyncStream[str, R]):
-    """The text of a query or caption, piece by piece.
+    """A stream of the text of `query` or `caption`, piece by piece.
 
     ```python
     with client.caption("photo.jpg", stream=True) as stream:
@@ -206,8 +207,8 @@ class TextStream(ReadsAsItself, SyncStream[str, R]):
     result = stream.result()  # CaptionResult
     ```
 
-    `s["answer"]`, `s["caption"]`, `s["chunk"]`, `s.answer` and `s.caption` are the stream itself,
-    so that code written for the official client's dicts of generators runs unchanged.
+    `s["answer"]`, `s["caption"]`, `s["chunk"]`, `s.answer` and `s.caption` return the stream itself, so that code for
+    the official client's dicts of generators runs unchanged.
     """
 
     @staticmethod
@@ -219,9 +220,9 @@ class TextStream(ReadsAsItself, SyncStream[str, R]):
 
 @public()
 class SegmentStream(SyncStream[SegmentUpdate, SegmentResult]):
-    """The steps of a segmentation: the box at once, the coarse path in chunks, the refined path and box.
+    """A stream of `segment` updates: the box, chunks of the coarse path, then the refined path and box.
 
-    Each update reads like a dict: `"bbox" in u`, `u.get("completed")`, `u["chunk"]`, `u["path"]`.
+    Each update can be read like a dict: `"bbox" in u`, `u.get("completed")`, `u["chunk"]`, `u["path"]`.
     """
 
     @staticmethod
@@ -238,9 +239,9 @@ class SegmentStream(SyncStream[SegmentUpdate, SegmentResult]):
 
 @public()
 class ChatStream(SyncStream[ChatDelta, ChatResult]):
-    """An answer in a conversation as it is written: pieces of `.reasoning`, then of `.content`.
+    """A stream of a chat answer: pieces of `.reasoning`, then of `.content`.
 
-    `s["message"]` gives the pieces of the content alone, as the official client's stream does.
+    `s["message"]` iterates over the pieces of the content only, like the official client's stream.
     """
 
     def __getitem__(self, name: str) -> Iterator[str]:
@@ -257,10 +258,10 @@ class ChatStream(SyncStream[ChatDelta, ChatResult]):
 
 @public()
 class Map(Generic[R]):
-    """The outcomes of a run, as they come: `for outcome in client.map("caption", paths)`.
+    """An iterator over outcomes: `for outcome in client.map("caption", paths)`.
 
-    Nothing begins before the first is asked for. Leaving the loop and closing this stop all that is under way;
-    with `with`, it has stopped when the block is left.
+    Work starts with the first iteration. Closing the iterator cancels in-flight items. Use `with` to be sure that they
+    have stopped when the block exits.
     """
 
     def __init__(self, portal: Portal, run: AsyncMap[R]) -> None:
@@ -272,33 +273,34 @@ class Map(Generic[R]):
         return self
 
     def __next__(self) -> Outcome[R]:
-        """The next outcome.
+        """Return the next outcome.
 
         Raises:
-            MoondreamError: The run was stopped by this failure of an item. What the items' own iterator raises,
-                comes here too.
+            MoondreamError: The failure that stopped the run (`max_failures`, `stop_on_auth_error`,
+                `max_connection_failures`), raised after all other outcomes. Errors from the items' own iterator are
+                raised here, too.
         """
         if self._pid is None:
             self._pid = os.getpid()
         self._check_process()
-        outcome = self._portal.call(_next_of, self._run)
+        outcome = self._portal.call(_next_outcome, self._run)
         if outcome is None:
             raise StopIteration
         return outcome
 
     def finish(self) -> None:
-        """Take no more items: those that are begun are finished, and their outcomes still given."""
+        """Stop taking new items; in-flight items complete, and their outcomes are still returned."""
         self._check_process()
-        self._portal.soon(self._run.finish)
+        self._portal.call_soon(self._run.finish)
 
     def close(self) -> None:
-        """Stop what is under way; safe to call again."""
+        """Cancel in-flight items. Safe to call more than once."""
         if self._pid in (None, os.getpid()):
             self._portal.call(self._run.aclose)
 
     def _check_process(self) -> None:
         if self._pid not in (None, os.getpid()):
-            raise ConfigurationError("A run does not cross a fork; it goes on in the parent process.")
+            raise ConfigurationError("A run cannot be used after a fork; it continues in the parent process only.")
 
     def __enter__(self) -> Self:
         return self
@@ -309,26 +311,26 @@ class Map(Generic[R]):
         self.close()
 
 
-async def _next_of(run: AsyncMap[R]) -> Outcome[R] | None:
+async def _next_outcome(run: AsyncMap[R]) -> Outcome[R] | None:
     return await anext(run, None)
 
 
 class AsyncPieces(Protocol[T_co]):
-    """An async generator, or what can be left like one."""
+    """An async iterator that can be closed, such as an async generator."""
 
     def __anext__(self) -> Awaitable[T_co]:
-        """The next."""
+        """Return the next piece."""
         ...
 
     def aclose(self) -> Awaitable[None]:
-        """Stop."""
+        """Stop the iterator."""
         ...
 
 
 def iterate(portal: Portal, pieces: AsyncPieces[T]) -> Generator[T]:
-    """What an async generator gives, one by one; it is closed however the loop over it is left."""
+    """Yield the pieces of an async iterator; close it when the loop over them ends."""
 
-    async def following() -> tuple[T] | None:
+    async def fetch_next() -> tuple[T] | None:
         try:
             return (await pieces.__anext__(),)
         except StopAsyncIteration:
@@ -336,18 +338,20 @@ def iterate(portal: Portal, pieces: AsyncPieces[T]) -> Generator[T]:
 
     pid = os.getpid()
     try:
-        while (found := portal.call(following)) is not None:
-            yield found[0]
+        while (piece := portal.call(fetch_next)) is not None:
+            yield piece[0]
             if os.getpid() != pid:
-                raise ConfigurationError("An iterator does not cross a fork; it goes on in the parent process.")
+                raise ConfigurationError(
+                    "An iterator cannot be used after a fork; it continues in the parent process only."
+                )
     finally:
         if os.getpid() == pid:
-            with suppress(ConfigurationError, RuntimeError):  # the client was closed meanwhile
+            with suppress(ConfigurationError, RuntimeError):  # the client was closed
                 portal.call(pieces.aclose)
 
 
 class Facade:
-    """What the generated `Client` stands on: its way into the background loop."""
+    """Base class of the generated sync clients: runs async methods through the portal."""
 
     _portal: Portal
 
@@ -363,16 +367,16 @@ class Facade:
     def _iterate(self, pieces: AsyncPieces[T]) -> Generator[T]:
         return iterate(self._portal, pieces)
 
-    def _text(self, answer: T | AsyncTextStream[T]) -> T | TextStream[T]:
+    def _wrap_text(self, answer: T | AsyncTextStream[T]) -> T | TextStream[T]:
         if isinstance(answer, AsyncTextStream):
             return TextStream(self._portal, cast("AsyncTextStream[T]", answer))
         return answer
 
-    def _talk(self, answer: ChatResult | AsyncChatStream) -> ChatResult | ChatStream:
+    def _wrap_chat(self, answer: ChatResult | AsyncChatStream) -> ChatResult | ChatStream:
         return ChatStream(self._portal, answer) if isinstance(answer, AsyncChatStream) else answer
 
-    def _mapped(self, run: AsyncMap[T]) -> Map[T]:
+    def _wrap_map(self, run: AsyncMap[T]) -> Map[T]:
         return Map(self._portal, run)
 
-    def _outline(self, answer: SegmentResult | AsyncSegmentStream) -> SegmentResult | SegmentStream:
+    def _wrap_segment(self, answer: SegmentResult | AsyncSegmentStream) -> SegmentResult | SegmentStream:
         return SegmentStream(self._portal, answer) if isinstance(answer, AsyncSegmentStream) else answer

@@ -104,13 +104,13 @@ def test_ctrl_c_during_a_stream_stops_the_work(url: str) -> None:
             for piece in stream:
                 pass
         except KeyboardInterrupt:
-            print("pump ended", stream._pump.done.is_set())
+            print("reader ended", stream._reader.done.is_set())
             raise
         """,
         url,
     )
     assert status == -signal.SIGINT, err
-    assert out == "pump ended True\n"
+    assert out == "reader ended True\n"
 
 
 @posix
