@@ -102,7 +102,8 @@ class Sandbox:
     @property
     def _root(self) -> str:
         host = f"[{self._host}]" if ":" in self._host else self._host
-        return f"{'http' if self._certificate is None else 'https'}://{host}:{self._port}"
+        scheme = "https" if self._certificate else "http"
+        return f"{scheme}://{host}:{self._port}"
 
     def start(self) -> Self:
         """Start the server; return once it accepts requests.

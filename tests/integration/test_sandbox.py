@@ -1,4 +1,4 @@
-"""The sandbox: its answers follow from the pixels, its wire and its failures are the documented ones."""
+"""The sandbox: answers from pixels, and the documented API, errors and faults."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def client(moondream_sandbox: Any) -> Any:
 
 
 def raw(sandbox: Any, path: str, body: Any = None, headers: dict[str, str] | None = None) -> tuple[int, Any, Any]:
-    """A call by the standard library, which knows nothing of this package."""
+    """Send a request with the standard library, independent of this package."""
     data = body if isinstance(body, bytes) else None if body is None else json.dumps(body).encode()
     request = urllib.request.Request(sandbox.base_url + path, data=data, headers=headers or {})
     try:
@@ -57,9 +57,9 @@ class TestAnswers:
             (point,) = client.point(scene, color).points
             assert image.getpixel((int(point.x * 640), int(point.y * 480))) == rgb
 
-    def test_a_turned_picture_shows(self, client: Client, scene: bytes) -> None:
-        turned = pictures.file(Image.open(io.BytesIO(scene)).transpose(Image.Transpose.ROTATE_90), "PNG")
-        before, after = client.point(scene, "red").points[0], client.point(turned, "red").points[0]
+    def test_a_rotated_image_changes_the_answer(self, client: Client, scene: bytes) -> None:
+        rotated = pictures.file(Image.open(io.BytesIO(scene)).transpose(Image.Transpose.ROTATE_90), "PNG")
+        before, after = client.point(scene, "red").points[0], client.point(rotated, "red").points[0]
         assert (after.x, after.y) == pytest.approx((before.y, 1 - before.x), abs=0.01)
 
     def test_captions(self, client: Client, scene: bytes) -> None:
@@ -120,7 +120,7 @@ class TestAnswers:
         nothing = client.segment(scene, "pink")
         assert (nothing.path, nothing.bbox) == ("", None)
 
-    def test_holes_run_the_other_way(self, client: Client) -> None:
+    def test_holes_run_in_the_opposite_direction(self, client: Client) -> None:
         image = Image.new("RGB", (200, 200), "white")
         image.paste("red", (40, 40, 160, 160))
         image.paste("white", (80, 80, 120, 120))
@@ -136,7 +136,7 @@ class TestAnswers:
 
 
 class TestWire:
-    def test_it_says_that_it_is_a_stand_in(self, moondream_sandbox: Any) -> None:
+    def test_responses_say_that_it_is_a_stand_in(self, moondream_sandbox: Any) -> None:
         status, headers, body = raw(moondream_sandbox, "/query", {"question": "hi"})
         assert status == 200
         assert "not a model" in headers["X-Moondream-Sandbox"]
@@ -179,8 +179,8 @@ class TestWire:
     def test_errors_in_the_documented_envelope(
         self, moondream_sandbox: Any, path: str, body: Any, status: int, message: str
     ) -> None:
-        got, headers, text = raw(moondream_sandbox, path, body)
-        assert got == status
+        actual_status, headers, text = raw(moondream_sandbox, path, body)
+        assert actual_status == status
         error = json.loads(text)["error"]
         assert error["message"].startswith(message)
         assert set(error) == {"message", "type", "param", "code"}
@@ -232,11 +232,11 @@ class TestFaults:
     @pytest.mark.parametrize("status", [400, 401, 403, 404, 413, 422, 429, 500, 502, 503, 524])
     def test_any_status(self, moondream_sandbox: Any, status: int) -> None:
         fault = {"X-Sandbox-Fault": f"status={status}; times=0"}
-        got, _, body = raw(moondream_sandbox, "/query", {"question": "?"}, fault)
-        assert got == status
+        actual_status, _, body = raw(moondream_sandbox, "/query", {"question": "?"}, fault)
+        assert actual_status == status
         assert json.loads(body)["error"]["message"]
 
-    async def test_a_burst_of_errors_is_outlived(self, moondream_sandbox: Any) -> None:
+    async def test_retries_outlast_a_burst_of_errors(self, moondream_sandbox: Any) -> None:
         async with AsyncClient(
             base_url=moondream_sandbox.base_url,
             retry=md.RetryPolicy(backoff=0),
@@ -248,9 +248,9 @@ class TestFaults:
     @pytest.mark.parametrize("fault", ["cut=1", "malformed=1", "error_event=1"])
     def test_streams_that_fail(self, client: Client, scene: bytes, fault: str) -> None:
         with client.with_options(headers={"X-Sandbox-Fault": fault}).caption(scene, stream=True) as stream:
-            with pytest.raises(md.StreamInterruptedError) as caught:
+            with pytest.raises(md.StreamInterruptedError) as error_info:
                 list(stream)
-        assert caught.value.partial
+        assert error_info.value.partial
 
     def test_slow_and_endless_streams(self, client: Client, scene: bytes) -> None:
         with client.with_options(headers={"X-Sandbox-Fault": "drip=0.001"}).caption(
@@ -260,7 +260,7 @@ class TestFaults:
         with pytest.raises(md.APIError, match="one event has more than"):
             client.with_options(headers={"X-Sandbox-Fault": "endless=1"}).caption(scene, stream=True)
 
-    def test_unknown_faults_are_refused(self, moondream_sandbox: Any) -> None:
+    def test_unknown_and_invalid_faults_are_rejected(self, moondream_sandbox: Any) -> None:
         assert raw(moondream_sandbox, "/query", {"question": "?"}, {"X-Sandbox-Fault": "nonsense=1"})[0] == 400
         for bad in ("latency=-1", "latency=nan", "latency=inf", "status=42", "status=700", "drip=-1", "cut=x"):
             assert raw(moondream_sandbox, "/query", {"question": "?"}, {"X-Sandbox-Fault": bad})[0] == 400
@@ -272,7 +272,7 @@ class TestFaults:
             Faults(shape="odd")
 
 
-def test_it_stops_and_frees_its_port() -> None:
+def test_stopping_frees_the_port() -> None:
     with Sandbox() as first:
         port = first.port
         with pytest.raises(md.ConfigurationError, match="cannot listen"):

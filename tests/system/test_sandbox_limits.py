@@ -1,4 +1,4 @@
-"""What the sandbox takes at most, and where it works: slow and endless bodies, closed outputs, bad certificates."""
+"""Limits of the sandbox (slow and endless bodies, bad certificates), and processes without standard streams."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ def _small_limits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "_MAX_UPLOAD", 300_000)
 
 
-def answer_to(port: int, head: str, piece: bytes, most: int) -> tuple[bytes, int]:
-    """Send pieces until the server answers or closes; return the status line, and the bytes that it took."""
+def send_body(port: int, head: str, piece: bytes, max_bytes: int) -> tuple[bytes, int]:
+    """Send pieces until the server responds or closes; return the status line and the number of bytes sent."""
     sent = 0
     with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
         connection.sendall(f"{head}\r\nHost: x\r\nAuthorization: Key k\r\n\r\n".encode())
         try:
-            while sent < most:
+            while sent < max_bytes:
                 connection.sendall(piece)
                 sent += len(piece)
         except OSError:
@@ -54,16 +54,16 @@ def test_a_body_of_unknown_length(method: str, path: str) -> None:
     chunk = b"10000\r\n" + b"a" * 0x10000 + b"\r\n"
     with Sandbox() as sandbox:
         head = f"{method} {path} HTTP/1.1\r\nTransfer-Encoding: chunked"
-        status, sent = answer_to(sandbox.port, head, chunk, 200_000_000)
+        status, sent = send_body(sandbox.port, head, chunk, 200_000_000)
     assert sent < 100_000_000
-    assert status in (b"HTTP/1.1 413", b"")  # whose answer is lost, as it goes on sending
+    assert status in (b"HTTP/1.1 413", b"")  # empty if the response was lost while sending
 
 
 @pytest.mark.parametrize(("method", "path"), PATHS)
-def test_a_body_that_says_how_long_it_is(method: str, path: str) -> None:
+def test_a_body_with_a_content_length(method: str, path: str) -> None:
     with Sandbox() as sandbox:
         head = f"{method} {path} HTTP/1.1\r\nContent-Length: 9000000"
-        status, _ = answer_to(sandbox.port, head, b"a", 1)
+        status, _ = send_body(sandbox.port, head, b"a", 1)
     assert status == b"HTTP/1.1 413"
 
 
@@ -79,21 +79,21 @@ def test_an_upload_to_fal_of_unknown_length() -> None:
         assert not state.fal.storage.files[key].complete
 
 
-def test_a_body_that_does_not_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_body_that_stalls(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "_READ_TIMEOUT", 0.1)
     with Sandbox() as sandbox:
         head = "POST /v1/caption HTTP/1.1\r\nContent-Length: 1000"
-        assert answer_to(sandbox.port, head, b"a", 1)[0] == b"HTTP/1.1 408"
+        assert send_body(sandbox.port, head, b"a", 1)[0] == b"HTTP/1.1 408"
 
 
 @pytest.mark.parametrize("certificate", [("/nonexistent.pem", "/nonexistent.key"), (__file__, __file__)])
-def test_a_certificate_that_is_none(certificate: tuple[str, str]) -> None:
+def test_an_invalid_certificate(certificate: tuple[str, str]) -> None:
     with pytest.raises(ConfigurationError, match="certificate"):
         Sandbox(certificate=certificate).start()
 
 
 @pytest.mark.parametrize("port", [-1, 65_536])
-def test_a_port_that_there_is_not(port: int) -> None:
+def test_a_port_out_of_range(port: int) -> None:
     with pytest.raises(ConfigurationError, match="cannot listen"):
         Sandbox(port=port).start()
 
@@ -129,21 +129,21 @@ def test_commands_with_closed_streams(command: str, closed: str, tmp_path: Path,
     (tmp_path / "a.png").write_bytes(scene)
     line = command.format(out=tmp_path / "demo.png", image=tmp_path / "a.png")
     shell = f"{sys.executable} -m moondream_async {line} {closed}"
-    done = subprocess.run(["sh", "-c", shell], capture_output=True, text=True, timeout=60, check=False)
-    assert (done.returncode, done.stderr) == (0, "")
-    assert bool(done.stdout) is not closed.startswith(">")
+    completed = subprocess.run(["sh", "-c", shell], capture_output=True, text=True, timeout=60, check=False)
+    assert (completed.returncode, completed.stderr) == (0, "")
+    assert bool(completed.stdout) is not closed.startswith(">")
 
 
 @pytest.mark.skipif(os.name != "posix", reason="needs a POSIX shell")
 def test_an_image_from_a_closed_standard_input() -> None:
     shell = f"{sys.executable} -m moondream_async caption - --sandbox <&-"
-    done = subprocess.run(["sh", "-c", shell], capture_output=True, text=True, timeout=60, check=False)
-    assert done.returncode == 1
-    assert done.stderr == "moondream-async: There is no standard input to read the image from.\n"
+    completed = subprocess.run(["sh", "-c", shell], capture_output=True, text=True, timeout=60, check=False)
+    assert completed.returncode == 1
+    assert completed.stderr == "moondream-async: There is no standard input to read the image from.\n"
 
 
 @pytest.mark.skipif(os.name != "posix", reason="needs a POSIX shell")
-def test_an_error_does_not_go_to_the_output_when_its_own_is_closed() -> None:
+def test_an_error_does_not_go_to_stdout_when_stderr_is_closed() -> None:
     shell = f"{sys.executable} -m moondream_async caption /nonexistent.png --sandbox 2>&-"
-    done = subprocess.run(["sh", "-c", shell], capture_output=True, text=True, timeout=60, check=False)
-    assert (done.returncode, done.stdout) == (1, "")
+    completed = subprocess.run(["sh", "-c", shell], capture_output=True, text=True, timeout=60, check=False)
+    assert (completed.returncode, completed.stdout) == (1, "")

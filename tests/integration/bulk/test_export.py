@@ -1,4 +1,4 @@
-"""Results as tables: every value in its place, read back by others."""
+"""Export results to CSV and Parquet, and read the tables with other libraries."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def test_every_skill(tmp_path: Path, scene: bytes, moondream_sandbox: Any) -> No
     assert float(segment["x_max"]) > float(segment["x_min"])
 
 
-def test_a_table_is_whole_or_not_there(tmp_path: Path, results: Path) -> None:
+def test_a_table_is_written_completely_or_not_at_all(tmp_path: Path, results: Path) -> None:
     table = tmp_path / "t.csv"
     table.write_text("before")
     results.write_bytes(b"{}\n" * 30 + results.read_bytes())
@@ -96,7 +96,7 @@ def test_a_table_is_whole_or_not_there(tmp_path: Path, results: Path) -> None:
     assert not list(tmp_path.glob("*.new"))
 
 
-def test_not_over_the_results_themselves(results: Path) -> None:
+def test_the_results_file_is_not_overwritten(results: Path) -> None:
     content = results.read_bytes()
     same = results.with_suffix(".csv")
     same.symlink_to(results)
@@ -114,9 +114,7 @@ def test_a_link_stays_a_link(results: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", [{"elapsed": "x"}, {"result": 5}, {"result": {"objects": [1]}}])
-def test_damaged_records_are_passed_over(
-    damage: dict[str, Any], results: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_damaged_records_are_skipped(damage: dict[str, Any], results: Path, caplog: pytest.LogCaptureFixture) -> None:
     first, *others = results.read_bytes().splitlines(keepends=True)
     results.write_bytes(b"".join([*others, json.dumps({**json.loads(first), **damage}).encode()]))
     for table in ("t.csv", "t.parquet"):
@@ -124,13 +122,13 @@ def test_damaged_records_are_passed_over(
     assert "1 damaged lines were skipped (line 3: its " in caplog.text
 
 
-def test_questions_need_not_be_text(results: Path) -> None:
+def test_questions_that_are_not_strings(results: Path) -> None:
     record = json.loads(results.read_bytes().splitlines()[0])
     results.write_text(json.dumps({**record, "arguments": {"question": 7, "object": None}}) + "\n")
     assert export(results, results.with_suffix(".csv")) == 2
 
 
-def test_where_to(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_invalid_output_paths(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ConfigurationError, match=r"\.csv or \.parquet"):
         export(results, "x.xlsx")
     with pytest.raises(ResultsFileError, match="cannot be written"):
@@ -198,7 +196,7 @@ def test_no_cell_is_a_formula(text: str, cell: str, tmp_path: Path) -> None:
         hostile("a", {}, ok=False, error={"type": 5, "status": "x"}),
     ],
 )
-def test_whatever_is_in_a_line_it_is_one_row(line: bytes, tmp_path: Path) -> None:
+def test_any_line_becomes_one_row(line: bytes, tmp_path: Path) -> None:
     (tmp_path / "r").write_bytes(line)
     for name in ("t.csv", "t.parquet"):
         assert export(tmp_path / "r", tmp_path / name) == 1
@@ -207,7 +205,7 @@ def test_whatever_is_in_a_line_it_is_one_row(line: bytes, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("name", ["a\0b.csv", "a\0b.parquet", None, 5])
-def test_names_that_are_none(name: Any, results: Path) -> None:
+def test_invalid_names(name: Any, results: Path) -> None:
     with pytest.raises(ConfigurationError):
         export(results, name)
     with pytest.raises((ResultsFileError, ConfigurationError)):

@@ -1,4 +1,4 @@
-"""The file of results: what may be in it, and what is never done to it."""
+"""The results file: damaged and foreign content, and what a run never does to it."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_a_torn_last_line_is_cut_at_every_byte(tmp_path: Path) -> None:
         opened.add(b"", line("d"))
         opened.close()
         found = [record["id"] for record in read_records(path)]
-        # Without its last byte it is whole: only the end of the line is missing.
+        # Without its last byte, the line is complete: only the line feed is missing.
         assert found == (["a", "b", "c", "d"] if end == len(last) - 1 else ["a", "b", "d"])
         assert len(opened.finished) == len(found) - 1
 
@@ -87,7 +87,7 @@ def test_zeros_at_the_end(tmp_path: Path) -> None:
         (line("a", run="other"), "another run"),
     ],
 )
-def test_what_is_not_ours_is_refused_and_left_alone(content: bytes, says: str, tmp_path: Path) -> None:
+def test_foreign_files_are_rejected_and_unchanged(content: bytes, says: str, tmp_path: Path) -> None:
     path = tmp_path / "r"
     path.write_bytes(content)
     for retry_failed in (False, True):
@@ -97,7 +97,7 @@ def test_what_is_not_ours_is_refused_and_left_alone(content: bytes, says: str, t
     assert [each.name for each in tmp_path.iterdir()] == ["r"]
 
 
-def test_not_asked_to_resume(tmp_path: Path) -> None:
+def test_an_existing_file_without_resume(tmp_path: Path) -> None:
     path = tmp_path / "r"
     journal(path, resume=False).close()
     journal(path, resume=False).close()  # empty
@@ -108,12 +108,12 @@ def test_not_asked_to_resume(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["", "no/where.jsonl", "a\0b", "/dev/null"])
-def test_what_is_no_file(name: str, tmp_path: Path) -> None:
+def test_paths_that_are_not_regular_files(name: str, tmp_path: Path) -> None:
     with pytest.raises(ResultsFileError, match="cannot be used"):
         journal(tmp_path / name)
 
 
-def test_failed_lines_stay_until_their_successors_are_there(tmp_path: Path) -> None:
+def test_failed_lines_stay_until_they_are_replaced(tmp_path: Path) -> None:
     path = tmp_path / "r"
     before = line("a", ok=False) + line("b") + line("c", ok=False)
     path.write_bytes(before)
@@ -131,7 +131,7 @@ def test_failed_lines_stay_until_their_successors_are_there(tmp_path: Path) -> N
     assert ids(path) == [("b", True), ("c", False), ("a", True)]
 
 
-def test_killed_while_failed_ones_are_tried_again(tmp_path: Path) -> None:
+def test_killed_while_failed_items_are_retried(tmp_path: Path) -> None:
     path = tmp_path / "r"
     path.write_bytes(line("a", ok=False) + line("b") + marked(line("a", ok=False)) + line("c"))
     again = journal(path, retry_failed=True)
@@ -144,12 +144,12 @@ def test_killed_while_failed_ones_are_tried_again(tmp_path: Path) -> None:
     assert path.read_bytes() == line("b") + line("c") + line("a")
 
 
-def test_items_that_are_twice_in_the_file(tmp_path: Path) -> None:
-    """As equal items of a batch are: each has its line, and each failed one is replaced once."""
+def test_duplicate_items_in_the_file(tmp_path: Path) -> None:
+    """Equal items of a batch have one line each, and each failed line is replaced once."""
     path = tmp_path / "r"
     path.write_bytes(line("a", ok=False) + line("a", ok=False) + line("b", ok=False) + line("b"))
     opened = journal(path, retry_failed=True)
-    assert opened.finished == {key_of("b", {"caption": {}})}  # which has a result
+    assert opened.finished == {key_of("b", {"caption": {}})}  # it has a result
     opened.add(KEY_OF_A, line("a"))
     assert ids(path) == [("a", False), ("b", False), ("b", True), ("a", True)]
     opened.add(KEY_OF_A, line("a"))
@@ -158,7 +158,7 @@ def test_items_that_are_twice_in_the_file(tmp_path: Path) -> None:
     assert path.read_bytes() == line("b", ok=False) + line("b") + line("a") * 3
 
 
-def test_a_copy_that_cannot_be_made_is_not_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_results_are_kept_if_compaction_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "r"
     path.write_bytes(line("a", ok=False))
     opened = journal(path, retry_failed=True)
@@ -180,7 +180,7 @@ def test_a_copy_that_cannot_be_made_is_not_needed(tmp_path: Path, monkeypatch: p
 def test_a_write_that_fails_at_any_byte(
     accepted: int, code: int, cut_fails: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nothing that was written is lost, whether or not the torn part can be cut off."""
+    """Nothing written before is lost, whether or not the torn line can be cut off."""
     path = tmp_path / "r"
     before = line("a", ok=False) + line("b")
     path.write_bytes(before)
@@ -203,7 +203,7 @@ def test_a_write_that_fails_at_any_byte(
         if cut_fails:
             with pytest.raises(ResultsFileError, match="cannot be written"):
                 opened.add(b"", line("c"))
-    opened.add(KEY_OF_A, line("a"))  # there is room again
+    opened.add(KEY_OF_A, line("a"))  # the disk has space again
     assert ids(path) == [("b", True), ("a", True)]
     opened.close()
     assert path.read_bytes() == line("b") + line("a")
@@ -251,7 +251,7 @@ WHOLE = [("a", True), ("b", True), ("c", True)]
         (line("a") + line("b") + line("c") + b'{"id": ' + b"9" * 5000 + b"}\n", WHOLE, 1),
     ],
 )
-def test_one_bad_line_makes_no_other_unreadable(
+def test_a_damaged_line_does_not_affect_others(
     content: bytes, found: list[Any], damaged: int, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = tmp_path / "r"
@@ -268,7 +268,7 @@ def test_one_bad_line_makes_no_other_unreadable(
     assert ids(path) == [*found, ("d", True)]
 
 
-def test_lines_of_another_run_are_passed_over(tmp_path: Path) -> None:
+def test_lines_of_another_run_are_skipped(tmp_path: Path) -> None:
     path = tmp_path / "r"
     path.write_bytes(line("a") + line("b", run="other") + line("c"))
     opened = journal(path)
@@ -279,7 +279,7 @@ def test_lines_of_another_run_are_passed_over(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"\n", b" \r\n\n", bytes(1000), bytes(9) + b"\n"])
-def test_a_file_of_nothing_is_empty(content: bytes, tmp_path: Path) -> None:
+def test_a_file_of_blanks_or_zeros_is_empty(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "r"
     path.write_bytes(content)
     assert ids(path) == []
@@ -311,7 +311,7 @@ def test_a_file_of_nothing_is_empty(content: bytes, tmp_path: Path) -> None:
         {"image_size": 7},
     ],
 )
-def test_lines_edited_by_hand_are_passed_over_and_their_items_done(edit: dict[str, Any], tmp_path: Path) -> None:
+def test_items_of_lines_edited_by_hand_run_again(edit: dict[str, Any], tmp_path: Path) -> None:
     path = tmp_path / "r"
     edited = json.dumps({**json.loads(line("a")), **edit}).encode() + b"\n"
     path.write_bytes(line("b") + edited + line("c"))
@@ -327,7 +327,7 @@ def test_lines_edited_by_hand_are_passed_over_and_their_items_done(edit: dict[st
 @pytest.mark.parametrize(
     "error", [None, 5, "no", [], {}, {"type": 7}, {"type": "APIError", "status": "x"}, {"type": "Any"}]
 )
-def test_a_failed_line_without_a_proper_error_has_failed(error: Any, tmp_path: Path) -> None:
+def test_a_failed_line_with_an_invalid_error_counts_as_failed(error: Any, tmp_path: Path) -> None:
     path = tmp_path / "r"
     record = {**json.loads(line("a", ok=False)), "error": error}
     if error is None:
@@ -340,7 +340,7 @@ def test_a_failed_line_without_a_proper_error_has_failed(error: Any, tmp_path: P
     opened.close()
 
 
-def test_read_from_any_depth_of_the_stack(tmp_path: Path) -> None:
+def test_read_from_a_deep_stack(tmp_path: Path) -> None:
     path = tmp_path / "r"
     nested = b"[" * 900 + b"]" * 900
     path.write_bytes(
@@ -355,7 +355,7 @@ def test_read_from_any_depth_of_the_stack(tmp_path: Path) -> None:
         assert deeper(sys.getrecursionlimit() - used - free) == WHOLE
 
 
-def test_replaced_lines_of_a_line_that_is_damaged_stay(tmp_path: Path) -> None:
+def test_replaced_entries_of_a_damaged_line_stay(tmp_path: Path) -> None:
     path = tmp_path / "r"
     content = line("x")[:40] + line("a", ok=False) + marked(line("a"))
     path.write_bytes(content)
@@ -393,7 +393,7 @@ def test_what_another_program_appends_stays(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("how", ["removed", "replaced"])
-def test_a_file_that_is_taken_away(how: str, tmp_path: Path) -> None:
+def test_a_file_that_is_removed_or_replaced(how: str, tmp_path: Path) -> None:
     path = tmp_path / "r"
     opened = journal(path)
     opened.add(b"", line("a"))
@@ -406,7 +406,7 @@ def test_a_file_that_is_taken_away(how: str, tmp_path: Path) -> None:
         opened.close()
 
 
-def test_a_line_that_is_too_long_is_not_ours(tmp_path: Path) -> None:
+def test_an_overlong_line_is_damaged(tmp_path: Path) -> None:
     path = tmp_path / "r"
     with path.open("wb") as file:
         for _ in range(70):
@@ -432,13 +432,13 @@ def test_a_full_disk(tmp_path: Path) -> None:
     opened.add(b"", line("a"))
     with file_size_limit(len(line("a")) + 10), pytest.raises(ResultsFileError, match="cannot be written"):
         opened.add(b"", line("b"))
-    assert path.read_bytes() == line("a")  # no part of the other
+    assert path.read_bytes() == line("a")  # nothing of the line that did not fit
     opened.add(b"", line("b"))
     opened.close()
     assert path.read_bytes() == line("a") + line("b")
 
 
-def test_reading_what_is_not_ours(tmp_path: Path) -> None:
+def test_reading_a_foreign_file(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"no")
     with pytest.raises(ResultsFileError, match="is not a results file"):
         list(read_results(tmp_path / "a"))

@@ -1,4 +1,4 @@
-"""`map`: every item once, so many at a time, whatever goes wrong."""
+"""`map`: each item runs once, with bounded concurrency, whatever fails."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ async def test_as_completed_and_in_order() -> None:
         assert [o.id async for o in c.map("query", items, ordered=True)] == list(range(20))
 
 
-async def test_bad_items_stop_nothing() -> None:
+async def test_bad_items_do_not_stop_the_run() -> None:
     async def handler(exchange: Exchange) -> None:
         if exchange.json["question"] == "fail":
             await exchange.answer({"error": "no"}, status=400)
@@ -141,7 +141,7 @@ async def test_bounded_concurrency_and_memory() -> None:
         async for _ in run:
             given += 1
             if given % 50 == 0:
-                await asyncio.sleep(0.02)  # a slow consumer holds the run back
+                await asyncio.sleep(0.02)  # a slow consumer throttles the run
     assert given == 300
     assert most <= 4
     assert most_ahead <= 2 * 4 + 2
@@ -194,7 +194,7 @@ async def test_max_failures(max_failures: int | None, stops: bool) -> None:
 
 
 @pytest.mark.parametrize(("status", "stops"), [(401, True), (402, True), (400, False)])
-async def test_going_on_when_it_is_pointless(status: int, stops: bool) -> None:
+async def test_stop_on_auth_error(status: int, stops: bool) -> None:
     async def handler(exchange: Exchange) -> None:
         await exchange.answer({"error": "no"}, status=status)
 
@@ -212,7 +212,7 @@ class Nothing:
     def __exit__(self, *_: object) -> None: ...
 
 
-async def test_the_items_own_errors_come_through_after_what_was_begun() -> None:
+async def test_errors_of_the_items_iterator_are_raised_after_in_flight_items() -> None:
     def items() -> Iterator[Any]:
         yield from [IMAGE] * 5
         raise KeyError("my own mistake")
@@ -226,7 +226,7 @@ async def test_the_items_own_errors_come_through_after_what_was_begun() -> None:
 
 
 @pytest.mark.parametrize("how", ["break", "close", "cancel", "error"])
-async def test_leaving_stops_everything(how: str) -> None:
+async def test_leaving_cancels_in_flight_items(how: str) -> None:
     async def handler(exchange: Exchange) -> None:
         if exchange.number > 3:
             await exchange.reader.read()
@@ -278,7 +278,7 @@ async def test_several_tasks_may_share_a_run() -> None:
     assert sorted(seen) == list(range(60))
 
 
-async def test_leaving_does_not_wait_for_a_source_that_blocks() -> None:
+async def test_leaving_does_not_wait_for_a_blocking_source() -> None:
     hold = threading.Event()
 
     def items() -> Iterator[Any]:
@@ -300,7 +300,7 @@ async def test_leaving_does_not_wait_for_a_source_that_blocks() -> None:
             hold.set()
 
 
-async def test_a_run_that_is_never_begun_does_nothing() -> None:
+async def test_a_run_that_is_never_iterated_does_nothing() -> None:
     async with serve(answer) as server, client(server) as c:
         c.map("caption", [IMAGE])
         async with c.map("caption", [IMAGE]):
@@ -352,7 +352,7 @@ def test_bad_options(options: Any) -> None:
     ],
 )
 @pytest.mark.parametrize("kind", [list, tuple, iter])
-async def test_an_argument_that_no_item_brings(kind: Any, skill: Any, arguments: Any, needed: str) -> None:
+async def test_a_required_argument_that_no_item_has(kind: Any, skill: Any, arguments: Any, needed: str) -> None:
     async with serve(answer) as server, client(server) as c:
         with pytest.raises(ConfigurationError, match=f"needs {needed}="):
             [o async for o in c.map(skill, kind([IMAGE] * 3), **arguments)]
@@ -360,7 +360,7 @@ async def test_an_argument_that_no_item_brings(kind: Any, skill: Any, arguments:
 
 
 @pytest.mark.parametrize("kind", [list, iter])
-async def test_an_argument_that_some_items_lack_is_their_error(kind: Any) -> None:
+async def test_a_required_argument_that_some_items_lack_fails_them(kind: Any) -> None:
     items = [(0, IMAGE, {"object": "cat"}), IMAGE]
     async with serve(answer) as server, client(server) as c:
         outcomes = [o async for o in c.map("detect", kind(items), ordered=True)]
@@ -373,7 +373,7 @@ async def drop(exchange: Exchange) -> None:
 
 
 @pytest.mark.parametrize("limit", [3, 20])
-async def test_a_server_that_cannot_be_reached_stops_it(limit: int) -> None:
+async def test_an_unreachable_server_stops_the_run(limit: int) -> None:
     async with (
         serve(drop) as server,
         client(
@@ -390,7 +390,7 @@ async def test_a_server_that_cannot_be_reached_stops_it(limit: int) -> None:
     assert outcomes.unreachable
 
 
-async def test_answers_between_connection_failures_keep_it_going() -> None:
+async def test_responses_between_connection_errors_keep_the_run_alive() -> None:
     async def drop_most(exchange: Exchange) -> None:
         if exchange.json["question"] == "drop":
             exchange.cut()
@@ -403,7 +403,7 @@ async def test_answers_between_connection_failures_keep_it_going() -> None:
     assert len(outcomes) == 40
 
 
-async def test_images_that_cannot_be_read_say_nothing_about_the_server() -> None:
+async def test_unreadable_images_do_not_count_as_connection_errors() -> None:
     async with serve(drop) as server, client(server) as c:
         items = [b"no image"] * 30 + [IMAGE]
         outcomes = [o async for o in c.map("caption", items, concurrency=1, max_connection_failures=2)]
@@ -465,7 +465,7 @@ class TestSync:
             assert list(run) == []
             assert c.stats.in_flight == 0
 
-    def test_failures_are_raised_like_any(self) -> None:
+    def test_failures_are_raised(self) -> None:
         with Client("k") as c:
             with pytest.raises(ImageError):
                 list(c.map("caption", [b"no image"] * 5, max_failures=0))

@@ -1,4 +1,4 @@
-"""`run`: every item once in the file, whatever happens."""
+"""`run`: each item is in the file once, whatever happens."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def ids(path: Path) -> list[Any]:
     return [record["id"] for record in read_records(path)]
 
 
-async def test_a_run_and_the_same_again(tmp_path: Path, tiny: EncodedImage) -> None:
+async def test_a_run_and_its_repetition(tmp_path: Path, tiny: EncodedImage) -> None:
     out, items = tmp_path / "r.jsonl", [(n, tiny) for n in range(50)]
     async with serve(answer) as server, client(server) as c:
         first = await c.run("caption", items, out)
@@ -94,7 +94,7 @@ async def test_a_line(tmp_path: Path, tiny: EncodedImage) -> None:
     assert out.read_bytes().startswith(b'{"id": "a"')
 
 
-async def test_several_skills_and_what_failed(tmp_path: Path, tiny: EncodedImage) -> None:
+async def test_several_skills_with_failures(tmp_path: Path, tiny: EncodedImage) -> None:
     async def handler(exchange: Exchange) -> None:
         if "object" in exchange.json:
             await exchange.answer({"error": {"message": "no", "code": "c"}, "request_id": "r1"}, status=422)
@@ -116,7 +116,7 @@ async def test_several_skills_and_what_failed(tmp_path: Path, tiny: EncodedImage
     assert (outcome.error.status, outcome.error.code, outcome.error.message) == (422, "c", "no")  # type: ignore[attr-defined]
 
 
-async def test_failed_ones_are_retried_if_asked(tmp_path: Path, tiny: EncodedImage) -> None:
+async def test_retry_failed(tmp_path: Path, tiny: EncodedImage) -> None:
     bad = True
 
     async def handler(exchange: Exchange) -> None:
@@ -157,10 +157,10 @@ async def test_ids(tmp_path: Path) -> None:
 
     with path.open("rb") as opened, Image.open(path) as picture:
         items: list[Any] = [
-            *[path, str(path)],  # one
-            *[png, memoryview(png), opened, picture],  # one: its bytes
-            *[blue, blue.copy()],  # one: its pixels
-            *pages(),  # red is another one: pixels; blue is that of before
+            *[path, str(path)],  # one item
+            *[png, memoryview(png), opened, picture],  # one item, by its bytes
+            *[blue, blue.copy()],  # one item, by its pixels
+            *pages(),  # red is a new item, by its pixels; blue is the item above
             str(tmp_path / "none.png"),
             b"no image",
             7,
@@ -181,7 +181,7 @@ async def test_ids(tmp_path: Path) -> None:
     assert summary.seen == again.skipped == len(items)
 
 
-async def test_one_id_with_other_arguments_is_another_item(tmp_path: Path, tiny: EncodedImage) -> None:
+async def test_the_same_id_with_other_arguments_is_another_item(tmp_path: Path, tiny: EncodedImage) -> None:
     items = [("a", tiny, {"question": "1"}), ("a", tiny, {"question": "2"}), ("a", tiny, {"question": "1"})]
     async with serve(answer) as server, client(server) as c:
         summary = await c.run("query", items, tmp_path / "r.jsonl")
@@ -207,7 +207,7 @@ async def test_progress_and_cost(tmp_path: Path, tiny: EncodedImage) -> None:
     assert told[-1].seconds_left is None
 
 
-async def test_a_refused_key_is_not_written(tmp_path: Path, tiny: EncodedImage) -> None:
+async def test_a_rejected_key_is_not_written(tmp_path: Path, tiny: EncodedImage) -> None:
     async def handler(exchange: Exchange) -> None:
         await exchange.answer({"error": "Invalid API key"}, status=401)
 
@@ -221,7 +221,7 @@ async def test_a_refused_key_is_not_written(tmp_path: Path, tiny: EncodedImage) 
     assert (summary.failed, len(ids(out))) == (9, 9)
 
 
-async def test_too_many_failures_stop_it(tmp_path: Path, tiny: EncodedImage) -> None:
+async def test_max_failures_stops_the_run(tmp_path: Path, tiny: EncodedImage) -> None:
     items = [(n, b"no image" if n % 2 else tiny) for n in range(100)]
     async with serve(answer) as server, client(server) as c:
         with pytest.raises(ImageError):
@@ -229,7 +229,7 @@ async def test_too_many_failures_stop_it(tmp_path: Path, tiny: EncodedImage) -> 
     assert sum(not outcome.ok for outcome in read_results(tmp_path / "r.jsonl")) == 4
 
 
-async def test_cancelled_in_the_middle_and_gone_on_with(tmp_path: Path, tiny: EncodedImage) -> None:
+async def test_canceled_and_resumed(tmp_path: Path, tiny: EncodedImage) -> None:
     seen: list[str] = []
 
     async def handler(exchange: Exchange) -> None:
@@ -252,7 +252,7 @@ async def test_cancelled_in_the_middle_and_gone_on_with(tmp_path: Path, tiny: En
     assert len(seen) <= 300 + 5 * 8
 
 
-async def test_what_several_skills_were_paid_for_is_not_asked_again(tmp_path: Path, tiny: EncodedImage) -> None:
+async def test_completed_skills_of_a_failed_item_are_not_repeated(tmp_path: Path, tiny: EncodedImage) -> None:
     asked: list[str] = []
     bad = True
 
@@ -289,7 +289,7 @@ async def test_what_several_skills_were_paid_for_is_not_asked_again(tmp_path: Pa
         (["caption", "detect"], {"object": 5}),
     ],
 )
-async def test_what_no_item_can_be_done_with_is_refused_first(
+async def test_invalid_calls_fail_before_the_first_request(
     skill: Any, arguments: Any, tmp_path: Path, tiny: EncodedImage
 ) -> None:
     async with serve(answer) as server, client(server) as c:
@@ -301,13 +301,13 @@ async def test_what_no_item_can_be_done_with_is_refused_first(
 
 
 @pytest.mark.parametrize("out", ["results.csv", "results.PARQUET", "-", "", None, 5])
-async def test_what_is_no_place_for_results(out: Any, tiny: EncodedImage) -> None:
+async def test_invalid_output_paths(out: Any, tiny: EncodedImage) -> None:
     async with serve(answer) as server, client(server) as c:
         with pytest.raises(ConfigurationError):
             await c.run("caption", [tiny], out)
 
 
-async def test_an_open_file_is_no_list_of_images(tmp_path: Path) -> None:
+async def test_an_open_file_is_not_a_list_of_images(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
     path.write_text("x")
     with path.open("rb") as opened:
@@ -316,7 +316,7 @@ async def test_an_open_file_is_no_list_of_images(tmp_path: Path) -> None:
                 await c.run("caption", opened, tmp_path / "r")
 
 
-async def test_an_unexpected_error_is_one_items(tmp_path: Path, tiny: EncodedImage) -> None:
+async def test_an_unexpected_error_fails_one_item(tmp_path: Path, tiny: EncodedImage) -> None:
     class Odd:
         def __getattr__(self, name: str) -> Any:
             raise RuntimeError("odd")
@@ -363,7 +363,7 @@ async def test_finish(tmp_path: Path, tiny: EncodedImage) -> None:
     assert sorted(ids(out)) == [0, 1, 2, 3]
 
 
-async def test_items_that_fail_to_come(tmp_path: Path, tiny: EncodedImage) -> None:
+async def test_an_items_iterator_that_fails(tmp_path: Path, tiny: EncodedImage) -> None:
     def items() -> Any:
         yield 1, tiny
         raise OSError("unplugged")
@@ -386,7 +386,7 @@ def test_sync(tmp_path: Path, scene: bytes, moondream_sandbox: Any) -> None:
 
 
 async def test_bounded_memory(tmp_path: Path) -> None:
-    """Images are made as they are needed, and let go."""
+    """Images are created on demand and released."""
     alive = most = 0
 
     class Picture(bytes):
@@ -404,7 +404,7 @@ async def test_bounded_memory(tmp_path: Path) -> None:
     async with serve(answer) as server, client(server) as c:
         items = ((n, Picture(png)) for n in range(1000))
         assert (await c.run("caption", items, tmp_path / "r.jsonl", concurrency=4)).succeeded == 1000
-    assert most <= 64 + 2 * 4 + 8  # read ahead of a quick iterator, and under way
+    assert most <= 64 + 2 * 4 + 8  # read ahead from a fast iterator, and in flight
 
 
 @pytest.mark.parametrize(
@@ -420,7 +420,7 @@ async def test_bounded_memory(tmp_path: Path) -> None:
         b'{"caption": "x", "request_id": {"a": [1]}, "finish_reason": 5, "metrics": 7}',
     ],
 )
-async def test_whatever_is_answered_every_line_can_be_read(body: bytes, tmp_path: Path, tiny: EncodedImage) -> None:
+async def test_every_line_can_be_read_whatever_the_response(body: bytes, tmp_path: Path, tiny: EncodedImage) -> None:
     async def handler(exchange: Exchange) -> None:
         if exchange.json["length"] == "long":
             await exchange.send(
@@ -443,7 +443,7 @@ async def test_whatever_is_answered_every_line_can_be_read(body: bytes, tmp_path
         json.loads(line, parse_constant=pytest.fail)
 
 
-async def test_a_line_that_no_reader_would_take_is_a_failed_item(
+async def test_an_overlong_line_is_a_failed_item(
     tmp_path: Path, tiny: EncodedImage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def handler(exchange: Exchange) -> None:
@@ -460,7 +460,7 @@ async def test_a_line_that_no_reader_would_take_is_a_failed_item(
     assert "at most 1,000 are read" in str(failed.error)
 
 
-async def test_items_that_cannot_be_written_fail(tmp_path: Path, tiny: EncodedImage) -> None:
+async def test_items_that_cannot_be_encoded_fail(tmp_path: Path, tiny: EncodedImage) -> None:
     ring: list[Any] = []
     ring.append(ring)
     deep: Any = 0
@@ -485,7 +485,7 @@ async def test_items_that_cannot_be_written_fail(tmp_path: Path, tiny: EncodedIm
 
 @pytest.mark.parametrize("how", ["truncated", "removed"])
 @pytest.mark.parametrize("at", [3, 8])
-async def test_a_file_that_is_lost_under_way(how: str, at: int, tmp_path: Path, tiny: EncodedImage) -> None:
+async def test_a_file_that_is_lost_during_the_run(how: str, at: int, tmp_path: Path, tiny: EncodedImage) -> None:
     out = tmp_path / "r.jsonl"
 
     def lose(summary: RunSummary) -> None:
@@ -502,7 +502,7 @@ async def test_a_file_that_is_lost_under_way(how: str, at: int, tmp_path: Path, 
     assert run.summary.failed == 0
 
 
-async def test_damaged_lines_are_counted_and_their_items_done(tmp_path: Path, tiny: EncodedImage) -> None:
+async def test_damaged_lines_are_counted_and_their_items_run_again(tmp_path: Path, tiny: EncodedImage) -> None:
     out = tmp_path / "r.jsonl"
     items = [(n, tiny) for n in range(5)]
     async with serve(answer) as server, client(server) as c:
@@ -515,7 +515,7 @@ async def test_damaged_lines_are_counted_and_their_items_done(tmp_path: Path, ti
 
 
 @pytest.mark.parametrize("edit", ["without error", "damaged result"])
-async def test_failed_lines_edited_by_hand_are_tried_again(edit: str, tmp_path: Path, tiny: EncodedImage) -> None:
+async def test_failed_lines_edited_by_hand_are_retried(edit: str, tmp_path: Path, tiny: EncodedImage) -> None:
     out, skills = tmp_path / "r.jsonl", {"caption": {}, "detect": {"object": "face"}}
     asked: list[str] = []
 

@@ -1,4 +1,4 @@
-"""`run` stops before it pays for nothing: a dead server, a budget, a call that can never work."""
+"""`run` stops early: an unreachable server, a cost limit, a call that can never work."""
 
 from __future__ import annotations
 
@@ -28,9 +28,7 @@ async def drop(exchange: Exchange) -> None:
     exchange.cut()
 
 
-async def test_a_dead_server_stops_the_run_and_a_resumed_one_takes_its_items_up(
-    tmp_path: Path, tiny: EncodedImage
-) -> None:
+async def test_an_unreachable_server_stops_the_run_which_can_be_resumed(tmp_path: Path, tiny: EncodedImage) -> None:
     out, items = tmp_path / "r.jsonl", [(n, tiny) for n in range(200)]
     async with serve(drop) as server, client(server) as c:
         with pytest.raises(md.APIConnectionError):
@@ -42,7 +40,7 @@ async def test_a_dead_server_stops_the_run_and_a_resumed_one_takes_its_items_up(
     assert (summary.succeeded, summary.failed, summary.skipped) == (200, 0, 0)
 
 
-async def test_single_lost_connections_are_written_as_failed(tmp_path: Path, tiny: EncodedImage) -> None:
+async def test_single_connection_errors_are_written_as_failed(tmp_path: Path, tiny: EncodedImage) -> None:
     async def drop_some(exchange: Exchange) -> None:
         if exchange.number % 3:
             exchange.cut()
@@ -58,7 +56,7 @@ async def test_single_lost_connections_are_written_as_failed(tmp_path: Path, tin
     assert sum(not record["ok"] for record in records) == summary.failed
 
 
-async def test_answers_of_an_item_that_then_lost_its_connection_are_kept(tmp_path: Path, tiny: EncodedImage) -> None:
+async def test_results_of_an_item_that_then_lost_its_connection_are_kept(tmp_path: Path, tiny: EncodedImage) -> None:
     async def only_captions(exchange: Exchange) -> None:
         if "/caption" in exchange.head:
             await exchange.answer(CENT)
@@ -72,7 +70,7 @@ async def test_answers_of_an_item_that_then_lost_its_connection_are_kept(tmp_pat
     assert [list(record["result"]) for record in read_records(out)] == [["caption"]] * 5
 
 
-async def test_answers_of_an_item_whose_key_was_then_refused_are_kept(tmp_path: Path, tiny: EncodedImage) -> None:
+async def test_results_of_an_item_whose_key_was_then_rejected_are_kept(tmp_path: Path, tiny: EncodedImage) -> None:
     async def only_captions(exchange: Exchange) -> None:
         if "/caption" in exchange.head:
             await exchange.answer(CENT)

@@ -1,4 +1,4 @@
-"""A file of results belongs to one process at a time."""
+"""A results file is used by one process at a time."""
 
 from __future__ import annotations
 

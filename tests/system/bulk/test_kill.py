@@ -1,4 +1,4 @@
-"""Runs that are killed, or run out of disk, again and again: every item once in the file, hardly one paid for twice."""
+"""Runs that are killed or run out of disk repeatedly: each item is in the file once, and few are paid for twice."""
 
 from __future__ import annotations
 
@@ -62,13 +62,13 @@ async def test_killed_at_random(signal_number: int, tmp_path: Path) -> None:
     written = [json.loads(line) for line in out.read_text().splitlines()]
     assert sorted(record["id"] for record in written) == sorted(f"item-{n}" for n in range(ITEMS))
     assert all(record["ok"] and record["result"]["answer"] == record["id"][5:] for record in written)
-    # Asked for twice were at most those in flight at a kill; none, where it could finish them.
+    # At most the items in flight at a kill were requested twice; none where the run could finish them.
     assert sum(asked.values()) <= ITEMS + (kills * AT_ONCE if signal_number == signal.SIGKILL else 0)
 
 
 @pytest.mark.skipif(os.name != "posix", reason="there is no SIGKILL")
-async def test_killed_while_failed_items_are_tried_again(tmp_path: Path) -> None:
-    """Of two skills one is paid for, and one fails half of the time: what was paid for stays in the file."""
+async def test_killed_while_failed_items_are_retried(tmp_path: Path) -> None:
+    """One of two skills succeeds, the other fails half of the time: paid results stay in the file."""
     items, at_once, kills = 60, 4, scaled(4, 12)
     paid: Counter[str] = Counter()
     dice = random.Random(7)
@@ -116,15 +116,15 @@ async def test_killed_while_failed_items_are_tried_again(tmp_path: Path) -> None
 
 
 def answers(out: Path) -> set[tuple[Any, str]]:
-    """What is in the file: each answer's item and skill."""
+    """Return the item and skill of each result in the file."""
     records = list(read_records(out)) if out.exists() else []
     assert len({record["id"] for record in records}) == len(records)
     return {(record["id"], skill) for record in records for skill in record.get("result") or {}}
 
 
 @pytest.mark.skipif(os.name != "posix", reason="there is no such limit")
-async def test_a_disk_that_is_full_again_and_again(tmp_path: Path, tiny: EncodedImage) -> None:
-    """The file may grow by some bytes each time: what is paid for and written is never lost, nor asked for again."""
+async def test_a_disk_that_is_repeatedly_full(tmp_path: Path, tiny: EncodedImage) -> None:
+    """The file may grow by a few bytes each time; results in it are neither lost nor requested again."""
     paid: Counter[str] = Counter()
     fails = True
 

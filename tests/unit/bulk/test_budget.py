@@ -1,4 +1,4 @@
-"""The budget's arithmetic."""
+"""Cost limits and estimates."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ def tokens(dollars: float) -> Metrics:
     return Metrics(input_tokens=round(dollars * 1e6))
 
 
-def test_items_begin_while_all_in_flight_can_be_paid() -> None:
+def test_items_start_while_all_in_flight_fit_the_budget() -> None:
     budget = Budget(1.0, PRICES, typical=0.1, longest=0.3)
-    assert [budget.begin() for _ in range(4)] == [True, True, True, False]  # each may turn out the longest
+    assert [budget.begin() for _ in range(4)] == [True, True, True, False]  # each may have the longest answer
     budget.spend([tokens(0.1)])
     budget.end()
     assert [budget.begin() for _ in range(8)] == [True] * 7 + [False]  # 0.1 spent, nine of 0.1 in flight
 
 
-def test_the_first_item_begins_if_a_typical_answer_can_be_paid() -> None:
+def test_the_first_item_starts_if_a_typical_answer_fits() -> None:
     budget = Budget(0.1, PRICES, typical=0.1, longest=0.3)
     assert budget.begin()
     assert not budget.begin()
     assert not Budget(0.09, PRICES, typical=0.1, longest=0.3).begin()
 
 
-def test_the_dearest_item_counts() -> None:
+def test_the_most_expensive_item_counts() -> None:
     budget = Budget(1.0, PRICES, typical=0.01, longest=0.01)
     for cost in (0.01, 0.5):
         assert budget.begin()
@@ -43,7 +43,7 @@ def test_the_dearest_item_counts() -> None:
 
 
 @pytest.mark.parametrize("bad", [0, -1, "1", True, float("nan"), float("inf")])
-def test_limits_that_are_refused(bad: Any) -> None:
+def test_invalid_limits(bad: Any) -> None:
     with pytest.raises(ConfigurationError, match="max_cost"):
         check_max_cost(bad)
 
