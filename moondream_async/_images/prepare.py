@@ -167,7 +167,7 @@ def _upright(picture: Image.Image, exif: int) -> Image.Image:
         picture.load()  # which turns a TIFF upright by itself
         exif = 1 if picture.format == "TIFF" else exif
         rendered = render.render(picture, picture.size, _background(DEFAULT), finely=True)
-        return orientation.turn(rendered, exif)
+        return orientation.apply(rendered, exif)
 
 
 class _Plan:
@@ -336,7 +336,7 @@ def _encode_pixels(picture: Image.Image, exif: int, original: Size, plan: _Plan)
         raise ImageError(f"The image has {size[0]} x {size[1]} pixels; at most {_JPEG_SIDE:,} a side can be sent.")
     # Turned last, when there are fewest pixels to turn.
     finely = not plan.is_averaged(size)
-    rendered = orientation.turn(render.render(picture, size, _background(plan.options), finely=finely), exif)
+    rendered = orientation.apply(render.render(picture, size, _background(plan.options), finely=finely), exif)
     data, sent = _fitted(rendered, plan.quality_for(rendered.size), subsampling, plan.options.max_bytes)
     return EncodedImage.of(data, media_type="image/jpeg", size=sent, original=original)
 

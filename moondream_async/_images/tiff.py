@@ -1,7 +1,6 @@
-"""Read the few TIFF tags that say what a file really holds (pure).
+"""Read the few TIFF tags that show which picture of a file is the main one, and how its samples are stored (pure).
 
-Pillow opens the first picture of a file and asks no more. In a camera's raw photo, and in some pyramids, that is a
-thumbnail.
+Pillow opens the first picture of a file. In a camera's RAW photo, and in some image pyramids, that is a thumbnail.
 """
 
 from __future__ import annotations
@@ -12,47 +11,47 @@ from typing import Any
 import attrs
 
 from ..errors import ImageError
+from . import ifd
 
 SUBFILE_TYPE, WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC = 254, 256, 257, 258, 259, 262
 CHANNELS, PLANES, SUB_DIRECTORIES, SAMPLE_FORMAT, DNG_VERSION = 277, 284, 330, 339, 50706
 SIGNED, FLOATS = 2, 3
 """Values of `SAMPLE_FORMAT`."""
 
-RAW_PHOTO = "The file is a camera's RAW photo, which is not read here; convert it to JPEG first."
+RAW_PHOTO = "The file is a camera's RAW photo, which is not supported; convert it to JPEG first."
 
 _OLD_SUBFILE_TYPE, _LEAF_DATA = 255, 34310
 _SUBFILE_TYPES = (SUBFILE_TYPE, _OLD_SUBFILE_TYPE)
 _PIXELS = (WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC, CHANNELS, SAMPLE_FORMAT)
-_WANTED = frozenset((*_SUBFILE_TYPES, *_PIXELS, SUB_DIRECTORIES, DNG_VERSION, _LEAF_DATA))
+_TAGS = frozenset((*_SUBFILE_TYPES, *_PIXELS, SUB_DIRECTORIES, DNG_VERSION, _LEAF_DATA))
 _SEPARATE_PLANES = 2  # value of PLANES
 _WHITE_IS_ZERO = 0  # value of PHOTOMETRIC
 _REDUCED = 1  # bit of SUBFILE_TYPE
 _OLD_REDUCED = 2  # value of _OLD_SUBFILE_TYPE
 _RAW_PHOTOMETRICS = (32803, 34892)  # color filter array, linear raw
 _RAW_COMPRESSIONS = (262, 32767, 32769, 32770, 32772, 34713, 65000, 65535)  # Kodak, Sony, Epson, Samsung, Nikon, Pentax
-_TYPES = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}  # of whole numbers
 _MAX_DIRECTORIES, _MAX_TAGS, _MAX_VALUES = 64, 1024, 16
 
 
 @attrs.frozen
 class Directory:
-    """One picture of a TIFF: where its directory is, and the whole numbers of its tags."""
+    """One picture of a TIFF: the offset of its directory, and its tags with integer values."""
 
     offset: int
     tags: dict[int, tuple[int, ...]]
 
     def get(self, tag: int, default: int = 0) -> int:
-        """The first value of a tag."""
+        """Return the first value of a tag."""
         return self.tags.get(tag, (default,))[0]
 
     @property
     def is_reduced(self) -> bool:
-        """Whether it says that it is a smaller copy of another picture in the file."""
+        """Whether it is marked as a smaller copy of another picture in the file."""
         return bool(self.get(SUBFILE_TYPE) & _REDUCED) or self.get(_OLD_SUBFILE_TYPE) == _OLD_REDUCED
 
     @property
     def is_raw(self) -> bool:
-        """Whether it holds a sensor's values, or belongs to a file that does."""
+        """Whether it holds raw sensor values, or belongs to a file that does."""
         return (
             DNG_VERSION in self.tags
             or _LEAF_DATA in self.tags
@@ -62,10 +61,10 @@ class Directory:
 
 
 def main_picture(data: bytes) -> bytes:
-    """Return the file so that its first picture is the main one: unchanged, unless that is a reduced copy.
+    """Return the file with its main picture first: unchanged unless the first one is a reduced copy.
 
     Raises:
-        ImageError: It is a camera's raw photo.
+        ImageError: The file is a camera's RAW photo.
     """
     found = directories(data)
     if _has_raw_header(data) or any(directory.is_raw for directory in found):
@@ -73,14 +72,14 @@ def main_picture(data: bytes) -> bytes:
     if not found or not found[0].is_reduced:
         return data
     main = next((each for each in found if not each.is_reduced and each.get(WIDTH) and each.get(HEIGHT)), None)
-    return data if main is None else _starting_at(data, main.offset)
+    return data if main is None else _with_first(data, main.offset)
 
 
 def check_picture(picture: Any) -> None:
-    """Check a Pillow image that was opened from a TIFF by its tags; others pass.
+    """Check the tags of a Pillow image that was opened from a TIFF; other images pass.
 
     Raises:
-        ImageError: It is the thumbnail of a raw photo, or Pillow reads its samples wrongly.
+        ImageError: It is the thumbnail of a RAW photo, or Pillow reads its samples wrongly.
     """
     tags: Any = getattr(picture, "tag_v2", None)
     if tags is None:
@@ -90,18 +89,18 @@ def check_picture(picture: Any) -> None:
     bits, formats = tags.get(BITS, (1,)), tags.get(SAMPLE_FORMAT, (1,))
     if SIGNED in formats and max(bits) < 32:
         raise ImageError(
-            f"The image holds signed {max(bits)}-bit values, and which of them are black and white is not known; "
+            f"The image holds signed {max(bits)}-bit values without defined black and white points; "
             "scale them to 0..255 (uint8) first."
         )
     if tags.get(PLANES) == _SEPARATE_PLANES and len(bits) > 1 and max(bits) > 8:
         raise ImageError(
-            f"The image is a TIFF of {max(bits)}-bit channels in planes of their own, which is not read here; "
-            "convert it to 8-bit RGB, as PNG or JPEG, first."
+            f"The image is a TIFF of {max(bits)}-bit channels in separate planes, which is not supported; "
+            "convert it to an 8-bit RGB PNG or JPEG first."
         )
 
 
 def gray_scale(picture: Any) -> tuple[int, bool]:
-    """Return how many bits a 16-bit gray image uses, and whether its zero is white: which Pillow leaves to us."""
+    """Return how many bits a 16-bit gray image uses, and whether 0 is white; Pillow applies neither."""
     tags: Any = getattr(picture, "tag_v2", None)
     if tags is None or not picture.mode.startswith("I;16"):
         return 16, False
@@ -109,84 +108,44 @@ def gray_scale(picture: Any) -> tuple[int, bool]:
 
 
 def directories(data: bytes) -> list[Directory]:
-    """Read the directories of a file: the chain of its pictures, each followed by those below it."""
-    layout = _Layout.of(data)
+    """Read the directories of a file: the chain of its pictures, each followed by its sub-directories."""
+    layout = ifd.Layout.of(data)
     found: list[Directory] = []
     seen = {0}
-    offset = layout.first(data) if layout else 0
-    while layout and offset not in seen and len(found) < _MAX_DIRECTORIES:
+    offset = layout.first(data) if layout else None
+    while layout and offset and offset not in seen and len(found) < _MAX_DIRECTORIES:
         seen.add(offset)
-        directory, offset = layout.read(data, offset)
+        directory = _read_directory(layout, data, offset)
         if directory is None:
             break
         found.append(directory)
-        for below in directory.tags.get(SUB_DIRECTORIES, ()):
-            if below not in seen and len(found) < _MAX_DIRECTORIES:
-                seen.add(below)
-                inner, _ = layout.read(data, below)
+        for child in directory.tags.get(SUB_DIRECTORIES, ()):
+            if child not in seen and len(found) < _MAX_DIRECTORIES:
+                seen.add(child)
+                inner = _read_directory(layout, data, child)
                 found.extend([inner] if inner else [])
+        offset = layout.next(data, offset)
     return found
 
 
+def _read_directory(layout: ifd.Layout, data: bytes, offset: int) -> Directory | None:
+    """Read the directory at an offset, or return None if the file ends before it."""
+    count = layout.entry_count(data, offset)
+    if count is None:
+        return None
+    entries = layout.entries(data, offset, min(count, _MAX_TAGS))
+    tags = {entry.tag: layout.integers(data, entry, _MAX_VALUES) or (0,) for entry in entries if entry.tag in _TAGS}
+    return Directory(offset, tags)
+
+
 def _has_raw_header(data: bytes) -> bool:
-    # Canon's CR2 and Phase One's IIQ say so between the header and the first directory.
+    # Canon's CR2 and Phase One's IIQ have a mark between the header and the first directory.
     return data[8:10] == b"CR" or data[8:12] in (b"IIII", b"MMMM")
 
 
-def _starting_at(data: bytes, offset: int) -> bytes:
-    layout = _Layout.of(data)
+def _with_first(data: bytes, offset: int) -> bytes:
+    """Return the file with its header pointing to the directory at another offset."""
+    layout = ifd.Layout.of(data)
     assert layout is not None
-    at, form = (8, "Q") if layout.big else (4, "I")
-    first = struct.pack(layout.order + form, offset)
-    return b"".join((data[:at], first, memoryview(data)[at + len(first) :]))
-
-
-@attrs.frozen
-class _Layout:
-    """How numbers are stored: byte order, and whether it is a BigTIFF."""
-
-    order: str
-    big: bool
-
-    @classmethod
-    def of(cls, data: bytes) -> _Layout | None:
-        known = {b"II*\0": ("<", False), b"MM\0*": (">", False), b"II+\0": ("<", True), b"MM\0+": (">", True)}
-        found = known.get(data[:4])
-        return cls(*found) if found else None
-
-    def first(self, data: bytes) -> int:
-        return self._number("Q" if self.big else "I", data, 8 if self.big else 4) or 0
-
-    def read(self, data: bytes, offset: int) -> tuple[Directory | None, int]:
-        """Read the directory at an offset, and where the next one is; None if it is not in the file."""
-        count = self._number("Q" if self.big else "H", data, offset)
-        if count is None:
-            return None, 0
-        start, step = offset + (8 if self.big else 2), 20 if self.big else 12
-        tags: dict[int, tuple[int, ...]] = {}
-        for at in range(start, start + step * min(count, _MAX_TAGS), step):
-            tag = self._number("H", data, at)
-            if tag is None:
-                break
-            if tag in _WANTED:
-                tags[tag] = self._values(data, at) or (0,)
-        following = self._number("Q" if self.big else "I", data, start + step * count)
-        return Directory(offset, tags), following or 0
-
-    def _values(self, data: bytes, at: int) -> tuple[int, ...]:
-        form = _TYPES.get(self._number("H", data, at + 2) or 0)
-        count = self._number("Q" if self.big else "I", data, at + 4)
-        if form is None or not count:
-            return ()
-        inline, value_at = (8, at + 12) if self.big else (4, at + 8)
-        if count * struct.calcsize(form) > inline:
-            value_at = self._number("Q" if self.big else "I", data, value_at) or len(data)
-        size = struct.calcsize(form)
-        values = (self._number(form, data, value_at + size * index) for index in range(min(count, _MAX_VALUES)))
-        return tuple(value for value in values if value is not None)
-
-    def _number(self, form: str, data: bytes, at: int) -> int | None:
-        if at + struct.calcsize(form) > len(data):
-            return None
-        (value,) = struct.unpack_from(self.order + form, data, at)
-        return int(value)
+    first = struct.pack(layout.offset_format, offset)
+    return b"".join((data[: layout.first_at], first, memoryview(data)[layout.first_at + len(first) :]))

@@ -130,7 +130,7 @@ def test_zero_is_white_in_a_tiff_that_the_user_opened() -> None:
                     np.ascontiguousarray(halves(9, 60_000, "<u2", 3).transpose(2, 0, 1)), photometric=2, planes=True
                 )
             ),
-            "planes of their own",
+            "in separate planes",
             id="TIFF 16 RGB in planes",
         ),
         pytest.param(halves(-20, 3_000, "i4"), "-20 to 3,000", id="array i4 below 0"),
