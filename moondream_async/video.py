@@ -30,7 +30,7 @@ import anyio
 
 from ._concurrency.background_task import BackgroundTask
 from ._concurrency.threads import ThreadIterator
-from ._images.prepare import MOST_PIXELS
+from ._images.limits import MAX_PIXELS
 from .errors import ConfigurationError, ImageError
 
 if TYPE_CHECKING:
@@ -385,7 +385,7 @@ def _pictures(packet: Any, av: Any) -> list[Any]:
     except av.error.InvalidDataError:  # a damaged packet; the film goes on after it
         return []
     for picture in pictures:
-        if picture.width * picture.height > MOST_PIXELS:
+        if picture.width * picture.height > MAX_PIXELS:
             raise ImageError(f"A frame has {picture.width:,} x {picture.height:,} pixels; too large.")
     return pictures
 

@@ -26,7 +26,7 @@ from .._http.request import Request, Response, Target, parse_url, request_header
 from .._images.async_files import is_async_file
 from .._images.encoded import EncodedImage
 from .._images.encoder import read_file
-from .._images.formats import kind_of
+from .._images.formats import detect_format
 from .._images.source_names import file_name
 from .._images.sources import is_pillow, load
 from ..config import check_headers
@@ -328,7 +328,7 @@ def _of_path(path: Path, media_type: str | None, name: str | None) -> Blob:
 
 def _guess(name: str | None, head: bytes) -> str:
     by_name = mimetypes.guess_type(name)[0] if name else None
-    kind = kind_of(head)
+    kind = detect_format(head)
     return by_name or (f"image/{kind.lower()}" if kind in ("JPEG", "PNG", "GIF", "WEBP", "AVIF") else _ANYTHING)
 
 

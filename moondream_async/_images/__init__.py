@@ -1,1 +1,1 @@
-"""Any image a user has -> an `EncodedImage` ready to send. The one room that uses Pillow, in `prepare`."""
+"""Convert any image a user passes to an `EncodedImage` ready to send. Only `prepare` and below import Pillow."""

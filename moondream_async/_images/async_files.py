@@ -1,4 +1,4 @@
-"""Read files whose `read()` is a coroutine: an upload of a web framework, `anyio.open_file`, `aiofiles`."""
+"""Read files whose `read()` is a coroutine function: a web framework's upload, `anyio.open_file`, `aiofiles`."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ from collections.abc import Callable
 from typing import Any, cast
 
 from ..errors import ImageError
+from .limits import MAX_FILE_SIZE
 from .source_names import NamedBytes, source_name
-from .sources import LARGEST_FILE
 
-_PIECE = 1024 * 1024  # bytes asked for at a time
+_CHUNK_SIZE = 1024 * 1024
 
 
 def is_async_file(value: object) -> bool:
-    """Whether it is a file that has to be awaited, in the event loop."""
+    """Return whether a value is a file that must be awaited, in the event loop."""
     return inspect.iscoroutinefunction(getattr(value, "read", None))
 
 
 async def read_async_file(file: Any) -> NamedBytes:
-    """Read a file from its start to its end, in the event loop it is used in.
+    """Read a whole file from its start, in the event loop that it belongs to.
 
     Raises:
-        ImageError: It cannot be read, holds text, or is too large.
+        ImageError: The file cannot be read, yields text, or is too large.
     """
     try:
         data = await _read(file)
@@ -37,27 +37,28 @@ async def read_async_file(file: Any) -> NamedBytes:
 
 async def _read(file: Any) -> bytes:
     await _rewind(file)
-    pieces: list[bytes] = []
+    chunks: list[bytes] = []
     size = 0
-    while size <= LARGEST_FILE:
-        piece: object = await _awaited(file.read, _PIECE)
-        if not isinstance(piece, (bytes, bytearray, memoryview)):
-            raise ImageError("The file object gives text; open the image in binary mode ('rb').")
-        if not piece:
-            return b"".join(pieces)
-        pieces.append(bytes(cast("bytes", piece)))
-        size += len(pieces[-1])
-    raise ImageError(f"The file object holds more than {LARGEST_FILE:,} bytes.")
+    while size <= MAX_FILE_SIZE:
+        chunk: object = await _call(file.read, _CHUNK_SIZE)
+        if not isinstance(chunk, (bytes, bytearray, memoryview)):
+            raise ImageError("The file object returns text; open the image in binary mode ('rb').")
+        if not chunk:
+            return b"".join(chunks)
+        chunks.append(bytes(cast("bytes", chunk)))
+        size += len(chunks[-1])
+    raise ImageError(f"The file object is too large: more than {MAX_FILE_SIZE:,} bytes.")
 
 
 async def _rewind(file: Any) -> None:
-    """Go to the start, where the file can: uploads have `seek` and no `seekable`, streams have neither."""
+    """Seek to the start if the file can: uploads have `seek` but no `seekable`, streams have neither."""
     if not hasattr(file, "seek"):
         return
-    if not hasattr(file, "seekable") or await _awaited(file.seekable):
-        await _awaited(file.seek, 0)
+    if not hasattr(file, "seekable") or await _call(file.seekable):
+        await _call(file.seek, 0)
 
 
-async def _awaited(call: Callable[..., Any], *arguments: Any) -> Any:
-    result = call(*arguments)
+async def _call(method: Callable[..., Any], *arguments: Any) -> Any:
+    """Call a method that may or may not be async."""
+    result = method(*arguments)
     return await result if inspect.isawaitable(result) else result

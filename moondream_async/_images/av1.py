@@ -1,6 +1,6 @@
-"""Read the size of the pictures in AV1 data, from its sequence headers (pure).
+"""Read the picture sizes that AV1 data declares in its sequence headers (pure).
 
-The syntax is that of the AV1 specification, sections 5.3 to 5.5.
+See the AV1 specification, sections 5.3 to 5.5.
 """
 
 from __future__ import annotations
@@ -8,12 +8,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 _SEQUENCE_HEADER = 1
-_MAX_UNITS = 64  # that are looked through; a picture has about three
+_MAX_UNITS = 64  # OBUs (open bitstream units) searched for sequence headers; a picture has about three
+_MAX_HEADER_SIZE = 1024
 
 
 def max_pixels(data: bytes) -> int:
-    """Return the pixels of the largest picture that the data announces; 0 if it announces none."""
-    return max((_pixels(content) for content in _sequence_headers(data)), default=0)
+    """Return the number of pixels of the largest picture that the data declares; 0 if it declares none."""
+    return max((_read_pixels(content) for content in _sequence_headers(data)), default=0)
 
 
 def _sequence_headers(data: bytes) -> Iterator[bytes]:
@@ -21,15 +22,16 @@ def _sequence_headers(data: bytes) -> Iterator[bytes]:
     for _ in range(_MAX_UNITS):
         if at >= len(data):
             return
-        kind, has_extension, has_size = data[at] >> 3 & 15, data[at] >> 2 & 1, data[at] >> 1 & 1
+        unit_type, has_extension, has_size = data[at] >> 3 & 15, data[at] >> 2 & 1, data[at] >> 1 & 1
         at += 1 + has_extension
-        size, at = _leb128(data, at) if has_size else (len(data) - at, at)
-        if kind == _SEQUENCE_HEADER:
-            yield data[at : at + min(size, 1024)]
+        size, at = _read_leb128(data, at) if has_size else (len(data) - at, at)
+        if unit_type == _SEQUENCE_HEADER:
+            yield data[at : at + min(size, _MAX_HEADER_SIZE)]
         at += size
 
 
-def _leb128(data: bytes, at: int) -> tuple[int, int]:
+def _read_leb128(data: bytes, at: int) -> tuple[int, int]:
+    """Return a variable-length number, and the position after it."""
     value = 0
     for index in range(8):
         byte = data[at] if at < len(data) else 0
@@ -39,8 +41,8 @@ def _leb128(data: bytes, at: int) -> tuple[int, int]:
     return value, at
 
 
-class _Bits:
-    """Reads bit by bit; zeros after the end."""
+class _BitReader:
+    """Reads bit by bit; after the end it reads zeros."""
 
     def __init__(self, data: bytes) -> None:
         self._value, self._left = int.from_bytes(data, "big"), 8 * len(data)
@@ -51,8 +53,8 @@ class _Bits:
         return shifted & ((1 << count) - 1)
 
 
-def _pixels(header: bytes) -> int:
-    bits = _Bits(header)
+def _read_pixels(header: bytes) -> int:
+    bits = _BitReader(header)
     bits.read(4)  # seq_profile, still_picture
     if bits.read(1):  # reduced_still_picture_header
         bits.read(5)
@@ -62,7 +64,7 @@ def _pixels(header: bytes) -> int:
     return (bits.read(width_bits) + 1) * (bits.read(height_bits) + 1)
 
 
-def _skip_operating_points(bits: _Bits) -> None:
+def _skip_operating_points(bits: _BitReader) -> None:
     delay_bits = 0
     if bits.read(1):  # timing_info_present_flag
         delay_bits = _skip_timing(bits)
@@ -77,10 +79,10 @@ def _skip_operating_points(bits: _Bits) -> None:
             bits.read(4)
 
 
-def _skip_timing(bits: _Bits) -> int:
-    """Skip the timing, and return the bits of a decoder's delay; 0 if it has no model of the decoder."""
+def _skip_timing(bits: _BitReader) -> int:
+    """Skip the timing info, and return the bits per decoder delay; 0 if there is no decoder model."""
     bits.read(64)
-    if bits.read(1):  # equal_picture_interval, and then a uvlc
+    if bits.read(1):  # equal_picture_interval, followed by a uvlc
         zeros = 0
         while zeros < 32 and not bits.read(1):
             zeros += 1

@@ -1,4 +1,4 @@
-"""Colours in a profile of their own (ICC) -> sRGB, which is what the model takes every image to be."""
+"""Convert colors from an embedded ICC profile to sRGB, because the model treats every image as sRGB."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from typing import Any, cast
 from PIL import Image, ImageChops
 
 _SAMPLES = Image.frombytes("RGB", (27, 1), bytes(itertools.chain(*itertools.product((0, 60, 200), repeat=3))))
-_SEEN = 3  # levels of 255 by which a sample may change
-_SPACES = {"RGB ": "RGB", "GRAY": "L", "CMYK": "CMYK"}  # of a profile -> the mode it applies to
+_TOLERANCE = 3  # levels of 255 by which a sample may change unnoticed
+_MODES = {"RGB ": "RGB", "GRAY": "L", "CMYK": "CMYK"}  # color space of a profile -> the Pillow mode it applies to
 
 
 def is_srgb(picture: Image.Image) -> bool:
-    """Whether the image's colours are sRGB: it says so, or says nothing."""
-    return profile_of(picture) is None
+    """Return whether an image's colors are sRGB: its profile is equivalent to sRGB, or it has none."""
+    return read_profile(picture) is None
 
 
 def to_srgb(picture: Image.Image, profile: Any) -> Image.Image:
-    """8-bit RGB in sRGB, from RGB, grey or CMYK with an ICC profile; a profile that fits nothing is left out."""
-    mode = _SPACES.get(str(profile.profile.xcolor_space))
+    """Convert RGB, gray or CMYK with an ICC profile to 8-bit sRGB; a profile for another color space is ignored."""
+    mode = _MODES.get(str(profile.profile.xcolor_space))
     if mode == "RGB" and picture.mode == "L":
         picture = picture.convert("RGB")
     if picture.mode == mode:
@@ -36,8 +36,8 @@ def to_srgb(picture: Image.Image, profile: Any) -> Image.Image:
     return picture.convert("RGB")
 
 
-def profile_of(picture: Image.Image) -> Any:
-    """The image's ICC profile, read; None if it has none, or none that changes anything."""
+def read_profile(picture: Image.Image) -> Any:
+    """Read an image's ICC profile; return None if it has none, or one equivalent to sRGB."""
     data = picture.info.get("icc_profile")
     if not isinstance(data, bytes) or not data:
         return None
@@ -51,7 +51,7 @@ def profile_of(picture: Image.Image) -> Any:
 
 
 def _is_srgb(profile: Any) -> bool:
-    """Whether converting changes nothing that one could see; names lie ("Linear sRGB")."""
+    """Return whether converting makes no visible difference; profile names are unreliable ("Linear sRGB")."""
     if str(profile.profile.xcolor_space) != "RGB ":
         return False
     from PIL import ImageCms
@@ -59,10 +59,10 @@ def _is_srgb(profile: Any) -> bool:
     try:
         converted = ImageCms.profileToProfile(_SAMPLES, profile, _srgb(), outputMode="RGB")
     except ImageCms.PyCMSError:
-        return True  # it cannot be used, which is as good as none
+        return True  # an unusable profile is ignored
     assert converted is not None
     changes = ImageChops.difference(_SAMPLES, converted).getextrema()
-    return max(most for _, most in cast("tuple[tuple[int, int], ...]", changes)) <= _SEEN
+    return max(highest for _, highest in cast("tuple[tuple[int, int], ...]", changes)) <= _TOLERANCE
 
 
 @functools.cache

@@ -1,4 +1,4 @@
-"""The prepared image: made once, sent as often as one likes."""
+"""The prepared image, which can be sent any number of times."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from .._public import public
 @public()
 @attrs.frozen(repr=False)
 class EncodedImage:
-    """An image in the form in which it is sent; reusable over skills, calls, clients and threads.
+    """An image prepared for sending; reusable across skills, calls, clients and threads.
 
-    Made by `encode_image`. Equal when the bytes sent are equal.
+    Returned by `encode_image`. Two are equal if the bytes sent are equal.
 
     Attributes:
         uri: The data URI as bytes (wire field `image_url`).
-        width: Pixels across, as sent.
-        height: Pixels down, as sent.
+        width: Width in pixels, as sent.
+        height: Height in pixels, as sent.
         original_size: `(width, height)` of the upright original, in pixels.
-        media_type: `image/jpeg`, `image/png` or another that the service reads.
+        media_type: `image/jpeg`, `image/png` or another type that the service supports.
     """
 
     uri: bytes
@@ -32,13 +32,13 @@ class EncodedImage:
 
     @classmethod
     def of(cls, data: bytes, *, media_type: str, size: tuple[int, int], original: tuple[int, int]) -> EncodedImage:
-        """Wrap the bytes of an image file; `size` is as sent, `original` as it was."""
+        """Wrap the bytes of an image file; `size` is its size as sent, `original` the size before resizing."""
         uri = b"data:" + media_type.encode("ascii") + b";base64," + base64.b64encode(data)
         return cls(uri=uri, width=size[0], height=size[1], original_size=original, media_type=media_type)
 
     @property
     def image_url(self) -> str:
-        """The data URI, under the official client's name."""
+        """The data URI, under the name that the official client uses."""
         return self.uri.decode("ascii")
 
     @property
@@ -48,7 +48,7 @@ class EncodedImage:
 
     @property
     def nbytes(self) -> int:
-        """The size of the image file that is sent, in bytes, before base64."""
+        """The size in bytes of the image file that is sent, before base64."""
         payload = len(self.uri) - self.uri.index(b",") - 1
         return payload // 4 * 3 - self.uri[-2:].count(b"=")
 

@@ -1,4 +1,4 @@
-"""Which image it is: a name that stays the same from run to run; blocking, for a worker thread."""
+"""Identify images by a name that is stable across runs; blocking, for a worker thread."""
 
 from __future__ import annotations
 
@@ -9,16 +9,15 @@ from typing import Any, cast
 from ..errors import ImageError
 from .data_uris import from_base64
 from .encoded import EncodedImage
-from .prepare import MOST_PIXELS
-from .source_names import NamedBytes, is_data_uri, name_errors, source_name
+from .limits import MAX_PIXELS
+from .source_names import MAX_PATH_LENGTH, NamedBytes, is_data_uri, name_errors, source_name
 from .sources import load
 
-_LONGEST_NAME = 4096  # characters of a path or URL; what is longer is data
-_DIGITS = 32
+_DIGITS = 32  # hexadecimal digits of the digest that are kept
 
 
 def name_of(image: object) -> str | None:
-    """The path or URL that the image is given by; None if it is given by its content."""
+    """Return an image's path or URL, or None if it was passed by its content."""
     if isinstance(image, os.PathLike):
         return os.fsdecode(cast("os.PathLike[str]", image))
     if isinstance(image, str):
@@ -27,16 +26,16 @@ def name_of(image: object) -> str | None:
 
 
 def _is_data(text: str) -> bool:
-    if len(text) > _LONGEST_NAME or is_data_uri(text):
+    if len(text) > MAX_PATH_LENGTH or is_data_uri(text):
         return True
-    return from_base64(text) is not None and not os.path.exists(text)  # noqa: PTH110 - no Path need be made
+    return from_base64(text) is not None and not os.path.exists(text)  # noqa: PTH110 - a str is enough
 
 
 def content_id(image: Any) -> tuple[str, Any]:
-    """`sha256:` and a digest of the image's bytes or pixels; and the image, still to be read.
+    """Return `sha256:` and a digest of the image's bytes or pixels, and an image that can still be read.
 
     Raises:
-        ImageError: It cannot be read.
+        ImageError: The image cannot be read.
     """
     if isinstance(image, EncodedImage):
         return _digest(image.uri), image
@@ -47,11 +46,11 @@ def content_id(image: Any) -> tuple[str, Any]:
 def _content_id(image: Any) -> tuple[str, Any]:
     loaded = load(image)
     if isinstance(loaded, bytes):
-        can_be_read_again = not hasattr(image, "read") or getattr(image, "seekable", lambda: False)()
-        return _digest(loaded), image if can_be_read_again else NamedBytes(loaded, source_name(image))
-    if loaded.width * loaded.height > MOST_PIXELS:
+        is_rereadable = not hasattr(image, "read") or getattr(image, "seekable", lambda: False)()
+        return _digest(loaded), image if is_rereadable else NamedBytes(loaded, source_name(image))
+    if loaded.width * loaded.height > MAX_PIXELS:
         raise ImageError(
-            f"The image has {loaded.width:,} x {loaded.height:,} pixels; at most {MOST_PIXELS:,} are read."
+            f"The image has {loaded.width:,} x {loaded.height:,} pixels; at most {MAX_PIXELS:,} are supported."
         )
     try:
         return _digest(f"{loaded.mode} {loaded.size} ".encode() + loaded.tobytes()), image

@@ -1,4 +1,4 @@
-"""What a file is, by its first bytes: names and extensions lie (pure)."""
+"""Detect what a file is by its first bytes, because names and extensions are unreliable (pure)."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ _SIGNATURES = (
 SUFFIXES = frozenset(
     ".avif .bmp .gif .heic .heif .ico .j2k .jp2 .jpe .jpeg .jpg .pbm .pgm .png .pnm .ppm .tif .tiff .webp".split()  # noqa: SIM905
 )
-"""How the names of image files end, where many files have to be told apart unread."""
+"""Extensions of image files, for selecting files without reading them."""
 
 
-def kind_of(data: bytes) -> str | None:
-    """The image format that these first bytes announce, under Pillow's name for it; None for anything else."""
+def detect_format(data: bytes) -> str | None:
+    """Return Pillow's name of the image format that a file's first bytes indicate, or None for any other file."""
     if data[4:8] == b"ftyp":
-        return _kind_of_brands(data)
+        return _format_of_brands(data)
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         return "WEBP"
     return next((name for signature, name in _SIGNATURES if data.startswith(signature)), None)
 
 
-def _kind_of_brands(data: bytes) -> str | None:
-    # The major brand may be as general as `mif1`; the compatible ones tell AVIF from HEIC.
+def _format_of_brands(data: bytes) -> str | None:
+    # The major brand may be as general as `mif1`; the compatible brands distinguish AVIF from HEIC.
     end = min(int.from_bytes(data[:4], "big"), 256)
     brands = [data[8:12], *(data[at : at + 4] for at in range(16, end, 4))]
     if any(brand in _AVIF for brand in brands):
@@ -45,12 +45,12 @@ def _kind_of_brands(data: bytes) -> str | None:
 
 
 def describe(data: bytes) -> str:
-    """Say what a file that is not read seems to be, to end the sentence "it is ..."."""
+    """Describe what an unsupported file appears to be, to complete the sentence "it is ..."."""
     if not data.strip(b"\0"):
-        return "all zeros, as a download or a disk leaves it that was interrupted"
-    for signature, at, what in _OTHERS:
+        return "all zeros, as an interrupted download leaves it"
+    for signature, at, description in _UNSUPPORTED:
         if data.startswith(signature, at):
-            return what
+            return description
     if data[4:8] == b"ftyp":
         return _describe_brand(data[8:12])
     if data[:4] == b"PK\3\4":
@@ -59,48 +59,48 @@ def describe(data: bytes) -> str:
         return f"a video (MPEG-TS); {_VIDEO}"
     if data[-18:-2] == b"TRUEVISION-XFILE":
         return f"a Targa image (TGA); {_TO_PNG}"
-    return _describe_text(data) or f"not a format that is read here (its first bytes are {data[:8].hex(' ')})"
+    return _describe_text(data) or f"not in a supported format (its first bytes are {data[:8].hex(' ')})"
 
 
 def _describe_brand(brand: bytes) -> str:
     if brand == b"crx ":
         return f"a camera's RAW photo (CR3); {_TO_JPEG}"
     if brand in (b"M4A ", b"M4B ", b"F4A "):
-        return "a sound recording (M4A)"
+        return "an audio file (M4A)"
     if brand[:3] == b"jp2" or brand in (b"jpx ", b"jpm ", b"mjp2"):
-        return f"a JPEG 2000 of a sort that is not read here; {_TO_PNG}"
+        return f"a JPEG 2000 of an unsupported kind; {_TO_PNG}"
     return f"a video ({'MOV' if brand == b'qt  ' else 'MP4'}); {_VIDEO}"
 
 
 def _describe_zip(data: bytes) -> str:
-    names = data[:_LONGEST_START]
-    for folder, what in ((b"word/", "a Word document"), (b"ppt/", "a PowerPoint file"), (b"xl/", "an Excel file")):
+    names = data[:_MAX_START]
+    for folder, document in ((b"word/", "a Word document"), (b"ppt/", "a PowerPoint file"), (b"xl/", "an Excel file")):
         if folder in names:
-            return f"{what}; export its page or picture as PNG first"
+            return f"{document}; {_EXPORT}"
     if b"mimetypeapplication/vnd.oasis.opendocument" in names:
-        return "an OpenDocument file; export its page or picture as PNG first"
+        return f"an OpenDocument file; {_EXPORT}"
     if b"mimetypeapplication/epub" in names:
         return "an EPUB book"
     if b"mimetypeimage/openraster" in names:
         return f"an OpenRaster image; {_TO_PNG}"
     if b"[Content_Types].xml" in names:
-        return "an Office document; export its page or picture as PNG first"
-    return "a ZIP archive; unpack it first"
+        return f"an Office document; {_EXPORT}"
+    return f"a ZIP archive; {_UNPACK}"
 
 
 def _describe_text(data: bytes) -> str | None:
-    start = data[:_LONGEST_START]
+    start = data[:_MAX_START]
     if start[:2] in (b"\xff\xfe", b"\xfe\xff"):
         start = start.decode("utf-16", "replace").encode()
     head = start.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
     if head.startswith(b"<") and (b"<!doctype html" in head or b"<html" in head):
-        return "an HTML page (perhaps an error page that was downloaded in the image's place)"
+        return "an HTML page (perhaps an error page downloaded instead of the image)"
     if head.startswith(b"<") and (b"<svg" in head or b"<!doctype svg" in head):
         return f"an SVG drawing; {_TO_PNG}"
     if head.startswith(b"<?xml"):
         return "XML"
     if head[:1] in (b"{", b"[") and head[1:].lstrip()[:1] in (b'"', b"{", b"[", b"}", b"]"):
-        return "JSON (perhaps an error that was downloaded in the image's place)"
+        return "JSON (perhaps an error message downloaded instead of the image)"
     if head.startswith((b"http://", b"https://")):
         return "a URL; pass it as a str"
     if all(byte in b"\t\n\r" or 32 <= byte < 127 for byte in start[:64]):
@@ -108,18 +108,20 @@ def _describe_text(data: bytes) -> str | None:
     return None
 
 
-_LONGEST_START = 4096  # bytes that are looked at
+_MAX_START = 4096  # bytes that are searched
 _TO_PNG = "convert it to PNG first"
 _TO_JPEG = "convert it to JPEG first"
+_EXPORT = "export its page or picture as PNG first"
+_UNPACK = "unpack it first"
 _VIDEO = "use moondream_async.video.frames"
-_FLOATS = "which holds brightness without a white point; convert it to 8-bit PNG first"
-_OTHERS = (
+_FLOATS = "whose brightness values have no white point; convert it to 8-bit PNG first"
+_UNSUPPORTED = (
     (b"%PDF", 0, "a PDF; convert its page to PNG first"),
     (b"%!PS", 0, f"a PostScript file (EPS); {_TO_PNG}"),
     (b"\xc5\xd0\xd3\xc6", 0, f"a PostScript file (EPS); {_TO_PNG}"),
     (b"8BPS", 0, f"a Photoshop file (PSD); {_TO_PNG}"),
     (b"gimp xcf", 0, f"a GIMP file (XCF); {_TO_PNG}"),
-    # Cameras' own formats, but for those that are TIFFs.
+    # Camera RAW formats, except those based on TIFF.
     (b"IIRO", 0, f"a camera's RAW photo (ORF); {_TO_JPEG}"),
     (b"IIRS", 0, f"a camera's RAW photo (ORF); {_TO_JPEG}"),
     (b"MMOR", 0, f"a camera's RAW photo (ORF); {_TO_JPEG}"),
@@ -154,12 +156,12 @@ _OTHERS = (
     (b"\xd7\xcd\xc6\x9a", 0, f"a Windows metafile (WMF); {_TO_PNG}"),
     (b" EMF", 40, f"a Windows metafile (EMF); {_TO_PNG}"),
     (b"/* XPM", 0, f"an XPM image; {_TO_PNG}"),
-    # Science.
+    # Scientific data.
     (b"DICM", 128, f"a DICOM file; {_TO_PNG}"),
     (b"SIMPLE  =", 0, f"a FITS file; {_TO_PNG}"),
     (b"\x89HDF", 0, f"an HDF5 file; {_TO_PNG}"),
-    (b"\x93NUMPY", 0, "a NumPy file; pass numpy.load(...) of it"),
-    # Films and sound.
+    (b"\x93NUMPY", 0, "a NumPy file; load it with numpy.load() and pass the array"),
+    # Video and audio.
     (b"\x1aE\xdf\xa3", 0, f"a video (Matroska or WebM); {_VIDEO}"),
     (b"AVI ", 8, f"a video (AVI); {_VIDEO}"),
     (b"FLV\1", 0, f"a video (FLV); {_VIDEO}"),
@@ -167,23 +169,23 @@ _OTHERS = (
     (b"\0\0\1\xba", 0, f"a video (MPEG); {_VIDEO}"),
     (b"\0\0\1\xb3", 0, f"a video (MPEG); {_VIDEO}"),
     *((box, 4, f"a video (MOV); {_VIDEO}") for box in (b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot")),
-    (b"OggS", 0, f"an Ogg file; of a video, {_VIDEO}"),
-    (b"WAVE", 8, "a sound recording (WAV)"),
-    (b"ID3", 0, "a sound recording (MP3)"),
-    (b"\xff\xfb", 0, "a sound recording (MP3)"),
-    (b"fLaC", 0, "a sound recording (FLAC)"),
+    (b"OggS", 0, f"an Ogg file; if it is a video, {_VIDEO}"),
+    (b"WAVE", 8, "an audio file (WAV)"),
+    (b"ID3", 0, "an audio file (MP3)"),
+    (b"\xff\xfb", 0, "an audio file (MP3)"),
+    (b"fLaC", 0, "an audio file (FLAC)"),
     # Documents and archives.
-    (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", 0, "an Office document; export its page or picture as PNG first"),
+    (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", 0, f"an Office document; {_EXPORT}"),
     (b"{\\rtf", 0, "an RTF document; export its page as PNG first"),
-    (b"\x1f\x8b", 0, "a gzip archive; unpack it first"),
-    (b"BZh", 0, "a bzip2 archive; unpack it first"),
-    (b"\xfd7zXZ\0", 0, "an xz archive; unpack it first"),
-    (b"\x28\xb5\x2f\xfd", 0, "a Zstandard archive; unpack it first"),
-    (b"7z\xbc\xaf\x27\x1c", 0, "a 7z archive; unpack it first"),
-    (b"Rar!\x1a\7", 0, "a RAR archive; unpack it first"),
-    (b"ustar", 257, "a tar archive; unpack it first"),
+    (b"\x1f\x8b", 0, f"a gzip archive; {_UNPACK}"),
+    (b"BZh", 0, f"a bzip2 archive; {_UNPACK}"),
+    (b"\xfd7zXZ\0", 0, f"an xz archive; {_UNPACK}"),
+    (b"\x28\xb5\x2f\xfd", 0, f"a Zstandard archive; {_UNPACK}"),
+    (b"7z\xbc\xaf\x27\x1c", 0, f"a 7z archive; {_UNPACK}"),
+    (b"Rar!\x1a\7", 0, f"a RAR archive; {_UNPACK}"),
+    (b"ustar", 257, f"a tar archive; {_UNPACK}"),
     (b"SQLite format 3\0", 0, "an SQLite database"),
     (b"PAR1", 0, "a Parquet file"),
     (b"version https://git-lfs", 0, "a Git LFS pointer; run `git lfs pull` to get the image itself"),
 )
-"""How other files begin, at which byte, and what they are; looked through in this order."""
+"""Signatures of unsupported files, their offsets, and descriptions; tried in this order."""

@@ -1,4 +1,4 @@
-"""Look into an ICO before Pillow does, which decodes it while opening it (pure)."""
+"""Check an ICO before Pillow opens it, because opening it already decodes it (pure)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import NamedTuple
 from .limits import refused
 
 _MAX_BYTES, _MAX_PICTURES = 4 * 1024 * 1024, 64
-_RUN_LENGTHS = (1, 2)  # compressions of a bitmap that Pillow reads in Python
+_RUN_LENGTHS = (1, 2)  # bitmap compressions that Pillow decodes in Python
 _PNG = b"\x89PNG\r\n\x1a\n"
 
 
@@ -19,24 +19,24 @@ class _Entry(NamedTuple):
 
 
 def largest_png(data: bytes) -> bytes | None:
-    """Return the PNG that is the icon's largest picture; None if that is a bitmap, which only Pillow's reader knows.
+    """Return the icon's largest picture if it is a PNG; None if it is a bitmap, which is left to Pillow's reader.
 
     Raises:
-        ImageError: It has more bytes or pictures than an icon, or a bitmap that icons do not have.
+        ImageError: The file has more bytes or pictures than an icon, or a bitmap that icons do not have.
     """
     count = int.from_bytes(data[4:6], "little")
     if len(data) > _MAX_BYTES or count > _MAX_PICTURES:
         raise refused("more bytes or pictures than an icon has")
-    entries = [_entry(data, 6 + 16 * index) for index in range(count) if 22 + 16 * index <= len(data)]
+    entries = [_read_entry(data, 6 + 16 * index) for index in range(count) if 22 + 16 * index <= len(data)]
     for entry in entries:
         if not entry.content.startswith(_PNG):
             _check_bitmap(entry.content)
-    # The order of Pillow: the largest, and of these the one with the fewest colors.
+    # Pillow's choice: the largest, and of several the one with the fewest colors.
     largest = min(entries, key=lambda entry: (-entry.pixels, entry.depth), default=None)
     return largest.content if largest and largest.content.startswith(_PNG) else None
 
 
-def _entry(data: bytes, at: int) -> _Entry:
+def _read_entry(data: bytes, at: int) -> _Entry:
     width, height, colors, _, _, bits, size, offset = struct.unpack_from("<BBBBHHII", data, at)
     depth = bits or (colors and (colors - 1).bit_length()) or 256
     return _Entry((width or 256) * (height or 256), depth, data[offset : offset + size])
@@ -49,5 +49,5 @@ def _check_bitmap(content: bytes) -> None:
     (compression,) = struct.unpack_from("<I", content, 16)
     if compression in _RUN_LENGTHS:
         raise refused("a picture of run lengths, which icons do not have")
-    if abs(width * height) > 8 * _MAX_BYTES:  # the bits of the largest icon there is
+    if abs(width * height) > 8 * _MAX_BYTES:  # at one bit per pixel, more than the file can hold
         raise refused("a picture that is larger than an icon")

@@ -1,7 +1,7 @@
 """Check the boxes of an AVIF or HEIC before a decoder builds tables from them (pure).
 
-Decoders look up items one by one, so that twice the items take four times as long; and a sequence maps its chunks to
-its samples in the same way. The boxes are those of ISO/IEC 14496-12 and 23008-12.
+Decoders search items linearly, so their time is quadratic in the number of items; likewise for the chunks of an image
+sequence. See ISO/IEC 14496-12 and 23008-12.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from . import av1, tags
 from .limits import MAX_PIXELS, refused
 
 _MAX_BOXES = 50_000
-_MAX_EXTENTS = 50_000  # pieces of all items
-_MAX_ITEMS = 5000  # a picture of 100 megapixels in tiles has some 800, with transparency
-_MAX_COPIES = 1024 * 1024 * 1024  # bytes of EXIF and XMP that belong to several pictures, and are copied for each
-_MAX_SHARING, _SPARE = 8, 1024 * 1024  # items may share bytes, as blank tiles do: times the file, and more
-_MAX_SAMPLES = 1_000_000  # entries of one table of a sequence
-_MAX_LOOKUPS = 20_000_000  # chunks of a sequence times the runs that they are looked up in
+_MAX_EXTENTS = 50_000  # of all items
+_MAX_ITEMS = 5000  # a tiled picture of 100 megapixels with transparency has about 800
+_MAX_COPIES = 1024 * 1024 * 1024  # bytes of EXIF and XMP that belong to several pictures and are copied for each
+_MAX_SHARING, _MARGIN = 8, 1024 * 1024  # items may share bytes, as blank tiles do: 8 times the file and 1 MiB
+_MAX_SAMPLES = 1_000_000  # entries per table of a sequence
+_MAX_LOOKUPS = 20_000_000  # chunks of a sequence times the runs in which they are looked up
 _MAX_DEPTH = 8
-_MAX_ALL_PIXELS = 4 * MAX_PIXELS  # of the picture, its transparency, its thumbnails and more
+_MAX_ALL_PIXELS = 4 * MAX_PIXELS  # of the picture, its transparency, its thumbnails, ...
 
-# Boxes that hold boxes -> bytes before the first one.
+# Boxes that contain boxes -> bytes before the first one.
 _CONTAINERS = {
     b"meta": 4, b"iprp": 0, b"ipco": 0, b"iref": 4, b"grpl": 0,
     b"moov": 0, b"trak": 0, b"mdia": 0, b"minf": 0, b"stbl": 0, b"edts": 0, b"stsd": 8,
@@ -34,7 +34,7 @@ _SAMPLE_TABLES = {b"stts": 4, b"ctts": 4, b"stsc": 4, b"stco": 4, b"co64": 4, b"
 
 
 class Box(NamedTuple):
-    """The type of a box, and where its content starts and ends."""
+    """The type of a box, and the start and end of its content."""
 
     type: bytes
     start: int
@@ -42,15 +42,15 @@ class Box(NamedTuple):
 
 
 def check(data: bytes) -> None:
-    """Check how many boxes, items and samples there are, and the pixels of all items.
+    """Check the numbers of boxes, items, samples and pixels.
 
     Raises:
-        ImageError: There are far more than an image has.
+        ImageError: There are far more than in a real image.
     """
-    found = list(boxes(data))
+    all_boxes = list(boxes(data))
     described, descriptions = 0, set[bytes]()
     entries = dict.fromkeys(_SAMPLE_TABLES, 0)
-    for box in found:
+    for box in all_boxes:
         if box.type in _ITEM_TABLES and _item_count(data, box) > _MAX_ITEMS:
             raise refused(f"more than {_MAX_ITEMS:,} items")
         if box.type in _SAMPLE_TABLES:
@@ -65,17 +65,17 @@ def check(data: bytes) -> None:
         raise refused(f"a sequence with a table of more than {_MAX_SAMPLES:,} entries")
     if (entries[b"stco"] + entries[b"co64"]) * entries[b"stsc"] > _MAX_LOOKUPS:
         raise refused("a sequence in too many chunks of different lengths")
-    _check_items(data, found)
+    _check_items(data, all_boxes)
 
 
-def _check_items(data: bytes, found: list[Box]) -> None:
-    """Check the bytes of all items, the tags in those of EXIF, and the pixels of those in AV1.
+def _check_items(data: bytes, all_boxes: list[Box]) -> None:
+    """Check the size of all items, the tags of EXIF items, and the pixels of AV1 items.
 
-    libavif decodes a tile as large as it is, whatever its grid needs of it; libheif refuses it.
+    libavif decodes a tile at its own size even if its grid needs less; libheif refuses such tiles.
     """
-    types = {_item_id(data, box): _item_type(data, box) for box in found if box.type == b"infe"}
-    extents = list(itertools.islice(_all_extents(data, found), _MAX_EXTENTS + 1))
-    if len(extents) > _MAX_EXTENTS or sum(extent.size for extent in extents) > _MAX_SHARING * len(data) + _SPARE:
+    types = {_item_id(data, box): _item_type(data, box) for box in all_boxes if box.type == b"infe"}
+    extents = list(itertools.islice(_all_extents(data, all_boxes), _MAX_EXTENTS + 1))
+    if len(extents) > _MAX_EXTENTS or sum(extent.size for extent in extents) > _MAX_SHARING * len(data) + _MARGIN:
         raise refused("items in too many pieces, or that share their bytes")
     contents: dict[int, list[bytes]] = {}
     for extent in extents:
@@ -92,10 +92,10 @@ def _check_items(data: bytes, found: list[Box]) -> None:
 
 
 def boxes(data: bytes) -> Iterator[Box]:
-    """Yield all boxes of a file, and those in them.
+    """Yield all boxes of a file, nested ones included.
 
     Raises:
-        ImageError: There are far more than an image has.
+        ImageError: There are far more than in a real image.
     """
     for count, box in enumerate(_boxes(data, 0, len(data), 0)):
         if count >= _MAX_BOXES:
@@ -149,42 +149,42 @@ class _Extent(NamedTuple):
     size: int
 
 
-def _all_extents(data: bytes, found: list[Box]) -> Iterator[_Extent]:
-    in_place = next((box.start for box in found if box.type == b"idat"), 0)
-    for box in found:
+def _all_extents(data: bytes, all_boxes: list[Box]) -> Iterator[_Extent]:
+    idat_start = next((box.start for box in all_boxes if box.type == b"idat"), 0)
+    for box in all_boxes:
         if box.type == b"iloc":
-            yield from _extents(data, box, in_place)
+            yield from _extents(data, box, idat_start)
 
 
-def _extents(data: bytes, box: Box, in_place: int) -> Iterator[_Extent]:
-    """Yield where the bytes of each item are, as an item location box lists them."""
+def _extents(data: bytes, box: Box, idat_start: int) -> Iterator[_Extent]:
+    """Yield the extents of all items that an item location box lists."""
     if box.end - box.start < 8:
         return
     version, sizes = data[box.start], data[box.start + 4 : box.start + 6]
     offset_size, length_size, base_size = sizes[0] >> 4, sizes[0] & 15, sizes[1] >> 4
     index_size, id_size = sizes[1] & 15 if version else 0, 4 if version == 2 else 2
-    numbers = _Numbers(data[box.start : box.end], 8 + (2 if version == 2 else 0))
+    numbers = _NumberReader(data[box.start : box.end], 8 + (2 if version == 2 else 0))
     for _ in range(_item_count(data, box)):
         item = numbers.read(id_size)
-        is_in_place = bool(version) and numbers.read(2) & 15 == 1
+        is_in_idat = bool(version) and numbers.read(2) & 15 == 1
         numbers.read(2)
-        start = numbers.read(base_size) + (in_place if is_in_place else 0)
+        start = numbers.read(base_size) + (idat_start if is_in_idat else 0)
         for _ in range(numbers.read(2) if offset_size + length_size + index_size else 0):
             numbers.read(index_size)
             offset = numbers.read(offset_size)
             yield _Extent(item, start + offset, numbers.read(length_size))
-        if numbers.are_over:
+        if numbers.is_at_end:
             return
 
 
-class _Numbers:
-    """Reads numbers of any size, one after the other."""
+class _NumberReader:
+    """Reads consecutive numbers of any size."""
 
     def __init__(self, content: bytes, at: int) -> None:
         self._content, self._at = content, at
 
     @property
-    def are_over(self) -> bool:
+    def is_at_end(self) -> bool:
         return self._at >= len(self._content)
 
     def read(self, size: int) -> int:

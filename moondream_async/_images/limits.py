@@ -1,18 +1,21 @@
-"""Limits that hold for images of every format, and the error for what is beyond them (pure)."""
+"""Limits for images of every format, and the error for images beyond them (pure)."""
 
 from __future__ import annotations
 
 from ..errors import ImageError
 
 MAX_PIXELS = 178_956_970
-"""Width x height beyond which an image is refused undecoded; Pillow's own limit for bombs."""
+"""Maximum width x height; larger images are refused undecoded. The same as Pillow's decompression bomb limit."""
+
+MAX_FILE_SIZE = 256 * 1024 * 1024
+"""Maximum bytes of an image file; larger files are refused unread."""
 
 
 def check_size(width: int, height: int) -> None:
-    """Check a width and height.
+    """Check that an image has pixels, and at most `MAX_PIXELS`.
 
     Raises:
-        ImageError: There are no pixels, or too many.
+        ImageError: It has no pixels, or too many.
     """
     if width < 1 or height < 1:
         raise ImageError(f"The image has no pixels ({width} x {height}).")
@@ -21,5 +24,5 @@ def check_size(width: int, height: int) -> None:
 
 
 def refused(what: str) -> ImageError:
-    """Return the error for an image that has more of something than any real one."""
+    """Return the error for an image that exceeds a limit no real image comes near."""
     return ImageError(f"The image is refused undecoded: it has {what}.")

@@ -1,4 +1,4 @@
-"""Say which image an error is about."""
+"""Name the image that an error is about."""
 
 from __future__ import annotations
 
@@ -13,14 +13,16 @@ import attrs
 
 from ..errors import ImageError, MoondreamError
 
-_MAX_NAME = 200  # characters of a name that are shown
+MAX_PATH_LENGTH = 4096
+"""Maximum characters of a path or URL; longer texts are treated as data."""
+
+_MAX_SHOWN_NAME = 200  # characters
 _NAMELESS = ("bytes (", "data: URI (", "text (", "PIL image (", "array (", "file object (")
-_MAX_PATH = 4096  # characters; a longer text is data
 
 
 @attrs.frozen(eq=False)
 class NamedBytes:
-    """The bytes of an image that were read from elsewhere, and the name of where that was."""
+    """The bytes of an image, and the name of the source they were read from."""
 
     data: bytes = attrs.field(repr=False)
     name: str
@@ -28,7 +30,7 @@ class NamedBytes:
 
 @contextlib.contextmanager
 def name_errors(image: object) -> Generator[None]:
-    """Add the image's name to every `ImageError` that does not have one yet."""
+    """Add the image's name to every `ImageError` that has none yet."""
     try:
         yield
     except ImageError as exc:
@@ -41,7 +43,7 @@ def name_errors(image: object) -> Generator[None]:
 
 
 def with_name(error: ImageError, name: str, *, instead_of: str | None = None) -> ImageError:
-    """Return the error with the name in its message, unless the message has it already."""
+    """Return a copy of the error with the name in its message, unless the message already contains it."""
     message = error.message
     if instead_of is not None:
         message = message.replace(f"[{instead_of}]", f"[{name}]")
@@ -53,14 +55,14 @@ def with_name(error: ImageError, name: str, *, instead_of: str | None = None) ->
 
 
 def with_item(error: MoondreamError, item: object) -> MoondreamError:
-    """Return the error with the id of its item, if it is about an image that has no name of its own."""
+    """Return the error with its item's id, if it is about an image without a name."""
     if not isinstance(error, ImageError) or error.image is None or not error.image.startswith(_NAMELESS):
         return error
-    return with_name(error, f"item {shown_path(str(item))}, {error.image}", instead_of=error.image)
+    return with_name(error, f"item {format_path(str(item))}, {error.image}", instead_of=error.image)
 
 
 def source_name(image: object) -> str:
-    """Describe where an image comes from: its path, URL or file name, or its kind and size."""
+    """Return an image's path, URL or file name; if it has none, its type and size."""
     if isinstance(image, NamedBytes):
         return image.name
     if isinstance(image, str):
@@ -69,46 +71,46 @@ def source_name(image: object) -> str:
         return f"bytes ({memoryview(cast('bytes', image)).nbytes:,} bytes)"
     try:
         return _name_of_object(image)
-    except Exception:  # the user's own object may raise whatever it likes
+    except Exception:  # a user's object may raise anything
         return type(image).__name__
 
 
 def is_data_uri(text: str) -> bool:
-    """Whether a text is a `data:` URI; blanks before it do not count."""
+    """Return whether a text is a `data:` URI; leading whitespace is ignored."""
     return text[:256].lstrip()[:5].lower() == "data:"
 
 
-def shown_path(name: str | bytes) -> str:
-    """Return a path as an error shows it: not too long, and printable whatever it holds."""
+def format_path(name: str | bytes) -> str:
+    """Format a path for an error message: shortened if it is long, with unprintable characters escaped."""
     text = os.fsdecode(name).encode("utf-8", "backslashreplace").decode()
-    text = text if len(text) <= _MAX_NAME else text[:80] + "…"
+    text = text if len(text) <= _MAX_SHOWN_NAME else text[:80] + "…"
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
-def shown_url(url: str) -> str:
-    """Return a URL without what may be secret: user, password, query and fragment."""
+def redact_url(url: str) -> str:
+    """Return a URL without the parts that may be secret: user, password, query and fragment."""
     try:
         parts = urlsplit(url.strip())
     except ValueError:
         return url.strip()[:8].partition(":")[0] + " URL"
-    return shown_path(f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}")
+    return format_path(f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}")
 
 
 def _name_of_text(text: str) -> str:
     if is_data_uri(text):
         return f"data: URI ({len(text):,} characters)"
-    if len(text) > _MAX_PATH:
+    if len(text) > MAX_PATH_LENGTH:
         return f"text ({len(text):,} characters)"
-    return shown_url(text) if "://" in text and not text.lower().startswith("file:") else shown_path(text)
+    return redact_url(text) if "://" in text and not text.lower().startswith("file:") else format_path(text)
 
 
 def _name_of_object(image: Any) -> str:
     if isinstance(image, os.PathLike):
-        return shown_path(os.fspath(cast("os.PathLike[str]", image)))
+        return format_path(os.fspath(cast("os.PathLike[str]", image)))
     if hasattr(image, "mode") and hasattr(image, "size") and hasattr(image, "getbbox"):
-        kind = f"PIL image ({image.mode}, {image.size[0]} x {image.size[1]})"
-        opened = getattr(image, "filename", None)
-        return f"{shown_path(opened)}, {kind}" if isinstance(opened, (str, bytes)) and opened else kind
+        description = f"PIL image ({image.mode}, {image.size[0]} x {image.size[1]})"
+        path = getattr(image, "filename", None)
+        return f"{format_path(path)}, {description}" if isinstance(path, (str, bytes)) and path else description
     if hasattr(image, "read"):
         return file_name(image) or f"file object ({type(image).__name__})"
     interface = getattr(image, "__array_interface__", None)
@@ -118,9 +120,9 @@ def _name_of_object(image: Any) -> str:
 
 
 def file_name(file: Any) -> str | None:
-    """Return the name of a file object: `name`, or an upload's `filename`; None if it has none."""
+    """Return the name of a file object: an upload's `filename`, or `name`; None if it has neither."""
     for attribute in ("filename", "name"):
         name = getattr(file, attribute, None)
         if isinstance(name, (str, bytes, os.PathLike)) and name:
-            return shown_path(os.fspath(cast("str", name)))
+            return format_path(os.fspath(cast("str", name)))
     return None

@@ -6,7 +6,7 @@ import itertools
 import math
 from typing import TYPE_CHECKING, Any
 
-from .._images.prepare import MOST_PIXELS
+from .._images.limits import MAX_PIXELS
 from ..errors import ConfigurationError, PathError
 from ..types import SegmentResult
 from .svg_paths import Size, draw, needed, placed
@@ -24,7 +24,7 @@ def mask(result: SegmentResult, size: Size, *, antialias: bool) -> Image:
     """Mode `L`, 255 inside."""
     from PIL import Image
 
-    if size[0] * size[1] > MOST_PIXELS:
+    if size[0] * size[1] > MAX_PIXELS:
         raise ConfigurationError(f"A mask of {size[0]:,} x {size[1]:,} pixels is too large.")
     picture = Image.new("L", size)
     if not result.path.strip():

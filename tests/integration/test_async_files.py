@@ -179,7 +179,7 @@ async def test_text_files_and_failures(tmp_path: Path) -> None:
 
 
 async def test_too_large(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("moondream_async._images.async_files.LARGEST_FILE", 1_000)
+    monkeypatch.setattr("moondream_async._images.async_files.MAX_FILE_SIZE", 1_000)
     given = Counting(bytes(1_000_000), most=300)
     async with AsyncClient("k") as client:
         with pytest.raises(ImageError, match="more than 1,000 bytes"):
@@ -199,7 +199,7 @@ def test_the_sync_client_reads_them_too(tmp_path: Path) -> None:
 
 def test_without_a_loop_they_are_refused_with_a_sentence() -> None:
     for given in (Counting(), Delegating()):
-        with pytest.raises(ImageError, match=r"pass what `await file\.read\(\)` gives \[(photos/a|b)\.png\]"):
+        with pytest.raises(ImageError, match=r"pass the bytes of `await file\.read\(\)` \[(photos/a|b)\.png\]"):
             vision.annotate(given)
 
 

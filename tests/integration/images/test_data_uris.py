@@ -71,7 +71,7 @@ def test_the_uri_of_an_encoded_image() -> None:
     ("uri", "says"),
     [
         (HEAD + TEXT[:400].rstrip("=") + "A", "damaged base64|truncated|cannot be decoded"),
-        (HEAD + "AAAAA", "damaged base64: it is cut off"),
+        (HEAD + "AAAAA", "damaged base64: it is truncated"),
         (HEAD + "AA*A", "damaged base64"),
         (HEAD + "AA%2AA", "damaged base64"),
         (HEAD + "AA=A", "damaged base64"),

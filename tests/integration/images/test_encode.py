@@ -146,7 +146,7 @@ class TestAppleAndAndroid:
     def test_avif_with_an_old_pillow(self, monkeypatch: pytest.MonkeyPatch) -> None:
         data = file(Image.new("RGB", (64, 64), "blue"), "AVIF")
         monkeypatch.delitem(Image.OPEN, "AVIF")
-        with pytest.raises(ImageError, match="AVIF, which this Pillow does not read"):
+        with pytest.raises(ImageError, match="AVIF, which the installed version of Pillow does not support"):
             encode(data)
 
 
@@ -331,7 +331,7 @@ def png_header(width: int, height: int) -> bytes:
         (b"<svg xmlns='x'/>", "SVG"),
         (b"%PDF-1.7", "PDF"),
         (b"\x00\x00\x00\x20ftypheic\x00\x00\x00\x00", "cannot be decoded"),
-        (bytes(range(256)), "not a format that is read here"),
+        (bytes(range(256)), "not in a supported format"),
         (file(quadrants(), "JPEG")[:200], "cannot be decoded|not an image"),
         (file(Image.effect_noise((200, 200), 50).convert("RGB"), "JPEG")[:-3000], "truncated"),
         (file(Image.effect_noise((200, 200), 50).convert("RGB"), "PNG")[:-3000], "truncated|broken"),

@@ -63,7 +63,7 @@ def box(kind: bytes, content: bytes) -> bytes:
         (header(64, components=16_384), "components"),
         (header(13_300), "samples in one tile"),
         (header(100_000, tile=10_000), "100000 x 100000 pixels"),
-        (header(64, more=marker(0x40, bytes(10))), "does not have"),
+        (header(64, more=marker(0x40, bytes(10))), "does not exist in JPEG 2000"),
         (header(64, more=marker(0x64, b"") * 300_000), "marker segments"),
         (header(64, more=b"".join(style_of_component(n % 33, n // 33 % 9) for n in range(297))), "styles"),
         (box(b"jP  ", b"\r\n\x87\n") + box(b"free", b"") * 60_000, "boxes"),

@@ -16,7 +16,7 @@ from PIL import Image
 from moondream_async import EncodedImage, ImageError, ImageOptions
 from moondream_async._images.fingerprint import content_id
 from moondream_async._images.prepare import encode, upright
-from moondream_async._images.source_names import shown_url
+from moondream_async._images.source_names import redact_url
 from tests.support.pictures import file
 from tests.support.tiffs import picture, tiff
 
@@ -135,12 +135,12 @@ def test_the_images_of_a_run() -> None:
     ],
 )
 def test_urls_without_secrets(url: str, shown: str) -> None:
-    assert shown_url(url) == shown
+    assert redact_url(url) == shown
 
 
 @pytest.mark.parametrize("scheme", ["s3", "gs", "ftp", "sftp", "hdfs", "blob"])
 def test_other_schemes_are_refused_by_name(scheme: str) -> None:
-    with pytest.raises(ImageError, match=rf"{scheme}:// is not fetched here") as caught:
+    with pytest.raises(ImageError, match=rf"{scheme}:// is not supported") as caught:
         encode(f"{scheme}://me:secret@bucket/a.png?X-Amz-Signature=secret")
     assert caught.value.image == f"{scheme}://bucket/a.png"
     assert "secret" not in str(caught.value)

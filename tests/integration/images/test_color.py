@@ -1,4 +1,4 @@
-"""Colour profiles: what is sent is sRGB."""
+"""Color profiles: what is sent is sRGB."""
 
 from __future__ import annotations
 
