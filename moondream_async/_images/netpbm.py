@@ -1,7 +1,7 @@
-"""Rewrite the PPM files that Pillow decodes in Python as 8-bit ones, which it decodes in C.
+"""Convert the PPM files that Pillow decodes in Python to 8-bit ones, which it decodes in C.
 
-These are the ASCII forms (P1 to P3), and the binary ones (P5, P6) whose largest value is not 255. All work is done in
-pieces, so that other threads do not wait for it.
+These are the ASCII formats (P1 to P3), and the binary formats (P5, P6) with a maximum value other than 255. The data is
+converted in chunks, so that other threads can run.
 """
 
 from __future__ import annotations
@@ -16,65 +16,66 @@ from PIL import Image
 from ..errors import ImageError
 from .limits import refused
 
-_MAX_HEADER = 4096  # bytes in which the size and the largest value must be given
-_MAX_ASCII = 16 * 1024 * 1024  # bytes of an ASCII form, which is read number by number
-_PIECE = 1024 * 1024  # bytes converted at a time
-_TOKENS = 65_536  # of an ASCII form, converted at a time
+_MAX_HEADER = 4096  # bytes; size and maximum value must be within them
+_MAX_ASCII = 16 * 1024 * 1024  # bytes of an ASCII file, which is converted number by number
+_CHUNK_SIZE = 1024 * 1024  # bytes converted at a time
+_TOKENS = 65_536  # numbers of an ASCII file converted at a time
 
 _GAP = rb"(?:\s|#[^\r\n]*[\r\n])+"
 _SIZE = re.compile(rb"P[1-6]" + _GAP + rb"(\d{1,10})" + _GAP + rb"(\d{1,10})")
 _MAX_VALUE = re.compile(_GAP + rb"(\d{1,10})")
 _TOKEN = re.compile(rb"#[^\r\n]*|[^\s#]+")
-_LONGEST_NUMBER = 10  # digits of a sample
+_MAX_DIGITS = 10  # of a sample
 _BITS = bytes.maketrans(b"01", b"\xff\x00")  # 1 is black
 
 
 class _Header(NamedTuple):
     kind: bytes  # P1 to P6
-    size: bytes  # width and height, as they are written
+    size: bytes  # width and height as decimal text
     samples: int
     max_value: int
-    end: int  # where the samples begin, after one blank
+    end: int  # start of the samples, after one whitespace character
 
 
 def as_8_bit(data: bytes) -> bytes:
-    """Return the file as P5 or P6 with 255 as its largest value; as it is, if Pillow decodes it fast.
+    """Return the file as P5 or P6 with a maximum value of 255, or unchanged if Pillow decodes it fast.
 
     Raises:
-        ImageError: Its header is damaged or too long, or it is an ASCII form that is too long or holds no numbers.
+        ImageError: The header is damaged or too long, or an ASCII file is too long or contains something else than
+            numbers.
     """
-    header = _header(data)
+    header = _read_header(data)
     is_ascii = header.kind in (b"P1", b"P2", b"P3")
     if header.kind == b"P4" or (not is_ascii and _is_fast(header)):
         return data
     if is_ascii and len(data) > _MAX_ASCII:
-        raise refused(f"more than {_MAX_ASCII:,} bytes in an ASCII form of PPM, which is read slowly; save it as PNG")
-    new = b"P6" if header.kind in (b"P3", b"P6") else b"P5"
-    return b"%s %s 255\n" % (new, header.size) + b"".join(_converted(data, header))
+        raise refused(f"more than {_MAX_ASCII:,} bytes in an ASCII format of PPM, which is read slowly; save it as PNG")
+    kind = b"P6" if header.kind in (b"P3", b"P6") else b"P5"
+    return b"%s %s 255\n" % (kind, header.size) + b"".join(_convert(data, header))
 
 
 def _is_fast(header: _Header) -> bool:
     return header.max_value == 255 or (header.kind == b"P5" and header.max_value == 65_535)
 
 
-def _header(data: bytes) -> _Header:
+def _read_header(data: bytes) -> _Header:
     head = data[:_MAX_HEADER]
     size = _SIZE.match(head)
     is_bitmap = head[:2] in (b"P1", b"P4")
     last = size if size is None or is_bitmap else _MAX_VALUE.match(head, size.end())
     if size is None or last is None:
         raise ImageError(
-            f"The image is a PPM that is damaged, or has no end of its header in the first {_MAX_HEADER:,} bytes."
+            f"The image is a PPM that is damaged, or whose header does not end within the first {_MAX_HEADER:,} bytes."
         )
     max_value = 1 if is_bitmap else int(last[1])
     if not 0 < max_value <= 65_535:
-        raise ImageError(f"The image is a PPM whose largest value is {max_value}; 1 to 65535 are allowed.")
+        raise ImageError(f"The image is a PPM whose maximum value is {max_value}; it must be from 1 to 65535.")
     width, height = int(size[1]), int(size[2])
     samples = width * height * (3 if head[:2] in (b"P3", b"P6") else 1)
     return _Header(head[:2], b"%d %d" % (width, height), samples, max_value, last.end() + 1)
 
 
-def _converted(data: bytes, header: _Header) -> Iterator[bytes]:
+def _convert(data: bytes, header: _Header) -> Iterator[bytes]:
     if header.kind == b"P1":
         return _from_bits(data, header)
     if header.kind in (b"P2", b"P3"):
@@ -82,52 +83,52 @@ def _converted(data: bytes, header: _Header) -> Iterator[bytes]:
     return _from_words(data, header) if header.max_value > 255 else _from_bytes(data, header)
 
 
-def _scale(header: _Header, values: int) -> list[int]:
-    """What each value becomes."""
+def _scale_table(header: _Header, values: int) -> list[int]:
+    """Return the 8-bit value of each of the first `values` sample values."""
     return [min(255, round(value * 255 / header.max_value)) for value in range(values)]
 
 
 def _from_bytes(data: bytes, header: _Header) -> Iterator[bytes]:
-    table = bytes(_scale(header, 256))
+    table = bytes(_scale_table(header, 256))
     end = min(len(data), header.end + header.samples)
-    for at in range(header.end, end, _PIECE):
-        yield data[at : min(at + _PIECE, end)].translate(table)
+    for at in range(header.end, end, _CHUNK_SIZE):
+        yield data[at : min(at + _CHUNK_SIZE, end)].translate(table)
 
 
 def _from_words(data: bytes, header: _Header) -> Iterator[bytes]:
-    table = _scale(header, 65_536)
+    table = _scale_table(header, 65_536)
     end = min(len(data), header.end + 2 * header.samples)
-    for at in range(header.end, end - 1, _PIECE):
-        piece = data[at : min(at + _PIECE, end)]
-        words = Image.frombytes("I", (len(piece) // 2, 1), piece, "raw", "I;16B")
+    for at in range(header.end, end - 1, _CHUNK_SIZE):
+        chunk = data[at : min(at + _CHUNK_SIZE, end)]
+        words = Image.frombytes("I", (len(chunk) // 2, 1), chunk, "raw", "I;16B")
         yield words.point(table, "L").tobytes()
 
 
 def _from_numbers(data: bytes, header: _Header) -> Iterator[bytes]:
-    scaled = dict(enumerate(_scale(header, header.max_value + 1)))
+    scaled = dict(enumerate(_scale_table(header, header.max_value + 1)))
     numbers = itertools.islice(_tokens(data, header.end), header.samples)
-    while piece := list(itertools.islice(numbers, _TOKENS)):
+    while chunk := list(itertools.islice(numbers, _TOKENS)):
         try:
-            yield bytes([scaled[_number(token)] for token in piece])
+            yield bytes([scaled[_parse_number(token)] for token in chunk])
         except (ValueError, KeyError):
             break
     else:
         return
-    raise ImageError(f"The image is a PPM that holds something other than numbers from 0 to {header.max_value}.")
+    raise ImageError(f"The image is a PPM that contains something other than numbers from 0 to {header.max_value}.")
 
 
-def _number(token: bytes) -> int:
-    if len(token) > _LONGEST_NUMBER:
-        raise ValueError(token[:_LONGEST_NUMBER])
+def _parse_number(token: bytes) -> int:
+    if len(token) > _MAX_DIGITS:
+        raise ValueError(token[:_MAX_DIGITS])
     return int(token)
 
 
 def _from_bits(data: bytes, header: _Header) -> Iterator[bytes]:
     left = header.samples
-    tokens = _tokens(data, header.end)  # of one bit or many: blanks between bits may be left out
+    tokens = _tokens(data, header.end)  # of one or more bits: whitespace between bits is optional
     while bits := b"".join(itertools.islice(tokens, _TOKENS)):
         if bits.strip(b"01"):
-            raise ImageError("The image is a PBM that holds something other than 0 and 1.")
+            raise ImageError("The image is a PBM that contains something other than 0 and 1.")
         yield bits[:left].translate(_BITS)
         left -= len(bits)
         if left <= 0:
@@ -135,7 +136,7 @@ def _from_bits(data: bytes, header: _Header) -> Iterator[bytes]:
 
 
 def _tokens(data: bytes, start: int) -> Iterator[bytes]:
-    """Yield what stands between blanks, without comments."""
+    """Yield the tokens between whitespace, without comments."""
     for match in _TOKEN.finditer(data, start):
         if data[match.start()] != ord("#"):
             yield match[0]

@@ -1,6 +1,6 @@
-"""Read what a PNG says about its picture, and leave out what is not needed to decode it (pure).
+"""Read a PNG's metadata, and remove what is not needed to decode it (pure).
 
-Pillow unpacks every text and profile, and refuses a sound file when one of them is longer than 1 MB.
+Pillow decompresses all texts and profiles, and refuses a valid file if one of them is longer than 1 MB.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ from .limits import refused
 
 _SIGNATURE_SIZE = 8
 _MAX_CHUNKS = 100_000
-_MAX_PROFILE = 16 * 1024 * 1024  # bytes of a color profile; real ones have up to a few million
+_MAX_PROFILE = 16 * 1024 * 1024  # bytes; real color profiles have up to a few million
 _MAX_TEXT = 1024 * 1024  # bytes of a text that are searched for the orientation
 
-_LEFT_OUT = (b"tEXt", b"zTXt", b"iTXt", b"iCCP", b"eXIf")
+_REMOVED = (b"tEXt", b"zTXt", b"iTXt", b"iCCP", b"eXIf")
 _XMP = b"XML:com.adobe.xmp"
-_RAW_EXIF = b"Raw profile type exif"  # how ImageMagick writes EXIF
+_RAW_EXIF = b"Raw profile type exif"  # keyword under which ImageMagick stores EXIF
 
 
 class Chunk(NamedTuple):
-    """One chunk: its type, where it starts (with its length), and where its data starts and ends."""
+    """One chunk: its type, its start (the length field), and the start and end of its data."""
 
     type: bytes
     start: int
@@ -31,16 +31,16 @@ class Chunk(NamedTuple):
 
 
 def split(data: bytes) -> tuple[bytes, dict[str, Any]]:
-    """Split a PNG into a file that holds only what decoding needs, and the rest as Pillow's `Image.info` has it.
+    """Split a PNG into a file with only what decoding needs, and the metadata in the form of Pillow's `Image.info`.
 
     Raises:
-        ImageError: It has too many chunks, or a color profile that is too long.
+        ImageError: The file has too many chunks, or too large a color profile.
     """
     kept: list[memoryview] = []
     info: dict[str, Any] = {}
     view, kept_from = memoryview(data), 0
     for chunk in _chunks(data):
-        if chunk.type not in _LEFT_OUT:
+        if chunk.type not in _REMOVED:
             continue
         kept.append(view[kept_from : chunk.start])
         kept_from = chunk.data_end + 4
@@ -65,38 +65,38 @@ def _chunks(data: bytes) -> Iterator[Chunk]:
 
 
 def _add_info(info: dict[str, Any], type_: bytes, content: memoryview) -> None:
-    """Add what a chunk says to `info`, unless an earlier one said it."""
+    """Add the metadata of a chunk to `info`, unless an earlier chunk set it."""
     keyword, _, _ = bytes(content[:80]).partition(b"\0")
     rest = content[len(keyword) + 1 :]
     if type_ == b"eXIf":
         info.setdefault("exif", b"Exif\0\0" + content)
     elif type_ == b"iCCP" and "icc_profile" not in info:
-        info["icc_profile"] = _profile(rest[1:])
+        info["icc_profile"] = _read_profile(rest[1:])
     elif type_ == b"iTXt" and keyword == _XMP and "xmp" not in info:
-        info["xmp"] = _international_text(rest)
+        info["xmp"] = _read_itxt(rest)
     elif type_ in (b"tEXt", b"zTXt") and keyword == _RAW_EXIF and _RAW_EXIF.decode() not in info:
-        text = _unpacked(rest[1:], _MAX_TEXT) if type_ == b"zTXt" else bytes(rest[:_MAX_TEXT])
+        text = _decompress(rest[1:], _MAX_TEXT) if type_ == b"zTXt" else bytes(rest[:_MAX_TEXT])
         info[_RAW_EXIF.decode()] = text.decode("latin-1")
 
 
-def _profile(packed: memoryview) -> bytes:
-    profile = _unpacked(packed, _MAX_PROFILE + 1)
+def _read_profile(compressed: memoryview) -> bytes:
+    profile = _decompress(compressed, _MAX_PROFILE + 1)
     if len(profile) > _MAX_PROFILE:
         raise refused(f"a color profile of more than {_MAX_PROFILE:,} bytes")
     return profile
 
 
-def _international_text(rest: memoryview) -> bytes:
-    """The text of an iTXt chunk, after its keyword: two flags, the language, the translated keyword, the text."""
-    is_packed = bytes(rest[:1]) == b"\1"
+def _read_itxt(rest: memoryview) -> bytes:
+    """Return the text of an iTXt chunk; `rest` is two flags, the language, the translated keyword and the text."""
+    is_compressed = bytes(rest[:1]) == b"\1"
     _, _, after_language = bytes(rest[2 : _MAX_TEXT + 2]).partition(b"\0")
     _, _, text = after_language.partition(b"\0")
-    return _unpacked(memoryview(text), _MAX_TEXT) if is_packed else text
+    return _decompress(memoryview(text), _MAX_TEXT) if is_compressed else text
 
 
-def _unpacked(packed: memoryview, most: int) -> bytes:
-    """Up to so many bytes of what was packed; none if it is damaged."""
+def _decompress(compressed: memoryview, limit: int) -> bytes:
+    """Decompress up to `limit` bytes; return no bytes if the data is damaged."""
     try:
-        return zlib.decompressobj().decompress(packed, most)
+        return zlib.decompressobj().decompress(compressed, limit)
     except zlib.error:
         return b""

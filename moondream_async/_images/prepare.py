@@ -1,4 +1,7 @@
-"""Any image -> `EncodedImage`: pass right bytes through, make all others right; blocking, for a worker thread."""
+"""Convert any image to an `EncodedImage`; blocking, for a worker thread.
+
+JPEG and PNG files that already suit the model are sent unchanged; all other images are decoded and re-encoded.
+"""
 
 from __future__ import annotations
 
@@ -40,17 +43,17 @@ from .source_names import name_errors
 
 
 class SupportsArrayInterface(Protocol):
-    """A NumPy array, or what can be read as one: `(height, width[, channels])`, RGB, `uint8`."""
+    """A NumPy array, or an object that can be read as one: `(height, width[, channels])`, RGB, `uint8`."""
 
     @property
     def __array_interface__(self) -> dict[str, Any]: ...
 
 
 class AsyncBinaryFile(Protocol):
-    """A file whose `read` is awaited: a web framework's upload, `anyio.open_file`, `aiofiles`."""
+    """A file whose `read` must be awaited: a web framework's upload, `anyio.open_file`, `aiofiles`."""
 
     def read(self, size: int = ..., /) -> Awaitable[bytes]:
-        """Read up to so many bytes."""
+        """Read up to `size` bytes."""
         ...
 
 
@@ -66,58 +69,53 @@ ImageInput: TypeAlias = (
     | SupportsArrayInterface
     | EncodedImage
 )
-"""What every `image` parameter takes: a path, an http(s) URL, the bytes of an image file, a binary file
-(async ones too), a PIL image, an array (RGB, `uint8`), a `data:` URI, bare base64, or an `EncodedImage` made before."""
+"""Everything that an `image` parameter accepts: a path, an http(s) URL, the bytes of an image file, a binary file
+(sync or async), a PIL image, an array (RGB, `uint8`), a `data:` URI, bare base64, or an `EncodedImage`."""
 
-MOST_PIXELS = limits.MAX_PIXELS
-"""Width x height beyond which an image is refused undecoded; Pillow's own limit for bombs."""
-
-LARGEST_SIDE = 8192
-"""Pixels a side up to which `segment` keeps an image whole."""
-
-_PASSED_THROUGH = {"JPEG": "image/jpeg", "PNG": "image/png"}
-_DRAFTED = ("JPEG", "MPO")  # formats that decode at a half, a quarter or an eighth for a fraction of the work
-_PASSED_PIXELS = 2.0  # times the pixels of the best size, up to which right bytes are not worth re-encoding
-_NEAR_PIXELS = 1.1  # times the pixels of the best size, up to which an image is not worth resampling
-_PNG_DEPTH = 24  # where a PNG says how many bits a channel has
-_JPEG_SIDE = 65_500  # pixels; a JPEG cannot be longer
+_MAX_SIDE = 8192  # pixels per side up to which `segment` keeps the full resolution
+_MEDIA_TYPES = {"JPEG": "image/jpeg", "PNG": "image/png"}  # formats that can be sent unchanged
+_DRAFTED = ("JPEG", "MPO")  # formats that can be decoded at a half, a quarter or an eighth of the size, much faster
+_MAX_PASSED_PIXELS = 2.0  # times the pixels of the best size; up to this, suitable files are not worth re-encoding
+_MAX_NEAR_PIXELS = 1.1  # times the pixels of the best size; up to this, an image is not worth resampling
+_PNG_DEPTH = 24  # offset of the bit depth in a PNG
+_MAX_JPEG_SIDE = 65_500  # pixels; the JPEG format allows no more
 _QUALITY = 90
-_AVERAGED_QUALITY = 75  # of what the model averages: the artefacts go with it
-_AVERAGED_PIXELS = 2.0  # times the pixels that the model sees, from which that counts
-_LOWER_QUALITIES = (80, 70, 60)  # tried in turn when the file is too large; below, a smaller picture shows more
-_LEAST_SIDE = 16  # pixels; smaller than this nothing is shrunk to fit
-_HEAVY_PIXELS = 50_000_000  # above which images are decoded one at a time in the whole process
+_AVERAGED_QUALITY = 75  # for images whose pixels the model averages, which also averages out the artifacts
+_MIN_AVERAGED_PIXELS = 2.0  # times the pixels that the model sees; from this on, its pixels count as averages
+_LOWER_QUALITIES = (80, 70, 60)  # tried in turn if the file is too large; below, a smaller size keeps more detail
+_MIN_SIDE = 16  # pixels; images are not shrunk below this to fit
+_HEAVY_PIXELS = 50_000_000  # larger images are decoded one at a time per process
 
-_heavy = threading.Lock()
-_stripes = [threading.Lock() for _ in range(64)]
+_heavy_lock = threading.Lock()
+_image_locks = [threading.Lock() for _ in range(64)]  # each shared by the images whose id falls into its stripe
 if hasattr(os, "register_at_fork"):
 
     def _renew_locks() -> None:
-        global _heavy
-        _heavy = threading.Lock()
-        _stripes[:] = [threading.Lock() for _ in _stripes]
+        global _heavy_lock
+        _heavy_lock = threading.Lock()
+        _image_locks[:] = [threading.Lock() for _ in _image_locks]
 
     os.register_at_fork(after_in_child=_renew_locks)
 
 
 def encode(image: object, options: ImageOptions = DEFAULT, *, full_resolution: bool = False) -> EncodedImage:
-    """Prepare an image for sending: upright, on its background, 8-bit sRGB, sized for the model.
+    """Prepare an image for sending: upright, 8-bit sRGB without transparency, at the size that suits the model.
 
     Args:
-        image: Anything `ImageInput` names, but a URL.
-        options: Size, quality, limit, background.
-        full_resolution: With `resize="auto"`, keep the original's size, as `segment` wants it, instead of
-            the size at which the model sees the most.
+        image: Any `ImageInput` except a URL.
+        options: Size, quality, maximum bytes, background.
+        full_resolution: With `resize="auto"`, keep the original size, as for `segment`, instead of the size at which
+            the model gets the most detail.
 
     Raises:
-        ImageError: It cannot be read, is not an image, is damaged, or is too large.
+        ImageError: The image cannot be read, is not an image, is damaged, or is too large.
     """
     if isinstance(image, EncodedImage):
         return image
     plan = _Plan(options, full_resolution=full_resolution)
-    with name_errors(image), _decoding_errors():
-        # Pillow's images and open files are nobody's to read in two threads at once.
-        with _stripes[(id(image) >> 4) % len(_stripes)]:
+    with name_errors(image), _as_image_errors():
+        # Neither Pillow images nor open files may be read in two threads at once.
+        with _image_lock(image):
             loaded = sources.load(image)
             if not isinstance(loaded, bytes):
                 return _encode_image(loaded, plan)
@@ -125,29 +123,33 @@ def encode(image: object, options: ImageOptions = DEFAULT, *, full_resolution: b
 
 
 def upright(image: object) -> Image.Image:
-    """Decode an image as its coordinates mean it: upright, on white, 8-bit sRGB, at its own size.
+    """Decode an image to what result coordinates refer to: upright, on white, 8-bit sRGB, at its original size.
 
     Args:
-        image: Anything `ImageInput` names, but a URL.
+        image: Any `ImageInput` except a URL.
 
     Raises:
-        ImageError: It cannot be read, is not an image, is damaged, or is too large.
+        ImageError: The image cannot be read, is not an image, is damaged, or is too large.
     """
-    given = image.data if isinstance(image, EncodedImage) else image
-    with name_errors(image), _decoding_errors():
-        with _stripes[(id(given) >> 4) % len(_stripes)]:
-            loaded = sources.load(given)
+    source = image.data if isinstance(image, EncodedImage) else image
+    with name_errors(image), _as_image_errors():
+        with _image_lock(source):
+            loaded = sources.load(source)
             if not isinstance(loaded, bytes):
-                return _upright(loaded, orientation.of_image(loaded))
-        data, kind = _unwrapped(loaded)
+                return _render_upright(loaded, orientation.of_image(loaded))
+        data, kind = _unwrap(loaded)
         guards.check(data, kind)
         with _open(data, kind) as picture:
-            return _upright(picture, orientation.of_file(picture))
+            return _render_upright(picture, orientation.of_file(picture))
+
+
+def _image_lock(image: object) -> threading.Lock:
+    return _image_locks[(id(image) >> 4) % len(_image_locks)]
 
 
 @contextlib.contextmanager
-def _decoding_errors() -> Generator[None]:
-    """Turn whatever goes wrong into an `ImageError`."""
+def _as_image_errors() -> Generator[None]:
+    """Raise any exception as an `ImageError`."""
     try:
         yield
     except ImageError:
@@ -161,99 +163,100 @@ def _decoding_errors() -> Generator[None]:
     raise ImageError(f"The image cannot be decoded: {problem}.")
 
 
-def _upright(picture: Image.Image, exif: int) -> Image.Image:
+def _render_upright(picture: Image.Image, exif: int) -> Image.Image:
     limits.check_size(*picture.size)
     with _one_at_a_time(picture.size):
-        picture.load()  # which turns a TIFF upright by itself
+        picture.load()  # this already applies a TIFF's orientation
         exif = 1 if picture.format == "TIFF" else exif
         rendered = render.render(picture, picture.size, _background(DEFAULT), finely=True)
         return orientation.apply(rendered, exif)
 
 
 class _Plan:
-    """Which size to send, and whether one that is near is as good."""
+    """Decides at which size and quality to send an image."""
 
     def __init__(self, options: ImageOptions, *, full_resolution: bool) -> None:
         self.options = options
         self._for_grid = options.resize == "auto" and not full_resolution
-        self._longest = options.resize if options.resize != "auto" else LARGEST_SIDE
+        self._max_side = options.resize if options.resize != "auto" else _MAX_SIDE
 
     def size_for(self, original: Size) -> Size:
         if self._for_grid:
             return crop_grid.best_size(*original)
         longest = max(original)
-        if self._longest is None or longest <= self._longest:
+        if self._max_side is None or longest <= self._max_side:
             return original
-        return _scaled(original, self._longest / longest)
+        return _scale(original, self._max_side / longest)
 
     def passes(self, size: Size) -> bool:
-        """Whether right bytes of this size go through as they are."""
+        """Return whether a suitable file of this size is sent unchanged."""
         best = self.size_for(size)
-        return size == best or (self._for_grid and _is_near(size, best, _PASSED_PIXELS))
+        return size == best or (self._for_grid and _is_near(size, best, _MAX_PASSED_PIXELS))
 
     def size_from(self, decoded: Size, original: Size) -> Size:
-        """The size to make of an image that was decoded at this size.
+        """Return the size to which to reduce an image that was decoded at this size.
 
-        A half or a third of it costs a tenth of resampling, and serves as well where the model resamples again.
+        Reducing by an integer factor takes a tenth of the time of resampling, and is as good if the model resamples
+        the image again.
         """
         best = self.size_for(original)
         if self._for_grid:
             for factor in range(max(1, decoded[0] // best[0]), 0, -1):
                 reduced = -(-decoded[0] // factor), -(-decoded[1] // factor)
-                if _is_near(reduced, best, _NEAR_PIXELS):
+                if _is_near(reduced, best, _MAX_NEAR_PIXELS):
                     return reduced
         return best
 
     def is_averaged(self, size: Size) -> bool:
-        """Whether the model makes one pixel of two or more that are sent."""
-        return self._for_grid and size[0] * size[1] >= _AVERAGED_PIXELS * math.prod(crop_grid.seen_size(*size))
+        """Return whether the model averages two or more of the pixels sent into one."""
+        return self._for_grid and size[0] * size[1] >= _MIN_AVERAGED_PIXELS * math.prod(crop_grid.seen_size(*size))
 
     def quality_for(self, size: Size) -> int:
-        """The JPEG quality for a picture that is sent at this size."""
+        """Return the JPEG quality for an image sent at this size."""
         if self.options.quality is not None:
             return self.options.quality
         return _AVERAGED_QUALITY if self.is_averaged(size) else _QUALITY
 
 
-def _is_near(size: Size, best: Size, pixels_more: float) -> bool:
-    few_more = size[0] * size[1] <= pixels_more * best[0] * best[1]
-    return few_more and crop_grid.detail(*size) >= crop_grid.detail(*best)
+def _is_near(size: Size, best: Size, max_factor: float) -> bool:
+    is_small_enough = size[0] * size[1] <= max_factor * best[0] * best[1]
+    return is_small_enough and crop_grid.detail(*size) >= crop_grid.detail(*best)
 
 
 def _encode_file(data: bytes, plan: _Plan) -> EncodedImage:
-    data, kind = _unwrapped(data)
+    data, kind = _unwrap(data)
     guards.check(data, kind)
     with _open(data, kind) as picture:
         limits.check_size(*picture.size)
-        if _is_right(picture, data, plan.options.max_bytes) and plan.passes(picture.size):
+        if _is_suitable(picture, data, plan.options.max_bytes) and plan.passes(picture.size):
             return _pass_through(picture, data)
         exif, original = orientation.of_file(picture), None
         if picture.format in _DRAFTED:
             original = orientation.swapped(picture.size, exif)
             picture.draft("RGB", orientation.swapped(plan.size_for(original), exif))
         with _one_at_a_time(picture.size):
-            picture.load()  # which turns a TIFF upright by itself
+            picture.load()  # this already applies a TIFF's orientation
             exif = 1 if picture.format == "TIFF" else exif
             return _encode_pixels(picture, exif, original or orientation.swapped(picture.size, exif), plan)
 
 
 def _open(data: bytes, kind: str | None) -> Image.Image:
     if kind is None:
-        raise ImageError(f"The file is not an image that can be used: it is {formats.describe(data)}.")
+        raise ImageError(f"The file is not a supported image: it is {formats.describe(data)}.")
     if kind == "HEIF":
         return _open_heif(data)
     if kind not in Image.OPEN:
         with no_fork():
             Image.init()
-    needed, info = _needed(data, kind)
+    stripped, info = _strip(data, kind)
     try:
-        # That format's reader and no other: some of Pillow's start programs. How many pixels are too many is
-        # decided here; `Image.open` would also warn of half as many.
-        picture = Image.OPEN[kind][0](io.BytesIO(needed), "")
+        # Only the reader of this format, because some of Pillow's readers start programs. The number of pixels is
+        # checked by `limits`; `Image.open` would also warn about half as many.
+        picture = Image.OPEN[kind][0](io.BytesIO(stripped), "")
     except KeyError:
-        problem = f"a {kind}, which this Pillow does not read; a newer one does"
+        problem = f"a {kind}, which the installed version of Pillow does not support; upgrade Pillow"
     except (SyntaxError, IndexError, TypeError, struct.error) as exc:
-        damaged = f"a {kind} that is damaged, or cut off, at its start"
+        damaged = f"a {kind} that is damaged or truncated at its start"
         problem = unsupported.explain(data, kind, str(exc)) or damaged
     else:
         picture.info.update(info)
@@ -261,21 +264,21 @@ def _open(data: bytes, kind: str | None) -> Image.Image:
     raise ImageError(f"The image is {problem}.")
 
 
-def _unwrapped(data: bytes) -> tuple[bytes, str | None]:
-    """Return the image file and its format; of an icon, the PNG in it; of a TIFF, with its main picture first."""
-    kind = formats.kind_of(data)
+def _unwrap(data: bytes) -> tuple[bytes, str | None]:
+    """Return the image file and its format: for an icon, the PNG in it; for a TIFF, with its main picture first."""
+    kind = formats.detect_format(data)
     if kind == "TIFF":
         data = tiff.main_picture(data)
     inner = icon.largest_png(data) if kind == "ICO" else None
     return (data, kind) if inner is None else (inner, "PNG")
 
 
-def _needed(data: bytes, kind: str) -> tuple[bytes, dict[str, Any]]:
-    """Return the file as Pillow decodes it fast, and what it says of its picture that Pillow then does not see."""
+def _strip(data: bytes, kind: str) -> tuple[bytes, dict[str, Any]]:
+    """Return the file in a form that Pillow decodes fast, and the metadata that was removed from it."""
     if kind == "PNG":
-        needed, info = png.split(data)
+        stripped, info = png.split(data)
         tags.check_block(info.get("exif", b""))
-        return needed, info
+        return stripped, info
     if kind == "GIF":
         return gif.without_extensions(data), {}
     return netpbm.as_8_bit(data) if kind == "PPM" else data, {}
@@ -291,23 +294,24 @@ def _open_heif(data: bytes) -> Image.Image:
         limits.check_size(*file.size)
         return cast("Image.Image", file.to_pillow())
     raise ImageError(
-        "The image is a HEIC, which Pillow does not read by itself: pip install 'moondream-async[heif]', "
+        "The image is a HEIC, which needs the extra 'heif': pip install 'moondream-async[heif]', "
         "or convert it to JPEG first."
     )
 
 
 def _encode_image(picture: Image.Image, plan: _Plan) -> EncodedImage:
-    """Prepare a user's Pillow image, and leave it as it was."""
+    """Prepare a user's Pillow image without changing it."""
     limits.check_size(*picture.size)
     with _one_at_a_time(picture.size):
-        picture.load()  # which turns a TIFF upright by itself
+        picture.load()  # this already applies a TIFF's orientation
         exif = orientation.of_image(picture)
         return _encode_pixels(picture, exif, orientation.swapped(picture.size, exif), plan)
 
 
-def _is_right(picture: Image.Image, data: bytes, max_bytes: int) -> bool:
+def _is_suitable(picture: Image.Image, data: bytes, max_bytes: int) -> bool:
+    """Return whether a file can be sent unchanged, apart from its size in pixels."""
     return (
-        picture.format in _PASSED_THROUGH
+        picture.format in _MEDIA_TYPES
         and picture.mode == "RGB"
         and "transparency" not in picture.info
         and getattr(picture, "n_frames", 1) == 1
@@ -320,48 +324,48 @@ def _is_right(picture: Image.Image, data: bytes, max_bytes: int) -> bool:
 
 def _pass_through(picture: Image.Image, data: bytes) -> EncodedImage:
     size = picture.size
-    # Decoding proves that the file is whole; at an eighth of the size it costs the least.
+    # Decode to check that the file is complete; this is fastest at an eighth of the size.
     picture.draft("RGB", (max(1, size[0] // 8), max(1, size[1] // 8)))
     with _one_at_a_time(size):
         picture.load()
-    return EncodedImage.of(data, media_type=_PASSED_THROUGH[str(picture.format)], size=size, original=size)
+    return EncodedImage.of(data, media_type=_MEDIA_TYPES[str(picture.format)], size=size, original=size)
 
 
 def _encode_pixels(picture: Image.Image, exif: int, original: Size, plan: _Plan) -> EncodedImage:
     limits.check_size(*picture.size)
-    # Photographs hold their colours at half resolution already; drawings and text do not.
+    # Photos already store their colors at half resolution; drawings and text do not.
     subsampling = "4:2:0" if picture.format in _DRAFTED else "4:4:4"
     size = orientation.swapped(plan.size_from(orientation.swapped(picture.size, exif), original), exif)
-    if max(size) > _JPEG_SIDE:
-        raise ImageError(f"The image has {size[0]} x {size[1]} pixels; at most {_JPEG_SIDE:,} a side can be sent.")
-    # Turned last, when there are fewest pixels to turn.
+    if max(size) > _MAX_JPEG_SIDE:
+        raise ImageError(f"The image has {size[0]} x {size[1]} pixels; at most {_MAX_JPEG_SIDE:,} a side can be sent.")
+    # The orientation is applied last, when there are the fewest pixels.
     finely = not plan.is_averaged(size)
     rendered = orientation.apply(render.render(picture, size, _background(plan.options), finely=finely), exif)
-    data, sent = _fitted(rendered, plan.quality_for(rendered.size), subsampling, plan.options.max_bytes)
-    return EncodedImage.of(data, media_type="image/jpeg", size=sent, original=original)
+    data, sent_size = _encode_to_fit(rendered, plan.quality_for(rendered.size), subsampling, plan.options.max_bytes)
+    return EncodedImage.of(data, media_type="image/jpeg", size=sent_size, original=original)
 
 
-def _fitted(picture: Image.Image, quality: int, subsampling: str, max_bytes: int) -> tuple[bytes, Size]:
-    """A JPEG within the limit: at lower quality if need be, then smaller."""
-    data = _jpeg(picture, quality, subsampling)
+def _encode_to_fit(picture: Image.Image, quality: int, subsampling: str, max_bytes: int) -> tuple[bytes, Size]:
+    """Encode as a JPEG within the limit, reducing the quality and then the size if necessary."""
+    data = _encode_jpeg(picture, quality, subsampling)
     for lower in (q for q in _LOWER_QUALITIES if q < quality):
         if len(data) <= max_bytes:
             break
-        quality, data = lower, _jpeg(picture, lower, subsampling)
+        quality, data = lower, _encode_jpeg(picture, lower, subsampling)
     while len(data) > max_bytes:
-        size = _scaled(picture.size, min(0.9, math.sqrt(max_bytes / len(data))))
-        if size == picture.size or min(size) < min(_LEAST_SIDE, *picture.size):
+        size = _scale(picture.size, min(0.9, math.sqrt(max_bytes / len(data))))
+        if size == picture.size or min(size) < min(_MIN_SIDE, *picture.size):
             raise ImageError(
                 f"The image cannot be made to fit {max_bytes:,} bytes (ImageOptions.max_bytes): "
                 f"at {picture.width} x {picture.height} pixels it still has {len(data):,}."
             )
         picture = picture.resize(size, Image.Resampling.LANCZOS, reducing_gap=2.0)
-        data = _jpeg(picture, quality, subsampling)
+        data = _encode_jpeg(picture, quality, subsampling)
     return data, picture.size
 
 
-def _jpeg(picture: Image.Image, quality: int, subsampling: str) -> bytes:
-    # Pillow lets other threads run while it writes to a descriptor, and not while it writes to a BytesIO.
+def _encode_jpeg(picture: Image.Image, quality: int, subsampling: str) -> bytes:
+    # Pillow releases the GIL while it writes to a file descriptor, but not while it writes to a BytesIO.
     with contextlib.suppress(OSError), _memory_file() as file:
         picture.save(file, "JPEG", quality=quality, subsampling=subsampling)
         file.seek(0)
@@ -372,27 +376,27 @@ def _jpeg(picture: Image.Image, quality: int, subsampling: str) -> bytes:
 
 
 def _memory_file() -> BinaryIO:
-    """Open a file in memory.
+    """Open an in-memory file that has a descriptor.
 
     Raises:
-        OSError: There is none on this system, or it is denied (by seccomp, `vm.memfd_noexec`, limits).
+        OSError: The system has no such files, or denies them (by seccomp, `vm.memfd_noexec`, limits).
     """
     if not hasattr(os, "memfd_create"):
         raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
     return os.fdopen(os.memfd_create("moondream-async"), "w+b")
 
 
-def _scaled(size: Size, factor: float) -> Size:
+def _scale(size: Size, factor: float) -> Size:
     return max(1, round(size[0] * factor)), max(1, round(size[1] * factor))
 
 
 def _background(options: ImageOptions) -> tuple[int, int, int]:
-    assert isinstance(options.background, tuple)  # its converter saw to it
+    assert isinstance(options.background, tuple)  # the field's converter ensures it
     return options.background
 
 
 @contextlib.contextmanager
 def _one_at_a_time(size: Size) -> Generator[None]:
-    """Huge images wait for each other, so that what they take together stays bounded."""
-    with _heavy if size[0] * size[1] > _HEAVY_PIXELS else contextlib.nullcontext():
+    """Make very large images wait for each other, which bounds the memory they take together."""
+    with _heavy_lock if size[0] * size[1] > _HEAVY_PIXELS else contextlib.nullcontext():
         yield

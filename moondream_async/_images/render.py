@@ -1,4 +1,4 @@
-"""Any Pillow image -> upright 8-bit sRGB on its background, at the size wanted."""
+"""Convert any Pillow image to 8-bit sRGB without transparency, at a given size."""
 
 from __future__ import annotations
 
@@ -11,45 +11,52 @@ from . import color, tiff
 from .options import Color
 from .orientation import Size
 
-_PLAIN = ("RGB", "L", "CMYK")  # resized as they are: no transparency to weigh, no values to scale first
-_GAP = 2.0  # reduced by whole pixels down to this many times the size, and filtered from there
-_BAND = 128  # rows of the reduced image that are made at a time
+_DIRECT_MODES = ("RGB", "L", "CMYK")  # resized directly: no transparency to blend, no values to scale first
+_REDUCING_GAP = 2.0  # images are reduced by an integer factor to this many times the size, and filtered from there
+_BAND = 128  # rows of the reduced image that are produced at a time
 
 
 def render(picture: Image.Image, size: Size, background: Color, *, finely: bool) -> Image.Image:
-    """Make a decoded image RGB, at `size` as stored (not yet upright).
+    """Convert a decoded image to RGB at a size.
 
-    `finely` takes the sharper, slower filter: for what the model does not average again.
+    Args:
+        picture: The image, as stored (not yet upright).
+        size: Its new width and height in pixels, as stored.
+        background: The color behind transparent parts.
+        finely: Use the sharper, slower filter, for images that the model does not average again.
 
     Raises:
-        ImageError: 8 bits cannot show its pixels truly.
+        ImageError: The pixels have no defined 8-bit equivalent.
     """
     if picture.mode == "F":
         raise ImageError(
-            "The image holds floats (mode F), and which of them are black and white is not known; "
+            "The image holds floats (mode F) without defined black and white points; "
             "scale them to 0..255 (uint8) first."
         )
     tiff.check_picture(picture)
-    profile = color.profile_of(picture)
-    if picture.mode not in _PLAIN or picture.has_transparency_data:
+    profile = color.read_profile(picture)
+    if picture.mode not in _DIRECT_MODES or picture.has_transparency_data:
         picture, profile = _flatten_reduced(picture, size, background, profile), None
     factor = picture.width // size[0]
     if factor > 1 and (-(-picture.width // factor), -(-picture.height // factor)) == size:
         picture = picture.reduce(factor)
     elif picture.size != size:
         filter_ = Image.Resampling.LANCZOS if finely else Image.Resampling.BICUBIC
-        picture = picture.resize(size, filter_, reducing_gap=_GAP)
+        picture = picture.resize(size, filter_, reducing_gap=_REDUCING_GAP)
     return _as_rgb(picture) if profile is None else color.to_srgb(picture, profile)
 
 
 def _as_rgb(picture: Image.Image) -> Image.Image:
-    return picture if picture.mode == "RGB" else picture.convert("RGB")  # which copies what is RGB already
+    return picture if picture.mode == "RGB" else picture.convert("RGB")  # `convert` would copy an RGB image
 
 
 def _flatten_reduced(picture: Image.Image, size: Size, background: Color, profile: Any) -> Image.Image:
-    """In sRGB, without transparency, and by whole pixels near `size`; in bands, as a copy of all may be gigabytes."""
-    picture = _without_depth(picture)
-    factor = max(1, int(min(picture.width / size[0], picture.height / size[1]) / _GAP))
+    """Convert to sRGB without transparency, reduced by an integer factor to near `size`.
+
+    This is done in bands, because a copy of the whole image may take gigabytes.
+    """
+    picture = _to_8_bit(picture)
+    factor = max(1, int(min(picture.width / size[0], picture.height / size[1]) / _REDUCING_GAP))
     reduced = Image.new("RGB", (-(-picture.width // factor), -(-picture.height // factor)))
     for top in range(0, reduced.height, _BAND):
         bottom = min(picture.height, (top + _BAND) * factor)
@@ -59,24 +66,27 @@ def _flatten_reduced(picture: Image.Image, size: Size, background: Color, profil
 
 
 def _flatten(picture: Image.Image, background: Color, profile: Any) -> Image.Image:
-    if picture.mode == "La":  # premultiplied grey, which Pillow turns into nothing but LA
+    if picture.mode == "La":  # premultiplied gray, which Pillow can only convert to LA
         picture = picture.convert("LA")
     alpha: Image.Image | None = None
     if picture.has_transparency_data:
         layered = picture if picture.mode == "LA" else picture.convert("RGBA")
         picture, alpha = layered.convert("L" if picture.mode == "LA" else "RGB"), layered.getchannel("A")
-    elif picture.mode not in _PLAIN:
+    elif picture.mode not in _DIRECT_MODES:
         picture = picture.convert("RGB")
-    colours = color.to_srgb(picture, profile) if profile is not None else _as_rgb(picture)
+    opaque = color.to_srgb(picture, profile) if profile is not None else _as_rgb(picture)
     if alpha is None:
-        return colours
-    flat = Image.new("RGB", colours.size, background)
-    flat.paste(colours, mask=alpha)
+        return opaque
+    flat = Image.new("RGB", opaque.size, background)
+    flat.paste(opaque, mask=alpha)
     return flat
 
 
-def _without_depth(picture: Image.Image) -> Image.Image:
-    """Make 8-bit gray: scaled, where Pillow's own conversion clips at 255; unless no value is above 255.
+def _to_8_bit(picture: Image.Image) -> Image.Image:
+    """Convert 16- and 32-bit gray to 8-bit gray, and return other images unchanged.
+
+    Values are scaled from 0..65,535, where Pillow's own conversion clips at 255; mode I with values up to 255 is not
+    scaled.
 
     Raises:
         ImageError: Values are below 0 or above 65,535.
@@ -84,14 +94,14 @@ def _without_depth(picture: Image.Image) -> Image.Image:
     if picture.mode != "I" and not picture.mode.startswith("I;16"):
         return picture
     wide = picture.convert("I")
-    wide.info.pop("transparency", None)  # one of 65,536 values, where after this there are 256
-    least, most = cast("tuple[int, int]", wide.getextrema())
-    if least < 0 or most > 65535:
+    wide.info.pop("transparency", None)  # a 16-bit value, which has no 8-bit equivalent
+    low, high = cast("tuple[int, int]", wide.getextrema())
+    if low < 0 or high > 65535:
         raise ImageError(
-            f"The image holds 32-bit values ({least:,} to {most:,} as signed ones), and which of them are black and "
-            "white is not known; scale them to 0..255 (uint8) first."
+            f"The image holds 32-bit values ({low:,} to {high:,} as signed integers) without defined black and white "
+            "points; scale them to 0..255 (uint8) first."
         )
-    if picture.mode == "I" and most <= 255:
+    if picture.mode == "I" and high <= 255:
         return wide.convert("L")
     bits, inverted = tiff.gray_scale(picture)
     divisor, top = 1 << (bits - 8), (1 << bits) - 1

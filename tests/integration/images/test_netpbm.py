@@ -57,7 +57,7 @@ def test_color(data: bytes) -> None:
 @pytest.mark.parametrize("piece", [2, 6, 1024])
 @pytest.mark.parametrize("max_value", [254, 1023])
 def test_pieces_join(monkeypatch: pytest.MonkeyPatch, piece: int, max_value: int) -> None:
-    monkeypatch.setattr(netpbm, "_PIECE", piece)
+    monkeypatch.setattr(netpbm, "_CHUNK_SIZE", piece)
     size = 2 if max_value > 255 else 1
     samples = [index % (max_value + 1) for index in range(5 * 4 * 3)]
     body = b"".join(sample.to_bytes(size, "big") for sample in samples)
@@ -68,9 +68,9 @@ def test_pieces_join(monkeypatch: pytest.MonkeyPatch, piece: int, max_value: int
 @pytest.mark.parametrize(
     ("data", "says"),
     [
-        (b"P6 1 1\n", "end of its header"),
-        (b"P5 1 1 0\n\0", "largest value is 0"),
-        (b"P5 1 1 70000\n\0\0", "largest value is 70000"),
+        (b"P6 1 1\n", "whose header does not end"),
+        (b"P5 1 1 0\n\0", "maximum value is 0"),
+        (b"P5 1 1 70000\n\0\0", "maximum value is 70000"),
         (b"P2 1 1 255\n256", "numbers from 0 to 255"),
         (b"P2 1 1 255\n-1", "numbers from 0 to 255"),
         (b"P2 1 1 255\n0000000000255", "numbers from 0 to 255"),

@@ -137,7 +137,7 @@ def test_it_is_a_value() -> None:
         {"quality": 90.5},
         {"max_bytes": 0},
         {"max_bytes": "10MB"},
-        {"background": "no such colour"},
+        {"background": "no such color"},
         {"background": (1, 2)},
         {"background": (1, 2, 300)},
         {"background": (True, 0, 0)},

@@ -47,18 +47,18 @@ def test_is_read(added: bytes, where: int) -> None:
     assert encode(PNG[:where] + added + PNG[where:]).original_size == (64, 64)
 
 
-def test_texts_are_not_unpacked(monkeypatch: pytest.MonkeyPatch) -> None:
-    unpacked: list[int] = []
+def test_texts_are_not_decompressed(monkeypatch: pytest.MonkeyPatch) -> None:
+    decompressed: list[int] = []
 
-    def count(packed: memoryview, most: int) -> bytes:
-        unpacked.append(most)
+    def count(compressed: memoryview, limit: int) -> bytes:
+        decompressed.append(limit)
         return b""
 
-    monkeypatch.setattr(png, "_unpacked", count)
+    monkeypatch.setattr(png, "_decompress", count)
     profiles = chunk(b"iCCP", b"a\0\0" + LONG) * 1000
     texts = chunk(b"zTXt", b"a\0\0" + LONG) * 1000
     encode(png_with(profiles + texts))
-    assert len(unpacked) == 1  # the first profile
+    assert len(decompressed) == 1  # the first profile
 
 
 def test_right_bytes_keep_their_texts() -> None:
