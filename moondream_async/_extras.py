@@ -1,4 +1,4 @@
-"""Optional dependencies, by the extra that installs them."""
+"""Import optional packages, or say which extra installs them."""
 
 from __future__ import annotations
 
@@ -7,41 +7,37 @@ from typing import Any
 
 from .errors import ConfigurationError
 
-_MODULES = {
-    "parquet": ("pyarrow", "pyarrow.parquet"),
-    "vision": ("fontTools", "freetype", "numpy"),
-}
+_MODULES = {"parquet": ("pyarrow", "pyarrow.parquet"), "vision": ("fontTools", "freetype", "numpy")}
 
 
-def load_extra(extra: str, purpose: str) -> list[Any]:
-    """Import the modules of an extra, in the order of `_MODULES`.
+def import_extra(module: str, extra: str, purpose: str = "This", *, note: str = "") -> Any:
+    """Import a module that an extra installs.
 
     Args:
-        extra: Name of the extra.
-        purpose: What needs it, for the error message.
+        module: Its full name.
+        extra: The extra.
+        purpose: What needs it: the subject of the error's sentence.
+        note: A sentence to add to the error.
 
     Raises:
-        ConfigurationError: A module is not installed.
+        ConfigurationError: The module is not installed.
     """
     try:
-        return [importlib.import_module(module) for module in _MODULES[extra]]
+        return importlib.import_module(module)
     except ImportError:
-        raise ConfigurationError(
-            f"{purpose} needs the extra {extra!r}: pip install 'moondream-async[{extra}]'."
-        ) from None
+        message = f"{purpose} needs the extra {extra!r}: pip install 'moondream-async[{extra}]'. {note}"
+        raise ConfigurationError(message.rstrip()) from None
 
 
 def check_extra(extra: str, purpose: str) -> None:
-    """Check that an extra is installed, before a request is sent whose result would need it.
+    """Check that the packages of an extra are installed, before sending anything that would need them.
 
     Args:
-        extra: Name of the extra.
-        purpose: What needs it, for the error message.
+        extra: The extra.
+        purpose: What needs it: the subject of the error's sentence.
 
     Raises:
-        ConfigurationError: A module is not installed.
+        ConfigurationError: A package is not installed.
     """
-    try:
-        load_extra(extra, purpose)
-    except ConfigurationError as exc:
-        raise ConfigurationError(f"{exc} Nothing was sent.") from None
+    for module in _MODULES[extra]:
+        import_extra(module, extra, purpose, note="Nothing was sent.")

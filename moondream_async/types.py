@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import importlib
 import io
-import numbers
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import attrs
 
-from ._scalars import to_python
+from ._scalars import MAX_SIDE, is_side, to_python
 from .errors import ConfigurationError, MoondreamError
 
 
@@ -60,7 +59,6 @@ class Fields(Mapping[str, Any]):
         return getattr(self, "extra", None) or {}
 
 
-_MAX_SIDE = 2**31 - 1  # pixels
 _NOT_ON_THE_WIRE = ("extra", "meta", "by_label", "image_size", "results")
 _FIELD_NAMES: dict[type, tuple[str, ...]] = {}
 
@@ -178,10 +176,6 @@ def _clamp(fraction: float) -> float:
     return min(max(0.0, fraction), 1.0) if fraction == fraction else 0.0
 
 
-def _is_side(side: object) -> bool:
-    return isinstance(side, numbers.Integral) and not isinstance(side, bool) and 0 < int(side) <= _MAX_SIDE
-
-
 def _vision(module: str) -> Any:
     # Imported on first use: `_vision` is a layer above this module.
     return importlib.import_module(f"._vision.{module}", __package__)
@@ -269,8 +263,8 @@ class Result(Fields):
         else:
             raise ConfigurationError("Pass both width and height, in pixels: this result does not know its image size.")
         size = to_python(size[0]), to_python(size[1])
-        if not all(_is_side(side) for side in size):
-            raise ConfigurationError(f"width and height must be whole numbers from 1 to {_MAX_SIDE:,}.")
+        if not all(is_side(side) for side in size):
+            raise ConfigurationError(f"width and height must be whole numbers from 1 to {MAX_SIDE:,}.")
         return int(size[0]), int(size[1])
 
 

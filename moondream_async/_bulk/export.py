@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from .._csv_cells import csv_row
-from .._extras import load_extra
+from .._extras import import_extra
 from .._public import public
 from ..errors import ConfigurationError, ResultsFileError
 from .atomic_files import replace_file
@@ -96,7 +96,8 @@ def _to_csv(path: Path, names: list[str], table: Iterator[Row]) -> int:
 
 
 def _to_parquet(path: Path, names: list[str], table: Iterator[Row]) -> int:
-    arrow, parquet = load_extra("parquet", "Parquet")
+    arrow = import_extra("pyarrow", "parquet", "Parquet")
+    parquet = import_extra("pyarrow.parquet", "parquet", "Parquet")
     types: dict[type, Any] = {str: arrow.string(), bool: arrow.bool_(), int: arrow.int64(), float: arrow.float64()}
     schema = arrow.schema([(name, types[COLUMNS[name]]) for name in names])
     count = 0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import enum
-import importlib
 import json
 import re
 import types
@@ -12,6 +11,7 @@ from typing import Any, Generic, Literal, TypeVar, Union, cast, get_args, get_or
 
 import attrs
 
+from .._extras import import_extra
 from ..errors import AnswerError, ConfigurationError
 from ..types import QueryResult
 
@@ -150,11 +150,11 @@ def structured(schema: Any) -> AnswerFormat[Any]:
         return _json_kind(model.model_json_schema(), lambda data: model.model_validate_json(json.dumps(data)))
     if isinstance(schema, type) and attrs.has(schema):
         wanted, structure = describe(schema), _structuring(schema)
-        jsonschema: Any = _needed("jsonschema")
+        jsonschema: Any = import_extra("jsonschema", "structured", "ask_json with a class or a schema")
         return _json_kind(wanted, lambda data: structure(_checked(jsonschema, data, wanted)))
     if isinstance(schema, Mapping):
         wanted = dict(cast("Mapping[str, Any]", schema))
-        jsonschema = _needed("jsonschema")
+        jsonschema = import_extra("jsonschema", "structured", "ask_json with a class or a schema")
         _check_schema(jsonschema, wanted)
         return _json_kind(wanted, lambda data: _checked(jsonschema, data, wanted))
     raise ConfigurationError(f"schema must be an attrs or pydantic class, or a JSON schema, not {schema!r}.")
@@ -220,9 +220,9 @@ def _describe_class(kind: type[Any], within: tuple[Any, ...]) -> dict[str, Any]:
 
 def _structuring(schema: type[Any]) -> Callable[[Any], Any]:
     """Makes instances of an attrs class, by the names that its schema has."""
-    cattrs: Any = _needed("cattrs")
+    cattrs: Any = import_extra("cattrs", "structured", "ask_json with a class or a schema")
     converter = cattrs.Converter(use_alias=True)
-    _needed("cattrs.strategies").configure_union_passthrough(str | int | float | bool | None, converter)
+    import_extra("cattrs.strategies", "structured", "ask_json with a class or a schema").configure_union_passthrough(str | int | float | bool | None, converter)
     return lambda data: _reported(lambda: converter.structure(data, schema))
 
 
@@ -304,12 +304,3 @@ def _check_schema(jsonschema: Any, schema: dict[str, Any]) -> None:
     else:
         return
     raise ConfigurationError(f"The JSON schema is none: {problem}.")
-
-
-def _needed(module: str) -> Any:
-    try:
-        return importlib.import_module(module)
-    except ImportError:
-        raise ConfigurationError(
-            f"This needs {module}, of the extra 'structured': pip install 'moondream-async[structured]'."
-        ) from None

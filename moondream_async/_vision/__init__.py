@@ -1,1 +1,1 @@
-"""What is drawn of results, and the formats they are exported to."""
+"""Draw results on images, and export them to the formats of other tools."""

@@ -1,4 +1,4 @@
-"""Parts of images."""
+"""Crop images to boxes."""
 
 from __future__ import annotations
 
@@ -17,24 +17,26 @@ if TYPE_CHECKING:
 
 @public("vision")
 def crop(image: Any, box: BoundingBox, *, margin: float = 0.0) -> Image:
-    """The part of an image that is in a box.
+    """Crop an image to a box and return a Pillow image of mode RGB.
 
     Args:
-        image: Anything that the skills take but a URL.
-        box: 0..1 of the upright image.
-        margin: Of the box's size, to add on each side.
+        image: Anything the skills accept except a URL. EXIF orientation is applied first, because boxes refer to the
+            upright image.
+        box: The box, 0..1 of the upright image.
+        margin: Margin to add on each side, as a fraction of the box's size. Default 0.
 
     Raises:
         ImageError: The image cannot be used, or the box is empty.
+        ConfigurationError: `box` is not a `BoundingBox`, or `margin` is not a finite number.
     """
     if not isinstance(box, BoundingBox):
         raise ConfigurationError(f"box must be a BoundingBox, not {type(cast('object', box)).__name__}.")
     if not isinstance(margin, numbers.Real) or isinstance(margin, bool) or not math.isfinite(margin):
-        raise ConfigurationError(f"margin must be a number, not {margin!r}.")
+        raise ConfigurationError(f"margin must be a finite number, not {margin!r}.")
     picture = upright(image)
-    across, down = float(margin) * box.width, float(margin) * box.height
-    wider = BoundingBox(box.x_min - across, box.y_min - down, box.x_max + across, box.y_max + down)
-    left, top, right, bottom = wider.to_pixels(*picture.size)
+    margin_x, margin_y = float(margin) * box.width, float(margin) * box.height
+    enlarged = BoundingBox(box.x_min - margin_x, box.y_min - margin_y, box.x_max + margin_x, box.y_max + margin_y)
+    left, top, right, bottom = enlarged.to_pixels(*picture.size)
     if right <= left or bottom <= top:
-        raise ImageError(f"The box covers no pixel of an image of {picture.width} x {picture.height}.")
+        raise ImageError(f"The box covers no pixel of the image of {picture.width} x {picture.height} pixels.")
     return picture.crop((left, top, right, bottom))

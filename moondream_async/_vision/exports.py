@@ -1,8 +1,4 @@
-"""Results in the formats of other tools. None of them gets a confidence: Moondream gives none.
-
-`label` is for what has no label of its own; `size`, `(width, height)` in pixels, for a result that does not know its
-image's.
-"""
+"""Export results to the formats of other tools. There are no confidences, because Moondream sends none."""
 
 from __future__ import annotations
 
@@ -15,19 +11,19 @@ from typing import Any, cast
 from xml.etree import ElementTree
 
 from .._csv_cells import csv_row
+from .._extras import import_extra
 from .._public import public
 from ..errors import ConfigurationError, PathError
 from ..types import BoundingBox, Point, Result, SegmentResult
-from .detections import Detection, Name, Size, labels_of, name_of, size_of, things
-from .svg_paths import needed
+from .detections import Detection, Name, Size, image_size_of, iter_detections, parse_labels, to_name
 
 Object = dict[str, Any]
 
-_NO_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")  # XML 1.0, 2.2
-_MAX_LOOPS, _MAX_COMPARED = 1_000, 50_000_000  # of an outline with holes, and points compared with all loops
+_INVALID_IN_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")  # XML 1.0, 2.2
+_MAX_LOOPS, _MAX_COMPARISONS = 1_000, 50_000_000  # loops of an outline with holes, and loops times points
 
 LABEL = "object"
-"""What things are called if nobody says."""
+"""The default label of detections without one of their own."""
 
 
 @public("vision")
@@ -38,37 +34,40 @@ def to_coco(
     label: str = LABEL,
     sizes: Mapping[Any, Size] | None = None,
 ) -> Object:
-    """COCO's instances: ready for `json.dump`, `pycocotools.coco.COCO` and whatever reads them.
+    """Convert results to COCO instances, for `json.dump`, `pycocotools.coco.COCO` and other readers of the format.
 
-    Outlines are polygons, or, with holes or several parts, run lengths; points are left out.
+    Outlines become polygons or, with holes or several parts, run-length encoded masks. Points are omitted.
 
     Args:
-        images: File names (texts, paths or numbers), each with one result or several.
-        categories: Labels that get the ids 1, 2, ...; further ones get the next.
-        label: See above.
-        sizes: By file name, for results that do not know theirs.
+        images: Pairs of a file name (a string, path or number) and one result or several.
+        categories: Labels that get the ids 1, 2, ...; other labels get the next ids. Default: none.
+        label: Label for detections without one of their own. Default `"object"`.
+        sizes: Image sizes `(width, height)` in pixels by file name, for results without an image size.
+
+    Returns:
+        A dict with `images`, `annotations` and `categories`; `bbox` is `[left, top, width, height]` in pixels.
 
     Raises:
-        ConfigurationError: A size is not known, or a result has no places.
-        PathError: A segment's path cannot be read.
+        ConfigurationError: An image size is not known, or a result has no boxes or outlines.
+        PathError: A segment's path cannot be parsed.
     """
-    ids = {name: number for number, name in enumerate(dict.fromkeys(labels_of(categories, "categories")), 1)}
-    known = _sizes_by_name(sizes)
-    listed: list[Object] = []
+    ids = {name: number for number, name in enumerate(dict.fromkeys(parse_labels(categories, "categories")), 1)}
+    size_by_name = _sizes_by_name(sizes)
+    entries: list[Object] = []
     annotations: list[Object] = []
     for image_id, (name, results) in enumerate(_named_results(images), 1):
-        size = known.get(name) or next((r.image_size for r in results if r.image_size), None)
+        size = size_by_name.get(name) or next((r.image_size for r in results if r.image_size), None)
         if size is None:
-            raise ConfigurationError(f"The size of {name!r} is not known; give it in sizes.")
-        size = size_of(results[0] if results else Result(), size)
-        listed.append({"id": image_id, "file_name": name, "width": size[0], "height": size[1]})
-        for thing in (thing for result in results for thing in things(result, label)):
-            if thing.box is not None:
-                category = ids.setdefault(thing.label, len(ids) + 1)
-                where = {"id": len(annotations) + 1, "image_id": image_id, "category_id": category, "iscrowd": 0}
-                annotations.append(where | _coco_place(thing, thing.box, size))
+            raise ConfigurationError(f"The size of {name!r} is not known; pass it in sizes.")
+        size = image_size_of(results[0] if results else Result(), size)
+        entries.append({"id": image_id, "file_name": name, "width": size[0], "height": size[1]})
+        for detection in (detection for result in results for detection in iter_detections(result, label)):
+            if detection.box is not None:
+                category = ids.setdefault(detection.label, len(ids) + 1)
+                head = {"id": len(annotations) + 1, "image_id": image_id, "category_id": category, "iscrowd": 0}
+                annotations.append(head | _coco_geometry(detection, detection.box, size))
     return {
-        "images": listed,
+        "images": entries,
         "annotations": annotations,
         "categories": [{"id": number, "name": name} for name, number in ids.items()],
     }
@@ -76,43 +75,65 @@ def to_coco(
 
 @public("vision")
 def to_yolo(result: Result, labels: Sequence[str], *, label: str = LABEL) -> str:
-    """A YOLO label file: a line for each thing, `class x_center y_center width height`, or `class x1 y1 x2 y2 ...`.
+    """Convert a result to a YOLO label file.
 
-    All 0..1 of the image. An outline has a line for each of its loops that is in no other (YOLO knows no holes).
+    A box is a line `class x_center y_center width height`. An outline has a line `class x1 y1 x2 y2 ...` for each
+    outer loop; YOLO has no holes. All coordinates are 0..1 of the image.
 
     Args:
-        result: Of `detect` or `segment`; points have no place in it.
-        labels: Its classes, in order.
-        label: See above.
+        result: A result of `detect` or `segment`; YOLO has no points.
+        labels: The classes, in order: the first is class 0.
+        label: Label for detections without one of their own. Default `"object"`.
 
     Raises:
-        ConfigurationError: A label is not among `labels`, or the result is one of points.
+        ConfigurationError: A label is not among `labels`, or the result has points.
+        PathError: A segment's path cannot be parsed.
     """
     lines: list[str] = []
-    given = [labels] if isinstance(labels, str) else labels_of(labels, "labels")
-    numbers = {name: number for number, name in reversed(list(enumerate(given)))}
-    for thing in things(result, label):
-        number = numbers.get(thing.label)
+    classes = [labels] if isinstance(labels, str) else parse_labels(labels, "labels")
+    numbers = {name: number for number, name in reversed(list(enumerate(classes)))}
+    for detection in iter_detections(result, label):
+        number = numbers.get(detection.label)
         if number is None:
-            raise ConfigurationError(f"The label {thing.label!r} is not among labels.")
-        lines += [f"{number} {' '.join(f'{value:.6f}' for value in row)}" for row in _yolo_rows(thing)]
+            raise ConfigurationError(f"The label {detection.label!r} is not among labels.")
+        lines += [f"{number} {' '.join(f'{value:.6f}' for value in row)}" for row in _yolo_rows(detection)]
     return "".join(f"{line}\n" for line in lines)
 
 
 @public("vision")
 def to_labelme(result: Result, image_path: Name, *, label: str = LABEL, size: Size | None = None) -> Object:
-    """A LabelMe file: rectangles, points, and polygons (a shape for each loop, of one group), in pixels."""
-    width, height = size_of(result, size)
+    """Convert a result to a LabelMe file, as a dict for `json.dump`.
+
+    It contains rectangles, points, and a polygon for each loop of an outline, of one group, all in pixels.
+
+    Args:
+        result: A result of `detect`, `point` or `segment`.
+        image_path: The image's path, for `imagePath`.
+        label: Label for detections without one of their own. Default `"object"`.
+        size: Image size `(width, height)` in pixels. Default: that of the image passed to the call.
+
+    Raises:
+        ConfigurationError: The image size is not known.
+        PathError: A segment's path cannot be parsed.
+    """
+    width, height = image_size_of(result, size)
     shapes: list[Object] = []
-    for number, thing in enumerate(things(result, label)):
-        for kind, points in _labelme_shapes(thing, (width, height)):
-            group = number if isinstance(thing.place, SegmentResult) else None
-            shapes.append({"label": thing.label, "points": points, "group_id": group, "shape_type": kind, "flags": {}})
+    for number, detection in enumerate(iter_detections(result, label)):
+        group = number if isinstance(detection.geometry, SegmentResult) else None
+        for kind, points in _labelme_shapes(detection, (width, height)):
+            shape: Object = {
+                "label": detection.label,
+                "points": points,
+                "group_id": group,
+                "shape_type": kind,
+                "flags": {},
+            }
+            shapes.append(shape)
     return {
         "version": "5.5.0",
         "flags": {},
         "shapes": shapes,
-        "imagePath": name_of(image_path),
+        "imagePath": to_name(image_path),
         "imageData": None,
         "imageHeight": height,
         "imageWidth": width,
@@ -121,162 +142,197 @@ def to_labelme(result: Result, image_path: Name, *, label: str = LABEL, size: Si
 
 @public("vision")
 def to_voc(result: Result, image_path: Name, *, label: str = LABEL, size: Size | None = None) -> str:
-    """Write a Pascal VOC file: boxes in pixels, from 1; points are left out.
+    """Convert a result to a Pascal VOC file: boxes in pixels, counted from 1. Points are omitted.
 
-    Characters that XML has no place for, such as most control characters, become spaces.
+    Characters that are invalid in XML, such as most control characters, become spaces.
+
+    Args:
+        result: A result of `detect` or `segment`.
+        image_path: The image's path, for `folder` and `filename`.
+        label: Label for detections without one of their own. Default `"object"`.
+        size: Image size `(width, height)` in pixels. Default: that of the image passed to the call.
+
+    Raises:
+        ConfigurationError: The image size is not known.
     """
-    width, height = size_of(result, size)
-    path = PurePath(name_of(image_path))
+    width, height = image_size_of(result, size)
+    path = PurePath(to_name(image_path))
     root = ElementTree.Element("annotation")
-    _sub(root, "folder", path.parent.name)
-    _sub(root, "filename", path.name)
-    shape = ElementTree.SubElement(root, "size")
-    for name, value in (("width", width), ("height", height), ("depth", 3)):
-        _sub(shape, name, value)
-    _sub(root, "segmented", 0)
-    for thing in things(result, label):
-        if thing.box is None:
+    _add_children(root, {"folder": path.parent.name, "filename": path.name})
+    _add_children(ElementTree.SubElement(root, "size"), {"width": width, "height": height, "depth": 3})
+    _add_children(root, {"segmented": 0})
+    for detection in iter_detections(result, label):
+        if detection.box is None:
             continue
         item = ElementTree.SubElement(root, "object")
-        for name, text in (("name", thing.label), ("pose", "Unspecified"), ("truncated", "0"), ("difficult", "0")):
-            _sub(item, name, text)
-        left, top, right, bottom = thing.box.to_pixels(width, height)
-        frame = ElementTree.SubElement(item, "bndbox")
-        for name, value in (
-            ("xmin", left + 1),
-            ("ymin", top + 1),
-            ("xmax", max(right, left + 1)),
-            ("ymax", max(bottom, top + 1)),
-        ):
-            _sub(frame, name, value)
+        _add_children(item, {"name": detection.label, "pose": "Unspecified", "truncated": 0, "difficult": 0})
+        left, top, right, bottom = detection.box.to_pixels(width, height)
+        x_min, y_min = left + 1, top + 1
+        edges = {"xmin": x_min, "ymin": y_min, "xmax": max(right, x_min), "ymax": max(bottom, y_min)}
+        _add_children(ElementTree.SubElement(item, "bndbox"), edges)
     ElementTree.indent(root)
-    # A parser makes a line break of a bare carriage return.
+    # XML parsers convert a bare carriage return to a line feed.
     return ElementTree.tostring(root, encoding="unicode").replace("\r", "&#13;") + "\n"
 
 
 @public("vision")
 def to_supervision(result: Result, *, labels: Sequence[str] = (), label: str = LABEL, size: Size | None = None) -> Any:
-    """`supervision.Detections`: boxes in pixels, masks of outlines, class ids and names, no confidence.
+    """Convert a result to `supervision.Detections`: boxes in pixels, masks of outlines, class ids and names.
 
     Args:
-        result: Of `detect` or `segment`.
-        labels: Classes that get the ids 0, 1, ...; further ones get the next.
-        label: See above.
-        size: See above.
+        result: A result of `detect` or `segment`.
+        labels: Classes that get the ids 0, 1, ...; other labels get the next ids. Default: none.
+        label: Label for detections without one of their own. Default `"object"`.
+        size: Image size `(width, height)` in pixels. Default: that of the image passed to the call.
 
     Raises:
-        ConfigurationError: supervision is not installed, or the size is not known.
+        ConfigurationError: supervision or the extra `vision` is not installed, or the image size is not known.
+        PathError: A segment's path cannot be parsed or filled.
     """
-    numpy = needed("numpy")
+    numpy = import_extra("numpy", "vision")
     try:
         import supervision  # type: ignore[import-not-found, import-untyped, unused-ignore]  # pyright: ignore
     except ImportError:
         raise ConfigurationError("This needs supervision: pip install supervision.") from None
-    width, height = size_of(result, size)
-    found = [thing for thing in things(result, label) if thing.box is not None]
-    ids = {name: number for number, name in enumerate(dict.fromkeys(labels_of(labels, "labels")))}
-    numbers = [ids.setdefault(thing.label, len(ids)) for thing in found]
-    boxes = [_corners(thing.box, (width, height)) for thing in found if thing.box is not None]
-    outlines = [thing.place for thing in found if isinstance(thing.place, SegmentResult)]
+    width, height = image_size_of(result, size)
+    found = [detection for detection in iter_detections(result, label) if detection.box is not None]
+    ids = {name: number for number, name in enumerate(dict.fromkeys(parse_labels(labels, "labels")))}
+    numbers = [ids.setdefault(detection.label, len(ids)) for detection in found]
+    boxes = [_corners(detection.box, (width, height)) for detection in found if detection.box is not None]
+    outlines = [detection.geometry for detection in found if isinstance(detection.geometry, SegmentResult)]
     masks = [outline.mask_array(width, height) for outline in outlines]
     detections: Any = supervision.Detections(  # pyright: ignore
         xyxy=numpy.asarray(boxes, dtype=numpy.float32).reshape(-1, 4),
         mask=numpy.stack(masks) if masks else None,
         class_id=numpy.asarray(numbers, dtype=int),
-        data={"class_name": numpy.asarray([thing.label for thing in found], dtype=str)},
+        data={"class_name": numpy.asarray([detection.label for detection in found], dtype=str)},
     )
     return detections
 
 
 @public("vision")
 def to_vlm_dict(result: Result) -> Object:
-    """The dict that `supervision.Detections.from_vlm(VLM.MOONDREAM, ...)` takes: `{"objects": [{"x_min": ...}]}`."""
-    boxes = [thing.box for thing in things(result, LABEL) if thing.box is not None]
+    """Convert a result to the dict that `supervision.Detections.from_vlm(VLM.MOONDREAM, ...)` accepts.
+
+    It is `{"objects": [{"x_min": ..., "y_min": ..., "x_max": ..., "y_max": ...}]}`, 0..1 of the image. Points are
+    omitted.
+    """
+    boxes = [detection.box for detection in iter_detections(result, LABEL) if detection.box is not None]
     return {"objects": [dict(zip(("x_min", "y_min", "x_max", "y_max"), _raw_edges(b), strict=True)) for b in boxes]}
 
 
 @public("vision")
 def to_fiftyone(result: Result, *, label: str = LABEL) -> list[Object]:
-    """What `fiftyone.Detection` and `Keypoint` take: a label, and `bounding_box` `[x, y, w, h]` or `points`, 0..1."""
-    found: list[Object] = []
-    for thing in things(result, label):
-        if isinstance(thing.place, Point):
-            found.append({"label": thing.label, "points": [_xy(thing.place, (1, 1))]})
-        elif thing.box is not None:
-            x_min, y_min, x_max, y_max = _edges(thing.box)
-            found.append({"label": thing.label, "bounding_box": [x_min, y_min, x_max - x_min, y_max - y_min]})
-    return found
+    """Convert a result to the arguments of `fiftyone.Detection` and `fiftyone.Keypoint`, one dict for each.
+
+    Each has a `label`, and `bounding_box` `[x, y, width, height]` or `points` `[[x, y]]`, 0..1 of the image.
+
+    Args:
+        result: A result of `detect`, `point` or `segment`; of an outline, its box.
+        label: Label for detections without one of their own. Default `"object"`.
+    """
+    arguments: list[Object] = []
+    for detection in iter_detections(result, label):
+        if isinstance(detection.geometry, Point):
+            arguments.append({"label": detection.label, "points": [_xy(detection.geometry, (1, 1))]})
+        elif detection.box is not None:
+            x_min, y_min, x_max, y_max = _edges(detection.box)
+            box = [x_min, y_min, x_max - x_min, y_max - y_min]
+            arguments.append({"label": detection.label, "bounding_box": box})
+    return arguments
 
 
 @public("vision")
 def to_geojson(result: Result, *, label: str = LABEL, size: Size | None = None) -> Object:
-    """A GeoJSON-like feature collection in pixels, y downwards: polygons and points, `label` a property."""
-    shape = size_of(result, size)
+    """Convert a result to a GeoJSON-like feature collection in pixels, with the y axis pointing down.
+
+    Boxes are polygons, outlines are multipolygons, and points are points; each has the property `label`.
+
+    Args:
+        result: A result of `detect`, `point` or `segment`.
+        label: Label for detections without one of their own. Default `"object"`.
+        size: Image size `(width, height)` in pixels. Default: that of the image passed to the call.
+
+    Raises:
+        ConfigurationError: The image size is not known.
+        PathError: A segment's path cannot be parsed.
+    """
+    size = image_size_of(result, size)
     features = [
-        {"type": "Feature", "properties": {"label": thing.label}, "geometry": _geometry(thing, shape)}
-        for thing in things(result, label)
+        {"type": "Feature", "properties": {"label": detection.label}, "geometry": _geojson_geometry(detection, size)}
+        for detection in iter_detections(result, label)
     ]
     return {"type": "FeatureCollection", "features": features}
 
 
 @public("vision")
 def to_csv(result: Result, *, label: str = LABEL, size: Size | None = None) -> str:
-    """Return a table with a heading: label, box or point, 0..1 and, where the size is known, in pixels.
+    """Convert a result to CSV with a header: label, and box or point in 0..1 and, if the image size is known, pixels.
 
-    Labels that a spreadsheet would take for formulas get a quotation mark in front.
+    A point is a box without width and height. Labels that a spreadsheet would interpret as formulas are prefixed with
+    a single quote.
+
+    Args:
+        result: A result of `detect`, `point` or `segment`; of an outline, its box.
+        label: Label for detections without one of their own. Default `"object"`.
+        size: Image size `(width, height)` in pixels. Default: that of the image passed to the call.
     """
-    shape = size_of(result, size) if size or getattr(result, "image_size", None) else None
-    pixels = ["left", "top", "right", "bottom"] if shape else []
-    rows: list[list[object]] = [["label", "x_min", "y_min", "x_max", "y_max", *pixels]]
-    for thing in things(result, label):
-        box = thing.box
-        if isinstance(thing.place, Point):
-            box = BoundingBox(thing.place.x, thing.place.y, thing.place.x, thing.place.y)
+    shape = image_size_of(result, size) if size or getattr(result, "image_size", None) else None
+    pixel_columns = ["left", "top", "right", "bottom"] if shape else []
+    rows: list[list[object]] = [["label", "x_min", "y_min", "x_max", "y_max", *pixel_columns]]
+    for detection in iter_detections(result, label):
+        box = detection.box
+        if isinstance(detection.geometry, Point):
+            x, y = detection.geometry.x, detection.geometry.y
+            box = BoundingBox(x, y, x, y)
         if box is not None:
-            rows.append([thing.label, *_raw_edges(box), *(box.to_pixels(*shape) if shape else [])])
+            rows.append([detection.label, *_raw_edges(box), *(box.to_pixels(*shape) if shape else [])])
     return "".join(csv_row(row) + "\n" for row in rows)
 
 
-def _coco_place(thing: Detection, box: BoundingBox, size: Size) -> Object:
+def _coco_geometry(detection: Detection, box: BoundingBox, size: Size) -> Object:
     left, top, right, bottom = _corners(box, size)
-    place: Object = {"bbox": [left, top, right - left, bottom - top], "area": (right - left) * (bottom - top)}
-    if not isinstance(thing.place, SegmentResult):
-        return {**place, "segmentation": [[left, top, right, top, right, bottom, left, bottom]]}
-    loops = thing.place.polygons(*size)
-    area = float(thing.place.mask_array(*size).sum())
+    entry: Object = {"bbox": [left, top, right - left, bottom - top], "area": (right - left) * (bottom - top)}
+    if not isinstance(detection.geometry, SegmentResult):
+        return {**entry, "segmentation": [[left, top, right, top, right, bottom, left, bottom]]}
+    loops = detection.geometry.polygons(*size)
+    area = float(detection.geometry.mask_array(*size).sum())
     if len(loops) == 1:
-        return {**place, "segmentation": [[value for point in loops[0] for value in point]], "area": area}
-    return {**place, "segmentation": thing.place.rle(*size), "area": area}
+        return {**entry, "segmentation": [[value for point in loops[0] for value in point]], "area": area}
+    return {**entry, "segmentation": detection.geometry.rle(*size), "area": area}
 
 
-def _yolo_rows(thing: Detection) -> list[list[float]]:
-    if isinstance(thing.place, Point):
-        raise ConfigurationError("YOLO's files have no points.")
-    if isinstance(thing.place, SegmentResult):
-        scale = 10_000  # of polygons in 0..1, whose tolerance is in pixels
-        parts = _parts(thing.place.polygons(scale, scale, tolerance=5.0))
-        return [[_part(value / scale) for point in part[0] for value in point] for part in parts]
-    x_min, y_min, x_max, y_max = _edges(thing.place)
+def _yolo_rows(detection: Detection) -> list[list[float]]:
+    geometry = detection.geometry
+    if isinstance(geometry, Point):
+        raise ConfigurationError("YOLO label files have no points.")
+    if isinstance(geometry, SegmentResult):
+        scale = 10_000  # polygons have a tolerance in pixels, but the coordinates are 0..1
+        parts = _group_loops(geometry.polygons(scale, scale, tolerance=5.0))
+        return [[_clamp(value / scale) for point in part[0] for value in point] for part in parts]
+    x_min, y_min, x_max, y_max = _edges(geometry)
     return [[(x_min + x_max) / 2, (y_min + y_max) / 2, x_max - x_min, y_max - y_min]]
 
 
-def _labelme_shapes(thing: Detection, size: Size) -> list[tuple[str, list[list[float]]]]:
-    if isinstance(thing.place, Point):
-        return [("point", [_xy(thing.place, size)])]
-    if isinstance(thing.place, SegmentResult):
-        return [("polygon", [list(point) for point in loop]) for loop in thing.place.polygons(*size)]
-    left, top, right, bottom = _corners(thing.place, size)
+def _labelme_shapes(detection: Detection, size: Size) -> list[tuple[str, list[list[float]]]]:
+    geometry = detection.geometry
+    if isinstance(geometry, Point):
+        return [("point", [_xy(geometry, size)])]
+    if isinstance(geometry, SegmentResult):
+        return [("polygon", [list(point) for point in loop]) for loop in geometry.polygons(*size)]
+    left, top, right, bottom = _corners(geometry, size)
     return [("rectangle", [[left, top], [right, bottom]])]
 
 
-def _geometry(thing: Detection, size: Size) -> Object:
-    if isinstance(thing.place, Point):
-        return {"type": "Point", "coordinates": _xy(thing.place, size)}
-    if isinstance(thing.place, SegmentResult):
-        parts = _parts(thing.place.polygons(*size))
-        rings = [[[list(point) for point in _closed(loop)] for loop in part] for part in parts]
+def _geojson_geometry(detection: Detection, size: Size) -> Object:
+    geometry = detection.geometry
+    if isinstance(geometry, Point):
+        return {"type": "Point", "coordinates": _xy(geometry, size)}
+    if isinstance(geometry, SegmentResult):
+        parts = _group_loops(geometry.polygons(*size))
+        rings = [[[list(point) for point in _close(loop)] for loop in part] for part in parts]
         return {"type": "MultiPolygon", "coordinates": rings}
-    left, top, right, bottom = _corners(thing.place, size)
+    left, top, right, bottom = _corners(geometry, size)
     ring = [[left, top], [right, top], [right, bottom], [left, bottom], [left, top]]
     return {"type": "Polygon", "coordinates": [ring]}
 
@@ -287,79 +343,82 @@ def _corners(box: BoundingBox, size: Size) -> list[float]:
 
 
 def _edges(box: BoundingBox) -> tuple[float, float, float, float]:
-    """Its edges inside the image; of an inverted box, the right way round."""
+    """Return the box's edges, clamped to the image; those of an inverted box are swapped."""
     (x_min, x_max), (y_min, y_max) = sorted((box.x_min, box.x_max)), sorted((box.y_min, box.y_max))
-    return _part(x_min), _part(y_min), _part(x_max), _part(y_max)
+    return _clamp(x_min), _clamp(y_min), _clamp(x_max), _clamp(y_max)
 
 
 def _raw_edges(box: BoundingBox) -> tuple[float, float, float, float]:
-    """Its edges as they are, inside the image or not; those that are no numbers as `_edges` has them."""
+    """Return the box's edges as sent; only NaN and infinity are clamped to the image."""
     x_min, y_min, x_max, y_max = (
-        float(edge) if math.isfinite(edge) else _part(edge) for edge in (box.x_min, box.y_min, box.x_max, box.y_max)
+        float(edge) if math.isfinite(edge) else _clamp(edge) for edge in (box.x_min, box.y_min, box.x_max, box.y_max)
     )
     return x_min, y_min, x_max, y_max
 
 
 def _xy(point: Point, size: Size) -> list[float]:
-    """A point inside the image, in pixels."""
-    return [_part(point.x) * size[0], _part(point.y) * size[1]]
+    """Return a point in pixels, clamped to the image."""
+    return [_clamp(point.x) * size[0], _clamp(point.y) * size[1]]
 
 
-def _part(value: float) -> float:
+def _clamp(value: float) -> float:
+    """Clamp to 0..1; NaN becomes 0."""
     return float(min(max(0.0, value), 1.0)) if value == value else 0.0
 
 
-def _closed(loop: Sequence[Any]) -> list[Any]:
+def _close(loop: Sequence[Any]) -> list[Any]:
     return list(loop) if tuple(loop[0]) == tuple(loop[-1]) else [*loop, loop[0]]
 
 
-def _parts(loops: Sequence[Any]) -> list[list[Any]]:
-    """Each outer loop with its holes: what an odd number of others is around is a hole, of the innermost of them.
+def _group_loops(loops: Sequence[Any]) -> list[list[Any]]:
+    """Group loops by the even-odd rule: each outer loop is followed by its holes.
+
+    A loop inside an odd number of other loops is a hole of the innermost of them.
 
     Raises:
         PathError: There are too many loops to compare.
     """
     if len(loops) == 1:
         return [[loops[0]]]
-    if len(loops) > _MAX_LOOPS or len(loops) * sum(map(len, loops)) > _MAX_COMPARED:
-        raise PathError(f"The outline has {len(loops):,} loops; too many to tell which are holes.")
-    around = _loops_around(loops)
-    parts = {number: [loop] for number, loop in enumerate(loops) if len(around[number]) % 2 == 0}
-    for number, loop in enumerate(loops):
-        owners = [n for n in around[number] if n in parts and len(around[n]) == len(around[number]) - 1]
-        if number not in parts and owners:
-            parts[owners[0]].append(loop)
+    if len(loops) > _MAX_LOOPS or len(loops) * sum(map(len, loops)) > _MAX_COMPARISONS:
+        raise PathError(f"The outline has {len(loops):,} loops; too many to determine which of them are holes.")
+    enclosing = _enclosing_loops(loops)
+    parts = {index: [loop] for index, loop in enumerate(loops) if len(enclosing[index]) % 2 == 0}
+    for index, loop in enumerate(loops):
+        parents = [n for n in enclosing[index] if n in parts and len(enclosing[n]) == len(enclosing[index]) - 1]
+        if index not in parts and parents:
+            parts[parents[0]].append(loop)
     return list(parts.values())
 
 
-def _loops_around(loops: Sequence[Any]) -> list[list[int]]:
-    """The numbers of the larger loops that each loop lies in: a point within it does."""
+def _enclosing_loops(loops: Sequence[Any]) -> list[list[int]]:
+    """Return, for each loop, the indexes of the larger loops that enclose one of its inner points."""
     if not loops:
         return []
-    numpy = needed("numpy")
-    begins = numpy.concatenate([numpy.asarray(loop, dtype=float) for loop in loops])
+    numpy = import_extra("numpy", "vision")
+    starts = numpy.concatenate([numpy.asarray(loop, dtype=float) for loop in loops])
     ends = numpy.concatenate([numpy.roll(numpy.asarray(loop, dtype=float), -1, axis=0) for loop in loops])
     owner = numpy.repeat(numpy.arange(len(loops)), [len(loop) for loop in loops])
     areas = [abs(_area(loop)) for loop in loops]
-    around: list[list[int]] = []
-    for number, loop in enumerate(loops):
+    enclosing: list[list[int]] = []
+    for index, loop in enumerate(loops):
         x, y = _inner_point(loop)
-        crossings = numpy.bincount(owner[_crosses(begins, ends, x, y)], minlength=len(loops))
-        inside = numpy.flatnonzero(crossings % 2).tolist()
-        around.append([n for n in inside if n != number and areas[number] < areas[n]])
-    return around
+        crossings = numpy.bincount(owner[_crossed_edges(numpy, starts, ends, x, y)], minlength=len(loops))
+        candidates = numpy.flatnonzero(crossings % 2).tolist()
+        enclosing.append([n for n in candidates if n != index and areas[index] < areas[n]])
+    return enclosing
 
 
-def _crosses(begins: Any, ends: Any, x: float, y: float) -> Any:
-    """Which edges a ray from a point to the right crosses."""
-    (ax, ay), (bx, by) = begins.T, ends.T
-    is_level = (ay > y) == (by > y)
-    height = needed("numpy").where(is_level, 1.0, by - ay)
-    return ~is_level & (x < (bx - ax) * (y - ay) / height + ax)
+def _crossed_edges(numpy: Any, starts: Any, ends: Any, x: float, y: float) -> Any:
+    """Return a mask of the edges that a ray from a point to the right crosses."""
+    (ax, ay), (bx, by) = starts.T, ends.T
+    is_beside = (ay > y) == (by > y)
+    height = numpy.where(is_beside, 1.0, by - ay)
+    return ~is_beside & (x < (bx - ax) * (y - ay) / height + ax)
 
 
 def _inner_point(loop: Sequence[Any]) -> tuple[float, float]:
-    """A point that is in a loop, and not on its edge: half way between two corners in height, where it is widest."""
+    """Return a point inside a loop and not on its edge: midway between two corner heights, where it is widest."""
     heights = sorted({y for _, y in loop})
     if len(heights) < 2:
         return loop[0][0], loop[0][1]
@@ -381,34 +440,35 @@ def _sizes_by_name(sizes: object) -> dict[str, Size]:
         return {}
     if not isinstance(sizes, Mapping):
         raise ConfigurationError(f"sizes must be a dict of (width, height) by file name, not {type(sizes).__name__}.")
-    return {name_of(name): size for name, size in cast("Mapping[Any, Size]", sizes).items()}
+    return {to_name(name): size for name, size in cast("Mapping[Any, Size]", sizes).items()}
 
 
 def _named_results(images: object) -> Iterator[tuple[str, list[Result]]]:
-    """The entries of `to_coco`'s images, checked.
+    """Check and yield the pairs in the argument `images` of `to_coco`.
 
     Raises:
-        ConfigurationError: One is something else.
+        ConfigurationError: An entry is not a pair of a name and results.
     """
     if isinstance(images, (str, bytes, tuple, Mapping)) or not isinstance(images, Iterable):
         raise ConfigurationError(
             f"images must be an iterable of (file name, result), not {type(cast('object', images)).__name__}; "
-            "give a dict's items()."
+            "pass the items() of a dict."
         )
     for entry in cast("Iterable[Any]", images):
         if not isinstance(entry, (tuple, list)) or len(cast("Sequence[Any]", entry)) != 2:
             kind = type(cast("object", entry)).__name__
             raise ConfigurationError(f"Each of images must be (file name, result), not {kind}.")
-        name, found = cast("Sequence[Any]", entry)
-        found = cast("object", found)
-        results: list[Any] = [found] if isinstance(found, Result) else cast("list[Any]", found)
+        name, value = cast("Sequence[Any]", entry)
+        value = cast("object", value)
+        results: list[Any] = [value] if isinstance(value, Result) else cast("list[Any]", value)
         if not isinstance(results, (list, tuple)) or not all(isinstance(each, Result) for each in results):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise ConfigurationError(
                 f"The result of {name!r} must be a result of detect or segment, or a list of them, "
-                f"not {type(found).__name__}."
+                f"not {type(value).__name__}."
             )
-        yield name_of(name), list(results)
+        yield to_name(name), list(results)
 
 
-def _sub(parent: ElementTree.Element, name: str, value: object) -> None:
-    ElementTree.SubElement(parent, name).text = _NO_XML.sub(" ", str(value))
+def _add_children(parent: ElementTree.Element, texts: Mapping[str, object]) -> None:
+    for name, text in texts.items():
+        ElementTree.SubElement(parent, name).text = _INVALID_IN_XML.sub(" ", str(text))

@@ -1,4 +1,4 @@
-"""Any image a user has -> an upright Pillow image of mode RGB, at its own size."""
+"""Decode any image a user passes to an upright Pillow image of mode RGB, at its original size."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ if TYPE_CHECKING:
 
 
 def upright(image: Any) -> Image:
-    """The image as its coordinates mean it; never the caller's own.
+    """Decode an image to what result coordinates refer to; the returned image is never the caller's own object.
 
     Args:
-        image: Anything that the skills take but a URL.
+        image: Anything the skills accept except a URL.
 
     Raises:
-        ImageError: It cannot be used.
+        ImageError: The image cannot be used.
     """
     picture = decode(image)
     return picture.copy() if picture is image else picture

@@ -1,4 +1,4 @@
-"""Segment paths as masks: filled by FreeType, even-odd."""
+"""Render segment paths as masks, filled by FreeType with the even-odd rule."""
 
 from __future__ import annotations
 
@@ -6,22 +6,29 @@ import itertools
 import math
 from typing import TYPE_CHECKING, Any
 
+from .._extras import import_extra
 from .._images.limits import MAX_PIXELS
 from ..errors import ConfigurationError, PathError
 from ..types import SegmentResult
-from .svg_paths import Size, draw, needed, placed
+from .svg_paths import Size, box_in_pixels, draw
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-_HALF = 128
-_MAX_RUNS = 2_000_000  # of a mask; that of a real outline has thousands
-_LONGEST = 10_000_000  # pixels along all edges: what FreeType's time goes by; those of a real outline are thousands
-_MAX = 32_000  # points of a path, and pixels of a side, that FreeType counts
+_HALF = 128  # gray level of a pixel that is half inside
+_MAX_RUNS = 2_000_000  # of a mask; real outlines have thousands
+_MAX_EDGE_LENGTH = 10_000_000  # pixels of all edges, which determine FreeType's time; real outlines have thousands
+_MAX_POINTS = 32_000  # of a path, in FreeType
+_MAX_SIDE = 32_000  # pixels, in FreeType
 
 
 def mask(result: SegmentResult, size: Size, *, antialias: bool) -> Image:
-    """Mode `L`, 255 inside."""
+    """Render the mask as a Pillow image of mode `L`, 255 inside.
+
+    Raises:
+        ConfigurationError: The size is too large, or the extra `vision` is not installed.
+        PathError: The path cannot be parsed or filled, or there is no box.
+    """
     from PIL import Image
 
     if size[0] * size[1] > MAX_PIXELS:
@@ -29,21 +36,20 @@ def mask(result: SegmentResult, size: Size, *, antialias: bool) -> Image:
     picture = Image.new("L", size)
     if not result.path.strip():
         return picture
-    x, y, across, down = placed(result, size)
-    pens = needed("fontTools.pens.freetypePen")
-    pen = pens.FreeTypePen(None)
-    draw(result, _Limited(pen))
-    loops = [[(x + px * across, y + py * down) for px, py in contour.points] for contour in pen.contours]
-    _check_length(loops)
-    region = _region([point for loop in loops for point in loop], size)
+    x, y, width, height = box_in_pixels(result, size)
+    pen = import_extra("fontTools.pens.freetypePen", "vision").FreeTypePen(None)
+    draw(result, pen, max_points=_MAX_POINTS)
+    loops = [[(x + px * width, y + py * height) for px, py in contour.points] for contour in pen.contours]
+    _check_edge_length(loops)
+    region = _covered_region([point for loop in loops for point in loop], size)
     if region is None:
         return picture
     left, top, right, bottom = region
-    # FreeType counts upwards from the bottom.
-    place = (across, 0, 0, -down, x - left, bottom - y)
+    # FreeType's y axis points upwards.
+    transform = (width, 0, 0, -height, x - left, bottom - y)
     try:
-        data, _ = pen.buffer(width=right - left, height=bottom - top, transform=place, evenOdd=True)
-    except Exception as exc:  # freetype-py's own
+        data, _ = pen.buffer(width=right - left, height=bottom - top, transform=transform, evenOdd=True)
+    except Exception as exc:  # freetype-py's own error class
         raise PathError(f"The path cannot be filled at {size[0]:,} x {size[1]:,} pixels: {exc}.") from None
     part = Image.frombuffer("L", (right - left, bottom - top), data, "raw", "L", 0, 1)
     if not antialias:
@@ -53,23 +59,27 @@ def mask(result: SegmentResult, size: Size, *, antialias: bool) -> Image:
 
 
 def mask_array(result: SegmentResult, size: Size) -> Any:
-    """NumPy, bool, `(height, width)`."""
-    return needed("numpy").asarray(mask(result, size, antialias=False)) > 0
+    """Render the mask as a NumPy array of bool, shape `(height, width)`."""
+    return import_extra("numpy", "vision").asarray(mask(result, size, antialias=False)) > 0
 
 
 def rle(result: SegmentResult, size: Size) -> dict[str, Any]:
-    """COCO's compressed run lengths: down the columns, outside first."""
-    numpy = needed("numpy")
+    """Encode the mask as COCO's compressed run-length encoding: column by column, starting with a run outside.
+
+    Raises:
+        PathError: The mask has too many runs, or as in `mask`.
+    """
+    numpy = import_extra("numpy", "vision")
     inside = mask_array(result, size).reshape(-1, order="F")
     changes = numpy.flatnonzero(numpy.diff(inside)) + 1
     if changes.size > _MAX_RUNS:
-        raise PathError(f"The mask has {changes.size:,} runs, more than {_MAX_RUNS:,}; ask for a smaller one.")
+        raise PathError(f"The mask has {changes.size:,} runs, more than {_MAX_RUNS:,}; use a smaller width and height.")
     bounds = [0, *([0] if inside[0] else []), *changes.tolist(), inside.size]
-    return {"size": [size[1], size[0]], "counts": _packed([b - a for a, b in itertools.pairwise(bounds)])}
+    return {"size": [size[1], size[0]], "counts": _compress_runs([b - a for a, b in itertools.pairwise(bounds)])}
 
 
-def _packed(runs: list[int]) -> str:
-    """Each run as its difference to that two before it, in groups of five bits, the lowest first."""
+def _compress_runs(runs: list[int]) -> str:
+    """Encode each run as its difference from the run two before it, in groups of five bits, lowest first."""
     text = bytearray()
     for index, run in enumerate(runs):
         value, more = run - runs[index - 2] if index > 2 else run, True
@@ -81,39 +91,23 @@ def _packed(runs: list[int]) -> str:
     return text.decode("ascii")
 
 
-class _Limited:
-    """Hands on to another pen no more points than FreeType counts."""
-
-    def __init__(self, pen: Any) -> None:
-        self._pen = pen
-        self._count = 0
-
-    def __getattr__(self, name: str) -> Any:
-        method = getattr(self._pen, name)
-
-        def call(*points: Any) -> None:
-            self._count += len(points)
-            if self._count > _MAX:
-                raise PathError(f"The path has more than {_MAX:,} points; no more can be filled.")
-            method(*points)
-
-        return call
-
-
-def _check_length(loops: list[list[tuple[float, float]]]) -> None:
-    """Refuse edges that would take long to fill.
+def _check_edge_length(loops: list[list[tuple[float, float]]]) -> None:
+    """Check that the edges can be filled quickly.
 
     Raises:
         PathError: They are too long.
     """
     edges = (edge for loop in loops for edge in itertools.pairwise([*loop, loop[0]]))
     length = sum(abs(bx - ax) + abs(by - ay) for (ax, ay), (bx, by) in edges)
-    if length > _LONGEST:
-        raise PathError(f"The path's edges are {length:,.0f} pixels long at this size; ask for a smaller mask.")
+    if length > _MAX_EDGE_LENGTH:
+        raise PathError(
+            f"The path's edges are {length:,.0f} pixels long at this size, more than {_MAX_EDGE_LENGTH:,}; "
+            "use a smaller width and height."
+        )
 
 
-def _region(points: list[tuple[float, float]], size: Size) -> tuple[int, int, int, int] | None:
-    """The part of the image that the points reach; None if there is none.
+def _covered_region(points: list[tuple[float, float]], size: Size) -> tuple[int, int, int, int] | None:
+    """Return the part of the image that the points enclose, or None if they lie outside the image.
 
     Raises:
         PathError: It is too large for FreeType.
@@ -122,6 +116,6 @@ def _region(points: list[tuple[float, float]], size: Size) -> tuple[int, int, in
     right, bottom = (min(size[axis], math.ceil(max(point[axis] for point in points))) for axis in (0, 1))
     if right <= left or bottom <= top:
         return None
-    if max(right - left, bottom - top) > _MAX:
-        raise PathError(f"A side of more than {_MAX:,} pixels cannot be filled; ask for a smaller mask.")
+    if max(right - left, bottom - top) > _MAX_SIDE:
+        raise PathError(f"A mask of more than {_MAX_SIDE:,} pixels a side cannot be filled; use a smaller size.")
     return left, top, right, bottom

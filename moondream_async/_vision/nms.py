@@ -9,7 +9,7 @@ from typing import TypeAlias
 
 from ..types import BoundingBox
 
-_MAX_COORDINATE = 1e100  # beyond it, products of edges are no longer finite
+_MAX_COORDINATE = 1e100  # beyond this, products of edges may not be finite
 
 Edges: TypeAlias = tuple[float, float, float, float, float]  # x_min, y_min, x_max, y_max, area
 
@@ -22,7 +22,7 @@ def nms(boxes: Sequence[BoundingBox], iou: float) -> list[BoundingBox]:
     indexes: dict[str | None, _Index] = {}
     for box in boxes:
         edges = (box.x_min, box.y_min, box.x_max, box.y_max, box.area)
-        if not edges[4]:  # overlaps nothing
+        if not edges[4]:  # empty boxes overlap nothing
             kept.append(box)
             continue
         index = indexes.setdefault(box.label, _Index())
@@ -66,7 +66,7 @@ def _any_overlaps(edges: Edges, others: Iterable[Edges], iou: float) -> bool:
 
 
 def _pairwise(boxes: Sequence[BoundingBox], iou: float) -> list[BoundingBox]:
-    """Do the same by comparing all pairs: for NaN, infinity and thresholds that boxes apart reach, too."""
+    """Suppress by comparing all pairs, which also handles NaN, infinity and thresholds of 0 or less."""
     kept: list[BoundingBox] = []
     for box in boxes:
         if not any(box.label == other.label and box.iou(other) >= iou for other in kept):

@@ -185,7 +185,7 @@ def test_csv() -> None:
 
 
 def test_what_has_no_places() -> None:
-    with pytest.raises(ConfigurationError, match="no places"):
+    with pytest.raises(ConfigurationError, match="no boxes, points or outline"):
         vision.to_csv(CaptionResult(caption="x"))
     with pytest.raises(ConfigurationError, match="size"):
         vision.to_labelme(DetectResult(objects=()), "a.jpg")

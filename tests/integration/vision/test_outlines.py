@@ -219,7 +219,7 @@ def test_odd_sizes_and_styles() -> None:
         ("M0 0" + "L1 1" * 32_000, "mask", "more than 32,000 points"),
         ("M0 0" + "L1 1" * 1_000_000, "polygons", "4,000,004 characters"),
         ("M0 0L" + "9" * 1_000_000, "polygons", "digits"),
-        ("M0 0" + "x" * 1_000_000, "to_svg", "no command"),
+        ("M0 0" + "x" * 1_000_000, "to_svg", "not an SVG path command"),
         ("M0 0A" + "1" * 399 + "z", "to_svg", "arc"),
         ("L" + "1 1 " * 100_000, "to_svg", "moveto"),
     ],
