@@ -1,4 +1,4 @@
-"""CSV that spreadsheets show as text, and never run (pure)."""
+"""Write CSV whose texts spreadsheets do not run as formulas (pure)."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ _NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
 
 
 def escape_formula(value: object) -> object:
-    """Put a quotation mark before a text that a spreadsheet would take for a formula, as OWASP recommends.
+    """Prefix a text that a spreadsheet would interpret as a formula with a single quote, as OWASP recommends.
 
-    Texts that are plain numbers, such as `-5`, stay as they are; so does everything that is not text.
+    Texts that are plain numbers, such as `-5`, and values that are not texts are returned unchanged.
     """
     if isinstance(value, str) and _FORMULA.match(value) and not _NUMBER.fullmatch(value):
         return "'" + value
@@ -22,7 +22,7 @@ def escape_formula(value: object) -> object:
 
 
 def csv_row(values: Iterable[object]) -> str:
-    """Write one row, without its end; texts are escaped, and quoted where they hold a line break of any kind."""
+    """Return one row without its line terminator; texts are escaped, and quoted if they contain a line break."""
     row = io.StringIO(newline="")
     csv.writer(row, lineterminator="\r\n").writerow([escape_formula(value) for value in values])
     return row.getvalue().removesuffix("\r\n")

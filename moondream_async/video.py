@@ -1,6 +1,7 @@
-"""Frames of a film or camera, upright, with their times, ready for `map`; and the newest of them only.
+"""Read frames of video files and live cameras, upright and with timestamps, as items for `map`.
 
-Needs the extra `video`.
+`frames` yields all frames, or a number per second; `latest` keeps only the newest of a live source. Needs the extra
+`video`.
 
 ```python
 from moondream_async import Client
@@ -14,7 +15,6 @@ with Client() as client:
 
 from __future__ import annotations
 
-import importlib
 import math
 import numbers
 import os
@@ -30,6 +30,7 @@ import anyio
 
 from ._concurrency.background_task import BackgroundTask
 from ._concurrency.threads import ThreadIterator
+from ._extras import import_extra
 from ._images.limits import MAX_PIXELS
 from .errors import ConfigurationError, ImageError
 
@@ -38,21 +39,21 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_OPEN_WITHIN, _READ_WITHIN = 30.0, 60.0  # seconds to reach a source, and between two packets
-_EARLY = 1e-6  # seconds by which a frame may be before its time; times are fractions
-_FALLBACK_RATE = 25.0  # frames per second, where the video does not say: FFmpeg's own
-_FASTEST = 1000  # frames per second; more is a clock's rate that was taken for the frames'
-_REORDERED = 3  # frames by which times may go back, or stand still, before the clock has restarted
-_BROADCAST_GAP, _GAP = 10.0, 30 * 3600.0  # seconds that are no gap but another clock; FFmpeg's own limits
-_PROTOCOL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+[:,]")  # `rtsp://`, `concat:`, `subfile,`; a drive has one letter
+_OPEN_TIMEOUT, _READ_TIMEOUT = 30.0, 60.0  # seconds to open a source, and between two packets
+_TOLERANCE = 1e-6  # seconds by which a frame may be early, because timestamps are rounded fractions
+_DEFAULT_RATE = 25.0  # frames per second if the video does not state it, as in FFmpeg
+_MAX_RATE = 1000  # frames per second; a higher rate is that of a clock, not of the frames
+_MAX_REORDERED = 3  # frames whose timestamps may go back or repeat; after more, the clock has restarted
+_MAX_BROADCAST_GAP, _MAX_GAP = 10.0, 30 * 3600.0  # seconds; a longer gap means another clock, as in FFmpeg
+_PROTOCOL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+[:,]")  # `rtsp://`, `concat:`, `subfile,`; drives have one letter
 
 
 class Frame(NamedTuple):
-    """A frame; as a tuple an item of `map`, whose id is the time.
+    """A frame of a video. As a tuple it is an item of `map`, with the timestamp as its id.
 
     Attributes:
-        timestamp: Seconds from the start of the film.
-        image: The picture, upright, RGB.
+        timestamp: Seconds from the start of the video.
+        image: The frame as an upright Pillow image of mode RGB.
     """
 
     timestamp: float
@@ -60,9 +61,9 @@ class Frame(NamedTuple):
 
 
 class Frames:
-    """The frames of a video; iterable with `for` and, decoded in a thread, with `async for`, each time from the start.
+    """The frames of a video. Returned by `frames`.
 
-    Made by `frames`.
+    Iterate with `for`, or with `async for` to decode in a thread. Every iteration starts at the beginning.
     """
 
     def __init__(
@@ -77,25 +78,25 @@ class Frames:
         Raises:
             ImageError: The video cannot be opened, or has no frames.
         """
-        began, due = time.monotonic(), self._start
-        for timestamp, picture in _decoded(self._source, self._start):
+        started_at, due = time.monotonic(), self._start
+        for timestamp, picture in _decode(self._source, self._start):
             if self._end is not None and timestamp >= self._end:
                 return
-            if timestamp < due - _EARLY:
+            if timestamp < due - _TOLERANCE:
                 continue
             if self._fps is not None:
-                due += (math.floor((timestamp - due) * self._fps + _EARLY) + 1) / self._fps
+                due += (math.floor((timestamp - due) * self._fps + _TOLERANCE) + 1) / self._fps
             if self._realtime:
-                time.sleep(max(0.0, began + timestamp - self._start - time.monotonic()))
-            yield Frame(timestamp, _converted(self._source, picture))
+                time.sleep(max(0.0, started_at + timestamp - self._start - time.monotonic()))
+            yield Frame(timestamp, _convert(self._source, picture))
 
     async def __aiter__(self) -> AsyncIterator[Frame]:
-        aside = ThreadIterator(self)
+        iterator = ThreadIterator(self)
         try:
-            async for frame in aside:
+            async for frame in iterator:
                 yield frame
         finally:
-            aside.close()
+            iterator.close()
 
 
 def frames(
@@ -108,41 +109,43 @@ def frames(
 ) -> Frames:
     """Read the frames of a video.
 
-    Times go on where the video's own start again or jump (joined films, restarted cameras); frames without a time get
-    one from the frame rate.
+    Timestamps continue to increase if those in the video restart or jump (joined files, restarted cameras). Frames
+    without a timestamp get one from the frame rate.
 
     Args:
-        source: A path, or whatever else FFmpeg opens: `rtsp://...`, `http://...`, a camera such as `/dev/video0`.
-            A `Path`, and the name of a file that exists, is always a file, colons or not. It is opened as it is,
-            without the checks that images by URL go through: not for names from strangers.
-        fps: Frames per second to take; None takes all. Default None.
-        start: Seconds into the film at which to begin. Default 0.
-        end: Seconds into the film before which to end; None for its end. Default None.
-        realtime: Whether a film is played at its own speed, as a camera would. Default False: as fast as it decodes.
+        source: A path, or anything else that FFmpeg opens: `rtsp://...`, `http://...`, a camera such as `/dev/video0`.
+            A `Path`, or the name of an existing file, is always opened as a file, even if it contains colons. Unlike
+            image URLs, sources are not checked: do not pass sources from untrusted users.
+        fps: Maximum frames per second to yield; None for all. Default None.
+        start: Seconds into the video at which to start. Default 0.
+        end: Seconds into the video before which to stop; None for its end. Default None.
+        realtime: Whether to yield a file's frames at its playback speed, like a camera. Default False: as fast as they
+            can be decoded.
 
     Raises:
-        ConfigurationError: A value cannot be used, or the extra is missing. While iterating:
-            `ImageError`, when the video cannot be opened, or has no frames.
+        ConfigurationError: An argument is invalid, or the extra `video` is not installed. While iterating,
+            `ImageError` is raised if the video cannot be opened, or has no frames.
     """
-    _av()
+    _import_av()
     if not isinstance(source, (str, os.PathLike)):
         raise ConfigurationError(f"source must be a path or URL, not {type(source).__name__}.")
-    for name, value, least in (("fps", fps, 1e-6), ("start", start, 0.0), ("end", end, 0.0)):
+    for name, value, minimum in (("fps", fps, 1e-6), ("start", start, 0.0), ("end", end, 0.0)):
         is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
-        if value is not None and not (is_number and least <= value < math.inf):
-            raise ConfigurationError(f"{name} must be a number of at least {least:g}, not {value!r}.")
+        if value is not None and not (is_number and minimum <= value < math.inf):
+            raise ConfigurationError(f"{name} must be a number of at least {minimum:g}, not {value!r}.")
     name_or_path = source if isinstance(source, str) else Path(os.fsdecode(source))
     rate, last = None if fps is None else float(fps), None if end is None else float(end)
     return Frames(name_or_path, rate, float(start), last, realtime=realtime)
 
 
 class Latest(Generic[T]):
-    """The newest of what a live source gives; what comes while the user is busy is dropped.
+    """An iterator that yields only the newest item of a live source. Returned by `latest`.
 
-    Made by `latest`. `async with`, or in blocking code `with`, makes sure that the source is left when the block is.
+    Items that arrive while the consumer is busy are dropped. Use `async with`, or `with` in blocking code, to close the
+    source at the end of the block.
 
     Attributes:
-        dropped: How many were.
+        dropped: Number of items dropped so far.
     """
 
     def __init__(self, source: Iterable[T] | AsyncIterable[T]) -> None:
@@ -157,10 +160,10 @@ class Latest(Generic[T]):
         return self
 
     async def __anext__(self) -> T:
-        """The newest that was not given yet; waits for one.
+        """Return the newest item that was not returned yet, waiting for one if necessary.
 
         Raises:
-            Exception: What the source raised, after the last was given.
+            Exception: The source's error, after its last item.
         """
         if self._background is None:
             self._background = BackgroundTask(self._read)
@@ -176,13 +179,13 @@ class Latest(Generic[T]):
         raise error or StopAsyncIteration
 
     async def aclose(self) -> None:
-        """Leave the source; safe to call again."""
+        """Stop reading and close the source; calling it again has no effect."""
         self._done = True
         if self._background is not None:
             await self._background.stop()
 
     def close(self) -> None:
-        """The same without waiting, from any thread."""
+        """Request the same as `aclose` without waiting for it; can be called from any thread."""
         self._done = True
         if self._background is not None:
             self._background.cancel_soon()
@@ -223,7 +226,7 @@ class Latest(Generic[T]):
 
 
 def latest(source: Iterable[T] | AsyncIterable[T]) -> Latest[T]:
-    """Of a live source only the newest, so that what is looked at is never old: for `map` with a small concurrency.
+    """Skip all but the newest item of a live source, so that `map` with a low concurrency never lags behind.
 
     ```python
     async with latest(frames("rtsp://camera/stream")) as live:
@@ -232,69 +235,70 @@ def latest(source: Iterable[T] | AsyncIterable[T]) -> Latest[T]:
     ```
 
     Args:
-        source: Frames, or anything else; a blocking iterable is read in a thread.
+        source: Frames, or any other iterable; a blocking one is read in a thread.
 
     Raises:
-        ConfigurationError: It cannot be iterated over.
+        ConfigurationError: `source` is not iterable.
     """
     if not (isinstance(source, (Iterable, AsyncIterable)) or hasattr(source, "__getitem__")):
         raise ConfigurationError(
-            f"source must be frames, or another iterable, not {type(cast('object', source)).__name__}."
+            f"source must be frames or another iterable, not {type(cast('object', source)).__name__}."
         )
     return Latest(source)
 
 
 class _Clock:
-    """Turns the times of a video's frames, as far as it has any, into seconds that only go forward.
+    """Converts the timestamps of a video's frames, if it has any, to seconds that never decrease.
 
     Args:
-        rate: Frames per second, for those without a time.
-        zero: The time at which the video starts, by its own clock; None if it does not say.
-        gap: Seconds without a frame that mean another clock.
+        rate: Frames per second, for frames without a timestamp.
+        origin: The timestamp at which the video starts; None if the video does not state it.
+        max_gap: Maximum seconds between frames of the same clock.
     """
 
-    def __init__(self, rate: float, zero: float | None, gap: float) -> None:
+    def __init__(self, rate: float, origin: float | None, max_gap: float) -> None:
         self._step = 1 / rate
-        self._zero = zero
-        self._gap = gap
+        self._origin = origin
+        self._max_gap = max_gap
         self._last: float | None = None
-        self._late = 0  # frames in a row whose time was not after the last
+        self._late = 0  # consecutive frames whose timestamp was not after the last one
 
-    def read(self, time: float | None) -> float:
+    def convert(self, timestamp: float | None) -> float:
         """Return the time of the next frame, in seconds from the start."""
         if self._last is None:
-            now = self._first(time)
-        elif time is None:
+            now = self._first(timestamp)
+        elif timestamp is None:
             now = self._last + self._step
         else:
-            now = self._next(time, self._last)
+            now = self._next(timestamp, self._last)
         self._last = now
         return now
 
-    def _first(self, time: float | None) -> float:
-        if time is None:
+    def _first(self, timestamp: float | None) -> float:
+        if timestamp is None:
             return 0.0
-        if self._zero is None or not 0 <= time - self._zero <= self._gap:
-            self._zero = time
-        return time - self._zero
+        if self._origin is None or not 0 <= timestamp - self._origin <= self._max_gap:
+            self._origin = timestamp
+        return timestamp - self._origin
 
-    def _next(self, time: float, last: float) -> float:
-        now = None if self._zero is None else time - self._zero
+    def _next(self, timestamp: float, last: float) -> float:
+        now = None if self._origin is None else timestamp - self._origin
         self._late = 0 if now is not None and now > last else self._late + 1
         if now is None or self._is_other_clock(now, last):
             now = last + self._step
-            self._zero = time - now
+            self._origin = timestamp - now
         return max(now, last)
 
     def _is_other_clock(self, now: float, last: float) -> bool:
-        return last - now > _REORDERED * self._step or self._late > _REORDERED or now - last > self._gap
+        is_restarted = last - now > _MAX_REORDERED * self._step or self._late > _MAX_REORDERED
+        return is_restarted or now - last > self._max_gap
 
 
-def _decoded(source: str | Path, start: float) -> Iterator[tuple[float, Any]]:
-    """Times and pictures, from some key frame before `start`."""
-    av = _av()
+def _decode(source: str | Path, start: float) -> Iterator[tuple[float, Any]]:
+    """Yield times and pictures, from a key frame before `start`."""
+    av = _import_av()
     try:
-        yield from _decoded_from(av, source, start)
+        yield from _decode_from(av, source, start)
     except ImageError:
         raise
     except av.error.ProtocolNotFoundError:
@@ -306,66 +310,66 @@ def _decoded(source: str | Path, start: float) -> Iterator[tuple[float, Any]]:
     raise ImageError(f"{str(source)!r} cannot be read as a video: {problem}.")
 
 
-def _decoded_from(av: Any, source: str | Path, start: float) -> Iterator[tuple[float, Any]]:
+def _decode_from(av: Any, source: str | Path, start: float) -> Iterator[tuple[float, Any]]:
     if start:
-        found = _opened(av, source, start)
-        first = next(found, None)
-        # Some containers can only be entered at a key frame after what is asked for, or at none.
+        pictures = _open_at(av, source, start)
+        first = next(pictures, None)
+        # In some containers, seeking ends at a key frame after `start`, or fails.
         if first is not None and first[0] <= start:
             yield first
-            yield from found
+            yield from pictures
             return
-        found.close()
+        pictures.close()
     is_empty = True
-    for timestamp, picture in _opened(av, source, 0.0):
+    for timestamp, picture in _open_at(av, source, 0.0):
         is_empty = False
         yield timestamp, picture
     if is_empty:
         raise ImageError(f"{str(source)!r} has no frames that can be decoded.")
 
 
-def _opened(av: Any, source: str | Path, start: float) -> Generator[tuple[float, Any]]:
-    """Times and pictures, from a key frame near `start`; nothing, if the video cannot be entered there."""
+def _open_at(av: Any, source: str | Path, start: float) -> Generator[tuple[float, Any]]:
+    """Yield times and pictures from a key frame near `start`; none if seeking there fails."""
     with ExitStack() as stack:
-        opened = _openable(source, stack)
-        container = stack.enter_context(av.open(opened, timeout=(_OPEN_WITHIN, _READ_WITHIN)))
+        file = _ffmpeg_source(source, stack)
+        container = stack.enter_context(av.open(file, timeout=(_OPEN_TIMEOUT, _READ_TIMEOUT)))
         stream = next(iter(container.streams.video), None)
         if stream is None:
             raise ImageError(f"{str(source)!r} has no pictures in it.")
         if stream.codec_context is None:
-            raise ImageError(f"{str(source)!r} has pictures of a kind that FFmpeg cannot decode here.")
+            raise ImageError(f"{str(source)!r} uses a video codec that the installed FFmpeg cannot decode.")
         stream.thread_type = "AUTO"
         flags = av.format.Flags
         may_restart = bool(container.format.flags & flags.ts_discont.value)
-        # What has no times, or may have the same ones twice, is read from its start: seeking finds another place.
-        is_entered = bool(start) and not may_restart and not container.format.flags & flags.no_timestamps.value
-        if is_entered and not _seek(av, container, stream, start):
+        # Formats without timestamps, or with repeated ones, are read from the start: seeking would miss the position.
+        seeks = bool(start) and not may_restart and not container.format.flags & flags.no_timestamps.value
+        if seeks and not _seek(av, container, stream, start):
             return
-        zero = None if stream.start_time is None else float(stream.start_time * stream.time_base)
-        gap = math.inf if is_entered else _BROADCAST_GAP if may_restart else _GAP
-        clock = _Clock(_rate(stream), zero, gap)
+        origin = None if stream.start_time is None else float(stream.start_time * stream.time_base)
+        max_gap = math.inf if seeks else _MAX_BROADCAST_GAP if may_restart else _MAX_GAP
+        clock = _Clock(_frame_rate(stream), origin, max_gap)
         for packet in container.demux(stream):
-            for picture in _pictures(packet, av):
-                if is_entered and picture.time is None:
+            for picture in _decode_packet(packet, av):
+                if seeks and picture.time is None:
                     return
-                yield clock.read(picture.time), picture
+                yield clock.convert(picture.time), picture
 
 
-def _openable(source: str | Path, stack: ExitStack) -> Any:
-    """Return what FFmpeg opens without taking the name of a file for a protocol."""
+def _ffmpeg_source(source: str | Path, stack: ExitStack) -> Any:
+    """Return a source that FFmpeg opens without mistaking a file name for a protocol."""
     name = str(source)
     is_file = isinstance(source, Path) or os.path.lexists(name) or not _PROTOCOL.match(name)
     if not is_file:
         return name
     try:
         name.encode()
-    except UnicodeEncodeError:  # FFmpeg takes names in UTF-8 only
+    except UnicodeEncodeError:  # FFmpeg only accepts names in UTF-8
         return stack.enter_context(open(name, "rb"))  # noqa: PTH123
     return f"file:{name}" if ":" in name or "," in name else name
 
 
 def _seek(av: Any, container: Any, stream: Any, start: float) -> bool:
-    """Go to the key frame before `start`; False if the video cannot be entered there."""
+    """Seek to the key frame before `start`, and return whether that succeeded."""
     try:
         container.seek(int(start / stream.time_base) + (stream.start_time or 0), stream=stream)
     except (av.error.FFmpegError, OverflowError):
@@ -373,39 +377,38 @@ def _seek(av: Any, container: Any, stream: Any, start: float) -> bool:
     return True
 
 
-def _rate(stream: Any) -> float:
-    """Frames per second, as far as the video says."""
+def _frame_rate(stream: Any) -> float:
+    """Return the frames per second that the video states, or the default."""
     rates = (stream.guessed_rate, stream.average_rate, stream.base_rate)
-    return next((float(rate) for rate in rates if rate and 0 < rate <= _FASTEST), _FALLBACK_RATE)
+    return next((float(rate) for rate in rates if rate and 0 < rate <= _MAX_RATE), _DEFAULT_RATE)
 
 
-def _pictures(packet: Any, av: Any) -> list[Any]:
+def _decode_packet(packet: Any, av: Any) -> list[Any]:
     try:
         pictures: list[Any] = packet.decode()
-    except av.error.InvalidDataError:  # a damaged packet; the film goes on after it
+    except av.error.InvalidDataError:  # a damaged packet; the video continues after it
         return []
     for picture in pictures:
         if picture.width * picture.height > MAX_PIXELS:
-            raise ImageError(f"A frame has {picture.width:,} x {picture.height:,} pixels; too large.")
+            raise ImageError(
+                f"A frame has {picture.width:,} x {picture.height:,} pixels; at most {MAX_PIXELS:,} are supported."
+            )
     return pictures
 
 
-def _converted(source: str | Path, picture: Any) -> Image:
+def _convert(source: str | Path, picture: Any) -> Image:
     try:
-        return _upright(picture)
-    except (_av().error.FFmpegError, OSError, ValueError) as exc:
+        return _to_upright_image(picture)
+    except (_import_av().error.FFmpegError, OSError, ValueError) as exc:
         problem = str(exc)
     raise ImageError(f"A frame of {str(source)!r} cannot be converted: {problem}.")
 
 
-def _upright(picture: Any) -> Image:
-    # FFmpeg tells the turn that makes it upright, counter-clockwise, as Pillow counts.
+def _to_upright_image(picture: Any) -> Image:
+    # FFmpeg and Pillow both count rotations counterclockwise.
     image: Image = picture.to_image()
     return image.rotate(picture.rotation, expand=True) if picture.rotation else image
 
 
-def _av() -> Any:
-    try:
-        return importlib.import_module("av")
-    except ImportError:
-        raise ConfigurationError("Video needs the extra 'video': pip install 'moondream-async[video]'.") from None
+def _import_av() -> Any:
+    return import_extra("av", "video", "Video")

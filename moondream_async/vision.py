@@ -1,7 +1,7 @@
 """Draw, crop and export results.
 
-Most of this is also available as methods of the results: `box.crop(image)`, `result.to_pixels()`, `segment.mask()`,
-`result.annotate(image)`. Outlines and masks need the extra `vision`.
+Results also have methods for this: `box.crop(image)`, `result.to_pixels()`, `result.annotate(image)`, and for segments
+`segment.mask()`. Outlines and masks need the extra `vision`.
 
 ```python
 from moondream_async import Client

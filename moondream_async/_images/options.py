@@ -24,7 +24,7 @@ def _check_resize(_: Any, field: Any, value: Any) -> None:
 def _in_range(low: int, high: int) -> Any:
     def check(_: Any, field: Any, value: Any) -> None:
         if not _is_integer(value) or not low <= value <= high:
-            raise ConfigurationError(f"{field.name} must be an integer from {low:,} to {high:,}, not {value!r}.")
+            raise ConfigurationError(f"{field.name} must be a whole number from {low:,} to {high:,}, not {value!r}.")
 
     return check
 

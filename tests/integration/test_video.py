@@ -118,7 +118,7 @@ def test_a_clock_that_jumps_or_wraps(later: int, tmp_path: Path) -> None:
 )
 def test_the_clock(zero: float | None, times: list[float | None], wanted: list[float]) -> None:
     clock = video_room._Clock(10, zero, 1000)
-    assert [clock.read(time) for time in times] == pytest.approx(wanted)
+    assert [clock.convert(time) for time in times] == pytest.approx(wanted)
 
 
 @pytest.mark.parametrize(
@@ -183,7 +183,7 @@ def test_a_frame_that_cannot_be_converted(clip: Path, monkeypatch: pytest.Monkey
     def fails(picture: Any) -> Any:
         raise ValueError("no such pixel format")
 
-    monkeypatch.setattr(video_room, "_upright", fails)
+    monkeypatch.setattr(video_room, "_to_upright_image", fails)
     with pytest.raises(ImageError, match="no such pixel format"):
         list(frames(clip))
 
@@ -196,7 +196,7 @@ def test_latest_of_nothing_to_iterate_over() -> None:
 @pytest.mark.parametrize("turn", [90, 180, 270, -90])
 def test_upright(clip: Path, turn: int, monkeypatch: pytest.MonkeyPatch) -> None:
     picture: Any = type("Picture", (), {"rotation": turn, "to_image": lambda self: corner()})()
-    upright = video_room._upright(picture)
+    upright = video_room._to_upright_image(picture)
     assert upright.size == ((64, 96) if turn % 180 else (96, 64))
     at = {90: (2, 93), 180: (93, 61), 270: (61, 2), -90: (61, 2)}[turn]
     assert upright.getpixel(at) == (255, 0, 0)

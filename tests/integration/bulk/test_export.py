@@ -44,7 +44,7 @@ def test_csv(results: Path) -> None:
     assert rows[0]["object"] == "red, blue"
     assert (rows[3]["error"], rows[3]["message"]) == (
         "ImageError",
-        "The file is not an image that can be used: it is text [item bad, bytes (1 bytes)].",
+        "The file is not a supported image: it is text [item bad, bytes (1 bytes)].",
     )
     assert "caption" not in rows[0]
     assert "x" not in rows[0]
