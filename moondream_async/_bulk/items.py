@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar, cast
 
 import attrs
 
+from .._images.source_names import MAX_PATH_LENGTH, is_data_uri
 from .._public import public
 from ..config import SKILLS
 from ..errors import ConfigurationError, MoondreamError
@@ -116,6 +117,6 @@ def read_skills(skills: object) -> dict[str, Mapping[str, Any]]:
 def _default_id(index: int, image: object) -> Any:
     if isinstance(image, os.PathLike):
         return os.fspath(cast("os.PathLike[str]", image))
-    if isinstance(image, str) and len(image) <= 4096 and not image.lstrip()[:5].lower().startswith("data:"):
+    if isinstance(image, str) and len(image) <= MAX_PATH_LENGTH and not is_data_uri(image):
         return image
     return index

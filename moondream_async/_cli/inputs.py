@@ -12,13 +12,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
+from .._images.source_names import MAX_PATH_LENGTH
 from ..errors import ConfigurationError
 from .console import show
 from .folders import Skipped, images_in, matches
 
 STDIN = "-"
 _LINE_FILES = (".jsonl", ".ndjson")
-_MAX_NAME = 4096  # characters; a longer image string is data, not a name
 _IMAGE_FIELDS = ("image", "image_url")
 _NAME_FIELDS = (*_IMAGE_FIELDS, "id")
 _STDIN_NAME = "standard input"
@@ -97,7 +97,7 @@ def nbytes(item: MapItem) -> int:
     """Return the size of an item's file in bytes, or 0 if it is not a file."""
     image = image_of(item)
     try:
-        return os.stat(image).st_size if len(image) <= _MAX_NAME else 0  # noqa: PTH116 - a name, not a Path
+        return os.stat(image).st_size if len(image) <= MAX_PATH_LENGTH else 0  # noqa: PTH116 - a name, not a Path
     except (OSError, ValueError):
         return 0
 
@@ -192,7 +192,7 @@ def _parse_line(line: str, where: str) -> MapItem:
     image = next((fields.pop(name) for name in _IMAGE_FIELDS if name in fields), None)
     if not isinstance(image, str):
         raise ConfigurationError(f"{where} needs an 'image' string: a path, a URL, a data: URI or base64.")
-    name = fields.pop("id", image if len(image) <= _MAX_NAME else where)
+    name = fields.pop("id", image if len(image) <= MAX_PATH_LENGTH else where)
     if has_surrogates:
         raise ConfigurationError(f"{where} contains an unpaired surrogate, which is not a valid character.")
     return name, image, fields
