@@ -229,7 +229,7 @@ def _check_not_awaitable(result: object) -> object:
 
 
 def _call_user_code(what: str, call: Callable[[], T]) -> T:
-    """Call a method of a user's object, and raise any exception as an `ImageError`."""
+    """Call code that a user passed, and raise any exception as an `ImageError`."""
     try:
         return call()
     except ImageError:

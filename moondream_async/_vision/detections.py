@@ -85,7 +85,7 @@ def parse_labels(labels: object, argument: str) -> list[str]:
 
     Args:
         labels: The labels.
-        argument: The name of the user's argument, for the error.
+        argument: The name of the argument, for the error.
 
     Raises:
         ConfigurationError: `labels` is not a list of labels.

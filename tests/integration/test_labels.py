@@ -11,7 +11,7 @@ from tests.support.loopback import Exchange, serve
 
 
 @pytest.mark.parametrize("labels", [["red", "blue", "pink"], ("red", "blue", "pink")])
-async def test_merged_and_labelled(labels: Any, scene: bytes, moondream_sandbox: Any) -> None:
+async def test_results_are_merged_and_labeled(labels: Any, scene: bytes, moondream_sandbox: Any) -> None:
     async with AsyncClient(base_url=moondream_sandbox.base_url) as client:
         found = await client.detect(scene, labels)
         one_by_one = {label: await client.detect(scene, label) for label in ("red", "blue", "pink")}
@@ -31,7 +31,7 @@ async def test_merged_and_labelled(labels: Any, scene: bytes, moondream_sandbox:
     assert all(result.request_id for result in found.by_label.values())
 
 
-async def test_points_and_the_image_is_encoded_once(
+async def test_point_encodes_the_image_once(
     scene: bytes, moondream_sandbox: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from moondream_async._images import encoder
@@ -47,7 +47,7 @@ async def test_points_and_the_image_is_encoded_once(
     assert len(encoded) == 1
 
 
-async def test_a_label_twice_is_asked_once(tiny: EncodedImage) -> None:
+async def test_duplicate_labels_are_requested_once(tiny: EncodedImage) -> None:
     async with serve(nothing_found) as server, AsyncClient("k" * 20, base_url=server.base_url) as client:
         assert (await client.detect(tiny, ["face", "face"])).objects == ()
         assert server.requests == 1
@@ -57,7 +57,7 @@ async def nothing_found(exchange: Exchange) -> None:
     await exchange.answer({"objects": []})
 
 
-async def test_one_label_that_fails_fails_the_call(tiny: EncodedImage) -> None:
+async def test_one_failed_label_fails_the_call(tiny: EncodedImage) -> None:
     async def handler(exchange: Exchange) -> None:
         if exchange.json["object"] == "bad":
             await exchange.answer({"error": "no such thing"}, status=400)
@@ -72,12 +72,12 @@ async def test_one_label_that_fails_fails_the_call(tiny: EncodedImage) -> None:
 @pytest.mark.parametrize(
     "labels", [[], [""], ["a", " "], [1], [["a"]], {"a": 1}, {"a", "b"}, iter(["a"]), None, b"a", 5]
 )
-def test_what_is_no_list_of_labels(labels: Any, tiny: EncodedImage) -> None:
+def test_invalid_labels(labels: Any, tiny: EncodedImage) -> None:
     with Client("k" * 20) as client, pytest.raises(ConfigurationError, match="object"):
         client.detect(tiny, labels)
 
 
-async def test_labelled_boxes_and_points_may_be_referred_to(tiny: EncodedImage) -> None:
+async def test_labeled_boxes_and_points_as_references(tiny: EncodedImage) -> None:
     async def handler(exchange: Exchange) -> None:
         await exchange.answer({"answer": str(exchange.json["spatial_refs"])})
 

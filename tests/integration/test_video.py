@@ -1,4 +1,4 @@
-"""Films: times, sampling, turned ones, damaged ones; the newest frame only."""
+"""Videos: timestamps, sampling, rotation, damage; and `latest`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import numpy
 import pytest
 
 from moondream_async import AsyncClient, Client, ConfigurationError, ImageError
-from moondream_async import video as video_room
+from moondream_async import video as video_module
 from moondream_async.video import Frame, frames, latest
 from tests.support.films import film
 from tests.support.loopback import until
@@ -39,7 +39,7 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ({"start": 99}, []),
     ],
 )
-def test_times_and_pictures(clip: Path, options: dict[str, Any], numbers: Any) -> None:
+def test_timestamps_and_pictures(clip: Path, options: dict[str, Any], numbers: Any) -> None:
     found = list(frames(clip, **options))
     assert [round(frame.timestamp * 10) for frame in found] == list(numbers)
     assert [frame.timestamp for frame in found] == pytest.approx([number / 10 for number in numbers])
@@ -51,7 +51,7 @@ def test_times_and_pictures(clip: Path, options: dict[str, Any], numbers: Any) -
         assert green < 8
 
 
-async def test_async_and_again_from_the_start(clip: Path) -> None:
+async def test_async_iteration_starts_over(clip: Path) -> None:
     source = frames(clip, fps=2)
     for _ in range(2):
         assert [round(frame.timestamp, 3) async for frame in source] == [0, 0.5, 1, 1.5, 2, 2.5]
@@ -67,7 +67,7 @@ async def test_async_and_again_from_the_start(clip: Path) -> None:
         ("a.m4v", "mpeg4", "m4v"),
     ],
 )
-def test_streams_without_times(name: str, codec: str, format: str, tmp_path: Path) -> None:
+def test_streams_without_timestamps(name: str, codec: str, format: str, tmp_path: Path) -> None:
     path = film(tmp_path / name, fps=25, codec=codec, format=format)
     assert [frame.timestamp for frame in frames(path)] == pytest.approx([n / 25 for n in range(30)])
     assert [round(frame.timestamp, 2) for frame in frames(path, fps=5)] == [0, 0.2, 0.4, 0.6, 0.8, 1]
@@ -76,11 +76,11 @@ def test_streams_without_times(name: str, codec: str, format: str, tmp_path: Pat
 
 
 @pytest.mark.parametrize("codec", ["libx264", "mpeg2video"])
-def test_joined_films_go_on(codec: str, tmp_path: Path) -> None:
+def test_timestamps_of_joined_videos(codec: str, tmp_path: Path) -> None:
     part = film(tmp_path / "part.ts", codec=codec).read_bytes()
     (tmp_path / "joined.ts").write_bytes(part * 3)
     found = [frame.timestamp for frame in frames(tmp_path / "joined.ts")]
-    assert len(found) >= 88  # a joint may cost a frame
+    assert len(found) >= 88  # a joint may lose a frame
     assert found == sorted(found)
     assert found[-1] == pytest.approx(8.9, abs=0.2)
     sampled = [frame.timestamp for frame in frames(tmp_path / "joined.ts", fps=2)]
@@ -104,20 +104,20 @@ def test_a_clock_that_jumps_or_wraps(later: int, tmp_path: Path) -> None:
         (None, [None] * 3, [0, 0.1, 0.2]),
         (None, [7, 7.5], [0, 0.5]),
         (0, [0.4, 0.5], [0.4, 0.5]),
-        (2, [1.5, 1.6], [0, 0.1]),  # before what the film says is its start
+        (2, [1.5, 1.6], [0, 0.1]),  # before the start that the video states
         (0, [1.7e9, 1.7e9 + 0.1], [0, 0.1]),
         (0, [0, None, None, 0.3], [0, 0.1, 0.2, 0.3]),
         (None, [None, 50, 50.1], [0, 0.1, 0.2]),
         (0, [0, 0.1, 0.3, 0.2, 0.4], [0, 0.1, 0.3, 0.3, 0.4]),  # out of order
-        (0, [4, 5, 0, 0.1, 0.2], [4, 5, 5.1, 5.2, 5.3]),  # begun again
+        (0, [4, 5, 0, 0.1, 0.2], [4, 5, 5.1, 5.2, 5.3]),  # restarted
         (0, [0, 1, -9, -8.9], [0, 1, 1.1, 1.2]),
-        (0, [0] * 7, [0, 0, 0, 0, 0.1, 0.2, 0.3]),  # stands still
+        (0, [0] * 7, [0, 0, 0, 0, 0.1, 0.2, 0.3]),  # repeated
         (0, [0, 60, 120], [0, 60, 120]),  # few frames
         (0, [0, 1e6, 1e6 + 1], [0, 0.1, 1.1]),
     ],
 )
-def test_the_clock(zero: float | None, times: list[float | None], wanted: list[float]) -> None:
-    clock = video_room._Clock(10, zero, 1000)
+def test_clock(zero: float | None, times: list[float | None], wanted: list[float]) -> None:
+    clock = video_module._Clock(10, zero, 1000)
     assert [clock.convert(time) for time in times] == pytest.approx(wanted)
 
 
@@ -155,7 +155,7 @@ def test_names_that_are_not_utf_8(clip: Path, tmp_path: Path) -> None:
         ("pipe:987", "Bad file"),
     ],
 )
-async def test_what_cannot_be_opened(source: Any, says: str) -> None:
+async def test_sources_that_cannot_be_opened(source: Any, says: str) -> None:
     with pytest.raises(ImageError, match=says):
         list(frames(source))
     async with latest(frames(source)) as live:
@@ -163,7 +163,7 @@ async def test_what_cannot_be_opened(source: Any, says: str) -> None:
             await anext(live)
 
 
-def test_a_film_without_frames(tmp_path: Path) -> None:
+def test_video_without_frames(tmp_path: Path) -> None:
     path = film(tmp_path / "a.avi", frames=1)
     data = bytearray(path.read_bytes())
     begin = data.index(b"movi") + 12
@@ -174,21 +174,21 @@ def test_a_film_without_frames(tmp_path: Path) -> None:
             list(frames(path, **options))
 
 
-def test_numbers_of_numpy(clip: Path) -> None:
+def test_numpy_numbers(clip: Path) -> None:
     options: Any = {"fps": numpy.float32(2), "start": numpy.int64(1), "end": numpy.float64(2)}
     assert [frame.timestamp for frame in frames(clip, **options)] == pytest.approx([1, 1.5])
 
 
-def test_a_frame_that_cannot_be_converted(clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_frame_that_cannot_be_converted(clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fails(picture: Any) -> Any:
         raise ValueError("no such pixel format")
 
-    monkeypatch.setattr(video_room, "_to_upright_image", fails)
+    monkeypatch.setattr(video_module, "_to_upright_image", fails)
     with pytest.raises(ImageError, match="no such pixel format"):
         list(frames(clip))
 
 
-def test_latest_of_nothing_to_iterate_over() -> None:
+def test_latest_of_a_non_iterable() -> None:
     with pytest.raises(ConfigurationError, match="not int"):
         latest(5)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
@@ -196,7 +196,7 @@ def test_latest_of_nothing_to_iterate_over() -> None:
 @pytest.mark.parametrize("turn", [90, 180, 270, -90])
 def test_upright(clip: Path, turn: int, monkeypatch: pytest.MonkeyPatch) -> None:
     picture: Any = type("Picture", (), {"rotation": turn, "to_image": lambda self: corner()})()
-    upright = video_room._to_upright_image(picture)
+    upright = video_module._to_upright_image(picture)
     assert upright.size == ((64, 96) if turn % 180 else (96, 64))
     at = {90: (2, 93), 180: (93, 61), 270: (61, 2), -90: (61, 2)}[turn]
     assert upright.getpixel(at) == (255, 0, 0)
@@ -210,7 +210,7 @@ def corner() -> Any:
     return image
 
 
-async def test_map_takes_frames(clip: Path, moondream_sandbox: Any) -> None:
+async def test_map_over_frames(clip: Path, moondream_sandbox: Any) -> None:
     async with AsyncClient(base_url=moondream_sandbox.base_url) as client:
         outcomes = [o async for o in client.map("caption", frames(clip, fps=2), ordered=True, concurrency=2)]
     assert [outcome.id for outcome in outcomes] == pytest.approx([0, 0.5, 1, 1.5, 2, 2.5])
@@ -219,7 +219,7 @@ async def test_map_takes_frames(clip: Path, moondream_sandbox: Any) -> None:
         assert len(list(client.map("caption", frames(clip, fps=2)))) == 6
 
 
-def test_what_is_no_film(tmp_path: Path, scene: bytes) -> None:
+def test_not_a_video(tmp_path: Path, scene: bytes) -> None:
     text, cut = tmp_path / "a.mp4", tmp_path / "cut.mp4"
     text.write_bytes(b"no film at all")
     cut.write_bytes(film(tmp_path / "whole.mp4").read_bytes()[:600])
@@ -228,7 +228,7 @@ def test_what_is_no_film(tmp_path: Path, scene: bytes) -> None:
             list(frames(path))
 
 
-def test_no_pictures(tmp_path: Path) -> None:
+def test_audio_only(tmp_path: Path) -> None:
     import av
 
     path = tmp_path / "sound.wav"
@@ -241,7 +241,7 @@ def test_no_pictures(tmp_path: Path) -> None:
         list(frames(path))
 
 
-def test_damage_in_the_middle_costs_few_frames(tmp_path: Path) -> None:
+def test_damage_in_the_middle_loses_few_frames(tmp_path: Path) -> None:
     path = film(tmp_path / "clip.mp4", frames=60, size=(320, 240))
     data = bytearray(path.read_bytes())
     middle = data.index(b"mdat") + 600
@@ -264,7 +264,7 @@ def test_without_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
         frames("a.mp4")
 
 
-async def test_latest_drops_what_is_old() -> None:
+async def test_latest_drops_old_items() -> None:
     begin, go = asyncio.Event(), asyncio.Event()
 
     async def camera() -> AsyncIterator[int]:
@@ -289,7 +289,7 @@ async def test_latest_drops_what_is_old() -> None:
             await anext(live)
 
 
-async def test_latest_tells_the_sources_error_after_its_last() -> None:
+async def test_latest_raises_the_sources_error_after_its_last_item() -> None:
     def camera() -> Iterator[int]:
         yield 1
         raise OSError("unplugged")
@@ -300,7 +300,7 @@ async def test_latest_tells_the_sources_error_after_its_last() -> None:
             await anext(live)
 
 
-async def test_latest_leaves_its_source() -> None:
+async def test_latest_closes_its_source() -> None:
     left = threading.Event()
 
     class Camera:
@@ -317,7 +317,7 @@ async def test_latest_leaves_its_source() -> None:
     assert await anyio.to_thread.run_sync(left.wait, 5)
 
 
-async def test_map_with_latest_sees_the_newest(moondream_sandbox: Any, tiny: Any) -> None:
+async def test_map_over_latest_gets_the_newest(moondream_sandbox: Any, tiny: Any) -> None:
     shown = 0
 
     async def camera() -> AsyncIterator[Frame]:
@@ -337,9 +337,9 @@ async def test_map_with_latest_sees_the_newest(moondream_sandbox: Any, tiny: Any
     assert behind == sorted(set(behind))
 
 
-async def test_played_at_its_own_speed(clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_realtime(clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     slept: list[float] = []
-    monkeypatch.setattr(video_room.time, "sleep", slept.append)
+    monkeypatch.setattr(video_module.time, "sleep", slept.append)
     assert len(list(frames(clip, fps=2, realtime=True))) == 6
     assert slept == sorted(slept)
     assert slept[-1] > 1.0

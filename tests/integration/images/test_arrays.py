@@ -26,7 +26,7 @@ def rgb(color: tuple[int, ...] = (240, 128, 0), size: tuple[int, int] = (20, 30)
 
 
 class Wrapped:
-    """Speaks the interface, and nothing else."""
+    """Implements only `__array_interface__`."""
 
     def __init__(self, array: Any) -> None:
         self.array = array
@@ -34,7 +34,7 @@ class Wrapped:
 
 
 class Tensor:
-    """Like torch's: no interface, but a way to an array."""
+    """Like a PyTorch tensor: implements only `__array__`."""
 
     def __array__(self, dtype: Any = None, copy: Any = None) -> Any:
         return rgb()
@@ -70,7 +70,7 @@ def test_kinds(array: Any, color: tuple[int, ...]) -> None:
     assert pixel(array) == color
 
 
-def test_it_is_not_changed_and_may_be_read_only() -> None:
+def test_read_only_arrays() -> None:
     array = rgb()
     array.flags.writeable = False
     assert pixel(array) == (240, 128, 0)
@@ -93,12 +93,12 @@ def test_it_is_not_changed_and_may_be_read_only() -> None:
     ],
     ids=lambda value: repr(getattr(value, "shape", value)),
 )
-def test_what_is_no_image(array: Any, says: str) -> None:
+def test_invalid_arrays(array: Any, says: str) -> None:
     with pytest.raises(ImageError, match=says):
         encode(array)
 
 
-def test_interfaces_that_lie() -> None:
+def test_wrong_interfaces() -> None:
     class Liar:
         def __init__(self) -> None:
             self.__array_interface__ = {"shape": (1000, 1000, 3), "typestr": "|u1", "version": 3}

@@ -1,4 +1,4 @@
-"""Color profiles: what is sent is sRGB."""
+"""Color profiles: images are sent in sRGB."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.support.pictures import file
 
 
 def exchanged() -> bytes:
-    """An ICC profile in which red is blue: sRGB with two primaries exchanged, and another name."""
+    """Return an ICC profile that swaps red and blue: sRGB with two primaries exchanged, under another name."""
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     profile = profile.replace(b"rXYZ", b"tmp ", 1).replace(b"bXYZ", b"rXYZ", 1).replace(b"tmp ", b"bXYZ", 1)
     return profile.replace("sRGB".encode("utf-16-be"), "mine".encode("utf-16-be"))
@@ -47,7 +47,7 @@ def test_profiles_of_other_modes(mode: str) -> None:
     assert is_blue(pixel(encode(file(picture, "PNG", icc_profile=exchanged())).data))
 
 
-def test_a_pillow_image_with_a_profile() -> None:
+def test_pillow_image_with_a_profile() -> None:
     picture = Image.new("RGB", (16, 16), "red")
     picture.info["icc_profile"] = exchanged()
     assert is_blue(pixel(encode(picture).data))
@@ -59,7 +59,7 @@ def test_srgb_passes_through() -> None:
 
 
 @pytest.mark.parametrize("profile", [b"no profile", exchanged()[:200], b"\0" * 5000])
-def test_damaged_profiles_are_left_out(profile: bytes) -> None:
+def test_damaged_profiles_are_ignored(profile: bytes) -> None:
     data = file(Image.new("RGB", (16, 16), "red"), "PNG", icc_profile=profile)
     color = pixel(encode(data).data)
     assert color[0] > 250
@@ -67,7 +67,7 @@ def test_damaged_profiles_are_left_out(profile: bytes) -> None:
 
 
 def with_gamma(name: str) -> bytes:
-    """sRGB's primaries with another curve (linear), under any name."""
+    """Return a profile with sRGB's primaries and a linear curve, under any name."""
     profile = bytearray(SRGB.replace("sRGB".encode("utf-16-be"), name[:4].encode("utf-16-be")))
     for tag in (b"rTRC", b"gTRC", b"bTRC"):
         at = profile.find(tag)
@@ -77,24 +77,24 @@ def with_gamma(name: str) -> bytes:
 
 
 @pytest.mark.parametrize("name", ["sRGB", "mine"])
-def test_names_of_profiles_are_not_believed(name: str) -> None:
+def test_profile_names_are_not_trusted(name: str) -> None:
     image = encode(file(Image.new("RGB", (16, 16), (128, 128, 128)), "PNG", icc_profile=with_gamma(name)))
     assert pixel(image.data) == pytest.approx((188, 188, 188), abs=3)
 
 
-def test_the_background_is_srgb_already() -> None:
+def test_background_is_srgb() -> None:
     picture = Image.new("RGBA", (16, 16), (128, 128, 128, 0))
     options = ImageOptions(background=(200, 100, 50))
     image = encode(file(picture, "PNG", icc_profile=with_gamma("mine")), options)
     assert pixel(image.data) == pytest.approx((200, 100, 50), abs=3)
 
 
-def test_a_profile_for_another_kind_of_image_is_left_out() -> None:
+def test_profile_for_another_mode_is_ignored() -> None:
     color = pixel(encode(file(Image.new("CMYK", (16, 16), (0, 255, 255, 0)), "JPEG", icc_profile=SRGB)).data)
     assert color[0] > 250
     assert color[2] < 10
 
 
-def test_grey_with_a_profile_for_rgb() -> None:
+def test_gray_with_an_rgb_profile() -> None:
     color = pixel(encode(file(Image.new("L", (16, 16), 200), "PNG", icc_profile=exchanged())).data)
     assert color[1] == pytest.approx(200, abs=12)

@@ -1,4 +1,4 @@
-"""`data:` URIs, in every form a browser reads, and images that are given as text in bytes."""
+"""`data:` URIs in every form that browsers accept, and text images passed as bytes."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ FORMS = {
 
 
 @pytest.mark.parametrize("name", FORMS)
-def test_every_form(name: str) -> None:
+def test_forms(name: str) -> None:
     assert encode(FORMS[name]).data == DATA
     assert encode(FORMS[name].encode()).data == DATA
 
@@ -91,12 +91,12 @@ def test_the_uri_of_an_encoded_image() -> None:
     ],
     ids=lambda value: repr(value)[:40],
 )
-def test_damaged_ones(uri: str, says: str) -> None:
+def test_damaged(uri: str, says: str) -> None:
     with pytest.raises(ImageError, match=says) as caught:
         encode(uri)
     assert "data: URI (" in str(caught.value)
 
 
-def test_the_escapes_of_base64_are_read_however_long() -> None:
+def test_long_base64_with_escapes() -> None:
     data = DATA * 3_000
     assert from_data_uri(HEAD + quote(base64.b64encode(data).decode(), safe="")) == data

@@ -1,4 +1,4 @@
-"""Pixels of more than 8 bits: shown as they are, or refused by name; never black, wrapped or clipped."""
+"""Pixels of more than 8 bits are scaled or refused; they never turn black, wrap or clip."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def halves(dark: float, light: float, kind: str, channels: int = 0) -> Any:
 
 
 def seen(image: object) -> tuple[int, int]:
-    """The gray of the left and of the right half, as sent."""
+    """Return the gray levels of the left and right half, as sent."""
     sent = Image.open(io.BytesIO(encode(image).data)).convert("L")
     whole = upright(image).convert("L")
     for x in (8, 56):
@@ -50,7 +50,7 @@ def png(array: Any) -> bytes:
 
 
 def twelve_bits(array: Any) -> Any:
-    """Two values of 12 bits in three bytes."""
+    """Pack pairs of 12-bit values into three bytes."""
     pairs = array.reshape(-1, 2).astype(int)
     left, right = pairs[:, 0], pairs[:, 1]
     packed = np.stack([left >> 4, (left & 15) << 4 | right >> 8, right & 255], axis=1)
@@ -88,7 +88,7 @@ _NARROW = halves(500, 3_600, "<u2")
         pytest.param(tiff(picture(_WIDE.astype("<i4"), sample_format=2)), (19, 234), id="TIFF signed 32 of 16 bits"),
     ],
 )
-def test_whole_numbers_are_scaled(image: object, grays: tuple[int, int]) -> None:
+def test_integers_are_scaled(image: object, grays: tuple[int, int]) -> None:
     found = seen(image)
     assert abs(found[0] - grays[0]) <= 2
     assert abs(found[1] - grays[1]) <= 2
@@ -141,7 +141,7 @@ def test_zero_is_white_in_a_tiff_that_the_user_opened() -> None:
         ),
     ],
 )
-def test_what_has_no_black_and_white_is_refused_by_name(image: object, says: str) -> None:
+def test_values_without_black_and_white_points_are_refused(image: object, says: str) -> None:
     for work in (encode, upright):
         with pytest.raises(ImageError, match=says):
             work(image)

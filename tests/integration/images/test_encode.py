@@ -1,4 +1,4 @@
-"""The image room: what goes through untouched, what is made right, what is refused; on pixels."""
+"""Image preparation: what is sent unchanged, what is converted and what is refused, checked on pixels."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def close_to(image: EncodedImage, at: tuple[int, int], color: tuple[int, int, in
 
 
 def quadrants() -> Image.Image:
-    """40 x 20: red, green over blue, white, so that every turn and mirror shows."""
+    """40 x 20: red, green over blue, white, so that every rotation and reflection is visible."""
     image = Image.new("RGB", (40, 20))
     for x, y, color in ((0, 0, "red"), (20, 0, "lime"), (0, 10, "blue"), (20, 10, "white")):
         image.paste(color, (x, y, x + 20, y + 10))
@@ -48,7 +48,7 @@ def quadrants() -> Image.Image:
 
 
 @pytest.mark.parametrize(("kind", "media_type"), [("JPEG", "image/jpeg"), ("PNG", "image/png")])
-def test_right_bytes_pass_through_untouched(kind: str, media_type: str) -> None:
+def test_suitable_files_are_sent_unchanged(kind: str, media_type: str) -> None:
     data = file(quadrants(), kind)
     image = encode(data)
     assert image.data == data
@@ -69,14 +69,14 @@ def test_orientation_in_other_formats(kind: str) -> None:
 
 
 @pytest.mark.parametrize(("kind", "value"), [(1, b"\6\0\0\0"), (3, b"\6\0\0\0"), (4, b"\6\0\0\0")])
-def test_orientation_as_any_whole_number(kind: int, value: bytes) -> None:
+def test_orientation_of_any_integer_type(kind: int, value: bytes) -> None:
     block = b"Exif\0\0II*\0\x08\0\0\0\1\0" + struct.pack("<HHI", 0x0112, kind, 1) + value + bytes(4)
     plain = file(quadrants(), "JPEG")
     image = encode(plain[:2] + b"\xff\xe1" + struct.pack(">H", len(block) + 2) + block + plain[2:])
     assert (image.width, image.height) == (20, 40)
 
 
-def test_a_16_bit_transparent_value_hides_nothing_else() -> None:
+def test_16_bit_transparent_value() -> None:
     assert close(encode(file(Image.new("I;16", (9, 9), 40_000), "PNG", transparency=156)), (4, 4), (156, 156, 156))
 
 
@@ -101,7 +101,7 @@ def test_large_images_with_transparency(kind: str) -> None:
     picture.paste((255, 0, 0, 255), (0, 0, 2500, 5000))
     converted = picture.convert(kind)
     if not converted.has_transparency_data or converted.convert("RGBA").getpixel((4000, 9)) == (0, 0, 0, 255):
-        pytest.skip("this Pillow loses the transparency itself")
+        pytest.skip("this Pillow drops the transparency")
     image = encode(converted)
     assert (image.width, image.height) == best_size(5000, 5000)
     left = (76, 76, 76) if "L" in kind else (255, 0, 0)
@@ -129,7 +129,7 @@ class TestAppleAndAndroid:
         assert image.original_size == (400, 200)
         assert close_to(image, (30, 30), (255, 0, 0), 30)
 
-    def test_heic_on_its_side(self) -> None:
+    def test_rotated_heic(self) -> None:
         exif = Image.Exif()
         exif[0x0112] = 6
         image = encode(self.heic(exif=exif.tobytes()))
@@ -151,7 +151,7 @@ class TestAppleAndAndroid:
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_every_orientation_comes_out_upright(orientation: int) -> None:
+def test_orientations_are_applied(orientation: int) -> None:
     from PIL import ImageOps
 
     stored = quadrants()
@@ -197,7 +197,7 @@ def test_palette_with_transparency() -> None:
     assert close(data, (12, 12), (0, 0, 255))
 
 
-def test_rgb_with_a_transparent_colour() -> None:
+def test_rgb_with_a_transparent_color() -> None:
     data = encode(file(Image.new("RGB", (16, 16), "red"), "PNG", transparency=(255, 0, 0)))
     assert close(data, (8, 8), (255, 255, 255))
 
@@ -287,12 +287,12 @@ class TestSources:
         Path(name).write_bytes(self.DATA)
         assert encode(name).data == self.DATA
 
-    def test_opened_and_not_decoded_yet(self, tmp_path: Path) -> None:
+    def test_opened_but_not_decoded(self, tmp_path: Path) -> None:
         path = tmp_path / "a.png"
         path.write_bytes(self.DATA)
         with Image.open(path) as picture:
             assert encode(picture).data == self.DATA
-            assert picture.getpixel((1, 1)) == (255, 0, 0)  # it can be decoded still
+            assert picture.getpixel((1, 1)) == (255, 0, 0)  # it can still be decoded
             assert encode(picture).media_type == "image/jpeg"
 
     def test_opened_and_changed(self) -> None:
@@ -358,7 +358,7 @@ def png_header(width: int, height: int) -> bytes:
         (io.StringIO("text"), "binary mode"),
         (io.BytesIO(b""), "empty"),
     ],
-    ids=lambda value: repr(value)[:18],  # not so far as an address, which differs between the workers of xdist
+    ids=lambda value: repr(value)[:18],  # without the address, which differs between xdist workers
 )
 def test_bad_images(data: Any, says: str) -> None:
     with pytest.raises(ImageError, match=says) as caught:
@@ -367,7 +367,7 @@ def test_bad_images(data: Any, says: str) -> None:
     assert len(str(caught.value)) < 400
 
 
-def test_what_users_bring_along_may_raise_anything() -> None:
+def test_user_objects_may_raise_anything() -> None:
     class Broken:
         def read(self, size: int = -1) -> bytes:
             raise RuntimeError("disk on fire")
@@ -412,7 +412,7 @@ class TestSizing:
     def photo(self, size: tuple[int, int] = (4000, 3000), **options: Any) -> bytes:
         return file(Image.linear_gradient("L").resize(size).convert("RGB"), "JPEG", **options)
 
-    def test_a_large_photo_is_sent_at_the_size_the_model_sees_most_of(self) -> None:
+    def test_large_photo_is_sent_at_the_best_size(self) -> None:
         from moondream_async._images.crop_grid import best_size, detail
 
         data = self.photo()
@@ -424,13 +424,13 @@ class TestSizing:
         assert detail(image.width, image.height) >= 1.4 * detail(4000, 3000)
         assert image.nbytes < len(data)
 
-    def test_a_photo_on_its_side(self) -> None:
+    def test_rotated_photo(self) -> None:
         exif = Image.Exif()
         exif[0x0112] = 6
         image = encode(self.photo(exif=exif))
         assert image.original_size == (3000, 4000)
         assert image.width < image.height
-        # The gradient runs from black at the top; turned a quarter right, black is on the right.
+        # The gradient starts with black at the top; after a rotation by 90° clockwise, black is on the right.
         assert close(image, (image.width - 2, image.height // 2), (0, 0, 0))
         assert close(image, (1, image.height // 2), (255, 255, 255))
 
@@ -440,7 +440,7 @@ class TestSizing:
         turned = encode(Image.open(io.BytesIO(data)).rotate(90, expand=True), full_resolution=True)
         assert (turned.width, turned.height) == (3000, 4000)
 
-    def test_full_resolution_ends_at_the_services_limit(self) -> None:
+    def test_full_resolution_is_limited_by_max_bytes(self) -> None:
         noise = Image.frombytes("RGB", (2600, 2600), os.urandom(2600 * 2600 * 3))
         image = encode(noise, full_resolution=True)
         assert image.nbytes <= 10 * 1024 * 1024
@@ -452,7 +452,7 @@ class TestSizing:
         assert opened.size == (4000, 3000)
 
 
-def test_a_16_bit_rgb_png_is_made_8_bit() -> None:
+def test_16_bit_rgb_png() -> None:
     def chunk(name: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
 
@@ -464,7 +464,7 @@ def test_a_16_bit_rgb_png_is_made_8_bit() -> None:
     assert close(image, (4, 4), (255, 128, 0))
 
 
-def test_damaged_exif_does_not_refuse_the_picture() -> None:
+def test_damaged_exif_is_ignored() -> None:
     entries = struct.pack("<HHHIIHHIII", 2, 0x112, 3, 1, 6, 0x128, 4, 1, 1 << 31, 0)
     exif = b"Exif\0\0II*\0\x08\0\0\0" + entries
     plain = file(quadrants(), "JPEG")
@@ -472,7 +472,7 @@ def test_damaged_exif_does_not_refuse_the_picture() -> None:
     assert (image.width, image.height) == (20, 40)
 
 
-def test_grey_of_8_bits_in_a_wide_mode() -> None:
+def test_8_bit_gray_in_mode_i() -> None:
     assert close(encode(Image.new("I", (9, 9), 200)), (4, 4), (200, 200, 200))
 
 

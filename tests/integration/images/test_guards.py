@@ -1,4 +1,4 @@
-"""Files built to exhaust a decoder are refused; their harmless neighbours are not."""
+"""Files built to exhaust a decoder are refused; similar harmless files are not."""
 
 from __future__ import annotations
 
@@ -71,13 +71,13 @@ def segment(kind: int, data: bytes) -> bytes:
 
 
 def scans_after_a_false_end(count: int) -> bytes:
-    """Scans after a comment that holds the marker of the image's end."""
+    """Return a JPEG with scans after a comment that contains the end-of-image marker."""
     last = JPEG.rfind(b"\xff\xda")
     return JPEG[:-2] + segment(0xFE, b"\xff\xd9") + JPEG[last:-2] * count + JPEG[-2:]
 
 
 def tiff_of(tags: list[tuple[int, int, int, int]], body: bytes) -> bytes:
-    """A TIFF of these tags; `body` begins right after them."""
+    """Return a TIFF with these tags; `body` follows them."""
     entries = b"".join(struct.pack("<HHII", *tag) for tag in sorted(tags))
     return b"II*\0\x08\0\0\0" + struct.pack("<H", len(tags)) + entries + bytes(4) + body
 
@@ -87,7 +87,7 @@ def gray(width: int, height: int, compression: int = 1) -> list[tuple[int, int, 
 
 
 def shared_strips(count: int, nbytes: int) -> bytes:
-    """As many rows as strips, all of the same bytes."""
+    """Return a TIFF with one row per strip, all with the same bytes."""
     at = 8 + 2 + 12 * 8 + 4
     tags = [(273, 4, count, at), (278, 4, 1, 1), (279, 4, count, at + 4 * count)]
     offsets, lengths = struct.pack("<I", at + 8 * count) * count, struct.pack("<I", nbytes) * count
@@ -106,14 +106,14 @@ def tiff_of_tile(side: int) -> bytes:
 
 
 def overlapping_directories() -> bytes:
-    """Sixteen pointers to directories that share their entries."""
+    """Return a TIFF with sixteen pointers to directories that share their entries."""
     count, at = 20_000, 8 + 2 + 12 * 21 + 4
     pointers = [(0x8769, 4, 1, at + 12 * index) for index in range(16)]
     return tiff_of(gray(16, 16) + pointers, struct.pack("<H", count) + b"\xff" * 12 * (count + 20))
 
 
 def webp_of_canvas(width: int, height: int) -> bytes:
-    """A WebP of one frame of 64 x 64 pixels on this canvas."""
+    """Return a WebP of one frame of 64 x 64 pixels on a canvas of this size."""
     picture = file(Image.new("RGB", (64, 64), "red"), "WEBP")[12:]
     frame = bytes(6) + (63).to_bytes(3, "little") * 2 + bytes(4) + picture
     sides = (width - 1).to_bytes(3, "little") + (height - 1).to_bytes(3, "little")
@@ -163,7 +163,7 @@ DECOYS = segment(0xFE, b"II*\0" * 20)
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_built_to_exhaust(data: bytes, says: str) -> None:
+def test_refused(data: bytes, says: str) -> None:
     with pytest.raises(ImageError, match=says):
         encode(data)
 
@@ -184,7 +184,7 @@ def test_built_to_exhaust(data: bytes, says: str) -> None:
         file(Image.new("RGBA", (64, 64)), "ICO"),
         many_strips(100),
         b"P6 # a comment\n1 1\n255\nabc",
-        JPEG + b"\xff\xda\0\2" * 100,  # of a motion photo, say
+        JPEG + b"\xff\xda\0\2" * 100,  # for example, of a motion photo
         JPEG[:2] + b"\xff" * 1000 + JPEG[2:],
         gif_with(b"!\xfe" + (b"\xff" + b"a" * 255) * 10_000 + b"\0"),
         shared_strips(16, 48),
@@ -195,5 +195,5 @@ def test_built_to_exhaust(data: bytes, says: str) -> None:
     ],
     ids=range(21),
 )
-def test_harmless(data: bytes) -> None:
+def test_accepted(data: bytes) -> None:
     assert encode(data).width > 0

@@ -1,4 +1,4 @@
-"""The boxes of AVIF and HEIC: as many items, samples and pixels as an image has, and no more."""
+"""The boxes of AVIF and HEIC: limits on items, samples and pixels."""
 
 from __future__ import annotations
 
@@ -40,13 +40,13 @@ def iinf(kinds: list[bytes]) -> bytes:
 
 
 def iloc(extents: list[tuple[int, int, int]], method: int = 0) -> bytes:
-    """Where items are: `(item, offset, length)`."""
+    """Build an item location box of `(item, offset, length)`."""
     entries = [struct.pack(">HHHHII", item, method, 0, 1, offset, length) for item, offset, length in extents]
     return box(b"iloc", b"\x44\0", struct.pack(">H", len(extents)), *entries, version=1)
 
 
 def tiles_of(payload: bytes, count: int, method: int = 0) -> bytes:
-    """Items in AV1 that all have the same bytes."""
+    """Build AV1 items that all share the same bytes."""
     place = 8 + len(FTYP) if method == 0 else 0
     items = iloc([(index + 1, place, len(payload)) for index in range(count)], method)
     boxes = [iinf([b"av01"] * count), items, box(b"idat", payload)]
@@ -56,7 +56,7 @@ def tiles_of(payload: bytes, count: int, method: int = 0) -> bytes:
 
 
 def av1_of(side: int) -> bytes:
-    """A reduced sequence header of a still picture."""
+    """Build a reduced sequence header of a still picture."""
     bits = f"00011{0:05b}{15:04b}{15:04b}{side - 1:016b}{side - 1:016b}".ljust(64, "0")
     return b"\x0a\x08" + int(bits, 2).to_bytes(8, "big")
 
@@ -99,7 +99,7 @@ def test_refused(data: bytes, says: str) -> None:
     ],
     ids=range(6),
 )
-def test_let_through(data: bytes) -> None:
+def test_accepted(data: bytes) -> None:
     isobmff.check(data)
 
 
@@ -109,7 +109,7 @@ def test_av1_sizes() -> None:
     assert av1.max_pixels(b"") == av1.max_pixels(b"\xff" * 100) == av1.max_pixels(b"\x0a") - 1 == 0
 
 
-@pytest.mark.skipif(not AVIF, reason="this Pillow reads no AVIF")
+@pytest.mark.skipif(not AVIF, reason="this Pillow does not support AVIF")
 def test_av1_sizes_of_a_real_encoder() -> None:
     for size in ((64, 48), (301, 17)):
         still = file(Image.new("RGB", size), "AVIF")

@@ -1,4 +1,4 @@
-"""A JPEG 2000 may not declare more tiles, code-blocks, precincts or layers than an image needs."""
+"""JPEG 2000 files that declare more tiles, code-blocks, precincts or layers than an image needs are refused."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def test_refused(data: bytes, says: str) -> None:
     ],
     ids=["large", "tiles", "precincts"],
 )
-def test_large_but_sound(data: bytes) -> None:
+def test_accepted(data: bytes) -> None:
     jpeg2000.check(data)
 
 
@@ -102,10 +102,10 @@ def test_large_but_sound(data: bytes) -> None:
     ],
     ids=str,
 )
-def test_sound_files_are_read(options: dict[str, object]) -> None:
+def test_valid_files_are_read(options: dict[str, object]) -> None:
     assert encode(file(PICTURE, "JPEG2000", **options)).original_size == (200, 150)
 
 
-def test_a_tile_part_that_ends_before_its_data_is_left_behind() -> None:
+def test_tile_part_that_ends_before_its_data() -> None:
     looped = marker(0x90, struct.pack(">HIBB", 0, 14, 0, 1)) + marker(0x64, bytes(20)) + b"\xff\x93"
     jpeg2000.check(header(64, more=looped))

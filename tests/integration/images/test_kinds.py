@@ -1,4 +1,4 @@
-"""What a file is said to be when it is not read: its kind, and what to do; "damaged" only if it is."""
+"""Errors for unsupported files name their format and what to do, and say "damaged" only if they are."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ WHOLE = {
 
 
 @pytest.mark.parametrize("name", WHOLE)
-def test_whole_files_of_other_kinds(name: str) -> None:
+def test_unsupported_formats(name: str) -> None:
     data, says = WHOLE[name]
     with pytest.raises(ImageError, match=says) as caught:
         encode(data)
@@ -83,7 +83,7 @@ def test_whole_files_of_other_kinds(name: str) -> None:
     assert "truncated" not in str(caught.value)
 
 
-def test_long_prologs_cost_little() -> None:
+def test_long_prologs_are_cheap() -> None:
     for data in (b"<?xml?>" + b" " * 5_000_000, b"<!--" * 1_000_000, b"\n" * 5_000_000):
         with pytest.raises(ImageError, match="it is"):
             encode(data)

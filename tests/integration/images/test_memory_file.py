@@ -1,4 +1,4 @@
-"""Encoding needs no file in memory: where the system denies it, a buffer does."""
+"""Encoding falls back to a buffer if the system has no in-memory files."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PICTURE = Image.new("RGB", (64, 48), "red")
 
 @pytest.mark.skipif(not hasattr(os, "memfd_create"), reason="Linux only")
 @pytest.mark.parametrize("number", [errno.EACCES, errno.ENOSYS, errno.EMFILE, errno.EPERM, errno.ENOMEM])
-def test_it_is_denied(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+def test_denied(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
     expected = encode(PICTURE).data
 
     def deny(*_: object) -> int:
@@ -26,13 +26,13 @@ def test_it_is_denied(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
     assert encode(PICTURE).data == expected
 
 
-def test_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_not_available(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(os, "memfd_create", raising=False)
     assert encode(PICTURE).media_type == "image/jpeg"
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux only")
-def test_it_cannot_be_written(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_write_error(monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> int:
         return os.open("/dev/full", os.O_RDWR)
 

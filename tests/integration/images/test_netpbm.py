@@ -1,4 +1,4 @@
-"""PPM in all its forms: right values, whatever the largest is, without a loop over the pixels of a binary file."""
+"""PPM in all formats: values are scaled from any maximum, without a Python loop over the pixels of a binary file."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def pixels(data: bytes) -> list[tuple[int, ...]]:
         (b"P5 3 1 1\n\0\1\1", [0, 255, 255]),
         (b"P5 3 1 255\n\0\x80\xff", [0, 128, 255]),
         (b"P5 3 1 1000\n\0\0\x01\xf4\x03\xe8", [0, 128, 255]),
-        (b"P5 3 1 100\n\0\x32\xff", [0, 128, 255]),  # beyond the largest value
+        (b"P5 3 1 100\n\0\x32\xff", [0, 128, 255]),  # beyond the maximum value
     ],
     ids=range(12),
 )
@@ -54,10 +54,10 @@ def test_color(data: bytes) -> None:
     assert pixels(data) == [(0, 128, 255), (255, 128, 0)]
 
 
-@pytest.mark.parametrize("piece", [2, 6, 1024])
+@pytest.mark.parametrize("chunk_size", [2, 6, 1024])
 @pytest.mark.parametrize("max_value", [254, 1023])
-def test_pieces_join(monkeypatch: pytest.MonkeyPatch, piece: int, max_value: int) -> None:
-    monkeypatch.setattr(netpbm, "_CHUNK_SIZE", piece)
+def test_chunks_are_joined(monkeypatch: pytest.MonkeyPatch, chunk_size: int, max_value: int) -> None:
+    monkeypatch.setattr(netpbm, "_CHUNK_SIZE", chunk_size)
     size = 2 if max_value > 255 else 1
     samples = [index % (max_value + 1) for index in range(5 * 4 * 3)]
     body = b"".join(sample.to_bytes(size, "big") for sample in samples)
@@ -88,14 +88,14 @@ def test_refused(data: bytes, says: str) -> None:
         upright(data)
 
 
-def test_pillow_does_not_decode_it_in_python() -> None:
+def test_pillow_does_not_decode_in_python() -> None:
     for data in (b"P6 1 1 254\nabc", b"P5 1 1 300\nab", b"P2 1 1 7\n1", b"P1 1 1\n1"):
         with Image.open(io.BytesIO(netpbm.as_8_bit(data))) as picture:
             assert [tile[0] for tile in picture.tile] == ["raw"]
 
 
 @pytest.mark.parametrize("pixel", [b"1 0 ", b"10", b"1\n#\n"])
-def test_bits_take_memory_for_a_piece(pixel: bytes) -> None:
+def test_bits_are_converted_in_chunks(pixel: bytes) -> None:
     data = b"P1 2000 2000\n" + pixel * (1_000_000 // len(pixel))
     tracemalloc.start()
     try:

@@ -1,4 +1,4 @@
-"""`ImageOptions`: what each value does to what is sent."""
+"""`ImageOptions`: the effect of each option on the image sent."""
 
 from __future__ import annotations
 
@@ -43,14 +43,14 @@ def test_resize(resize: Any, full_resolution: bool, size: tuple[int, int]) -> No
     assert (image.data == PHOTO) == (size == (4000, 3000))
 
 
-def test_the_longest_side_is_meant_of_the_upright_image() -> None:
+def test_resize_refers_to_the_upright_image() -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
     image = encode(file(Image.new("RGB", (400, 300)), "JPEG", exif=exif), ImageOptions(resize=200))
     assert (image.width, image.height) == (150, 200)
 
 
-def test_full_resolution_has_an_end() -> None:
+def test_full_resolution_is_limited() -> None:
     image = encode(Image.new("RGB", (9000, 90)), full_resolution=True)
     assert (image.width, image.height) == (8192, 82)
     assert image.original_size == (9000, 90)
@@ -69,7 +69,7 @@ def test_quality() -> None:
     assert len(set(sizes)) == 4
 
 
-def test_quality_by_itself() -> None:
+def test_default_quality() -> None:
     picture = Image.effect_noise((4000, 3000), 60).convert("RGB")
     assert encode(picture) == encode(picture, ImageOptions(quality=75))  # the model averages 2.8 pixels to one
     assert encode(picture, full_resolution=True) == encode(picture, ImageOptions(resize=None, quality=90))
@@ -78,7 +78,7 @@ def test_quality_by_itself() -> None:
 
 
 @pytest.mark.parametrize("max_bytes", [60_000, 20_000, 2_000, 1_000])
-def test_max_bytes_is_kept_by_quality_then_size(max_bytes: int) -> None:
+def test_max_bytes_reduces_quality_then_size(max_bytes: int) -> None:
     image = encode(noise((400, 300)), ImageOptions(max_bytes=max_bytes))
     assert image.nbytes <= max_bytes
     assert image.original_size == (400, 300)
@@ -86,7 +86,7 @@ def test_max_bytes_is_kept_by_quality_then_size(max_bytes: int) -> None:
     assert Image.open(io.BytesIO(image.data)).size == (image.width, image.height)
 
 
-def test_max_bytes_that_nothing_fits() -> None:
+def test_max_bytes_too_small() -> None:
     with pytest.raises(ImageError, match=r"cannot be made to fit 100 bytes \(ImageOptions.max_bytes\)"):
         encode(noise((400, 300)), ImageOptions(max_bytes=100))
 
@@ -97,7 +97,7 @@ def test_max_bytes_of_thin_images(size: tuple[int, int]) -> None:
         encode(Image.new("RGB", size), ImageOptions(max_bytes=50))
 
 
-def test_right_bytes_above_the_limit_are_encoded_again() -> None:
+def test_suitable_files_above_max_bytes_are_re_encoded() -> None:
     data = file(noise((400, 300)), "PNG")
     assert encode(data).data == data
     image = encode(data, ImageOptions(max_bytes=len(data) - 1))
@@ -116,7 +116,7 @@ def test_background(background: Any) -> None:
     assert max(pixel[1:]) < 5
 
 
-def test_it_is_a_value() -> None:
+def test_value_semantics() -> None:
     assert ImageOptions() == ImageOptions(background="white")
     assert hash(ImageOptions()) == hash(ImageOptions(background="white"))
     assert ImageOptions().evolve(quality=50) == ImageOptions(quality=50)
@@ -152,12 +152,12 @@ def test_bad_values(values: dict[str, Any]) -> None:
         ImageOptions(**values)
 
 
-def test_something_else_in_its_place() -> None:
+def test_options_of_another_type() -> None:
     with pytest.raises(ConfigurationError, match=r"image_options must be ImageOptions\(...\), not dict"):
         ImageOptions.of({"quality": 50})  # type: ignore[arg-type]
 
 
-def test_numpy_scalars_are_taken_as_pythons_are() -> None:
+def test_numpy_scalars() -> None:
     options = ImageOptions(
         resize=np.int64(100),  # type: ignore[arg-type]
         quality=np.uint8(90),  # type: ignore[arg-type]
@@ -184,6 +184,6 @@ def test_numpy_scalars_are_taken_as_pythons_are() -> None:
         {"allow_private_urls": np.int64(1)},
     ],
 )
-def test_numpy_scalars_are_checked_as_pythons_are(values: dict[str, Any]) -> None:
+def test_bad_numpy_values(values: dict[str, Any]) -> None:
     with pytest.raises(ConfigurationError):
         ImageOptions(**values)

@@ -1,4 +1,4 @@
-"""Text and profiles of a PNG cost no more than their bytes, and never keep it from being read."""
+"""Texts and profiles of a PNG are cheap, and never prevent it from being read."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def orientation_6() -> Image.Exif:
     ids=range(12),
 )
 @pytest.mark.parametrize("where", [33, -12], ids=["before", "after"])
-def test_is_read(added: bytes, where: int) -> None:
+def test_accepted(added: bytes, where: int) -> None:
     assert encode(PNG[:where] + added + PNG[where:]).original_size == (64, 64)
 
 
@@ -61,7 +61,7 @@ def test_texts_are_not_decompressed(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(decompressed) == 1  # the first profile
 
 
-def test_right_bytes_keep_their_texts() -> None:
+def test_suitable_files_keep_their_texts() -> None:
     data = png_with(chunk(b"zTXt", b"workflow\0\0" + LONG))
     assert encode(data).data == data
 
@@ -79,11 +79,11 @@ def test_right_bytes_keep_their_texts() -> None:
     ],
     ids=["eXIf", "XMP", "packed XMP", "XMP after the pixels", "eXIf after the pixels"],
 )
-def test_orientation_is_still_read(data: bytes) -> None:
+def test_orientation_is_read(data: bytes) -> None:
     assert encode(data).original_size == (64, 48)
 
 
-def test_a_color_profile_is_still_applied() -> None:
+def test_color_profile_is_applied() -> None:
     lab_like = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     data = png_with(chunk(b"iCCP", b"sRGB\0\0" + zlib.compress(lab_like)))
     picture, info = png.split(data)
@@ -91,14 +91,14 @@ def test_a_color_profile_is_still_applied() -> None:
     assert picture == PNG
 
 
-def test_a_profile_that_is_a_bomb_is_refused() -> None:
+def test_too_large_profile_is_refused() -> None:
     with pytest.raises(ImageError, match="color profile of more than 16,777,216 bytes"):
         encode(png_with(chunk(b"iCCP", b"a\0\0" + zlib.compress(bytes(17_000_000)))))
 
 
-def test_an_animation_is_still_one() -> None:
+def test_animation() -> None:
     info = PngImagePlugin.PngInfo()
     info.add_text("a", "b")
     frames = [TALL.rotate(angle) for angle in (90, 180)]
     data = file(TALL, "PNG", save_all=True, append_images=frames, pnginfo=info)
-    assert encode(data).media_type == "image/jpeg"  # its first frame, not the file as it is
+    assert encode(data).media_type == "image/jpeg"  # its first frame, not the file unchanged

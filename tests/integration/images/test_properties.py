@@ -1,4 +1,4 @@
-"""Whatever bytes come: an image, or an `ImageError`; and within bounded memory and processor time."""
+"""Any bytes give an image or an `ImageError`, within bounded memory and CPU time."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ SEEDS = {
 
 @st.composite
 def damaged(draw: st.DrawFn) -> bytes:
-    """A file with bytes changed, moved, doubled, left out or made large numbers."""
+    """A file with bytes changed, moved, doubled, removed or replaced by large numbers."""
     data = bytearray(SEEDS[draw(st.sampled_from(sorted(SEEDS)))])
     for _ in range(draw(st.integers(1, 6))):
         at = draw(st.integers(0, max(0, len(data) - 1)))
@@ -116,18 +116,18 @@ def outcome(data: object, options: ImageOptions | None = None, *, full_resolutio
     return None
 
 
-@pytest.mark.filterwarnings("ignore")  # Pillow warns of much that is odd
+@pytest.mark.filterwarnings("ignore")  # Pillow warns about many unusual files
 @settings(max_examples=scaled(60, 600), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(damaged(), st.booleans())
 def test_damaged_files(data: bytes, full_resolution: bool) -> None:
     image = outcome(data, full_resolution=full_resolution)
     if image is not None:
-        assert outcome(image.data) is not None  # what was made of it is a whole file
+        assert outcome(image.data) is not None  # the encoded file is complete
 
 
 @given(st.one_of(st.binary(max_size=400), st.text(max_size=200), st.none(), st.integers(), st.lists(st.integers())))
 @settings(deadline=None)
-def test_anything_at_all(value: object) -> None:
+def test_any_object(value: object) -> None:
     outcome(value)
 
 
@@ -137,7 +137,7 @@ def test_anything_at_all(value: object) -> None:
     st.one_of(st.just("auto"), st.none(), st.integers(1, 2000)),
 )
 @settings(max_examples=scaled(20, 60), deadline=None)
-def test_every_size_keeps_its_shape(size: tuple[int, int], mode: str, resize: int | str | None) -> None:
+def test_aspect_ratio_is_kept(size: tuple[int, int], mode: str, resize: int | str | None) -> None:
     image = encode(Image.new(mode, size), ImageOptions(resize=resize))  # type: ignore[arg-type]
     assert image.original_size == size
     assert image.width <= size[0]
@@ -150,11 +150,11 @@ def test_every_size_keeps_its_shape(size: tuple[int, int], mode: str, resize: in
 
 @given(st.integers(1, 20_000), st.integers(1, 20_000))
 @settings(max_examples=scaled(20, 100), deadline=None)
-def test_the_grid_is_sane(width: int, height: int) -> None:
+def test_grid(width: int, height: int) -> None:
     rows, columns = crop_grid(width, height)
     assert rows >= 1
     assert columns >= 1
-    assert rows * columns <= 12 or 1 in (rows, columns)  # the model's own arithmetic lets very long images have more
+    assert rows * columns <= 12 or 1 in (rows, columns)  # the model's formula allows more for very long images
     assert crop_grid(height, width) == (columns, rows)
     assert detail(*best_size(width, height)) >= detail(width, height)
     assert seen_size(width, height) == (columns * 266 + 112, rows * 266 + 112)

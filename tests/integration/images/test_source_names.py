@@ -1,4 +1,4 @@
-"""Every `ImageError` names its image; secrets are no part of a name."""
+"""Every `ImageError` names its image, without secrets."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def failing(image: object) -> ImageError:
     ],
     ids=lambda value: repr(value)[:10],
 )
-def test_kinds_of_images(image: object, name: str) -> None:
+def test_names_by_type(image: object, name: str) -> None:
     assert failing(image).image == name
 
 
@@ -80,21 +80,21 @@ def test_files(tmp_path: Path) -> None:
         tiff(picture(np.zeros((4, 4), "f4"), sample_format=3)),
     ):
         path = tmp_path / "a.png"
-        path.write_bytes(data)  # of which one is refused by the guards, one by its depth
+        path.write_bytes(data)  # one is refused by the guards, one because of its depth
         for image in (path, str(path)):
             assert failing(image).image == str(path)
         with path.open("rb") as opened:
             assert failing(opened).image == str(path)
 
 
-def test_an_image_that_pillow_opened(tmp_path: Path) -> None:
+def test_image_opened_by_pillow(tmp_path: Path) -> None:
     path = tmp_path / "a.tif"
     path.write_bytes(tiff(picture(np.zeros((4, 4), "f4"), sample_format=3)))
     with Image.open(path) as opened:
         assert failing(opened).image == f"{path}, PIL image (F, 4 x 4)"
 
 
-def test_failures_of_opening(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_open_errors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     long = tmp_path / ("x" * 300)
     for path, says in (
         (tmp_path, "is a directory"),
@@ -115,12 +115,12 @@ def test_failures_of_opening(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
             encode(tmp_path / "a.png")
 
 
-def test_what_cannot_be_made_to_fit() -> None:
+def test_image_that_cannot_be_made_to_fit() -> None:
     with pytest.raises(ImageError, match=r"PIL image \(RGB, 60 x 60\)"):
         encode(Image.effect_noise((60, 60), 90).convert("RGB"), ImageOptions(max_bytes=10))
 
 
-def test_the_images_of_a_run() -> None:
+def test_images_of_map() -> None:
     with pytest.raises(ImageError, match=r"\[file object \(StringIO\)\]"):
         content_id(io.StringIO("text"))
 
@@ -134,12 +134,12 @@ def test_the_images_of_a_run() -> None:
         ("https://h.example/" + "x" * 500, "https://h.example/" + "x" * 62 + "…"),
     ],
 )
-def test_urls_without_secrets(url: str, shown: str) -> None:
+def test_urls_are_redacted(url: str, shown: str) -> None:
     assert redact_url(url) == shown
 
 
 @pytest.mark.parametrize("scheme", ["s3", "gs", "ftp", "sftp", "hdfs", "blob"])
-def test_other_schemes_are_refused_by_name(scheme: str) -> None:
+def test_other_schemes_are_refused(scheme: str) -> None:
     with pytest.raises(ImageError, match=rf"{scheme}:// is not supported") as caught:
         encode(f"{scheme}://me:secret@bucket/a.png?X-Amz-Signature=secret")
     assert caught.value.image == f"{scheme}://bucket/a.png"
@@ -155,7 +155,7 @@ class TestPaths:
         path.write_bytes(RED)
         assert encode(head + (path.as_uri().removeprefix("file://") if quoted else str(path))).data == RED
 
-    def test_file_urls_that_lead_nowhere(self, tmp_path: Path) -> None:
+    def test_bad_file_urls(self, tmp_path: Path) -> None:
         for url, says in (
             (f"file://{tmp_path}/none.png", "There is no file"),
             ("file://server/a.png", "another machine"),
@@ -176,7 +176,7 @@ class TestPaths:
         with pytest.raises(ImageError, match="There is no file"):
             encode("~nobody-of-this-name/b.png")
 
-    def test_a_file_whose_name_begins_so(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_file_name_that_starts_with_a_tilde(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.chdir(tmp_path)
         (tmp_path / "~a.png").write_bytes(RED)
         assert encode("~a.png").data == RED
@@ -189,5 +189,5 @@ def test_spooled_files() -> None:
             assert encode(opened).data == RED
 
 
-def test_prepared_images_need_no_name() -> None:
+def test_encoded_images_need_no_name() -> None:
     assert isinstance(encode(encode(RED)), EncodedImage)

@@ -1,4 +1,4 @@
-"""TIFFs whose first picture is not the one that is meant: cameras' raw photos, and pyramids."""
+"""TIFFs whose first picture is not the main one: camera RAW photos and image pyramids."""
 
 from __future__ import annotations
 
@@ -51,19 +51,19 @@ RAW = {
 
 
 @pytest.mark.parametrize("name", RAW)
-def test_raw_photos_are_refused_by_name(name: str) -> None:
+def test_raw_photos_are_refused(name: str) -> None:
     with pytest.raises(ImageError, match=r"RAW photo.*convert it to JPEG"):
         encode(RAW[name])
 
 
-def test_a_raw_photo_that_the_user_opened() -> None:
+def test_raw_photo_opened_by_the_user() -> None:
     with pytest.raises(ImageError, match="RAW photo"):
         encode(Image.open(io.BytesIO(RAW["DNG"])))
 
 
 @pytest.mark.parametrize("order", ["<", ">"])
 @pytest.mark.parametrize("old", [False, True])
-def test_a_reduced_first_page_is_not_the_image(order: str, old: bool) -> None:
+def test_reduced_first_page_is_skipped(order: str, old: bool) -> None:
     small = picture(_THUMBNAIL, photometric=2, tags={255: [2]}) if old else thumbnail()
     for data in (
         tiff(small, picture(_PHOTO, photometric=2), order=order),
@@ -77,14 +77,14 @@ def test_a_reduced_first_page_is_not_the_image(order: str, old: bool) -> None:
         assert blue[2] > 150
 
 
-def test_all_other_pages_stay_as_they_are() -> None:
+def test_other_first_pages_are_kept() -> None:
     full, small = picture(_PHOTO, photometric=2), thumbnail()
     for data in (tiff(full), tiff(full, small), tiff(full, below=small), tiff(small), tiff(full, full)):
         assert main_picture(data) is data
         assert encode(data).original_size in ((128, 96), (64, 48))
 
 
-def test_a_chain_that_goes_in_circles_ends() -> None:
+def test_circular_directories() -> None:
     data = bytearray(tiff(thumbnail(), thumbnail()))
     first = int.from_bytes(data[4:8], "little")
     data[-4:] = first.to_bytes(4, "little")
@@ -92,11 +92,11 @@ def test_a_chain_that_goes_in_circles_ends() -> None:
     assert encode(bytes(data)).original_size == (64, 48)
 
 
-def test_only_so_many_directories_are_read() -> None:
+def test_number_of_directories_is_limited() -> None:
     assert len(directories(tiff(*(picture(np.zeros((1, 1), "u1")) for _ in range(500))))) == 64
 
 
 @pytest.mark.parametrize("length", range(0, 400, 7))
-def test_files_that_are_cut_off(length: int) -> None:
+def test_truncated_files(length: int) -> None:
     data = RAW["NEF"]
     assert isinstance(directories(data[:length]), list)

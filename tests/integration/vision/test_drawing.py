@@ -1,4 +1,4 @@
-"""Pictures of results: what is drawn, where, and that it can be read."""
+"""Drawings of results: contents, positions and legibility."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ def colors(image: Any) -> set[tuple[int, int, int]]:
 
 
 @pytest.mark.parametrize("size", [(40, 30), (400, 300), (4000, 3000)])
-def test_boxes_are_on_their_edges(size: tuple[int, int]) -> None:
+def test_frames_are_on_the_edges_of_boxes(size: tuple[int, int]) -> None:
     image = blank(size)
     found = annotate(image, DetectResult(objects=(BoundingBox(0.25, 0.25, 0.75, 0.75),)))
-    assert colors(image) == {WHITE}  # a copy was drawn on
+    assert colors(image) == {WHITE}  # the original is unchanged
     changed = numpy.asarray(found) != 255
     rows, columns = numpy.nonzero(changed.any(axis=2))
     assert (columns.min(), rows.min()) == (size[0] // 4, round(size[1] / 4))
@@ -68,7 +68,7 @@ def test_a_color_for_each_label() -> None:
     ids=lambda box: box.label[:20],
 )
 @pytest.mark.parametrize("size", [(400, 300), (60, 40), (3, 3), (1, 1)])
-def test_labels_stay_inside(box: BoundingBox, size: tuple[int, int]) -> None:
+def test_labels_stay_inside_the_image(box: BoundingBox, size: tuple[int, int]) -> None:
     found = annotate(blank(size), DetectResult(objects=(box,)))
     assert found.size == size
     if min(size) > 30:
@@ -77,7 +77,7 @@ def test_labels_stay_inside(box: BoundingBox, size: tuple[int, int]) -> None:
         assert text
 
 
-def test_labels_are_where_they_belong() -> None:
+def test_label_positions() -> None:
     low = annotate(blank(), DetectResult(objects=(BoundingBox(0.5, 0.5, 0.6, 0.6, "cat"),)))
     assert low.getpixel((202, 147)) == PALETTE[0]  # above the box
     high = annotate(blank(), DetectResult(objects=(BoundingBox(0.5, 0.0, 0.6, 0.4, "cat"),)))
@@ -87,7 +87,7 @@ def test_labels_are_where_they_belong() -> None:
     assert right.getpixel((250, 140)) == WHITE
 
 
-def test_points_and_areas() -> None:
+def test_points_and_segments() -> None:
     area = SegmentResult(path="M 0 0 H 1 V 1 H 0 Z M .4 .4 H .6 V .6 H .4 Z", bbox=BoundingBox(0.25, 0.25, 0.75, 0.75))
     found = annotate(blank(), area, PointResult(points=(Point(0.9, 0.9, "p"),)))
     tinted = found.getpixel((150, 120))
@@ -110,7 +110,7 @@ def test_several_results_and_a_label_for_all() -> None:
     assert one.annotate(blank()).tobytes() == annotate(blank(), one).tobytes()
 
 
-def test_what_cannot_be_drawn(scene: bytes) -> None:
+def test_errors(scene: bytes) -> None:
     found = DetectResult(objects=(BoundingBox(0, 0, 1, 1, "a"),))
     with pytest.raises(ConfigurationError, match="nothing to draw"):
         annotate(scene, CaptionResult(caption="x"))
@@ -130,14 +130,14 @@ def test_notebooks() -> None:
     assert DetectResult(objects=())._repr_png_() is None
 
 
-def test_showing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_show(monkeypatch: pytest.MonkeyPatch) -> None:
     shown: list[Any] = []
     monkeypatch.setattr(Image.Image, "show", lambda image: shown.append(image))
     PointResult(points=(Point(0.5, 0.5),)).show(blank(), label="x")
     assert shown[0].size == (400, 300)
 
 
-def test_a_point_in_the_corner_has_its_whole_label() -> None:
+def test_label_of_a_point_in_the_corner() -> None:
     corner = annotate(blank(), PointResult(points=(Point(0, 0, "top"),)))
     middle = annotate(blank(), PointResult(points=(Point(0.5, 0.5, "top"),)))
 
@@ -161,11 +161,11 @@ def test_deep_and_damaged_images(scene: bytes) -> None:
     assert (numpy.asarray(BoundingBox(0, 0, 1, 1).crop(array)) == array).all()  # nothing is lost
 
 
-def test_notebooks_without_what_it_takes() -> None:
+def test_notebooks_without_box_or_size() -> None:
     assert SegmentResult(path="M 0 0 L 1 1 Z", image_size=(10, 10))._repr_png_() is None  # no box
 
 
 @pytest.mark.parametrize("label", [5, b"x", Path("a/b"), numpy.int64(5), "\udcff\0\x1b[31m", "a" * 100_000])
-def test_labels_of_every_kind(label: Any) -> None:
+def test_label_types(label: Any) -> None:
     found = DetectResult(objects=(BoundingBox(0, 0, 1, 1, label),))
     assert annotate(Image.new("RGB", (64, 48)), found).size == (64, 48)

@@ -1,4 +1,4 @@
-"""Results in the formats of other tools, read back by those tools."""
+"""Exports to the formats of other tools, read back by those tools."""
 
 from __future__ import annotations
 
@@ -90,12 +90,12 @@ def test_yolo_as_supervision_reads_it(tmp_path: Path) -> None:
     assert found["boxes"].class_id.tolist() == [0, 1]
     assert found["outline"].xyxy[0] == pytest.approx([50, 50, 150, 100], abs=1)
     assert vision.to_yolo(BOXES, ["cat", "dog"]).splitlines()[0] == "0 0.300000 0.400000 0.400000 0.400000"
-    assert len(vision.to_yolo(RING, ["object"]).splitlines()) == 1  # the hole is not a thing of its own
+    assert len(vision.to_yolo(RING, ["object"]).splitlines()) == 1  # the hole is not a separate object
     two = SegmentResult(path=HARD["two parts"], bbox=RING.bbox)
     assert len(vision.to_yolo(two, ["object"]).splitlines()) == 2
 
 
-def test_what_yolo_cannot_say() -> None:
+def test_yolo_errors() -> None:
     with pytest.raises(ConfigurationError, match="'dog' is not among"):
         vision.to_yolo(BOXES, ["cat"])
     with pytest.raises(ConfigurationError, match="no points"):
@@ -150,7 +150,7 @@ def test_supervision() -> None:
     assert supervision.BoxAnnotator().annotate(canvas.copy(), found).any()
 
 
-def test_supervisions_own_reader_of_moondream() -> None:
+def test_vlm_dict_as_supervision_reads_it() -> None:
     theirs = supervision.Detections.from_vlm(supervision.VLM.MOONDREAM, vision.to_vlm_dict(BOXES), resolution_wh=SIZE)
     assert theirs.xyxy == pytest.approx(vision.to_supervision(BOXES).xyxy)
 
@@ -184,7 +184,7 @@ def test_csv() -> None:
     assert vision.to_csv(POINTS).splitlines()[1].startswith("nose,0.5,0.5,0.5,0.5,")
 
 
-def test_what_has_no_places() -> None:
+def test_results_without_geometry() -> None:
     with pytest.raises(ConfigurationError, match="no boxes, points or outline"):
         vision.to_csv(CaptionResult(caption="x"))
     with pytest.raises(ConfigurationError, match="size"):
@@ -214,7 +214,7 @@ def test_parts_and_their_holes(path: str, parts: list[int]) -> None:
     assert len(vision.to_yolo(outline(path), ["object"]).splitlines()) == len(parts)
 
 
-def test_boxes_the_wrong_way_round_and_outside() -> None:
+def test_boxes_inverted_and_outside() -> None:
     wrong = DetectResult(objects=(BoundingBox(0.5, 0.6, 0.1, 0.2, "cat"),), image_size=SIZE)
     assert vision.to_coco([("a", wrong)])["annotations"][0]["bbox"] == pytest.approx([20, 20, 80, 40])
     assert vision.to_yolo(wrong, ["cat"]) == "0 0.300000 0.400000 0.400000 0.400000\n"
@@ -246,7 +246,7 @@ NAMES = [
 
 
 @pytest.mark.parametrize(("name", "written"), NAMES)
-def test_names_of_every_kind(name: Any, written: str) -> None:
+def test_name_types(name: Any, written: str) -> None:
     size: Any = (numpy.int64(64), numpy.int32(48))
     found = DetectResult(objects=(BoundingBox(0.1, 0.1, 0.2, 0.2, label=name),))
     for key in (name, written):
@@ -279,13 +279,13 @@ def test_names_of_every_kind(name: Any, written: str) -> None:
         "]]>&lt;<!--'\".png",
     ],
 )
-def test_voc_keeps_what_xml_allows(name: str) -> None:
+def test_voc_keeps_characters_allowed_in_xml(name: str) -> None:
     found = DetectResult(objects=(BoundingBox(0.1, 0.1, 0.2, 0.2, label=name),), image_size=SIZE)
     root = ElementTree.fromstring(vision.to_voc(found, f"f/{name}").encode())
     assert (root.findtext("folder"), root.findtext("filename"), root.findtext("object/name")) == ("f", name, name)
 
 
-def test_voc_replaces_what_xml_forbids() -> None:
+def test_voc_replaces_characters_invalid_in_xml() -> None:
     forbidden = "\x00\x08\x0b\x1f\ufffe\uffff\ud800\udcff"
     root = ElementTree.fromstring(vision.to_voc(BOXES, f"a{forbidden}b.png").encode())
     assert root.findtext("filename") == f"a{' ' * len(forbidden)}b.png"
@@ -298,7 +298,7 @@ def strict(data: Any) -> None:
 @pytest.mark.parametrize(
     "odd", [math.nan, math.inf, -math.inf, 1e308, -1e308, numpy.float32(0.5), numpy.float64("nan")]
 )
-def test_coordinates_are_numbers_of_json(odd: Any) -> None:
+def test_coordinates_are_valid_json_numbers(odd: Any) -> None:
     boxes = DetectResult(objects=(BoundingBox(odd, odd, 1, 1, "x"), BoundingBox(0, 0, odd, odd, "x")), image_size=SIZE)
     points = PointResult(points=(Point(odd, 0.5, "x"), Point(0.5, odd, "x")), image_size=SIZE)
     for found in (boxes, points):
@@ -324,7 +324,7 @@ OFFICIAL = {"objects": [{"x_min": 0.1, "y_min": 0.1, "x_max": 0.2, "y_max": 0.2}
 
 
 @pytest.mark.parametrize("wrong", [OFFICIAL, None, 5, "a", [BOXES], CaptionResult(caption="x")])
-def test_what_is_no_result(wrong: Any) -> None:
+def test_not_a_result(wrong: Any) -> None:
     calls: list[Any] = [
         lambda: vision.to_coco([("a", wrong)] if wrong != [BOXES] else wrong, sizes={"a": SIZE}),
         lambda: vision.to_coco({"a": wrong}),  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
@@ -372,7 +372,7 @@ def test_wrong_arguments(options: dict[str, Any]) -> None:
             vision.to_yolo(BOXES, labels)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
 
-def test_outlines_of_many_loops() -> None:
+def test_outlines_with_many_loops() -> None:
     nested = "".join(f"M{n / 2000} {n / 2000}H{1 - n / 2000}V{1 - n / 2000}H{n / 2000}Z" for n in range(200))
     parts = vision.to_geojson(outline(nested))["features"][0]["geometry"]["coordinates"]
     assert [len(part) for part in parts] == [2] * 100

@@ -1,4 +1,4 @@
-"""Segment paths as SVG, polygons and masks: the same area as resvg paints, and as COCO's own tools read."""
+"""Segment paths as SVG, polygons and masks: compared with resvg, and read by pycocotools."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def result(path: str, box: BoundingBox | None = BOX) -> SegmentResult:
 
 
 def painted(found: SegmentResult, size: tuple[int, int]) -> Any:
-    """The opaque area that resvg paints, 0..1; finely, where that is not too large."""
+    """Return the coverage that resvg paints, 0..1, supersampled if the image is not too large."""
     finer = 4 if size[0] * size[1] < 1_000_000 else 1
     svg = found.to_svg(size[0] * finer, size[1] * finer, opacity=1)
     with Image.open(io.BytesIO(resvg_py.svg_to_bytes(svg_string=svg))) as image:
@@ -46,19 +46,19 @@ def iou(first: Any, second: Any) -> float:
 
 @pytest.mark.parametrize("size", [SIZE, (400, 900), (4000, 3000)])
 @pytest.mark.parametrize("name", HARD)
-def test_the_mask_is_what_resvg_paints(name: str, size: tuple[int, int]) -> None:
+def test_mask_matches_resvg(name: str, size: tuple[int, int]) -> None:
     found = result(HARD[name])
     theirs = painted(found, size)
     ours = numpy.asarray(found.mask(*size, antialias=True)) / 255
-    # Soft edges: what both cover, over what either does.
+    # Soft intersection over union.
     union = numpy.maximum(ours, theirs).sum()
     assert numpy.minimum(ours, theirs).sum() / union >= 0.99
-    # Of a sliver two pixels high, most pixels are on the edge.
+    # Most pixels of a sliver two pixels high are on its edge.
     assert iou(found.mask_array(*size), theirs > 0.5) >= (0.99 if name != "sliver" else 0.98)
 
 
 @pytest.mark.parametrize("name", HARD)
-def test_polygons_cover_the_same(name: str) -> None:
+def test_polygons_match_the_mask(name: str) -> None:
     found = result(HARD[name])
     area = Image.new("1", (SIZE[0] * 4, SIZE[1] * 4))
     for loop in found.polygons(*SIZE):
@@ -69,7 +69,7 @@ def test_polygons_cover_the_same(name: str) -> None:
     assert iou(numpy.asarray(area), theirs) >= (0.97 if name not in ("sliver", "scribble") else 0.8)
 
 
-def test_curves_keep_within_the_tolerance() -> None:
+def test_curves_are_within_the_tolerance() -> None:
     circle = result("M 1 .5 A .5 .5 0 1 1 0 .5 A .5 .5 0 1 1 1 .5 Z", BoundingBox(0, 0, 1, 1))
     counts = []
     for tolerance in (4.0, 0.25, 0.01):
@@ -78,7 +78,7 @@ def test_curves_keep_within_the_tolerance() -> None:
         middle = max(
             500 - math.hypot((a[0] + b[0]) / 2 - 500, (a[1] + b[1]) / 2 - 500) for a, b in itertools.pairwise(loop)
         )
-        assert worst < 0.2  # an arc is drawn as cubic curves
+        assert worst < 0.2  # arcs are approximated by cubic curves
         assert middle <= tolerance + 0.2
         counts.append(len(loop))
     assert counts == sorted(counts)
@@ -86,7 +86,7 @@ def test_curves_keep_within_the_tolerance() -> None:
 
 
 @pytest.mark.parametrize("name", HARD)
-def test_run_lengths_as_coco_reads_them(name: str) -> None:
+def test_rle_as_pycocotools_reads_it(name: str) -> None:
     found = result(HARD[name])
     rle: Any = found.rle(*SIZE)
     mask = found.mask_array(*SIZE)
@@ -124,7 +124,7 @@ def test_antialiasing() -> None:
     assert soft.getpixel((25, 50)) == pytest.approx(128, abs=2)
 
 
-def test_the_svg_is_one() -> None:
+def test_svg_is_valid() -> None:
     found = result(HARD["ring"])
     root = ElementTree.fromstring(found.to_svg(*SIZE, fill='"><script>', opacity=0.25))
     assert root.tag == "{http://www.w3.org/2000/svg}svg"
@@ -149,13 +149,13 @@ def test_the_svg_is_one() -> None:
         "Z" * 10,
     ],
 )
-def test_what_is_no_path(path: str) -> None:
+def test_invalid_paths(path: str) -> None:
     for call in ("to_svg", "polygons", "mask", "mask_array", "rle"):
         with pytest.raises(PathError):
             getattr(result(path), call)(*SIZE)
 
 
-def test_no_box_and_odd_boxes() -> None:
+def test_missing_and_invalid_boxes() -> None:
     for box in (None, BoundingBox(float("nan"), 0, 1, 1), BoundingBox(0, 0, 1e9, 1)):
         for call in ("to_svg", "polygons", "mask"):
             with pytest.raises(PathError, match="box"):
@@ -177,7 +177,7 @@ def test_too_many_points() -> None:
     assert len(result(path).polygons(*SIZE)[0]) > 40_000
 
 
-def test_the_size_is_remembered(scene: bytes, moondream_sandbox: Any) -> None:
+def test_image_size_is_stored(scene: bytes, moondream_sandbox: Any) -> None:
     with Client(base_url=moondream_sandbox.base_url) as client:
         found = client.segment(scene, "red")
     assert found.image_size == (640, 480)
@@ -194,12 +194,12 @@ def test_without_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
         result(HARD["square"]).polygons(*SIZE)
 
 
-def test_odd_sizes_and_styles() -> None:
+def test_invalid_sizes_and_styles() -> None:
     triangle = result("M.1 .1H.9V.9Z", BoundingBox(0.1, 0.1, 0.9, 0.8))
     with pytest.raises(ConfigurationError, match="too large"):
         triangle.mask(100_000, 100_000)
     for size in ((2000, 1), (8000, 2), (40_000, 2)):
-        with contextlib.suppress(PathError):  # FreeType gives up on some
+        with contextlib.suppress(PathError):  # FreeType cannot fill some of them
             assert triangle.mask(*size).size == size
     for style in ({"fill": None}, {"fill": "a\x00"}, {"opacity": 2}, {"opacity": "x"}, {"opacity": math.nan}):
         with pytest.raises(ConfigurationError):
@@ -224,7 +224,7 @@ def test_odd_sizes_and_styles() -> None:
         ("L" + "1 1 " * 100_000, "to_svg", "moveto"),
     ],
 )
-def test_hostile_paths_cost_little(path: str, call: str, says: str) -> None:
+def test_malicious_paths_are_cheap(path: str, call: str, says: str) -> None:
     tracemalloc.start()
     used = time.process_time()
     try:
@@ -233,11 +233,11 @@ def test_hostile_paths_cost_little(path: str, call: str, says: str) -> None:
         assert tracemalloc.get_traced_memory()[1] < 20_000_000 + 300 * len(path)
     finally:
         tracemalloc.stop()
-    assert time.process_time() - used < 60  # of processor time; the unbounded ones took minutes
+    assert time.process_time() - used < 60  # seconds of CPU time; without limits it took minutes
     assert len(str(caught.value)) < 300
 
 
-def test_points_are_bounded_by_the_length() -> None:
+def test_point_limit_depends_on_path_length() -> None:
     for count in (10, 50):
         path = "M.5 .5" + "C1 0 0 1 .5 .5" * count
         points = sum(map(len, result(path).polygons(8000, 8000)))
@@ -259,7 +259,7 @@ def test_too_many_runs(monkeypatch: pytest.MonkeyPatch) -> None:
         result(HARD["ring"]).rle(*SIZE)
 
 
-def test_numbers_of_numpy() -> None:
+def test_numpy_numbers() -> None:
     found = result(HARD["ring"])
     size: Any = (numpy.int64(64), numpy.int32(48))
     assert found.polygons(*size, tolerance=numpy.float32(0.25)) == found.polygons(64, 48)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]

@@ -1,4 +1,4 @@
-"""The crop grid: the reference page's table, and an exhaustive search over sizes."""
+"""The crop grid: the table of the reference page, and an exhaustive search over sizes."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from moondream_async._images.crop_grid import best_size, crop_grid, detail, seen
         ((5000, 300), (1, 1), (378, 378)),
     ],
 )
-def test_the_pages_table(size: tuple[int, int], grid: tuple[int, int], seen: tuple[int, int]) -> None:
+def test_table_of_the_reference_page(size: tuple[int, int], grid: tuple[int, int], seen: tuple[int, int]) -> None:
     assert crop_grid(*size) == grid
     assert seen_size(*size) == seen
 
@@ -49,7 +49,7 @@ def test_the_pages_table(size: tuple[int, int], grid: tuple[int, int], seen: tup
         (3, 5),
     ],
 )
-def test_no_size_with_the_same_aspect_shows_the_model_more(size: tuple[int, int]) -> None:
+def test_no_size_of_the_same_aspect_has_more_detail(size: tuple[int, int]) -> None:
     width, height = size
     best = best_size(width, height)
     assert best[0] <= width
@@ -65,20 +65,20 @@ def test_no_size_with_the_same_aspect_shows_the_model_more(size: tuple[int, int]
     ("size", "gain"),
     [((4000, 3000), 1.4), ((2480, 3508), 1.25), ((1920, 1080), 1.02), ((4000, 4000), 1.0), ((1024, 768), 1.0)],
 )
-def test_the_gain_over_sending_it_whole(size: tuple[int, int], gain: float) -> None:
+def test_gain_over_the_original_size(size: tuple[int, int], gain: float) -> None:
     assert detail(*best_size(*size)) >= gain * detail(*size)
 
 
 @pytest.mark.parametrize(
     "size", [(178_956_970, 1), (1, 178_956_970), (10_000_000, 17), (3, 3_000_000), (65_000, 2_700)]
 )
-def test_threads_of_images_take_no_time(size: tuple[int, int]) -> None:
+def test_very_narrow_images_are_fast(size: tuple[int, int]) -> None:
     best = best_size(*size)
     assert detail(*best) >= detail(*size)
     assert best[0] <= size[0]
     assert best[1] <= size[1]
 
 
-def test_small_images_are_left_alone() -> None:
+def test_small_images_keep_their_size() -> None:
     for size in ((640, 480), (1, 1), (300, 700), (1024, 768)):
         assert best_size(*size) == size

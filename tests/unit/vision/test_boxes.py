@@ -1,4 +1,4 @@
-"""Boxes and points in pixels, and against each other."""
+"""Boxes and points: conversion to pixels, crops, overlaps and non-maximum suppression."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_results_in_pixels() -> None:
     assert "image_size" not in dict(found)
 
 
-def test_without_repeats() -> None:
+def test_nms() -> None:
     near, far = BoundingBox(0.26, 0.5, 0.76, 1.0, "cat"), BoundingBox(0, 0, 0.2, 0.2, "cat")
     dog = BoundingBox(0.25, 0.5, 0.75, 1.0, "dog")
     found = DetectResult(objects=(BOX, near, far, dog), by_label={"cat": DetectResult(objects=(BOX, near, far))})
@@ -96,7 +96,7 @@ def test_crops(kind: str, scene: bytes, tmp_path: Path) -> None:
     assert red.crop(given, margin=9).size == (640, 480)
 
 
-def test_a_photo_on_its_side_is_turned_first(tmp_path: Path) -> None:
+def test_orientation_is_applied_before_cropping(tmp_path: Path) -> None:
     image = Image.new("RGB", (200, 100), "white")
     image.paste((255, 0, 0), (0, 0, 100, 50))
     exif = Image.Exif()
@@ -138,7 +138,7 @@ def test_nms_agrees_with_comparing_all_pairs(size: float, iou: float) -> None:
         assert DetectResult(objects=(*boxes, *odd)).nms(iou).objects == tuple(expected)
 
 
-def test_nms_compares_only_boxes_that_are_near(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nms_compares_only_nearby_boxes(monkeypatch: pytest.MonkeyPatch) -> None:
     boxes = [BoundingBox(x / 60, y / 50, (x + 1.2) / 60, (y + 1.2) / 50) for x in range(60) for y in range(50)]
     boxes.insert(0, BoundingBox(0, 0, 1, 1))
     compared = 0
