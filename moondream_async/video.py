@@ -123,8 +123,8 @@ def frames(
             can be decoded.
 
     Raises:
-        ConfigurationError: An argument is invalid, or the extra `video` is not installed. While iterating,
-            `ImageError` is raised if the video cannot be opened, or has no frames.
+        ConfigurationError: An argument is invalid, or the extra `video` is not installed.
+        ImageError: While iterating: the video cannot be opened, or has no frames.
     """
     _import_av()
     if not isinstance(source, (str, os.PathLike)):

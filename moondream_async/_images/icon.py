@@ -5,11 +5,11 @@ from __future__ import annotations
 import struct
 from typing import NamedTuple
 
+from . import formats
 from .limits import refused
 
 _MAX_BYTES, _MAX_PICTURES = 4 * 1024 * 1024, 64
 _RUN_LENGTHS = (1, 2)  # bitmap compressions that Pillow decodes in Python
-_PNG = b"\x89PNG\r\n\x1a\n"
 
 
 class _Entry(NamedTuple):
@@ -29,11 +29,15 @@ def largest_png(data: bytes) -> bytes | None:
         raise refused("more bytes or pictures than an icon has")
     entries = [_read_entry(data, 6 + 16 * index) for index in range(count) if 22 + 16 * index <= len(data)]
     for entry in entries:
-        if not entry.content.startswith(_PNG):
+        if not _is_png(entry):
             _check_bitmap(entry.content)
     # Pillow's choice: the largest, and of several the one with the fewest colors.
     largest = min(entries, key=lambda entry: (-entry.pixels, entry.depth), default=None)
-    return largest.content if largest and largest.content.startswith(_PNG) else None
+    return largest.content if largest and _is_png(largest) else None
+
+
+def _is_png(entry: _Entry) -> bool:
+    return formats.detect_format(entry.content) == "PNG"
 
 
 def _read_entry(data: bytes, at: int) -> _Entry:

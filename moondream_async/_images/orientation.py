@@ -33,7 +33,7 @@ def of_file(picture: Image.Image) -> int:
 
 
 def of_image(picture: Image.Image) -> int:
-    """Return the orientation of a Pillow image that a user passed, as Pillow reports it: the user may have changed it."""
+    """Return the orientation that Pillow reports for an image passed by a user, who may have changed it."""
     try:
         return int(picture.getexif().get(_TAG, 1))
     except Exception:

@@ -125,6 +125,8 @@ def encode(image: object, options: ImageOptions = DEFAULT, *, full_resolution: b
 def upright(image: object) -> Image.Image:
     """Decode an image to what result coordinates refer to: upright, on white, 8-bit sRGB, at its original size.
 
+    The returned image is never the caller's own object.
+
     Args:
         image: Any `ImageInput` except a URL.
 
@@ -136,7 +138,8 @@ def upright(image: object) -> Image.Image:
         with _image_lock(source):
             loaded = sources.load(source)
             if not isinstance(loaded, bytes):
-                return _render_upright(loaded, orientation.of_image(loaded))
+                rendered = _render_upright(loaded, orientation.of_image(loaded))
+                return rendered.copy() if rendered is image else rendered
         data, kind = _unwrap(loaded)
         guards.check(data, kind)
         with _open(data, kind) as picture:

@@ -66,12 +66,12 @@ def main_picture(data: bytes) -> bytes:
     Raises:
         ImageError: The file is a camera's RAW photo.
     """
-    found = directories(data)
-    if _has_raw_header(data) or any(directory.is_raw for directory in found):
+    pictures = directories(data)
+    if _has_raw_header(data) or any(picture.is_raw for picture in pictures):
         raise ImageError(RAW_PHOTO)
-    if not found or not found[0].is_reduced:
+    if not pictures or not pictures[0].is_reduced:
         return data
-    main = next((each for each in found if not each.is_reduced and each.get(WIDTH) and each.get(HEIGHT)), None)
+    main = next((each for each in pictures if not each.is_reduced and each.get(WIDTH) and each.get(HEIGHT)), None)
     return data if main is None else _with_first(data, main.offset)
 
 
@@ -110,22 +110,22 @@ def gray_scale(picture: Any) -> tuple[int, bool]:
 def directories(data: bytes) -> list[Directory]:
     """Read the directories of a file: the chain of its pictures, each followed by its sub-directories."""
     layout = ifd.Layout.of(data)
-    found: list[Directory] = []
+    pictures: list[Directory] = []
     seen = {0}
     offset = layout.first(data) if layout else None
-    while layout and offset and offset not in seen and len(found) < _MAX_DIRECTORIES:
+    while layout and offset and offset not in seen and len(pictures) < _MAX_DIRECTORIES:
         seen.add(offset)
         directory = _read_directory(layout, data, offset)
         if directory is None:
             break
-        found.append(directory)
+        pictures.append(directory)
         for child in directory.tags.get(SUB_DIRECTORIES, ()):
-            if child not in seen and len(found) < _MAX_DIRECTORIES:
+            if child not in seen and len(pictures) < _MAX_DIRECTORIES:
                 seen.add(child)
                 inner = _read_directory(layout, data, child)
-                found.extend([inner] if inner else [])
+                pictures.extend([inner] if inner else [])
         offset = layout.next(data, offset)
-    return found
+    return pictures
 
 
 def _read_directory(layout: ifd.Layout, data: bytes, offset: int) -> Directory | None:

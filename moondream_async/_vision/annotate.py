@@ -7,19 +7,18 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
+from .._images.options import Color
+from .._images.prepare import upright
 from .._public import public
 from ..errors import ConfigurationError
 from ..types import BoundingBox, DetectResult, Point, PointResult, Result, SegmentResult
 from .detections import to_name
-from .images import upright
 from .masks import mask
 
 if TYPE_CHECKING:
     from PIL.Image import Image
     from PIL.ImageDraw import ImageDraw
     from PIL.ImageFont import FreeTypeFont
-
-Color = tuple[int, int, int]
 
 PALETTE: tuple[Color, ...] = (
     (230, 25, 75),

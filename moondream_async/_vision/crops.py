@@ -6,10 +6,10 @@ import math
 import numbers
 from typing import TYPE_CHECKING, Any, cast
 
+from .._images.prepare import upright
 from .._public import public
 from ..errors import ConfigurationError, ImageError
 from ..types import BoundingBox
-from .images import upright
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -10,7 +10,8 @@ from .._extras import import_extra
 from .._images.limits import MAX_PIXELS
 from ..errors import ConfigurationError, PathError
 from ..types import SegmentResult
-from .svg_paths import Size, box_in_pixels, draw
+from .detections import Size
+from .svg_paths import box_in_pixels, draw
 
 if TYPE_CHECKING:
     from PIL.Image import Image

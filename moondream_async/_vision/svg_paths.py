@@ -11,8 +11,8 @@ from xml.sax.saxutils import quoteattr
 from .._extras import import_extra
 from ..errors import ConfigurationError, PathError
 from ..types import BoundingBox, SegmentResult
+from .detections import Size
 
-Size = tuple[int, int]
 Point = tuple[float, float]
 
 _INVALID = re.compile(r"[^MmZzLlHhVvCcSsQqTtAa0-9eE+\-., \t\r\n]+")
