@@ -72,7 +72,8 @@ def _from_exif(exif: bytes) -> int | None:
         return None
     entries = layout.entries(block, start, layout.entry_count(block, start) or 0)
     entry = next((entry for entry in entries if entry.tag == _TAG), None)
-    value = (entry and layout.integers(block, entry, 1)) or (0,)
+    # The value is inline whatever number of values the entry declares.
+    value = (entry and layout.integers(block, entry._replace(size=1), 1)) or (0,)
     return value[0] if 1 <= value[0] <= 8 else None
 
 
