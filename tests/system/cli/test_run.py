@@ -110,7 +110,7 @@ def test_a_run(folder: Path, say: Say) -> None:
     assert "4 done, 1 failed" in out
     assert "tokens" in out
     assert err.splitlines()[-1] == f"To retry failed items: moondream-async run --retry-failed {' '.join(run[1:])}"
-    assert "failed: photos/bad.jpg: The file is not an image" in err
+    assert "failed: photos/bad.jpg: The file is not a supported image" in err
     assert say(*run)[0] == 2  # not asked to resume
     code, out, err = say(*run, "--resume")
     assert (code, "5 already in the file (1 of them failed)" in out) == (3, True)
@@ -189,7 +189,7 @@ def test_max_failures(folder: Path, say: Say) -> None:
     run = ["run", "*.jpg", "--skill", "caption", "--out", "r.jsonl", "--max-failures", "2", "--concurrency", "1"]
     code, _, err = say(*run)
     assert code == 1
-    assert "not an image" in err
+    assert "not a supported image" in err
     assert "To resume: moondream-async run --retry-failed '*.jpg'" in err
     assert len(list(read_records("r.jsonl"))) == 3
 
