@@ -150,11 +150,11 @@ def structured(schema: Any) -> AnswerFormat[Any]:
         return _json_kind(model.model_json_schema(), lambda data: model.model_validate_json(json.dumps(data)))
     if isinstance(schema, type) and attrs.has(schema):
         wanted, structure = describe(schema), _structuring(schema)
-        jsonschema: Any = import_extra("jsonschema", "structured", "ask_json with a class or a schema")
+        jsonschema: Any = _import("jsonschema")
         return _json_kind(wanted, lambda data: structure(_checked(jsonschema, data, wanted)))
     if isinstance(schema, Mapping):
         wanted = dict(cast("Mapping[str, Any]", schema))
-        jsonschema = import_extra("jsonschema", "structured", "ask_json with a class or a schema")
+        jsonschema = _import("jsonschema")
         _check_schema(jsonschema, wanted)
         return _json_kind(wanted, lambda data: _checked(jsonschema, data, wanted))
     raise ConfigurationError(f"schema must be an attrs or pydantic class, or a JSON schema, not {schema!r}.")
@@ -220,9 +220,9 @@ def _describe_class(kind: type[Any], within: tuple[Any, ...]) -> dict[str, Any]:
 
 def _structuring(schema: type[Any]) -> Callable[[Any], Any]:
     """Makes instances of an attrs class, by the names that its schema has."""
-    cattrs: Any = import_extra("cattrs", "structured", "ask_json with a class or a schema")
+    cattrs: Any = _import("cattrs")
     converter = cattrs.Converter(use_alias=True)
-    import_extra("cattrs.strategies", "structured", "ask_json with a class or a schema").configure_union_passthrough(str | int | float | bool | None, converter)
+    _import("cattrs.strategies").configure_union_passthrough(str | int | float | bool | None, converter)
     return lambda data: _reported(lambda: converter.structure(data, schema))
 
 
@@ -304,3 +304,7 @@ def _check_schema(jsonschema: Any, schema: dict[str, Any]) -> None:
     else:
         return
     raise ConfigurationError(f"The JSON schema is none: {problem}.")
+
+
+def _import(module: str) -> Any:
+    return import_extra(module, "structured", "ask_json with a schema")

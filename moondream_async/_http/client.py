@@ -15,16 +15,16 @@ import httpx
 
 from .._concurrency.forks import no_fork
 from .._concurrency.loop_local import LoopLocal
-from .._hidden import without_query
 from .._log import log
 from .._wire import errors
 from .._wire.redact import Redactor
 from .._wire.responses import PARSE_ERRORS
 from .._wire.retry import RetryCause, backoff
-from ..config import RetryPolicy, Timeouts, check_headers
+from ..config import RetryPolicy, Timeouts
 from ..errors import APIError, MoondreamError
 from ..types import Result
 from . import transport_errors
+from .call import Call, notify_response, report_end, report_failure, with_extra_headers
 from .event_stream import EventStream, OutOfTimeError, SingleEventStream, event_data
 from .payloads import FileBody
 from .request import REDIRECT_STATUSES, Request, Response
@@ -62,46 +62,7 @@ class ServerInfo:
     invalid_hint: str = ""
 
 
-@attrs.define(eq=False)
-class _Call:
-    """A logical call: one request, sent as often as its retries need.
-
-    Attributes:
-        request: The request.
-        observer: Notified of each step, if hooks or logging want it.
-        url: Where the request was sent last, after redirects.
-        body: The request's body, once it is prepared.
-        started: When the call was made, on the monotonic clock.
-        uncounted_attempts: Attempts refused with 429 while other calls succeeded; the retry policy does not count them.
-    """
-
-    request: Request
-    observer: CallObserver | None
-    url: httpx.URL = attrs.field(init=False, repr=without_query)
-    body: bytes | FileBody | None = attrs.field(default=None, repr=False)
-    started: float = attrs.field(factory=time.monotonic)
-    uncounted_attempts: int = 0
-
-    def __attrs_post_init__(self) -> None:
-        self.url = self.request.url
-
-    @property
-    def address(self) -> str:
-        """The URL without its query, for error messages."""
-        return without_query(self.url)
-
-    async def prepare(self) -> bytes | FileBody:
-        """Return the body, building it on first use.
-
-        Call it only while holding a slot, so that waiting calls keep no image in memory.
-        """
-        if self.body is None:
-            body = self.request.body
-            self.body = body if isinstance(body, (bytes, FileBody)) else await body.prepare()
-        return self.body
-
-
-_Exchange: TypeAlias = Callable[[_Call, int, Slot, float], Awaitable[A | FailedAttempt]]
+_Exchange: TypeAlias = Callable[[Call, int, Slot, float], Awaitable[A | FailedAttempt]]
 """Sends one attempt (call, attempt number, slot, time) and reads its response."""
 
 
@@ -167,10 +128,10 @@ class HttpClient:
             APIError: The service reported an error, or `read` raised one.
             APIConnectionError: There was no response.
         """
-        call = _Call(request, self._make_observer(request, stream=False))
+        call = Call(request, self._make_observer(request, stream=False))
         if call.observer is None:
             return await self._fetch(call, read)
-        async with _report_failure(call.observer):
+        async with report_failure(call.observer):
             result: Any = await self._fetch(call, read)
         if isinstance(result, Result):
             await call.observer.end(
@@ -190,8 +151,8 @@ class HttpClient:
             APIError: The service reported an error.
             APIConnectionError: There was no response.
         """
-        call = _Call(request, self._make_observer(request, stream=True))
-        async with _report_failure(call.observer):
+        call = Call(request, self._make_observer(request, stream=True))
+        async with report_failure(call.observer):
             stream, attempts = await self._run(call, self._open_event_stream)
         stream.bind(attempts, call.observer, self.session.counters)
         return stream
@@ -212,14 +173,14 @@ class HttpClient:
             APIError: The service reported an error, or the response is not an event stream.
             APIConnectionError: There was no response, or the connection broke.
         """
-        call = _Call(request, self._make_observer(request, stream=True))
+        call = Call(request, self._make_observer(request, stream=True))
         limiter = self._event_connections.get()
         try:
             limiter.acquire_on_behalf_of_nowait(call)
         except anyio.WouldBlock:
             raise BusyError from None
         try:
-            async with _report_end(call.observer), self._event_data(call, seconds) as data:
+            async with report_end(call.observer), self._event_data(call, seconds) as data:
                 yield data
         finally:
             limiter.release_on_behalf_of(call)
@@ -230,7 +191,7 @@ class HttpClient:
         Raises:
             TRANSPORT_ERRORS: There was no response.
         """
-        return await self._send(_Call(request, None), 1)
+        return await self._send(Call(request, None), 1)
 
     def explain(self, address: str, exc: BaseException) -> FailedAttempt:
         """Return the failed attempt for a transport error.
@@ -273,7 +234,7 @@ class HttpClient:
 
         return CallObserver(self._hooks, request.operation, self._server.model, self._server.base_url, stream=stream)
 
-    async def _fetch(self, call: _Call, read: Callable[[Response], R]) -> R:
+    async def _fetch(self, call: Call, read: Callable[[Response], R]) -> R:
         response, attempts = await self._run(call, self._exchange)
         response.attempts = attempts
         response.elapsed = time.monotonic() - call.started
@@ -281,7 +242,7 @@ class HttpClient:
         self.session.counters.add_tokens(getattr(result, "metrics", None))
         return result
 
-    async def _run(self, call: _Call, exchange: _Exchange[A]) -> tuple[A, int]:
+    async def _run(self, call: Call, exchange: _Exchange[A]) -> tuple[A, int]:
         """Make attempts until one succeeds or the retry policy gives up; return the outcome and their number."""
         self.session.counters.calls += 1
         return await run_with_retries(
@@ -292,7 +253,7 @@ class HttpClient:
             call.request,
         )
 
-    async def _attempt(self, call: _Call, exchange: _Exchange[A], attempt: int) -> A | FailedAttempt:
+    async def _attempt(self, call: Call, exchange: _Exchange[A], attempt: int) -> A | FailedAttempt:
         slot = self.session.slot()
         await slot.acquire()
         outcome: A | FailedAttempt | None = None
@@ -312,15 +273,15 @@ class HttpClient:
             outcome = self._from_timeout(call)
         if isinstance(outcome, FailedAttempt):
             outcome.sent = sent
-        return outcome if call.observer is None else await _notify(call.observer, outcome, attempt, sent)
+        return outcome if call.observer is None else await notify_response(call.observer, outcome, attempt, sent)
 
-    async def _acquire_start(self, call: _Call) -> float | APIError:
+    async def _acquire_start(self, call: Call) -> float | APIError:
         """Wait until the rate limiter lets the request start; return the time, or an error if it gives up."""
         if self._rate_limiter is None:
             return time.monotonic()
         return await self._rate_limiter.acquire(call.started)
 
-    async def _exchange(self, call: _Call, attempt: int, slot: Slot, sent: float) -> Response | FailedAttempt:
+    async def _exchange(self, call: Call, attempt: int, slot: Slot, sent: float) -> Response | FailedAttempt:
         """Send one attempt and read its response."""
         del slot, sent
         try:
@@ -333,7 +294,7 @@ class HttpClient:
         return self._decode(call, raw, body)
 
     async def _open_event_stream(
-        self, call: _Call, attempt: int, slot: Slot, sent: float
+        self, call: Call, attempt: int, slot: Slot, sent: float
     ) -> EventStream | FailedAttempt:
         """Send one attempt and read the first event of its response."""
         request = call.request
@@ -366,7 +327,7 @@ class HttpClient:
         await stream.aclose()
         return self._from_failure(call, request.errors.to_failure(error))
 
-    def _single_event(self, call: _Call, raw: httpx.Response, body: bytes) -> EventStream | FailedAttempt:
+    def _single_event(self, call: Call, raw: httpx.Response, body: bytes) -> EventStream | FailedAttempt:
         """Return the whole response of a server that does not stream, as a stream of one event."""
         response = self._decode(call, raw, body)
         if isinstance(response, FailedAttempt):
@@ -377,7 +338,7 @@ class HttpClient:
         return SingleEventStream(cast("dict[str, Any]", data), status=response.status, started=call.started)
 
     @asynccontextmanager
-    async def _event_data(self, call: _Call, seconds: float) -> AsyncGenerator[AsyncGenerator[str]]:
+    async def _event_data(self, call: Call, seconds: float) -> AsyncGenerator[AsyncGenerator[str]]:
         sent = time.monotonic()
         try:
             raw = await self._send(call, 1)
@@ -395,17 +356,17 @@ class HttpClient:
             return
         raise error
 
-    def _not_a_stream(self, call: _Call, raw: httpx.Response, body: bytes) -> MoondreamError:
+    def _not_a_stream(self, call: Call, raw: httpx.Response, body: bytes) -> MoondreamError:
         response = self._decode(call, raw, body)
         if isinstance(response, FailedAttempt):
             return response.error
         return response.invalid("it is not a stream of events", errors.start_of(body, self.redactor))
 
-    async def _send(self, call: _Call, attempt: int) -> httpx.Response:
+    async def _send(self, call: Call, attempt: int) -> httpx.Response:
         """Send the request, and follow the redirects that its target allows; the body is unread."""
         request, body, headers = call.request, await call.prepare(), call.request.headers
         if call.observer is not None:
-            headers = _with_extra_headers(headers, await call.observer.request(attempt, len(body)))
+            headers = with_extra_headers(headers, await call.observer.request(attempt, len(body)))
         if request.target is None:
             return await self.session.send(
                 request.method, request.url, headers, body, self._wire_timeouts, new_connection=request.non_idempotent
@@ -430,7 +391,7 @@ class HttpClient:
             headers = headers.copy()
             headers["Host"] = call.url.netloc.decode("ascii")
 
-    def _decode(self, call: _Call, raw: httpx.Response, body: bytes) -> Response | FailedAttempt:
+    def _decode(self, call: Call, raw: httpx.Response, body: bytes) -> Response | FailedAttempt:
         response = Response(
             raw.status_code,
             raw.headers,
@@ -448,24 +409,24 @@ class HttpClient:
             self._record_acceptance()
         return self._from_failure(call, failed)
 
-    def _from_failure(self, call: _Call, failed: FailedAttempt) -> FailedAttempt:
+    def _from_failure(self, call: Call, failed: FailedAttempt) -> FailedAttempt:
         if isinstance(failed.error, APIError):
             failed.error.url = call.address
         return failed
 
-    def _from_transport_error(self, call: _Call, exc: BaseException) -> FailedAttempt:
+    def _from_transport_error(self, call: Call, exc: BaseException) -> FailedAttempt:
         failed = self.explain(call.address, exc)
         if call.request.non_idempotent and not isinstance(exc, transport_errors.NOT_SENT):
             return FailedAttempt(transport_errors.ambiguous(failed.error), None)
         return failed
 
-    def _from_timeout(self, call: _Call) -> FailedAttempt:
+    def _from_timeout(self, call: Call) -> FailedAttempt:
         error = transport_errors.total_timeout(self.timeouts.total, self._total_name, call.address)
         if call.request.non_idempotent:
             return FailedAttempt(transport_errors.ambiguous(error), None)
         return FailedAttempt(error, RetryCause("timeout"))
 
-    def _invalid(self, call: _Call, problem: str) -> APIError:
+    def _invalid(self, call: Call, problem: str) -> APIError:
         error = errors.invalid_response(200, None, self.redactor.text(problem), hint=self._server.invalid_hint)
         error.url = call.address
         return error
@@ -474,7 +435,7 @@ class HttpClient:
         expiry = sent + self.timeouts.total
         return expiry if self.retry.deadline is None else min(expiry, started + self.retry.deadline)
 
-    def _delay_after(self, call: _Call, failed: FailedAttempt, attempt: int) -> float | None:
+    def _delay_after(self, call: Call, failed: FailedAttempt, attempt: int) -> float | None:
         now = time.monotonic()
         refused = is_refusal(failed)
         if refused and self.session.progress.leaves_attempts(now, started=call.started):
@@ -500,40 +461,6 @@ class HttpClient:
         if self._rate_limiter is not None:
             self._rate_limiter.rate.succeeded()
         self.session.progress.accepted(time.monotonic())
-
-
-@asynccontextmanager
-async def _report_failure(observer: CallObserver | None) -> AsyncGenerator[None]:
-    """Report the end of the call if the block raises; a successful caller reports it itself, with more details."""
-    try:
-        yield
-    except BaseException as exc:
-        if observer is not None:
-            await observer.end(attempts=getattr(exc, "attempts", 0), error=exc)
-        raise
-
-
-async def _notify(observer: CallObserver, outcome: A | FailedAttempt, attempt: int, sent: float) -> A | FailedAttempt:
-    """Notify the observer of an attempt's outcome, and return the outcome."""
-    error = outcome.error if isinstance(outcome, FailedAttempt) else None
-    status = getattr(error, "status", None) if isinstance(outcome, FailedAttempt) else outcome.status
-    try:
-        await observer.response(attempt, status, sent, error)
-    except BaseException:  # cancelled inside a hook, before the caller has the stream
-        if isinstance(outcome, EventStream):
-            await outcome.aclose()
-        raise
-    return outcome
-
-
-def _with_extra_headers(headers: httpx.Headers, extra: dict[str, str]) -> httpx.Headers:
-    """Return the headers plus those that hooks add; hooks cannot replace existing ones."""
-    new = {name: value for name, value in check_headers(extra).items() if name not in headers} if extra else {}
-    if not new:
-        return headers
-    extended = headers.copy()
-    extended.update(new)
-    return extended
 
 
 def _is_event_stream(response: httpx.Response) -> bool:
