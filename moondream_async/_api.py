@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
 import attrs
@@ -11,6 +11,8 @@ import attrs
 from ._concurrency.forks import no_fork
 from ._images.encoded import EncodedImage
 from ._images.options import ImageOptions
+from ._multi_label import for_each_label, parse_labels
+from ._wire.skills import Skill, with_image
 from .config import RetryPolicy, Server, Timeouts
 from .errors import ConfigurationError
 from .types import Meta, Result
@@ -19,7 +21,6 @@ if TYPE_CHECKING:
     from ._http.client import HttpClient
     from ._http.event_stream import EventStream
     from ._http.moondream import MoondreamRequests
-    from ._http.payloads import Payload
     from ._http.presigned_download import FileReader
     from ._http.request import Request
     from ._http.session import Session, UserClient
@@ -149,42 +150,43 @@ class ApiClient:
         fetch = functools.partial(download_image, self.http, allow_private=options.allow_private_urls)
         return await encode_once(image, options, full_resolution=full_resolution, fetch=fetch, fetcher=self)
 
-    def text_payload(self, build: Callable[..., bytes]) -> ImagePayload:
-        """Make the body of a call about text alone."""
-        return ImagePayload(self, None, build, content=build(image=None))
-
-    def payload(self, image: ImageInput, build: Callable[..., bytes], *, full_resolution: bool = False) -> ImagePayload:
-        """Make the body of a call about an image.
+    async def request(self, skill: Skill[R], image: ImageInput | None, arguments: Mapping[str, Any]) -> R:
+        """Call a skill and return its result.
 
         Args:
-            image: Anything that the skills take.
-            build: Makes the body out of `image=`, a data URI.
-            full_resolution: Whether to keep more pixels, as `segment` does.
+            skill: The skill. If it takes labels and `object` is a list, it is called once per label.
+            image: Any image that the skills take; None if the skill needs none.
+            arguments: The skill's arguments by name.
         """
-        if isinstance(image, EncodedImage):
-            return ImagePayload(self, None, build, content=build(image=image.uri), image_size=image.original_size)
-        return ImagePayload(self, image, build, full_resolution=full_resolution)
-
-    async def request(self, skill: str, payload: ImagePayload, read: Callable[[Any, Meta], R]) -> R:
-        """Call a skill and parse its response.
-
-        Args:
-            skill: Its path below the base URL.
-            payload: Request body.
-            read: Builds the result from the decoded JSON.
-        """
-        result = await self.fetch(self.requests.skill(skill, payload), read)
+        labels = parse_labels(arguments["object"]) if skill.takes_labels else None
+        if labels is not None:
+            encoded = await self.encode_image(cast("ImageInput", image))
+            return await for_each_label(
+                skill, lambda label: self.request(skill, encoded, {**arguments, "object": label}), labels
+            )
+        payload = self._payload(skill, image, arguments if skill.reducer is None else {**arguments, "stream": False})
+        result = await self.fetch(self.requests.skill(skill.name, payload), skill.parse)
         return attrs.evolve(result, image_size=payload.image_size)
 
-    async def stream(self, skill: str, payload: Payload, *, bearer: bool = False) -> EventStream:
-        """Call a skill and open the stream of its response.
+    async def stream(
+        self, skill: Skill[Any], image: ImageInput | None, arguments: Mapping[str, Any]
+    ) -> tuple[EventStream, Any]:
+        """Call a skill and open the stream of its response; return the stream and its reducer.
 
         Args:
-            skill: Its path below the base URL.
-            payload: Request body.
-            bearer: Send the key as a bearer token, as OpenAI clients do.
+            skill: A skill that streams.
+            image: As for `request`.
+            arguments: As for `request`.
         """
-        return await self.http.open_stream(self.requests.skill(skill, payload, stream=True, bearer=bearer))
+        assert skill.reducer is not None
+        payload = self._payload(skill, image, {**arguments, "stream": True})
+        events = await self.http.open_stream(self.requests.skill(skill.name, payload, stream=True))
+        return events, skill.reducer(payload.image_size)
+
+    def _payload(self, skill: Skill[Any], image: ImageInput | None, arguments: Mapping[str, Any]) -> ImagePayload:
+        has_image = image is not None or skill.needs_image
+        body = skill.body(arguments, model=self.model, has_image=has_image)
+        return ImagePayload(self, body, image, has_image=has_image, full_resolution=skill.full_resolution)
 
     async def call(self, method: str, path: str, read: Callable[[Any, Meta], T], **options: Any) -> T:
         """Send any other request and parse its response.
@@ -209,7 +211,7 @@ class ApiClient:
 
 @attrs.define(eq=False)
 class ImagePayload:
-    """A request's body that is built when the call has its slot: only then is its image in memory.
+    """A request body whose image is encoded when the call has its slot: only then is it in memory.
 
     Attributes:
         image_size: Width and height of the upright original, in pixels; None until the body is built, and without
@@ -217,19 +219,19 @@ class ImagePayload:
     """
 
     _api: ApiClient = attrs.field(repr=False)
+    _body: bytes = attrs.field(repr=False)
     _image: Any = attrs.field(repr=False)
-    _build: Callable[..., bytes] = attrs.field(repr=False)
-    _full_resolution: bool = attrs.field(default=False, alias="full_resolution")
-    _content: bytes | None = attrs.field(default=None, repr=False, alias="content")
-    image_size: tuple[int, int] | None = None
+    _has_image: bool = attrs.field(kw_only=True)
+    _full_resolution: bool = attrs.field(kw_only=True)
+    image_size: tuple[int, int] | None = attrs.field(default=None, init=False)
 
     async def prepare(self) -> bytes:
         """Return the body."""
-        if self._content is not None:
-            return self._content
+        if not self._has_image:
+            return self._body
         encoded = await self._api.encode_image(self._image, full_resolution=self._full_resolution)
         self.image_size = encoded.original_size
-        return self._build(image=encoded.uri)
+        return with_image(self._body, encoded.uri)
 
 
 class SharedSession:

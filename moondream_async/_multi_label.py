@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar, cast
 
 import attrs
 
 from ._concurrency.gather import gather
+from ._wire.skills import Skill
 from .errors import ConfigurationError
-from .types import DetectResult, Meta, Metrics, PointResult, Result
+from .types import Meta, Metrics, Result
 
 R = TypeVar("R", bound=Result)
 
@@ -30,24 +31,21 @@ def parse_labels(object: object) -> list[str] | None:
     return list(dict.fromkeys(labels))
 
 
-async def detect(call: Callable[[str], Awaitable[DetectResult]], labels: Iterable[str]) -> DetectResult:
-    """Detect the objects of each label; the merged result has all boxes, in the order of the labels."""
-    by_label = await _call_each(call, labels)
-    boxes = [attrs.evolve(box, label=label) for label, result in by_label.items() for box in result.objects]
-    return DetectResult(objects=tuple(boxes), by_label=by_label, **_merge_metadata(list(by_label.values())))
+async def for_each_label(skill: Skill[R], call: Callable[[str], Awaitable[R]], labels: Sequence[str]) -> R:
+    """Return the merged result of one call per label: all boxes or points, each with its label, in label order.
 
-
-async def point(call: Callable[[str], Awaitable[PointResult]], labels: Iterable[str]) -> PointResult:
-    """Point at the objects of each label; the merged result has all points, in the order of the labels."""
-    by_label = await _call_each(call, labels)
-    points = [attrs.evolve(point, label=label) for label, result in by_label.items() for point in result.points]
-    return PointResult(points=tuple(points), by_label=by_label, **_merge_metadata(list(by_label.values())))
-
-
-async def _call_each(call: Callable[[str], Awaitable[R]], labels: Iterable[str]) -> dict[str, R]:
-    """Return each label's result; if a call fails, cancel the others and raise its error."""
-    unique = list(dict.fromkeys(labels))
-    return dict(zip(unique, await gather(call, unique), strict=True))
+    Args:
+        skill: `detect` or `point`.
+        call: Calls the skill for one label.
+        labels: The labels, without duplicates.
+    """
+    results = await gather(call, labels)
+    by_label = dict(zip(labels, results, strict=True))
+    items = tuple(
+        attrs.evolve(item, label=label) for label, result in by_label.items() for item in getattr(result, skill.field)
+    )
+    merged: dict[str, Any] = {skill.field: items, "by_label": by_label, **_merge_metadata(results)}
+    return type(results[0])(**merged)
 
 
 def _merge_metadata(results: Sequence[Result]) -> dict[str, Any]:

@@ -12,8 +12,8 @@ from typing import Any, NoReturn, cast
 
 import attrs
 
-from .._wire import responses
 from .._wire.responses import MAX_DEPTH, PARSE_ERRORS, InvalidResponse, Object, object_of, optional_text
+from .._wire.skills import SKILLS
 from ..errors import BatchLineError, MoondreamError
 from ..types import Meta, Result
 from . import wire
@@ -23,8 +23,7 @@ MAX_VALUES = 50_000
 
 _MAX_DIGITS = 308  # of an integer that fits in a double
 _MAX_MESSAGE, _MAX_CODE, _MAX_ID = 10_000, 200, 500_000  # characters
-_SKILLS = {"caption": "caption", "answer": "query", "objects": "detect", "points": "point"}
-_FIELDS = {skill: field for field, skill in _SKILLS.items()}
+_SKILLS = {skill.field: name for name, skill in SKILLS.items() if skill.batch is not None}  # by their result's field
 _LINE_INDEX = re.compile(rb'"line_index"\s*:\s*(\d{1,9})\b')
 _HEAD = 4096  # bytes of a damaged line that are searched for its line_index
 
@@ -182,9 +181,9 @@ def _result(fields: Object, usage: Any, skill: str | None) -> Result:
     found = skill or next((skill for name, skill in _SKILLS.items() if name in fields), None)
     if found is None:
         raise InvalidResponse("it has no caption, answer, objects or points")
-    if _FIELDS[found] not in fields:
-        raise InvalidResponse(f"it has no {_FIELDS[found]!r}, which is the result of {found}")
-    read: Callable[[Any, Meta], Result] = getattr(responses, found)
+    if SKILLS[found].field not in fields:
+        raise InvalidResponse(f"it has no {SKILLS[found].field!r}, which is the result of {found}")
+    read: Callable[[Any, Meta], Result] = SKILLS[found].parse
     return read({"metrics": usage, **fields}, Meta(status=200))
 
 

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 import attrs
 
-from .._wire import requests
 from .._wire.responses import Object, each_of, object_of, optional_text, text_of
+from .._wire.skills import SKILLS
 from ..errors import ConfigurationError
 from .models import Batch, BatchOutput, BatchProgress, BatchUsage
 
@@ -25,38 +24,22 @@ LARGEST_LINE = 10_000_000
 MOST_LINES = 100_000
 """Maximum number of lines in a batch."""
 
-SKILLS = ("caption", "query", "detect", "point")
-"""The skills that the Batch API supports."""
+BATCH_SKILLS = {name: skill for name, skill in SKILLS.items() if skill.batch is not None}
+"""The skills that the Batch API supports, by name."""
 
-PARAMETERS: dict[str, tuple[str, ...]] = {
-    "caption": ("length", "settings"),
-    "query": ("question", "reasoning", "settings"),
-    "detect": ("object",),
-    "point": ("object",),
-}
-"""The parameters of each skill, except for the image."""
-
-_REQUIRED = {"query": "question", "detect": "object", "point": "object"}
-_CHECKS: dict[str, Callable[[Any], Any]] = {
-    "object": functools.partial(requests.text, "object"),
-    "question": functools.partial(requests.text, "question"),
-    "length": requests.length_of,
-    "reasoning": functools.partial(requests.flag, "reasoning"),
-    "settings": requests.sampling,
-}
 _BASE64 = re.compile(r"[A-Za-z0-9+/]+={0,2}")
 _BATCH_FIELDS = frozenset(field.name for field in attrs.fields(Batch)) - {"extra"}
 
 
 def check_skill(skill: object) -> str:
-    """Return the skill.
+    """Return the name of the skill.
 
     Raises:
         ConfigurationError: The Batch API does not support the skill.
     """
-    if skill not in SKILLS:
-        raise ConfigurationError(f"{skill!r} is not a skill of the Batch API; use one of {', '.join(SKILLS)}.")
-    return cast("str", skill)
+    if not isinstance(skill, str) or skill not in BATCH_SKILLS:
+        raise ConfigurationError(f"{skill!r} is not a skill of the Batch API; use one of {', '.join(BATCH_SKILLS)}.")
+    return skill
 
 
 def arguments(skill: str, values: Mapping[str, Any], *, complete: bool = True) -> Object:
@@ -71,18 +54,23 @@ def arguments(skill: str, values: Mapping[str, Any], *, complete: bool = True) -
         ConfigurationError: An argument is unknown, missing or invalid.
     """
     for name in values:
-        if name not in PARAMETERS[skill]:
+        if name not in parameters(skill):
             raise ConfigurationError(f"{skill} in a batch takes no {name}=.")
-    fields = {name: _CHECKS[name](value) for name, value in values.items() if value is not None}
-    if complete and (lacks := missing(skill, fields)) is not None:
-        raise ConfigurationError(f"{skill} needs {lacks}=...")
-    return fields
+    if complete and (required := missing(skill, values)) is not None:
+        raise ConfigurationError(f"{skill} needs {required}=...")
+    given = {name: value for name, value in values.items() if value is not None}
+    return SKILLS[skill].check(given, complete=False)
+
+
+def parameters(skill: str) -> tuple[str, ...]:
+    """Return the parameters that the Batch API takes, except for the image."""
+    return SKILLS[skill].batch or ()
 
 
 def missing(skill: str, values: Mapping[str, Any]) -> str | None:
     """Return the name of the required argument if it is missing."""
-    needed = _REQUIRED.get(skill)
-    return needed if needed is not None and values.get(needed) is None else None
+    required = SKILLS[skill].required
+    return required if required is not None and values.get(required) is None else None
 
 
 def line(skill: str, fields: Object, images: Sequence[bytes], id: str | float) -> bytes:
@@ -126,7 +114,7 @@ def check_line(text: bytes) -> Object:
         raise ConfigurationError("has no 'image' (nor 'images').")
     for image in cast("list[Any]", shown):
         _check_image(image)
-    given = {name: data[name] for name in PARAMETERS[skill] if name in data}
+    given = {name: data[name] for name in parameters(skill) if name in data}
     return {"id": data.get("id"), "skill": skill, "arguments": arguments(skill, given)}
 
 

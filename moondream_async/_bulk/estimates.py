@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any, cast
 
+from .._wire.skills import SKILLS
 from ..types import Metrics
 
 _IMAGE_TOKENS = 730  # of any image: 729, and the token that begins the prompt
@@ -34,7 +35,7 @@ def usage(calls: Mapping[str, Mapping[str, Any]], *, longest: bool = False) -> M
 def count_calls(skill: str, arguments: Mapping[str, Any]) -> int:
     """Return the number of calls that a skill makes for one image: one per label."""
     labels = arguments.get("object")
-    is_several = isinstance(labels, (list, tuple)) and skill in ("detect", "point")
+    is_several = isinstance(labels, (list, tuple)) and SKILLS[skill].takes_labels
     return len(cast("list[Any]", labels)) if is_several else 1
 
 

@@ -10,7 +10,7 @@ import attrs
 
 from .._images.source_names import MAX_PATH_LENGTH, is_data_uri
 from .._public import public
-from ..config import SKILLS
+from .._wire.skills import SKILLS
 from ..errors import ConfigurationError, MoondreamError
 
 if TYPE_CHECKING:

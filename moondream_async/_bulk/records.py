@@ -24,7 +24,7 @@ import attrs
 
 from .. import errors
 from .._wire import responses
-from ..config import SKILLS
+from .._wire.skills import SKILLS
 from ..errors import APIError, BatchError, BatchLineError, MoondreamError
 from ..types import Fields, Meta, Result
 from .items import Outcome
@@ -43,7 +43,6 @@ _FIELDS: dict[str, tuple[tuple[type, ...], str]] = {
 _MAX_ARGUMENTS = 4 * 1024 * 1024
 UNWRITABLE = (ValueError, TypeError, RecursionError)
 """What encoding a value that has no form in JSON can raise."""
-_READERS = {name: getattr(responses, name) for name in SKILLS}
 _OF_ANSWER = ("status", "type", "code", "param", "request_id", "retry_after")
 
 
@@ -176,12 +175,12 @@ def to_outcome(index: int, record: Record) -> Outcome[Any]:
 
 def _read(skill: str, found: Any, meta: Meta, record: Record, arguments: Record) -> Any:
     size = record.get("image_size")
-    result = attrs.evolve(_READERS[skill](found, meta), image_size=None if size is None else (size[0], size[1]))
+    result = attrs.evolve(SKILLS[skill].parse(found, meta), image_size=None if size is None else (size[0], size[1]))
     labels = arguments.get("object")
     if not isinstance(labels, list):
         return result
     # Of several labels' results, the file has what was found, and the sums.
-    name = "objects" if skill == "detect" else "points"
+    name = SKILLS[skill].field
     things: Sequence[Any] = getattr(result, name)
     each = {
         label: attrs.evolve(result, metrics=None, **{name: tuple(thing for thing in things if thing.label == label)})

@@ -7,12 +7,13 @@ import os
 import time
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Mapping, Sized
 from contextlib import aclosing
-from typing import Any, Protocol, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import anyio
 import anyio.to_thread
 import attrs
 
+from .._api import ApiClient
 from .._concurrency.callbacks import call_callback
 from .._public import public
 from ..errors import APIConnectionError, ConfigurationError, MoondreamError, ResultsFileError
@@ -25,27 +26,13 @@ from .journal import Journal
 from .lines import MAX_LINE
 from .map import AsyncMap, check_items, numbered
 from .records import Finished
-from .skill_runner import HasSkills, SkillRunner
+from .skill_runner import SkillRunner
 from .stopping import is_answer, is_auth_error
 
 T = TypeVar("T")
 
 _MAX_FAILURES = 10
 _TABLE_SUFFIXES = (".csv", ".parquet", ".xlsx")
-
-
-class HasServer(HasSkills, Protocol):
-    """The parts of `AsyncClient` that a run needs."""
-
-    @property
-    def base_url(self) -> str:
-        """The server's base URL."""
-        ...
-
-    @property
-    def model(self) -> str | None:
-        """The model of every call."""
-        ...
 
 
 @public()
@@ -135,7 +122,7 @@ class Run:
 
     def __init__(
         self,
-        client: HasServer,
+        client: Any,
         skill: object,
         items: Iterable[Any] | AsyncIterable[Any],
         out: str | os.PathLike[str],
@@ -152,14 +139,15 @@ class Run:
         total: int | None = None,
         arguments: Mapping[str, Any] | None = None,
     ) -> None:
-        self._runner = SkillRunner(client, skill, arguments or {})
+        api: ApiClient = client._api  # a client's class cannot be imported here: clients import this module
+        self._runner = SkillRunner(api, skill, arguments or {})
         self._items = self._runner.checked(check_items(items))
         self._out = _check_out(out)
-        self._name = records.fingerprint([self._runner.task, client.model])
+        self._name = records.fingerprint([self._runner.task, api.model])
         self._resume, self._retry_failed = resume, retry_failed
         self._stop_on_auth_error = stop_on_auth_error
         self._progress = progress
-        self._prices = prices or prices_of(client.base_url, client.model)
+        self._prices = prices or prices_of(api.base_url, api.model)
         self._runner.budget = budget_of(max_cost, self._prices, self._runner.calls)
         self._open_journal: Journal | None = None
         self._withholds_lines = max_connection_failures is not None

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TypeAlias
 
 from .. import __version__
-from .._batches.wire import SKILLS as BATCH_SKILLS
+from .._batches.wire import BATCH_SKILLS
 from ..config import SKILLS
 from ..prices import Prices
 from . import skills

@@ -19,6 +19,7 @@ import attrs
 from .._bulk.journal import read_records
 from .._bulk.run import Run, RunSummary
 from .._client.async_client import AsyncClient
+from .._wire.skills import SKILLS
 from ..config import DEFAULT_BASE_URL, normalise_base_url
 from ..errors import ConfigurationError, MoondreamError, ResultsFileError
 from ..prices import Prices, prices_of
@@ -29,7 +30,6 @@ from .progress import Reporter, duration
 from .target import base_url_of
 
 STOPPED, WRONG_USAGE, SOME_FAILED = 1, 2, 3
-_REQUIRED = {"query": "question", "detect": "object", "point": "object", "segment": "object"}
 _CONCURRENCY, _RATE_WINDOW = 32, 4  # items; seconds
 _FAILURES_SHOWN = 3
 _SIGNAL_REPEAT = 0.5  # seconds within which a shell may deliver the same Ctrl-C again
@@ -49,7 +49,7 @@ def _run(arguments: argparse.Namespace) -> int:
     inputs = Inputs(arguments.inputs)
     options = skill_arguments(arguments)
     for skill in arguments.skill:
-        required = _REQUIRED.get(skill)
+        required = SKILLS[skill].required
         if required and required not in options and not inputs.may_bring_arguments:
             raise ConfigurationError(f"{skill} requires --{required}.")
     if arguments.dry_run:

@@ -7,19 +7,18 @@ import functools
 import os
 from collections.abc import AsyncIterable, Callable, Iterable, Mapping, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, overload
 
 import attrs
 
-from .. import _multi_label, config
+from .. import config
 from .._api import ApiClient, Settings, SharedSession, hooks_of
 from .._concurrency.forks import no_fork
 from .._images.encoded import EncodedImage
 from .._images.options import ImageOptions
 from .._public import public
-from .._wire import chat, requests, responses
-from .._wire.events import SegmentReducer, TextReducer
-from .._wire.requests import AnyRef
+from .._wire import chat, checks, responses, skills
+from .._wire.checks import AnyRef
 from ..config import Length, RetryPolicy, SamplingSettings, Secret, Timeouts
 from ..prices import Prices, prices_of
 from ..types import (
@@ -202,20 +201,15 @@ class AsyncClient:
             APITimeoutError: A timeout expired.
             APIConnectionError: The server cannot be reached, or the connection broke.
         """
-        build = functools.partial(
-            requests.query,
-            question=question,
-            stream=stream,
-            settings=settings,
-            reasoning=reasoning,
-            spatial_refs=spatial_refs,
-            model=self.model,
-        )
-        payload = self._api.text_payload(build) if image is None else self._api.payload(image, build)
-        if stream:
-            events = await self._api.stream("query", payload)
-            return AsyncTextStream(events, TextReducer("answer", responses.query, payload.image_size))
-        return await self._api.request("query", payload, responses.query)
+        arguments = {
+            "question": question,
+            "settings": settings,
+            "reasoning": reasoning,
+            "spatial_refs": spatial_refs,
+        }
+        if checks.flag("stream", stream):
+            return AsyncTextStream(*await self._api.stream(skills.QUERY, image, arguments))
+        return await self._api.request(skills.QUERY, image, arguments)
 
     @overload
     async def chat(
@@ -273,8 +267,8 @@ class AsyncClient:
         build([])  # refuses what can be refused before an image is prepared
         payload = ChatPayload(self._api, messages, build)
         if stream:
-            events = await self._api.stream("chat/completions", payload, bearer=True)
-            return AsyncChatStream(events, chat.ChatReducer())
+            request = self._api.requests.skill("chat/completions", payload, stream=True, bearer=True)
+            return AsyncChatStream(await self._api.http.open_stream(request), chat.ChatReducer())
         request = self._api.requests.skill("chat/completions", payload, bearer=True)
         return await self._api.fetch(request, chat.result)
 
@@ -426,12 +420,10 @@ class AsyncClient:
         Raises:
             MoondreamError: As in `query`.
         """
-        build = functools.partial(requests.caption, length=length, stream=stream, settings=settings, model=self.model)
-        payload = self._api.payload(image, build)
-        if stream:
-            events = await self._api.stream("caption", payload)
-            return AsyncTextStream(events, TextReducer("caption", responses.caption, payload.image_size))
-        return await self._api.request("caption", payload, responses.caption)
+        arguments = {"length": length, "settings": settings}
+        if checks.flag("stream", stream):
+            return AsyncTextStream(*await self._api.stream(skills.CAPTION, image, arguments))
+        return await self._api.request(skills.CAPTION, image, arguments)
 
     async def detect(
         self, image: ImageInput, object: str | Sequence[str], settings: SamplingSettings | None = None
@@ -450,13 +442,7 @@ class AsyncClient:
         Raises:
             MoondreamError: As in `query`.
         """
-        wanted = _multi_label.parse_labels(object)
-        if wanted is not None:
-            return await _multi_label.detect(
-                functools.partial(self.detect, await self.encode_image(image), settings=settings), wanted
-            )
-        build = functools.partial(requests.detect, object=cast("str", object), settings=settings, model=self.model)
-        return await self._api.request("detect", self._api.payload(image, build), responses.detect)
+        return await self._api.request(skills.DETECT, image, {"object": object, "settings": settings})
 
     async def point(
         self,
@@ -479,18 +465,8 @@ class AsyncClient:
         Raises:
             MoondreamError: As in `query`.
         """
-        wanted = _multi_label.parse_labels(object)
-        if wanted is not None:
-            return await _multi_label.point(
-                functools.partial(
-                    self.point, await self.encode_image(image), settings=settings, spatial_refs=spatial_refs
-                ),
-                wanted,
-            )
-        build = functools.partial(
-            requests.point, object=cast("str", object), settings=settings, spatial_refs=spatial_refs, model=self.model
-        )
-        return await self._api.request("point", self._api.payload(image, build), responses.point)
+        arguments = {"object": object, "settings": settings, "spatial_refs": spatial_refs}
+        return await self._api.request(skills.POINT, image, arguments)
 
     @overload
     async def segment(
@@ -547,19 +523,10 @@ class AsyncClient:
         Raises:
             MoondreamError: As in `query`.
         """
-        build = functools.partial(
-            requests.segment,
-            object=object,
-            spatial_refs=spatial_refs,
-            stream=stream,
-            settings=settings,
-            model=self.model,
-        )
-        payload = self._api.payload(image, build, full_resolution=True)
-        if stream:
-            events = await self._api.stream("segment", payload)
-            return AsyncSegmentStream(events, SegmentReducer(payload.image_size))
-        return await self._api.request("segment", payload, responses.segment)
+        arguments = {"object": object, "spatial_refs": spatial_refs, "settings": settings}
+        if checks.flag("stream", stream):
+            return AsyncSegmentStream(*await self._api.stream(skills.SEGMENT, image, arguments))
+        return await self._api.request(skills.SEGMENT, image, arguments)
 
     @overload
     def map(
@@ -703,7 +670,7 @@ class AsyncClient:
             from .._bulk.map import AsyncMap, check_items
             from .._bulk.skill_runner import SkillRunner
 
-        work = SkillRunner(self, skill, arguments)
+        work = SkillRunner(self._api, skill, arguments)
         work.budget = budget_of(max_cost, prices or prices_of(self.base_url, self.model), work.calls)
         return AsyncMap(
             work.checked(check_items(items)),

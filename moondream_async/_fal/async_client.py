@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, cast
 
 import attrs
 
-from .. import _multi_label, config
+from .. import config
 from .._api import hooks_of
 from .._concurrency.single_flight import SingleFlight
 from .._hidden import HiddenStr
@@ -25,15 +25,17 @@ from .._http.session import Session, UserClient
 from .._images.encoded import EncodedImage
 from .._images.encoder import encode_once
 from .._images.options import ImageOptions
+from .._multi_label import for_each_label, parse_labels
 from .._public import public
-from .._wire import responses
+from .._wire import responses, skills
+from .._wire.checks import AnyRef
 from .._wire.errors import invalid_response
 from .._wire.redact import Redactor
-from .._wire.requests import AnyRef
+from .._wire.skills import Skill
 from ..config import FAL_KEYS_URL, Length, RetryPolicy, SamplingSettings, Secret, Timeouts
 from ..errors import APIConnectionError, APIError, ConfigurationError
 from ..types import CaptionResult, DetectResult, Meta, PointResult, QueryResult, Result, SegmentResult
-from . import inputs as arguments_of
+from . import inputs as inputs_of
 from . import webhooks, wire
 from .connection import FalConnection
 from .models import BatchedResult, Lifecycle, Status, WebhookEvent, WebhookVerificationError
@@ -173,10 +175,11 @@ class AsyncFalClient:
             APITimeoutError: It was not completed within `job_timeout`; `.request_id` is there to ask again.
             APIConnectionError: fal could not be reached.
         """
-        arguments_of.refuse("query", stream=stream, spatial_refs=spatial_refs)
+        inputs_of.reject("query", stream=stream, spatial_refs=spatial_refs)
         if image is None:
             raise ConfigurationError("fal.ai's query needs an image.")
-        return await self._skill("query", image, arguments_of.query(question, settings, reasoning), responses.query)
+        arguments = {"question": question, "settings": settings, "reasoning": reasoning}
+        return await self._call(skills.QUERY, image, arguments)
 
     async def caption(
         self,
@@ -196,8 +199,8 @@ class AsyncFalClient:
         Raises:
             MoondreamError: As in `query`.
         """
-        arguments_of.refuse("caption", stream=stream)
-        return await self._skill("caption", image, arguments_of.caption(length, settings), responses.caption)
+        inputs_of.reject("caption", stream=stream)
+        return await self._call(skills.CAPTION, image, {"length": length, "settings": settings})
 
     async def detect(
         self, image: ImageInput, object: str | Sequence[str], settings: SamplingSettings | None = None
@@ -212,12 +215,7 @@ class AsyncFalClient:
         Raises:
             MoondreamError: As in `query`.
         """
-        wanted = _multi_label.parse_labels(object)
-        if wanted is not None:
-            placed: Any = await self._place(image)
-            one = functools.partial(self.detect, placed, settings=settings)
-            return await _multi_label.detect(one, wanted)
-        return await self._skill("detect", image, arguments_of.find("detect", object, settings), responses.detect)
+        return await self._call(skills.DETECT, image, {"object": object, "settings": settings})
 
     async def point(
         self,
@@ -237,13 +235,8 @@ class AsyncFalClient:
         Raises:
             MoondreamError: As in `query`.
         """
-        arguments_of.refuse("point", spatial_refs=spatial_refs)
-        wanted = _multi_label.parse_labels(object)
-        if wanted is not None:
-            placed: Any = await self._place(image)
-            one = functools.partial(self.point, placed, settings=settings)
-            return await _multi_label.point(one, wanted)
-        return await self._skill("point", image, arguments_of.find("point", object, settings), responses.point)
+        inputs_of.reject("point", spatial_refs=spatial_refs)
+        return await self._call(skills.POINT, image, {"object": object, "settings": settings})
 
     async def segment(
         self,
@@ -265,9 +258,9 @@ class AsyncFalClient:
         Raises:
             MoondreamError: As in `query`.
         """
-        arguments_of.refuse("segment", stream=stream)
-        given = arguments_of.segment(object, spatial_refs, settings)
-        return await self._skill("segment", image, given, responses.segment, field="path")
+        inputs_of.reject("segment", stream=stream)
+        arguments = {"object": object, "spatial_refs": spatial_refs, "settings": settings}
+        return await self._call(skills.SEGMENT, image, arguments)
 
     async def batched(
         self,
@@ -296,8 +289,8 @@ class AsyncFalClient:
         """
         if isinstance(inputs, (str, bytes, Mapping)):
             raise ConfigurationError(f"inputs must be a list of images, not {type(inputs).__name__}.")  # pyright: ignore[reportUnknownArgumentType]
-        read = [arguments_of.read_input(number, value) for number, value in enumerate(inputs)]
-        arguments = arguments_of.batched(
+        read = [inputs_of.read_input(number, value) for number, value in enumerate(inputs)]
+        arguments = inputs_of.batched(
             [prompt for _, prompt in read],
             model_id=model_id,
             max_tokens=max_tokens,
@@ -545,21 +538,20 @@ class AsyncFalClient:
         connection: FalConnection | None = getattr(self, "_connection", None)
         return f"{type(self).__name__}({connection.hosts.queue!r})" if connection else f"{type(self).__name__}()"
 
-    async def _skill(
-        self,
-        skill: str,
-        image: ImageInput,
-        arguments: dict[str, Any],
-        read: Callable[[Any, Meta], R],
-        *,
-        field: str | None = None,
-    ) -> R:
+    async def _call(self, skill: Skill[R], image: ImageInput | PlacedImage, arguments: dict[str, Any]) -> R:
+        """Call a skill; once per label if it takes labels and `object` is a list."""
         started = time.monotonic()
-        placed = await self._place(image, full_resolution=skill == "segment")
-        handle, answer = await self._completed(f"{wire.PREVIEW}/{skill}", {"image_url": placed.url, **arguments})
-        field = field or {"query": "answer"}.get(skill, skill)
+        labels = parse_labels(arguments["object"]) if skill.takes_labels else None
+        if labels is not None:
+            placed = await self._place(image)
+            return await for_each_label(
+                skill, lambda label: self._call(skill, placed, {**arguments, "object": label}), labels
+            )
+        fields = inputs_of.skill_arguments(skill, arguments)
+        placed = await self._place(image, full_resolution=skill.full_resolution)
+        handle, answer = await self._completed(f"{wire.PREVIEW}/{skill.name}", {"image_url": placed.url, **fields})
         meta = Meta(status=200, elapsed=time.monotonic() - started)
-        result = _read(lambda: read(wire.skill_answer(field, answer, handle.request_id), meta), answer)
+        result = _read(lambda: skill.parse(wire.skill_answer(skill.field, answer, handle.request_id), meta), answer)
         self._session.counters.add_tokens(result.metrics)
         return attrs.evolve(result, image_size=placed.image_size)
 

@@ -2,44 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any, cast
 
-from .._wire import requests
-from .._wire.requests import AnyRef
-from ..config import SamplingSettings
+from .._wire import checks
+from .._wire.skills import SEGMENT, Skill
 from ..errors import ConfigurationError
 
 Object = dict[str, Any]
 
+_NAMES = {"question": "prompt", "object": "prompt"}
+_SEGMENT_NAMES = {"spatial_refs": "spatial_references"}
+"""fal's names of our parameters."""
+
 BATCHED_MODELS = ("vikhyatk/moondream2", "fal-ai/moondream2-docci")
 
 
-def query(question: str | None, settings: SamplingSettings | None, reasoning: bool | None) -> Object:
-    """For `moondream3-preview/query`."""
-    fields: Object = {"prompt": requests.text("question", question)}
-    if reasoning is not None:
-        fields["reasoning"] = requests.flag("reasoning", reasoning)
-    return fields | _sampling("query", settings, "temperature", "top_p")
+def skill_arguments(skill: Skill[Any], arguments: Mapping[str, Any]) -> Object:
+    """Return the arguments of `moondream3-preview/{skill}`, without the image.
 
+    Args:
+        skill: The skill.
+        arguments: Values by our parameters.
 
-def caption(length: str, settings: SamplingSettings | None) -> Object:
-    """For `moondream3-preview/caption`."""
-    return {"length": requests.length_of(length), **_sampling("caption", settings, "temperature", "top_p")}
-
-
-def find(skill: str, object: object, settings: SamplingSettings | None) -> Object:
-    """For `moondream3-preview/detect` and `/point`."""
-    return {"prompt": requests.text("object", object), **_sampling(skill, settings)}
-
-
-def segment(object: object, spatial_refs: Sequence[AnyRef] | None, settings: SamplingSettings | None) -> Object:
-    """For `moondream3-preview/segment`."""
-    fields: Object = {"object": requests.text("object", object)}
-    if spatial_refs is not None:
-        fields["spatial_references"] = requests.refs(spatial_refs)
-    chosen = _sampling("segment", settings, "temperature", "top_p", "max_tokens")
-    return fields | ({"settings": chosen} if chosen else {})
+    Raises:
+        ConfigurationError: One is invalid or missing, or fal.ai does not take it.
+    """
+    fields = skill.check(arguments)
+    settings: Object = fields.pop("settings", {})
+    for name in settings:
+        if name not in skill.fal_settings:
+            allowed = f"only {' and '.join(skill.fal_settings)}" if skill.fal_settings else "no settings"
+            raise ConfigurationError(f"fal.ai's {skill.name} takes {allowed}, not {name!r}.")
+    names = _SEGMENT_NAMES if skill is SEGMENT else _NAMES
+    renamed = {names.get(name, name): value for name, value in fields.items()}
+    if skill is SEGMENT:
+        return renamed | ({"settings": settings} if settings else {})
+    return renamed | settings
 
 
 def batched(
@@ -55,13 +54,13 @@ def batched(
     if model_id is not None and model_id not in BATCHED_MODELS:
         raise ConfigurationError(f"model_id must be one of {', '.join(BATCHED_MODELS)}, not {model_id!r}.")
     settings = {"max_tokens": max_tokens, "temperature": temperature, "top_p": top_p}
-    penalty = requests.real(repetition_penalty)
+    penalty = checks.real(repetition_penalty)
     if penalty is None or penalty <= 0:
         raise ConfigurationError(f"repetition_penalty must be a number above 0, not {repetition_penalty!r}.")
-    inputs = [{} if prompt is None else {"prompt": requests.text("prompt", prompt)} for prompt in prompts]
+    inputs = [{} if prompt is None else {"prompt": checks.text("prompt", prompt)} for prompt in prompts]
     if not inputs:
         raise ConfigurationError("inputs must hold at least one image.")
-    fields: Object = {"inputs": inputs, **requests.sampling(settings), "repetition_penalty": penalty}
+    fields: Object = {"inputs": inputs, **checks.settings(settings), "repetition_penalty": penalty}
     return fields if model_id is None else {"model_id": model_id, **fields}
 
 
@@ -85,21 +84,12 @@ def read_input(number: int, value: Any) -> tuple[Any, str | None]:
     return value, None
 
 
-def _sampling(skill: str, settings: SamplingSettings | None, *known: str) -> Object:
-    checked = requests.sampling(settings) if settings is not None else {}
-    for name in checked:
-        if name not in known:
-            what = f"only {' and '.join(known)}" if known else "no settings"
-            raise ConfigurationError(f"fal.ai's {skill} takes {what}, not {name!r}.")
-    return checked
-
-
-def refuse(skill: str, **given: Any) -> None:
-    """Say that fal.ai has no such parameter, where one is used.
+def reject(skill: str, **arguments: Any) -> None:
+    """Raise if a parameter that fal.ai does not have is used.
 
     Raises:
-        ConfigurationError: One is.
+        ConfigurationError: An argument is not None or False.
     """
-    for name, value in given.items():
+    for name, value in arguments.items():
         if value is not None and value is not False:
-            raise ConfigurationError(f"fal.ai's {skill} knows no {name}.")
+            raise ConfigurationError(f"fal.ai's {skill} has no {name}.")

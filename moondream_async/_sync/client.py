@@ -12,7 +12,7 @@ from .._client.async_client import AsyncClient
 from .._images.encoded import EncodedImage
 from .._images.options import ImageOptions
 from .._public import public
-from .._wire.requests import AnyRef
+from .._wire.checks import AnyRef
 from ..config import Length, RetryPolicy, SamplingSettings, Secret, Timeouts, hidden_headers
 from ..prices import Prices
 from ..types import CaptionResult, ChatResult, DetectResult, Model, PointResult, QueryResult, SegmentResult

@@ -12,7 +12,7 @@ from .._http.session import UserClient
 from .._images.encoded import EncodedImage
 from .._images.options import ImageOptions
 from .._public import public
-from .._wire.requests import AnyRef
+from .._wire.checks import AnyRef
 from ..config import Length, RetryPolicy, SamplingSettings, Secret, Timeouts, hidden_headers
 from ..types import CaptionResult, DetectResult, PointResult, QueryResult, SegmentResult
 from .fal_handle import RequestHandle

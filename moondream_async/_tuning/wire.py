@@ -10,8 +10,9 @@ from typing import Any, TypeVar, cast
 import attrs
 
 from .._scalars import to_python
-from .._wire import requests, responses
+from .._wire import checks, responses
 from .._wire.responses import InvalidResponse, Object, object_of, text_of
+from .._wire.skills import CHECKS, QUERY, SKILLS, Skill
 from ..errors import ConfigurationError
 from ..types import Meta
 from .models import (
@@ -27,8 +28,7 @@ from .models import (
 
 T = TypeVar("T")
 
-SKILLS = ("query", "point", "detect")
-"""Those that can be finetuned."""
+_TUNED_SKILLS = {name: skill for name, skill in SKILLS.items() if skill.tuning is not None}
 
 RANKS = (8, 16, 24, 32)
 MOST_ROLLOUTS = 16
@@ -46,38 +46,40 @@ def finetune(name: object, rank: object) -> bytes:
     return _json({"name": name, "rank": whole})
 
 
-def skill_request(given: Mapping[str, Any], image_url: str | None) -> Object:
-    """A skill's request, as rollouts and examples have it: checked; fields that are not known pass.
+def skill_request(arguments: Mapping[str, Any], image_url: str | None) -> Object:
+    """Return a skill's request as rollouts and examples have it; unknown fields are kept.
 
     Args:
-        given: `skill`, and its arguments, its image apart.
+        arguments: `skill` and its arguments, without the image.
         image_url: The prepared image.
 
     Raises:
-        ConfigurationError: One cannot be.
+        ConfigurationError: An argument is invalid or missing, or the skill does not take it.
     """
-    skill = given.get("skill")
-    if not isinstance(skill, str) or skill not in SKILLS:
-        raise ConfigurationError(f"skill must be one of {', '.join(SKILLS)}, not {skill!r}.")
-    needed, other = ("question", "object") if skill == "query" else ("object", "question")
-    fields = {name: value for name, value in given.items() if value is not None}
-    if skill != "query" and fields.get("reasoning") is False:  # the official client's default
+    skill = check_skill(arguments.get("skill"))
+    fields = {name: value for name, value in arguments.items() if value is not None}
+    if skill is not QUERY and fields.get("reasoning") is False:  # the official client's default
         del fields["reasoning"]
-    requests.text(needed, fields.get(needed))
-    if image_url is None and skill != "query":
-        raise ConfigurationError(f"{skill} needs an image.")
-    for name in (other, *(() if skill == "query" else ("reasoning", "spatial_refs"))):
-        if name in fields:
-            raise ConfigurationError(f"{skill} takes no {name}=.")
-    if "reasoning" in fields:
-        requests.flag("reasoning", fields["reasoning"])
-    if "settings" in fields:
-        fields["settings"] = requests.sampling(fields["settings"])
-    if "spatial_refs" in fields:
-        if image_url is None:
-            raise ConfigurationError("spatial_refs point into an image, and no image was given.")
-        fields["spatial_refs"] = requests.refs(fields["spatial_refs"])
+    taken = skill.tuning or ()
+    for name in CHECKS.keys() & fields.keys() - {*taken, "length", "stream"}:
+        raise ConfigurationError(f"{skill.name} takes no {name}=.")
+    fields |= skill.check({name: fields.get(name) for name in taken})
+    if image_url is None and skill.needs_image:
+        raise ConfigurationError(f"{skill.name} needs an image.")
+    if image_url is None and "spatial_refs" in fields:
+        raise ConfigurationError("spatial_refs point into an image, and no image was given.")
     return fields if image_url is None else {**fields, "image_url": image_url}
+
+
+def check_skill(name: object) -> Skill[Any]:
+    """Return the skill of a name.
+
+    Raises:
+        ConfigurationError: It cannot be finetuned.
+    """
+    if not isinstance(name, str) or name not in _TUNED_SKILLS:
+        raise ConfigurationError(f"skill must be one of {', '.join(_TUNED_SKILLS)}, not {name!r}.")
+    return _TUNED_SKILLS[name]
 
 
 def rollouts_body(finetune_id: str, request: Object, num_rollouts: object, ground_truth: object) -> bytes:
@@ -95,7 +97,7 @@ def rollouts_body(finetune_id: str, request: Object, num_rollouts: object, groun
 
 def train_body(finetune_id: str, groups: Sequence[Object], lr: object, more: Mapping[str, Any]) -> bytes:
     """The body of `POST /train_step`; the groups are checked."""
-    rate = requests.real(lr)
+    rate = checks.real(lr)
     if rate is None or rate <= 0:
         raise ConfigurationError(f"lr must be a number above 0, not {lr!r}.")
     small = _json({**more, "finetune_id": finetune_id, "lr": rate})
@@ -140,7 +142,7 @@ def request_of(group: Object) -> Object:
 
 def refs(given: Any) -> list[list[float]] | None:
     """Checked `spatial_refs`, read once."""
-    return None if given is None else requests.refs(given)
+    return None if given is None else checks.spatial_refs(given)
 
 
 def rl_group(group: Object, request: Object) -> Object:
@@ -167,7 +169,7 @@ def _reward(value: Any) -> float | None:
     value = to_python(value)
     if isinstance(value, bool):
         return float(bool(value))
-    return requests.real(value)
+    return checks.real(value)
 
 
 def sft_group(group: Object, request: Object, image_url: str | None) -> Object:
@@ -185,7 +187,7 @@ def sft_group(group: Object, request: Object, image_url: str | None) -> Object:
     if request["skill"] != "query":
         spots = _spots("target", answer, boxes_only=request["skill"] == "detect")
         return {**group, "request": request, "target": spots}
-    requests.text("target['answer']", answer.get("answer"))
+    checks.text("target['answer']", answer.get("answer"))
     if bool(request.get("reasoning")) != (answer.get("reasoning") is not None):
         raise ConfigurationError("target['reasoning'] must be there if request['reasoning'] is True, and only then.")
     return {**group, "request": request, "target": _plain(answer)}
@@ -240,7 +242,7 @@ def rollouts(data: Any, sent: Object) -> Rollouts:
     return Rollouts(
         request=cast("Object", echoed) if isinstance(echoed, dict) else sent,
         rollouts=attempts,
-        rewards=None if rewards is None else list(responses.each_of(fields, "rewards", requests.real)),
+        rewards=None if rewards is None else list(responses.each_of(fields, "rewards", checks.real)),
         results=tuple(_result(attempt) for attempt in attempts),
         extra={name: value for name, value in fields.items() if name not in known},
     )
@@ -249,9 +251,9 @@ def rollouts(data: Any, sent: Object) -> Rollouts:
 def _result(attempt: Object) -> RolloutResult | None:
     """What an attempt answered; None if that cannot be read, as of one that was cut off."""
     skill, reason = attempt.get("skill"), attempt.get("finish_reason")
-    if not isinstance(skill, str) or skill not in SKILLS:
+    if not isinstance(skill, str) or skill not in _TUNED_SKILLS:
         return None
-    read: Callable[[Any, Meta], RolloutResult] = getattr(responses, skill)
+    read: Callable[[Any, Meta], RolloutResult] = _TUNED_SKILLS[skill].parse
     try:
         return read({**object_of(attempt.get("output")), "finish_reason": reason}, Meta(status=200))
     except responses.PARSE_ERRORS:
@@ -327,7 +329,7 @@ def _spots(where: str, given: object, *, boxes_only: bool) -> Object:
 def _spot(where: str, value: Any, sides: tuple[str, ...]) -> dict[str, float]:
     """A point or box: `Point`, `BoundingBox`, or a dict."""
     sides_of = cast("Mapping[str, Any]", value if isinstance(value, Mapping) else {})
-    found = {side: requests.real(sides_of.get(side)) for side in sides}
+    found = {side: checks.real(sides_of.get(side)) for side in sides}
     if any(number is None or not 0 <= number <= 1 for number in found.values()):
         raise ConfigurationError(f"{where} must have {', '.join(sides)}, each from 0 to 1, not {value!r}.")
     return cast("dict[str, float]", found)

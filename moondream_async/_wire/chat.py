@@ -9,7 +9,7 @@ from typing import Any, cast
 from ..config import SamplingSettings
 from ..errors import ConfigurationError
 from ..types import ChatDelta, ChatResult, Meta, Metrics, Reasoning, Result
-from . import requests, responses
+from . import checks, responses
 from .responses import InvalidResponse
 
 Object = dict[str, Any]
@@ -63,17 +63,17 @@ def body(
     model: str | None,
 ) -> bytes:
     """The body of `/chat/completions`."""
-    checked = requests.sampling(settings) if settings is not None else {}
+    checked = checks.settings(settings) if settings is not None else {}
     if "max_tokens" in checked:
         if "max_completion_tokens" in checked:
             raise ConfigurationError("settings must have max_tokens or max_completion_tokens, not both.")
         checked["max_completion_tokens"] = checked.pop("max_tokens")
     fields: Object = {**checked, "model": model or DEFAULT_MODEL, "messages": messages}
-    fields["stream"] = requests.flag("stream", stream)
+    fields["stream"] = checks.flag("stream", stream)
     if stream:
         fields["stream_options"] = {"include_usage": True}
     if reasoning is not None:
-        fields["reasoning"] = requests.flag("reasoning", reasoning)
+        fields["reasoning"] = checks.flag("reasoning", reasoning)
     try:
         return json.dumps(fields, allow_nan=False).encode()
     except (TypeError, ValueError, RecursionError) as exc:

@@ -264,7 +264,7 @@ def test_tracebacks_can_be_kept_whole(client: Client, scene: bytes, monkeypatch:
     monkeypatch.setenv("MOONDREAM_FULL_TRACEBACK", "1")
     with pytest.raises(md.ConfigurationError) as caught:
         client.detect(scene, "")
-    assert "requests.py" in str(caught.traceback[-1].path)
+    assert "checks.py" in str(caught.traceback[-1].path)
 
 
 def test_subclasses_and_clones(moondream_sandbox: Any, tiny: EncodedImage) -> None:

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from moondream_async import AsyncClient, ConfigurationError, EncodedImage, Prices, RetryPolicy, Timeouts
-from moondream_async._wire import requests
+from moondream_async import AsyncClient, ConfigurationError, Prices, RetryPolicy, Timeouts
+from moondream_async._wire.skills import QUERY
 from moondream_async.config import check_rate_limit, check_seconds, check_whole
 
 
@@ -40,22 +40,21 @@ def test_flags() -> None:
         RetryPolicy(retry_timeouts="yes")
 
 
-def test_bodies_hold_plain_numbers(tiny: EncodedImage) -> None:
+def test_bodies_hold_plain_numbers() -> None:
     settings: Any = {
         "temperature": np.float32(0.5),
         "top_p": np.float64(1),
         "max_tokens": np.int64(5),
         "seed": np.uint8(7),
     }
-    body = requests.query(
-        image=tiny.uri,
-        question="?",
-        stream=np.False_,
-        settings=settings,
-        reasoning=np.True_,
-        spatial_refs=[[np.float32(0.5), np.float64(0.25)]],
-        model=None,
-    )
+    arguments = {
+        "question": "?",
+        "stream": np.False_,
+        "settings": settings,
+        "reasoning": np.True_,
+        "spatial_refs": [[np.float32(0.5), np.float64(0.25)]],
+    }
+    body = QUERY.body(arguments, model=None, has_image=True)
     sent = json.loads(body)
     assert sent["settings"] == {"temperature": 0.5, "top_p": 1, "max_tokens": 5, "seed": 7}
     assert (sent["stream"], sent["reasoning"], sent["spatial_refs"]) == (False, True, [[0.5, 0.25]])

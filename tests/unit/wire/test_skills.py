@@ -9,22 +9,20 @@ from typing import Any
 import pytest
 
 from moondream_async import BoundingBox, ConfigurationError, Point
-from moondream_async._wire import requests
+from moondream_async._wire import checks
+from moondream_async._wire.skills import CAPTION, DETECT, POINT, QUERY, SEGMENT, Skill, with_image
 
 IMAGE = b"data:image/png;base64,AAAA"
 
 
+def body(skill: Skill[Any], *, model: str | None = None, image: bytes | None = IMAGE, **arguments: Any) -> Any:
+    encoded = skill.body(arguments, model=model, has_image=image is not None)
+    return json.loads(encoded if image is None else with_image(encoded, image))
+
+
 def query(**changes: Any) -> Any:
-    arguments: dict[str, Any] = {
-        "image": IMAGE,
-        "question": "what?",
-        "stream": False,
-        "settings": None,
-        "reasoning": None,
-        "spatial_refs": None,
-        "model": None,
-    }
-    return json.loads(requests.query(**{**arguments, **changes}))
+    arguments: dict[str, Any] = {"question": "what?", "stream": False, "settings": None}
+    return body(QUERY, **{**arguments, **changes})
 
 
 def test_query_says_no_more_than_it_was_told() -> None:
@@ -111,34 +109,35 @@ def test_unusable_arguments_are_refused(change: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("length", ["short", "normal", "long"])
 def test_caption(length: Any) -> None:
-    body = json.loads(requests.caption(image=IMAGE, length=length, stream=True, settings=None, model=None))
-    assert body == {"image_url": IMAGE.decode(), "length": length, "stream": True}
+    assert body(CAPTION, length=length, stream=True, settings=None) == {
+        "image_url": IMAGE.decode(),
+        "length": length,
+        "stream": True,
+    }
 
 
 @pytest.mark.parametrize("length", ["epic", "", None, 3])
 def test_unknown_length(length: Any) -> None:
     with pytest.raises(ConfigurationError, match="length must be 'short', 'normal' or 'long'"):
-        requests.caption(image=IMAGE, length=length, stream=False, settings=None, model=None)
+        body(CAPTION, length=length)
 
 
 def test_detect_and_point_do_not_stream() -> None:
-    body = json.loads(requests.detect(image=IMAGE, object="cat", settings={"max_objects": 3}, model="m"))
-    assert body == {"image_url": IMAGE.decode(), "object": "cat", "settings": {"max_objects": 3}, "model": "m"}
-    body = json.loads(requests.point(image=IMAGE, object="cat", settings=None, spatial_refs=[[0, 0]], model=None))
-    assert body == {"image_url": IMAGE.decode(), "object": "cat", "spatial_refs": [[0, 0]]}
+    sent = body(DETECT, object="cat", settings={"max_objects": 3}, model="m")
+    assert sent == {"image_url": IMAGE.decode(), "object": "cat", "settings": {"max_objects": 3}, "model": "m"}
+    sent = body(POINT, object="cat", settings=None, spatial_refs=[[0, 0]])
+    assert sent == {"image_url": IMAGE.decode(), "object": "cat", "spatial_refs": [[0, 0]]}
 
 
 def test_segment() -> None:
-    body = json.loads(
-        requests.segment(image=IMAGE, object="cat", spatial_refs=None, stream=True, settings=None, model=None)
-    )
-    assert body == {"image_url": IMAGE.decode(), "object": "cat", "stream": True}
+    sent = body(SEGMENT, object="cat", spatial_refs=None, stream=True)
+    assert sent == {"image_url": IMAGE.decode(), "object": "cat", "stream": True}
 
 
 @pytest.mark.parametrize("what", ["", "  ", None, 5, ["cat"]])
 def test_empty_object(what: Any) -> None:
     with pytest.raises(ConfigurationError, match="object must"):
-        requests.detect(image=IMAGE, object=what, settings=None, model=None)
+        body(DETECT, object=what)
 
 
 def test_numpy_numbers_are_numbers() -> None:
@@ -164,9 +163,9 @@ def test_numpy_numbers_are_numbers() -> None:
 )
 def test_a_misspelled_setting_is_refused(name: str, meant: str) -> None:
     with pytest.raises(ConfigurationError, match=f"Did you mean '{meant}'"):
-        requests.sampling({name: 1})
+        checks.settings({name: 1})
 
 
 @pytest.mark.parametrize("name", ["top_k", "min_p", "seed", "min_tokens", "adapter", "repetition_penalty", "variant"])
 def test_other_unknown_settings_pass(name: str) -> None:
-    assert requests.sampling({name: 1}) == {name: 1}
+    assert checks.settings({name: 1}) == {name: 1}

@@ -1,111 +1,27 @@
-"""Request bodies: checked arguments in, JSON bytes out (reference: moondream-api.md 1.2)."""
+"""Check the arguments of skills (reference: moondream-api.md 1.2)."""
 
 from __future__ import annotations
 
 import difflib
-import json
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from numbers import Real
 from typing import Any, SupportsFloat, cast, get_args
 
 from .._scalars import to_python
-from ..config import Length, SamplingSettings, SpatialRef, check_model
+from ..config import Length, SamplingSettings, SpatialRef
 from ..errors import ConfigurationError
 from ..types import BoundingBox, Point
 
 _SETTINGS = (*SamplingSettings.__annotations__, "adapter")
-_MISSPELLED = 0.85  # likeness to a known setting, from which a name is a mistake: "max_token" is, "top_k" is not
+_MISSPELLED = 0.85  # similarity to a known setting from which a name is a mistake: "max_token" is, "top_k" is not
 
 AnyRef = SpatialRef | BoundingBox | Point
 
 
-def query(
-    *,
-    image: bytes | None,
-    question: str | None,
-    stream: bool,
-    settings: SamplingSettings | None,
-    reasoning: bool | None,
-    spatial_refs: Sequence[AnyRef] | None,
-    model: str | None,
-) -> bytes:
-    """The body of `/query`; without an image it is a question about text alone."""
-    if spatial_refs is not None and image is None:
-        raise ConfigurationError("spatial_refs point into an image, and no image was given.")
-    fields: dict[str, Any] = {"question": text("question", question), "stream": flag("stream", stream)}
-    if reasoning is not None:
-        fields["reasoning"] = flag("reasoning", reasoning)
-    return _body(image, fields, settings=settings, spatial_refs=spatial_refs, model=model)
-
-
-def caption(
-    *, image: bytes, length: Length, stream: bool, settings: SamplingSettings | None, model: str | None
-) -> bytes:
-    """The body of `/caption`."""
-    fields = {"length": length_of(length), "stream": flag("stream", stream)}
-    return _body(image, fields, settings=settings, model=model)
-
-
-def detect(*, image: bytes, object: str, settings: SamplingSettings | None, model: str | None) -> bytes:
-    """The body of `/detect`."""
-    return _body(image, {"object": text("object", object)}, settings=settings, model=model)
-
-
-def point(
-    *,
-    image: bytes,
-    object: str,
-    settings: SamplingSettings | None,
-    spatial_refs: Sequence[AnyRef] | None,
-    model: str | None,
-) -> bytes:
-    """The body of `/point`."""
-    fields = {"object": text("object", object)}
-    return _body(image, fields, settings=settings, spatial_refs=spatial_refs, model=model)
-
-
-def segment(
-    *,
-    image: bytes,
-    object: str,
-    spatial_refs: Sequence[AnyRef] | None,
-    stream: bool,
-    settings: SamplingSettings | None,
-    model: str | None,
-) -> bytes:
-    """The body of `/segment`."""
-    fields = {"object": text("object", object), "stream": flag("stream", stream)}
-    return _body(image, fields, settings=settings, spatial_refs=spatial_refs, model=model)
-
-
-def _body(
-    image: bytes | None,
-    fields: dict[str, Any],
-    *,
-    settings: SamplingSettings | None = None,
-    spatial_refs: Sequence[AnyRef] | None = None,
-    model: str | None = None,
-) -> bytes:
-    if settings is not None:
-        fields["settings"] = sampling(settings)
-    if spatial_refs is not None:
-        fields["spatial_refs"] = refs(spatial_refs)
-    if (name := check_model(model)) is not None:
-        fields["model"] = name
-    try:
-        small = json.dumps(fields, allow_nan=False).encode("ascii")
-    except (TypeError, ValueError, RecursionError) as exc:
-        raise ConfigurationError(f"settings must hold plain JSON values: {exc}") from None
-    if image is None:
-        return small
-    # The base64 alphabet needs no JSON escaping, so the image's bytes are joined in once, as they are.
-    return b"".join((b'{"image_url":"', image, b'",', small[1:]))
-
-
 def text(name: str, value: object) -> str:
-    """A text that is not empty.
+    """Return a string that is not empty.
 
     Raises:
         ConfigurationError: It is something else.
@@ -117,11 +33,11 @@ def text(name: str, value: object) -> str:
     return value
 
 
-def length_of(value: object) -> str:
-    """A caption's length.
+def caption_length(value: object) -> str:
+    """Return the length of a caption.
 
     Raises:
-        ConfigurationError: It is none.
+        ConfigurationError: It is not a length.
     """
     if value not in get_args(Length):
         raise ConfigurationError(f"length must be 'short', 'normal' or 'long', not {value!r}.")
@@ -129,31 +45,31 @@ def length_of(value: object) -> str:
 
 
 def flag(name: str, value: object) -> bool:
-    """True or False.
+    """Return True or False.
 
     Raises:
         ConfigurationError: It is something else.
     """
-    # Servers refuse 0/1 and take "false" for true: only real booleans are sent.
+    # Servers reject 0 and 1, and read "false" as true: only real booleans are sent.
     value = to_python(value)
     if not isinstance(value, bool):
         raise ConfigurationError(f"{name} must be True or False, not {value!r}.")
     return value
 
 
-def sampling(settings: object) -> dict[str, Any]:
-    """Checked `settings`; unknown ones pass.
+def settings(values: object) -> dict[str, Any]:
+    """Return `settings` with their values checked; unknown settings are kept.
 
     Raises:
-        ConfigurationError: One cannot be.
+        ConfigurationError: They are not a dict, a name is misspelled, or a value is out of range.
     """
-    if not isinstance(settings, Mapping):
-        raise ConfigurationError(f"settings must be a dict, not {type(settings).__name__}.")
+    if not isinstance(values, Mapping):
+        raise ConfigurationError(f"settings must be a dict, not {type(values).__name__}.")
     checked: dict[str, Any] = {}
-    for name, value in cast("Mapping[object, object]", settings).items():
+    for name, value in cast("Mapping[object, object]", values).items():
         if not isinstance(name, str):
             raise ConfigurationError(f"settings keys must be str, not {name!r}.")
-        _refuse_misspelled(name)
+        _reject_misspelled(name)
         if name in ("max_tokens", "max_objects"):
             checked[name] = _whole(name, value)
         elif name == "temperature":
@@ -167,8 +83,8 @@ def sampling(settings: object) -> dict[str, Any]:
     return checked
 
 
-def _refuse_misspelled(name: str) -> None:
-    """Refuse a name that is nearly a known one; any other may be known to the server."""
+def _reject_misspelled(name: str) -> None:
+    """Reject a name that is almost a known one; the server may know any other."""
     if name in _SETTINGS:
         return
     plain = {re.sub(r"[^a-z]", "", known): known for known in _SETTINGS}
@@ -193,7 +109,7 @@ def _number(name: str, value: object, *, low: float, high: float) -> float:
 
 
 def real(value: object) -> float | None:
-    """The finite number that a value is (numpy's numbers too), or None; True and False are no numbers."""
+    """Return a value as a finite float (NumPy scalars too), or None if it is not a number. Booleans are not numbers."""
     value = to_python(value)
     if not isinstance(value, Real) or isinstance(value, bool):
         return None
@@ -204,11 +120,11 @@ def real(value: object) -> float | None:
     return number if math.isfinite(number) else None
 
 
-def refs(refs: object) -> list[list[float]]:
-    """Checked `spatial_refs`.
+def spatial_refs(refs: object) -> list[list[float]]:
+    """Return `spatial_refs` as lists of 2 or 4 numbers.
 
     Raises:
-        ConfigurationError: One cannot be.
+        ConfigurationError: One is not a point or a box in 0..1.
     """
     if isinstance(refs, (str, bytes, Mapping, BoundingBox, Point)) or not isinstance(refs, Iterable):
         raise ConfigurationError("spatial_refs must be a list of points [x, y] and boxes [x1, y1, x2, y2].")
