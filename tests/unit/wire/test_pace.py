@@ -50,7 +50,7 @@ def gather(calls: int, server: Server, *, latency: float, retry_after: float, sl
     attempts = [0] * calls
     waiting, ready = deque(range(calls)), deque[int]()
     events: list[tuple[float, int, str, float]] = [(0.0, -1, "wake", 0.0)]
-    free, served, now = slots, 0, 0.0
+    free, served, now, woken = slots, 0, 0.0, 0.0
     while served < calls:
         now, call, what, started = heapq.heappop(events)
         if what == "served":
@@ -73,13 +73,21 @@ def gather(calls: int, server: Server, *, latency: float, retry_after: float, sl
                 (now + latency, call, "served", now) if server.allows(now) else (now + 0.002, call, "refused", now)
             )
             heapq.heappush(events, answered)
-        if ready:
-            heapq.heappush(events, (now + pace.wait(now), -1, "wake", 0.0))
+        if ready and not now < woken <= now + pace.wait(now):  # one wake-up at a time
+            woken = now + pace.wait(now)
+            heapq.heappush(events, (woken, -1, "wake", 0.0))
     return now, max(attempts)
 
 
 def run(
-    pace: AdaptiveRate, server: Server, *, workers: int, seconds: float, latency: float = 0.3, retry_after: float = 1.0
+    pace: AdaptiveRate,
+    server: Server,
+    *,
+    workers: int,
+    seconds: float,
+    latency: float = 0.3,
+    retry_after: float = 1.0,
+    until_free: bool = False,
 ) -> tuple[int, int]:
     """Let workers call as fast as the pace lets them; return successes and refusals."""
     served = refused = 0
@@ -87,7 +95,7 @@ def run(
     heapq.heapify(queue)
     while queue:
         now, worker, what, started = heapq.heappop(queue)
-        if now > seconds:
+        if now > seconds or (until_free and pace.free):
             break
         if what == "served":
             served += 1
@@ -187,7 +195,7 @@ def test_a_server_without_limits_sets_it_free_again() -> None:
     for _ in range(4):
         pace.start(0.0)
     pace.refused(0.1, started=0.0, delay=1.0)
-    run(pace, Bucket(1e9), workers=64, seconds=900, latency=0.01)
+    run(pace, Bucket(1e9), workers=64, seconds=900, latency=0.01, until_free=True)
     assert pace.free
 
 
