@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import openai
 import pytest
 
 from moondream_async import (
@@ -291,6 +290,8 @@ def openai_messages(scene: bytes) -> Any:
 
 
 async def test_openais_own_client(scene: bytes) -> None:
+    import openai  # slow to import
+
     with Sandbox(api_key="the-key") as sandbox:
         async with openai.AsyncOpenAI(api_key="the-key", base_url=sandbox.base_url) as client:
             messages = openai_messages(scene)

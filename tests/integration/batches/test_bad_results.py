@@ -6,6 +6,7 @@ import asyncio
 import gzip
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ def nested(depth: int) -> str:
     return line(2, result={"caption": "x", "deep": 0}).replace('"deep": 0', '"deep": ' + "[" * depth + "]" * depth)
 
 
-BAD: dict[str, bytes] = {
+BAD: dict[str, bytes | Callable[[], bytes]] = {
     "nested": nested(5_000).encode(),
     "nested a little too deeply": nested(MAX_DEPTH).encode(),
     "cut": line(2)[:-7].encode(),
@@ -52,8 +53,8 @@ BAD: dict[str, bytes] = {
     "no result": json.dumps({"id": "i2", "line_index": 2, "status": "ok"}).encode(),
     "neither result nor error": json.dumps({"id": "i2", "line_index": 2}).encode(),
     "an odd status": line(2, status=["ok"]).encode(),
-    "too many values": line(2, result={"caption": "x", "many": [1] * (MAX_VALUES + 1)}).encode(),
-    "too long": line(2, result={"caption": "x" * (LONGEST_LINE + 1)}).encode(),
+    "too many values": lambda: line(2, result={"caption": "x", "many": [1] * (MAX_VALUES + 1)}).encode(),
+    "too long": lambda: line(2, result={"caption": "x" * (LONGEST_LINE + 1)}).encode(),
     "no index, and no JSON": b"{" + b" " * 5_000,
 }
 
@@ -61,6 +62,11 @@ BAD: dict[str, bytes] = {
 async def job_of(client: Any, tiny: Any, folder: Path, count: int = 5) -> Any:
     items = [(f"i{number}", tiny) for number in range(count)]
     return await client.batches.wait(await client.batches.create(items, "caption", folder=folder))
+
+
+def bad_line(name: str) -> bytes:
+    value = BAD[name]
+    return value if isinstance(value, bytes) else value()
 
 
 def rewrite(client: Any, job: Any, lines: list[bytes]) -> None:
@@ -71,7 +77,7 @@ def rewrite(client: Any, job: Any, lines: list[bytes]) -> None:
 async def test_one_bad_line(at_sandbox: Any, tiny: Any, tmp_path: Path, name: str) -> None:
     client = at_sandbox()
     job = await job_of(client, tiny, tmp_path / "job")
-    rewrite(client, job, [line(number).encode() if number != 2 else BAD[name] for number in range(5)])
+    rewrite(client, job, [line(number).encode() if number != 2 else bad_line(name) for number in range(5)])
     outcomes = [outcome async for outcome in client.batches.results(job)]
     assert sorted((o.index, o.id, o.ok) for o in outcomes) == [(n, f"i{n}", n != 2) for n in range(5)]
     bad = next(outcome for outcome in outcomes if not outcome.ok)
@@ -163,7 +169,7 @@ def test_the_command(tiny: Any, tmp_path: Path, moondream_sandbox: Any, capsys: 
         items = [(f"i{number}", tiny) for number in range(3)]
         job = client.batches.wait(client.batches.create(items, "caption", folder=tmp_path / "job"))
     output = moondream_sandbox._app.state.batches.jobs[job.id].outputs[0]
-    output.write_bytes(b"\n".join([line(0).encode(), BAD["nested"], line(1).encode()]))
+    output.write_bytes(b"\n".join([line(0).encode(), bad_line("nested"), line(1).encode()]))
     args = ["--base-url", moondream_sandbox.base_url]
     assert main(["batch", "results", str(tmp_path / "job"), *args]) == 3
     told = [json.loads(text) for text in capsys.readouterr().out.splitlines()]

@@ -8,7 +8,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as parquet
 import pytest
 
 from moondream_async import BoundingBox, Client, ConfigurationError, DetectResult, ResultsFileError
@@ -51,6 +50,8 @@ def test_csv(results: Path) -> None:
 
 
 def test_parquet(results: Path) -> None:
+    from pyarrow import parquet  # slow to import
+
     table = results.with_suffix(".parquet")
     assert export(results, table) == 4
     rows: list[dict[str, Any]] = parquet.read_table(table).to_pylist()
@@ -200,6 +201,8 @@ def test_any_line_becomes_one_row(line: bytes, tmp_path: Path) -> None:
     (tmp_path / "r").write_bytes(line)
     for name in ("t.csv", "t.parquet"):
         assert export(tmp_path / "r", tmp_path / name) == 1
+    from pyarrow import parquet
+
     [row] = parquet.read_table(tmp_path / "t.parquet").to_pylist()
     assert row["id"] == "a"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import os
 from typing import Any
@@ -15,7 +16,10 @@ from moondream_async._images.crop_grid import best_size
 from moondream_async._images.prepare import encode
 from tests.support.pictures import file
 
-PHOTO = file(Image.linear_gradient("L").resize((4000, 3000)).convert("RGB"), "JPEG")
+
+@functools.cache
+def photo() -> bytes:
+    return file(Image.linear_gradient("L").resize((4000, 3000)).convert("RGB"), "JPEG")
 
 
 def noise(size: tuple[int, int]) -> Image.Image:
@@ -37,10 +41,10 @@ def noise(size: tuple[int, int]) -> Image.Image:
     ],
 )
 def test_resize(resize: Any, full_resolution: bool, size: tuple[int, int]) -> None:
-    image = encode(PHOTO, ImageOptions(resize=resize), full_resolution=full_resolution)
+    image = encode(photo(), ImageOptions(resize=resize), full_resolution=full_resolution)
     assert (image.width, image.height) == size
     assert image.original_size == (4000, 3000)
-    assert (image.data == PHOTO) == (size == (4000, 3000))
+    assert (image.data == photo()) == (size == (4000, 3000))
 
 
 def test_resize_refers_to_the_upright_image() -> None:

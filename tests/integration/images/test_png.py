@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Callable
 
 import pytest
 from PIL import Image, ImageCms, PngImagePlugin
@@ -27,24 +28,24 @@ def orientation_6() -> Image.Exif:
 @pytest.mark.parametrize(
     "added",
     [
-        chunk(b"zTXt", b"workflow\0\0" + LONG),
-        chunk(b"iTXt", b"workflow\0\1\0\0\0" + LONG),
-        chunk(b"iTXt", b"XML:com.adobe.xmp\0\1\0\0\0" + LONG),
-        chunk(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + bytes(70_000_000)),
-        chunk(b"tEXt", b"workflow\0" + bytes(70_000_000)),
-        chunk(b"iCCP", b"profile\0\0" + LONG),
-        chunk(b"zTXt", b"Raw profile type exif\0\0" + LONG),
-        chunk(b"zTXt", b"bomb\0\0" + zlib.compress(bytes(100_000_000))),
-        chunk(b"iTXt", b"a\0\1\0\0\0" + zlib.compress(bytes(1_000_000))) * 100,
-        chunk(b"zTXt", b"not packed\0\0abc"),
-        chunk(b"iTXt", b""),
-        chunk(b"iCCP", b""),
+        lambda: chunk(b"zTXt", b"workflow\0\0" + LONG),
+        lambda: chunk(b"iTXt", b"workflow\0\1\0\0\0" + LONG),
+        lambda: chunk(b"iTXt", b"XML:com.adobe.xmp\0\1\0\0\0" + LONG),
+        lambda: chunk(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + bytes(70_000_000)),
+        lambda: chunk(b"tEXt", b"workflow\0" + bytes(70_000_000)),
+        lambda: chunk(b"iCCP", b"profile\0\0" + LONG),
+        lambda: chunk(b"zTXt", b"Raw profile type exif\0\0" + LONG),
+        lambda: chunk(b"zTXt", b"bomb\0\0" + zlib.compress(bytes(100_000_000))),
+        lambda: chunk(b"iTXt", b"a\0\1\0\0\0" + zlib.compress(bytes(1_000_000))) * 100,
+        lambda: chunk(b"zTXt", b"not packed\0\0abc"),
+        lambda: chunk(b"iTXt", b""),
+        lambda: chunk(b"iCCP", b""),
     ],
     ids=range(12),
 )
 @pytest.mark.parametrize("where", [33, -12], ids=["before", "after"])
-def test_accepted(added: bytes, where: int) -> None:
-    assert encode(PNG[:where] + added + PNG[where:]).original_size == (64, 64)
+def test_accepted(added: Callable[[], bytes], where: int) -> None:
+    assert encode(PNG[:where] + added() + PNG[where:]).original_size == (64, 64)
 
 
 def test_texts_are_not_decompressed(monkeypatch: pytest.MonkeyPatch) -> None:

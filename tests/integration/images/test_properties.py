@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import struct
 
@@ -40,51 +41,53 @@ def _heic() -> dict[str, bytes]:
     return {"heic": single.getvalue(), "heic grid": grid.getvalue()}
 
 
-SEEDS = {
-    "jpeg": file(_PICTURE, "JPEG", exif=_EXIF),
-    "progressive": file(_PICTURE, "JPEG", progressive=True),
-    "cmyk": file(_PICTURE.convert("CMYK"), "JPEG"),
-    "png": file(_PICTURE.convert("RGBA"), "PNG", exif=_EXIF),
-    "palette": file(_PICTURE.convert("P"), "PNG", transparency=0),
-    "apng": file(_PICTURE, "PNG", save_all=True, append_images=[_PICTURE.rotate(90)]),
-    "gif": file(_PICTURE.convert("P"), "GIF", save_all=True, append_images=[_PICTURE.convert("P")]),
-    "webp": file(_PICTURE, "WEBP", exif=_EXIF),
-    "tiff": file(_PICTURE, "TIFF", compression="tiff_lzw", exif=_EXIF),
-    "bmp": file(_PICTURE, "BMP"),
-    "ppm": file(_PICTURE, "PPM"),
-    "ico": file(_PICTURE, "ICO"),
-    **({"avif": file(_PICTURE, "AVIF")} if AVIF else {}),
-    "jpeg2000": file(_PICTURE, "JPEG2000"),
-    "jpeg2000 codestream": file(_PICTURE, "JPEG2000", no_jp2=True, tile_size=(16, 16), precinct_size=(16, 16)),
-    "jpeg2000 layers": file(_PICTURE, "JPEG2000", quality_mode="rates", quality_layers=[9, 3], progression="RPCL"),
-    "icon of bitmaps": file(_PICTURE, "ICO", bitmap_format="bmp", sizes=[(16, 16), (32, 32)]),
-    "webp animation": file(_PICTURE, "WEBP", save_all=True, append_images=[_PICTURE.rotate(90)], exif=_EXIF),
-    "tiff chain": file(_PICTURE, "TIFF", save_all=True, append_images=[_PICTURE] * 3, compression="packbits"),
-    **{
-        f"tiff {compression}": file(_PICTURE, "TIFF", compression=compression)
-        for compression in ("tiff_adobe_deflate", "jpeg", "lzma", "zstd")
-    },
-    "big tiff": file(_PICTURE, "TIFF", big_tiff=True),
-    "fax": file(_PICTURE.convert("1"), "TIFF", compression="group4"),
-    "png with texts": file(_PICTURE, "PNG", pnginfo=_texts(), icc_profile=bytes(range(256))),
-    "mpo": file(_PICTURE, "MPO", save_all=True, append_images=[_PICTURE]),
-    "pbm": file(_PICTURE.convert("1"), "PPM"),
-    "ppm of 10 bits": b"P6 48 32 1023\n" + _PICTURE.resize((96, 32)).tobytes(),
-    "ppm in ascii": b"P3 # of numbers\n48 32 255\n" + " ".join(map(str, _PICTURE.tobytes())).encode(),
-    "pbm in ascii": b"P1 48 32\n" + b"1 0\n" * 768,
-    "bmp of runs": b"BM"
-    + struct.pack("<IHHIIiiHHIIiiII", 0, 0, 0, 1078, 40, 48, 32, 1, 8, 1, 0, 0, 0, 256, 0)
-    + bytes(1024)
-    + b"\x30\5\0\0" * 32
-    + b"\0\1",
-    **_heic(),
-}
+@functools.cache
+def _seeds() -> dict[str, bytes]:
+    return {
+        "jpeg": file(_PICTURE, "JPEG", exif=_EXIF),
+        "progressive": file(_PICTURE, "JPEG", progressive=True),
+        "cmyk": file(_PICTURE.convert("CMYK"), "JPEG"),
+        "png": file(_PICTURE.convert("RGBA"), "PNG", exif=_EXIF),
+        "palette": file(_PICTURE.convert("P"), "PNG", transparency=0),
+        "apng": file(_PICTURE, "PNG", save_all=True, append_images=[_PICTURE.rotate(90)]),
+        "gif": file(_PICTURE.convert("P"), "GIF", save_all=True, append_images=[_PICTURE.convert("P")]),
+        "webp": file(_PICTURE, "WEBP", exif=_EXIF),
+        "tiff": file(_PICTURE, "TIFF", compression="tiff_lzw", exif=_EXIF),
+        "bmp": file(_PICTURE, "BMP"),
+        "ppm": file(_PICTURE, "PPM"),
+        "ico": file(_PICTURE, "ICO"),
+        **({"avif": file(_PICTURE, "AVIF")} if AVIF else {}),
+        "jpeg2000": file(_PICTURE, "JPEG2000"),
+        "jpeg2000 codestream": file(_PICTURE, "JPEG2000", no_jp2=True, tile_size=(16, 16), precinct_size=(16, 16)),
+        "jpeg2000 layers": file(_PICTURE, "JPEG2000", quality_mode="rates", quality_layers=[9, 3], progression="RPCL"),
+        "icon of bitmaps": file(_PICTURE, "ICO", bitmap_format="bmp", sizes=[(16, 16), (32, 32)]),
+        "webp animation": file(_PICTURE, "WEBP", save_all=True, append_images=[_PICTURE.rotate(90)], exif=_EXIF),
+        "tiff chain": file(_PICTURE, "TIFF", save_all=True, append_images=[_PICTURE] * 3, compression="packbits"),
+        **{
+            f"tiff {compression}": file(_PICTURE, "TIFF", compression=compression)
+            for compression in ("tiff_adobe_deflate", "jpeg", "lzma", "zstd")
+        },
+        "big tiff": file(_PICTURE, "TIFF", big_tiff=True),
+        "fax": file(_PICTURE.convert("1"), "TIFF", compression="group4"),
+        "png with texts": file(_PICTURE, "PNG", pnginfo=_texts(), icc_profile=bytes(range(256))),
+        "mpo": file(_PICTURE, "MPO", save_all=True, append_images=[_PICTURE]),
+        "pbm": file(_PICTURE.convert("1"), "PPM"),
+        "ppm of 10 bits": b"P6 48 32 1023\n" + _PICTURE.resize((96, 32)).tobytes(),
+        "ppm in ascii": b"P3 # of numbers\n48 32 255\n" + " ".join(map(str, _PICTURE.tobytes())).encode(),
+        "pbm in ascii": b"P1 48 32\n" + b"1 0\n" * 768,
+        "bmp of runs": b"BM"
+        + struct.pack("<IHHIIiiHHIIiiII", 0, 0, 0, 1078, 40, 48, 32, 1, 8, 1, 0, 0, 0, 256, 0)
+        + bytes(1024)
+        + b"\x30\5\0\0" * 32
+        + b"\0\1",
+        **_heic(),
+    }
 
 
 @st.composite
 def damaged(draw: st.DrawFn) -> bytes:
     """A file with bytes changed, moved, doubled, removed or replaced by large numbers."""
-    data = bytearray(SEEDS[draw(st.sampled_from(sorted(SEEDS)))])
+    data = bytearray(_seeds()[draw(st.sampled_from(sorted(_seeds())))])
     for _ in range(draw(st.integers(1, 6))):
         at = draw(st.integers(0, max(0, len(data) - 1)))
         what = draw(st.sampled_from(["byte", "number", "cut", "double", "drop", "insert"]))

@@ -16,7 +16,6 @@ from xml.etree import ElementTree
 
 import numpy
 import pytest
-import supervision
 from PIL import Image
 from pycocotools.coco import COCO
 
@@ -73,6 +72,8 @@ def test_coco_without_a_size() -> None:
 
 
 def test_yolo_as_supervision_reads_it(tmp_path: Path) -> None:
+    import supervision  # slow to import
+
     for folder in ("images", "labels"):
         (tmp_path / folder).mkdir()
     for name, result in (("boxes", BOXES), ("outline", OUTLINE)):
@@ -103,6 +104,8 @@ def test_yolo_errors() -> None:
 
 
 def test_voc_as_supervision_reads_it(tmp_path: Path) -> None:
+    import supervision
+
     for folder in ("images", "labels"):
         (tmp_path / folder).mkdir()
     Image.new("RGB", SIZE).save(tmp_path / "images" / "a.jpg")
@@ -137,6 +140,8 @@ def test_labelme() -> None:
 
 
 def test_supervision() -> None:
+    import supervision
+
     found = vision.to_supervision(BOXES, labels=["dog"])
     assert found.xyxy.tolist() == [[20, 20, 100, 60], [100, 50, 200, 100]]
     assert found.class_id.tolist() == [1, 0]
@@ -151,6 +156,8 @@ def test_supervision() -> None:
 
 
 def test_vlm_dict_as_supervision_reads_it() -> None:
+    import supervision
+
     theirs = supervision.Detections.from_vlm(supervision.VLM.MOONDREAM, vision.to_vlm_dict(BOXES), resolution_wh=SIZE)
     assert theirs.xyxy == pytest.approx(vision.to_supervision(BOXES).xyxy)
 
