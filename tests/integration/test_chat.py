@@ -22,8 +22,8 @@ from moondream_async import (
     ImageError,
     StreamInterruptedError,
 )
-from moondream_async.sandbox import Sandbox
 from tests.support.loopback import Exchange, serve
+from tests.support.sandboxes import PooledSandbox
 
 ASK = "How many red shapes are there?"
 
@@ -149,7 +149,7 @@ async def test_bad_images_and_settings() -> None:
 
 
 async def test_errors(scene: bytes, moondream_sandbox: Any) -> None:
-    with Sandbox(api_key="right-key") as sandbox:
+    with PooledSandbox(api_key="right-key") as sandbox:
         async with AsyncClient("wrong-key", base_url=sandbox.base_url) as client:
             with pytest.raises(AuthenticationError):
                 await client.chat(about(scene))
@@ -292,7 +292,7 @@ def openai_messages(scene: bytes) -> Any:
 async def test_openais_own_client(scene: bytes) -> None:
     import openai  # slow to import
 
-    with Sandbox(api_key="the-key") as sandbox:
+    with PooledSandbox(api_key="the-key") as sandbox:
         async with openai.AsyncOpenAI(api_key="the-key", base_url=sandbox.base_url) as client:
             messages = openai_messages(scene)
             whole = await client.chat.completions.create(model="moondream3-preview", messages=messages)

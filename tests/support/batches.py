@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from moondream_async import AsyncClient, RetryPolicy
-from moondream_async.sandbox import Sandbox
+from tests.support.sandboxes import PooledSandbox
 
 KEY = "a-key-of-the-sandbox"
 QUICK = RetryPolicy(attempts=4, backoff=0.01)
@@ -39,7 +39,7 @@ async def at_sandbox() -> AsyncIterator[Callable[..., AsyncClient]]:
     made: list[Any] = []
 
     def make(*, retry: RetryPolicy = QUICK, http_client: Any = None, **faults: Any) -> AsyncClient:
-        sandbox = Sandbox(api_key=KEY, **{"work": 0, "queue": 0, **faults}).start()
+        sandbox = PooledSandbox(api_key=KEY, **{"work": 0, "queue": 0, **faults}).start()
         client = AsyncClient(KEY, base_url=sandbox.base_url, retry=retry, http_client=http_client)
         client.sandbox = sandbox  # type: ignore[attr-defined]
         made.extend([client, sandbox])

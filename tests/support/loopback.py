@@ -111,7 +111,9 @@ async def serve(handler: Handler, tls: ssl.SSLContext | None = None) -> AsyncIte
         for _ in range(3):  # a connection may still be on its way to its handler
             for task in list(server.tasks):
                 task.cancel()
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(0.001)
+        if server.tasks:
+            await asyncio.wait(server.tasks, timeout=1)
 
 
 @contextmanager

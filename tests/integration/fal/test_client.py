@@ -32,6 +32,7 @@ from moondream_async.fal import AsyncFalClient, AsyncRequestHandle, Completed, F
 from moondream_async.sandbox import Sandbox
 from tests.support.fal import KEY
 from tests.support.loopback import Exchange, serve, until
+from tests.support.sandboxes import PooledSandbox
 
 ECHO = "sandbox/echo"
 QUICK = RetryPolicy(attempts=4, backoff=0.01)
@@ -281,7 +282,7 @@ async def test_the_queue_can_be_too_long(fal_sandbox: Sandbox) -> None:
 @pytest.mark.parametrize("step", ["status", "stream", "result", "token", "upload"])
 @pytest.mark.parametrize("fault", ["drop=1", "status=503", "status=502"])
 async def test_nothing_is_lost_when_a_step_breaks(step: str, fault: str, scene: bytes) -> None:
-    with Sandbox(
+    with PooledSandbox(
         api_key=KEY, on=step, drop="drop" in fault, status=int(fault[-3:]) if "status" in fault else 0
     ) as sandbox:
         options: Any = {"retry": QUICK, "inline_limit": 0}
@@ -293,7 +294,7 @@ async def test_nothing_is_lost_when_a_step_breaks(step: str, fault: str, scene: 
 
 async def test_a_lost_submit_is_not_repeated_unless_asked(scene: bytes) -> None:
     for resubmit in (False, True):
-        with Sandbox(api_key=KEY, on="submit", drop=True) as sandbox:
+        with PooledSandbox(api_key=KEY, on="submit", drop=True) as sandbox:
             async with AsyncFalClient(KEY, base_url=sandbox.fal_url, retry=QUICK) as client:
                 if resubmit:
                     await client.submit(ECHO, {}, resubmit=True)
@@ -306,7 +307,7 @@ async def test_a_lost_submit_is_not_repeated_unless_asked(scene: bytes) -> None:
 
 @pytest.mark.parametrize(("status", "repeated"), [(503, True), (429, True), (502, False), (504, False), (500, False)])
 async def test_refused_submits(status: int, repeated: bool) -> None:
-    with Sandbox(on="submit", status=status, retry_after=0) as sandbox:
+    with PooledSandbox(on="submit", status=status, retry_after=0) as sandbox:
         async with AsyncFalClient(base_url=sandbox.fal_url, retry=QUICK) as client:
             if repeated:
                 await client.submit(ECHO, {})

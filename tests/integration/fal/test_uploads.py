@@ -20,6 +20,7 @@ from moondream_async.fal import AsyncFalClient, Lifecycle
 from moondream_async.sandbox import Sandbox
 from tests.support.fal import KEY
 from tests.support.loopback import Exchange, serve
+from tests.support.sandboxes import PooledSandbox
 
 ECHO = "sandbox/echo"
 QUICK = RetryPolicy(attempts=4, backoff=0.01)
@@ -82,7 +83,7 @@ async def test_in_parts(fault: Any, from_disk: bool, tmp_path: Path, monkeypatch
     data = bytes(range(256)) * 200 + b"end"
     path = tmp_path / "large.bin"
     path.write_bytes(data)
-    with Sandbox(api_key=KEY, **fault) as sandbox:
+    with PooledSandbox(api_key=KEY, **fault) as sandbox:
         async with AsyncFalClient(KEY, base_url=sandbox.fal_url, retry=QUICK) as client:
             url = await client.upload(path if from_disk else data)
             assert stored(sandbox, url).path.read_bytes() == data
@@ -108,7 +109,7 @@ async def test_a_large_file_is_read_as_it_goes(fal_sandbox: Sandbox, tmp_path: P
 
 async def test_parts_that_fail_fail_the_upload(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(room, "_MULTIPART_ABOVE", 10)
-    with Sandbox(api_key=KEY, on="part", status=503, times=0) as sandbox:
+    with PooledSandbox(api_key=KEY, on="part", status=503, times=0) as sandbox:
         async with AsyncFalClient(KEY, base_url=sandbox.fal_url, retry=QUICK) as client:
             with pytest.raises(ServerError):
                 await client.upload(b"x" * 100)
@@ -127,7 +128,7 @@ async def test_no_more_parts_than_allowed(
 
 async def test_another_store_when_the_first_is_out_of_order(scene: bytes) -> None:
     """By a presigned address, which gets neither key nor token: the sandbox would refuse them."""
-    with Sandbox(api_key=KEY, on="upload", status=500, times=0) as sandbox:
+    with PooledSandbox(api_key=KEY, on="upload", status=500, times=0) as sandbox:
         async with AsyncFalClient(KEY, base_url=sandbox.fal_url, retry=QUICK) as client:
             url = await client.upload(scene, file_name="a.png")
             assert stored(sandbox, url).path.read_bytes() == scene
@@ -223,7 +224,7 @@ async def test_a_file_that_shrinks_meanwhile(
 
 
 async def test_a_lifecycle_is_not_lost_on_the_way_to_another_store(scene: bytes) -> None:
-    with Sandbox(api_key=KEY, on="upload", status=503, times=0) as sandbox:
+    with PooledSandbox(api_key=KEY, on="upload", status=503, times=0) as sandbox:
         async with AsyncFalClient(KEY, base_url=sandbox.fal_url, retry=QUICK) as client:
             with pytest.raises(ServerError):
                 await client.upload(scene, lifecycle=Lifecycle(default="hide"))
@@ -233,7 +234,7 @@ async def test_a_lifecycle_is_not_lost_on_the_way_to_another_store(scene: bytes)
 async def test_a_token_that_is_refused_is_renewed(large: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     if large:
         monkeypatch.setattr(room, "_MULTIPART_ABOVE", 10)
-    with Sandbox(api_key=KEY) as sandbox:
+    with PooledSandbox(api_key=KEY) as sandbox:
         async with AsyncFalClient(KEY, base_url=sandbox.fal_url, retry=QUICK) as client:
             await client.upload(b"x")
             sandbox._app.state.fal.storage.tokens.clear()
@@ -243,7 +244,7 @@ async def test_a_token_that_is_refused_is_renewed(large: bool, monkeypatch: pyte
 @pytest.mark.parametrize("status", [500, 503, 401])
 async def test_parts_are_tried_again(status: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(room, "_MULTIPART_ABOVE", 10)
-    with Sandbox(api_key=KEY, on="part", status=status, times=1) as sandbox:
+    with PooledSandbox(api_key=KEY, on="part", status=status, times=1) as sandbox:
         async with AsyncFalClient(KEY, base_url=sandbox.fal_url, retry=QUICK) as client:
             url = await client.upload(b"x" * 100)
             assert stored(sandbox, url).path.stat().st_size == 100
@@ -252,7 +253,7 @@ async def test_parts_are_tried_again(status: int, monkeypatch: pytest.MonkeyPatc
 async def test_closed_in_the_middle(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(room, "_MULTIPART_ABOVE", 10)
     monkeypatch.setattr(room, "PART", 10)
-    with Sandbox(api_key=KEY, on="part", latency=0.2) as sandbox:
+    with PooledSandbox(api_key=KEY, on="part", latency=0.2) as sandbox:
         client = AsyncFalClient(KEY, base_url=sandbox.fal_url, retry=1)
         task = asyncio.create_task(client.upload(b"x" * 1000))
         await asyncio.sleep(0.1)

@@ -21,6 +21,7 @@ from moondream_async.fal import AsyncFalClient, FalClient, WebhookVerificationEr
 from moondream_async.sandbox import Sandbox
 from tests.support.fal import KEY
 from tests.support.loopback import Exchange, serve, until
+from tests.support.sandboxes import PooledSandbox
 
 ECHO = "sandbox/echo"
 BODY = json.dumps({"request_id": "r1", "gateway_request_id": "g1", "status": "OK", "payload": {"output": "x"}}).encode()
@@ -147,7 +148,7 @@ def headers_of(exchange: Exchange) -> dict[str, str]:
 
 
 async def test_new_keys_are_fetched_when_old_ones_do_not_fit(monkeypatch: pytest.MonkeyPatch) -> None:
-    with Sandbox() as sandbox:
+    with PooledSandbox() as sandbox:
         async with AsyncFalClient(base_url=sandbox.fal_url) as client:
             old, new = Webhooks(), sandbox._app.state.fal.webhooks
             now = int(time.time())
@@ -200,7 +201,7 @@ async def test_many_at_once_fetch_the_keys_once(fal_sandbox: Sandbox) -> None:
 
 
 async def test_forged_ones_while_the_keys_cannot_be_fetched() -> None:
-    with Sandbox(on="keys", status=500, times=0) as sandbox:
+    with PooledSandbox(on="keys", status=500, times=0) as sandbox:
         async with AsyncFalClient(base_url=sandbox.fal_url, retry=1) as client:
             client._webhook_keys = (time.time() - 3600, keys_of(Webhooks().jwks()))
             headers = Webhooks().signed_headers("r1", BODY, now=int(time.time()))

@@ -20,6 +20,7 @@ from moondream_async._hidden import HiddenBytes, HiddenStr, is_credential, witho
 from moondream_async.fal import AsyncFalClient, FalClient
 from moondream_async.hooks import RequestInfo
 from tests.support.loopback import Exchange, serve, until
+from tests.support.sandboxes import PooledSandbox
 
 KEY = "md-SECRET-0123456789abcdef"
 FAL_KEY = "0a1b2c3d:SECRET-fedcba9876543210"
@@ -404,10 +405,9 @@ def test_the_command_says_which_key_was_refused(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from moondream_async._cli import main
-    from moondream_async.sandbox import Sandbox
 
     monkeypatch.setenv("MOONDREAM_API_KEY", KEY)
-    with Sandbox(api_key="another") as sandbox:
+    with PooledSandbox(api_key="another") as sandbox:
         monkeypatch.setenv("MOONDREAM_BASE_URL", sandbox.base_url)
         assert main(["models"]) == 1
     assert "the key ending in cdef from MOONDREAM_API_KEY" in capsys.readouterr().err

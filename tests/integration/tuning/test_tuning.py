@@ -39,7 +39,7 @@ from moondream_async import (
     ft,
 )
 from moondream_async._tuning import wire
-from moondream_async.sandbox import Sandbox
+from tests.support.sandboxes import PooledSandbox
 
 QUICK = RetryPolicy(attempts=3, backoff=0.01)
 KEY = "a-key-of-the-sandbox"
@@ -48,7 +48,7 @@ RED = {"x_min": 0.094, "y_min": 0.167, "x_max": 0.406, "y_max": 0.583}
 
 @pytest.fixture
 async def client() -> AsyncIterator[AsyncClient]:
-    with Sandbox(api_key=KEY) as sandbox:
+    with PooledSandbox(api_key=KEY) as sandbox:
         async with AsyncClient(KEY, base_url=sandbox.base_url, retry=QUICK) as client:
             yield client
 
@@ -277,7 +277,7 @@ EXAMPLE = {"mode": "sft", "request": {"skill": "query", "question": "?"}, "targe
     ],
 )
 async def test_a_step_is_taken_once(faults: Any, resubmit: bool, raised: Any, steps: int) -> None:
-    with Sandbox(on="train_step", **faults) as sandbox:
+    with PooledSandbox(on="train_step", **faults) as sandbox:
         async with AsyncClient(base_url=sandbox.base_url, retry=QUICK) as client:
             finetune = await client.tuning.create("n", rank=8)
             if raised is None:
@@ -291,7 +291,7 @@ async def test_a_step_is_taken_once(faults: Any, resubmit: bool, raised: Any, st
 
 
 async def test_a_step_has_time() -> None:
-    with Sandbox(on="train_step", latency=0.5) as sandbox:
+    with PooledSandbox(on="train_step", latency=0.5) as sandbox:
         short = Timeouts(connect=5, idle=0.2, total=0.2)
         async with AsyncClient(base_url=sandbox.base_url, timeout=short) as client:
             finetune = await client.tuning.create("n", rank=8)
@@ -422,7 +422,7 @@ async def test_as_the_official_client_takes_it(finetune: AsyncFinetune, scene: b
 
 
 async def test_a_deadline_is_not_for_steps() -> None:
-    with Sandbox(on="train_step", latency=0.6) as sandbox:
+    with PooledSandbox(on="train_step", latency=0.6) as sandbox:
         retry = RetryPolicy(deadline=0.2)
         async with AsyncClient(base_url=sandbox.base_url, retry=retry) as client:
             assert (await (await client.tuning.create("n", rank=8)).train_step([EXAMPLE])).step == 1
