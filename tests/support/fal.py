@@ -18,6 +18,16 @@ def no_fal_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
 
 
+@pytest.fixture(autouse=True)
+def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Requests are asked about soon and often: the pauses of real life only make the tests slow."""
+    module = "moondream_async._fal.request_handle"
+    monkeypatch.setattr(f"{module}._FIRST_POLL", 0.02)
+    monkeypatch.setattr(f"{module}._STREAM_AGAIN", 0.02)
+    monkeypatch.setattr(f"{module}._NOT_USABLE", (0.02, 0.03, 0.04, 0.05))
+    monkeypatch.setattr(f"{module}._NOT_THERE_YET", (0.02, 0.03, 0.04))
+
+
 @pytest.fixture(scope="session")
 def fal_sandbox() -> Iterator[Sandbox]:
     with Sandbox(api_key=KEY) as sandbox:

@@ -8,6 +8,7 @@ import pytest
 
 import moondream_async as md
 from moondream_async import AsyncClient, EncodedImage, RetryPolicy
+from tests.support.effort import scaled
 from tests.support.loopback import Exchange, serve
 
 FULL = {"error": "Queue is full", "status": "rejected"}  # Station's words, with status 200
@@ -40,15 +41,16 @@ class Station:
 
 
 async def test_calls_wait_for_a_full_queue(tiny: EncodedImage) -> None:
+    calls = scaled(15, 60)
     station = Station(queue=2)
     policy = RetryPolicy(attempts=1, backoff=0.02)
     async with serve(station) as server, AsyncClient(base_url=server.base_url, retry=policy) as client:
-        results = await asyncio.gather(*(client.query(tiny, "?") for _ in range(60)))
+        results = await asyncio.gather(*(client.query(tiny, "?") for _ in range(calls)))
         stats = client.stats
-    assert [result.answer for result in results] == ["yes"] * 60
+    assert [result.answer for result in results] == ["yes"] * calls
     assert station.refused > 0
     assert stats.rate_limited == station.refused
-    assert sum(result.meta.attempts for result in results) == 60 + station.refused
+    assert sum(result.meta.attempts for result in results) == calls + station.refused
 
 
 async def test_streams_wait_for_a_full_queue(tiny: EncodedImage) -> None:
