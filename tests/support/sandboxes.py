@@ -12,8 +12,10 @@ class _Mount:
 
     def __init__(self, app: Any) -> None:
         self.app = app
+        self.requests = 0
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        self.requests += 1
         await self.app(scope, receive, send)
 
 
@@ -31,9 +33,14 @@ class PooledSandbox(Sandbox):
     def start(self) -> Self:
         self._lease = _idle.pop() if _idle else _server()
         server, mount = self._lease
-        mount.app = self._app
+        mount.app, mount.requests = self._app, 0
         self._port = server.port
         return self
+
+    @property
+    def requests(self) -> int:
+        """How many have come."""
+        return self._lease[1].requests if self._lease else 0
 
     def stop(self) -> None:
         if self._lease is not None:

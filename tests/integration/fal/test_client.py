@@ -333,7 +333,7 @@ async def test_a_submit_goes_out_on_a_connection_of_its_own() -> None:
         await exchange.answer({"request_id": "r1", "status_url": f"{base}/status"})
 
     async with serve(handler) as server:
-        async with AsyncFalClient(base_url=server.base_url.removesuffix("/v1")) as client:
+        async with AsyncFalClient(base_url=server.base_url.removesuffix("/v1"), retry=QUICK) as client:
             for _ in range(3):
                 await client.submit(ECHO, {})
         assert (server.requests, server.connections) == (3, 3)
@@ -484,7 +484,7 @@ async def test_a_stream_that_says_nothing_hides_nothing(how: str, monkeypatch: p
             await exchange.answer({"request_id": "r1", "fine": True})
 
     async with serve(handler) as server:
-        async with AsyncFalClient(base_url=server.base_url.removesuffix("/v1")) as client:
+        async with AsyncFalClient(base_url=server.base_url.removesuffix("/v1"), retry=QUICK) as client:
             assert (await client.subscribe(ECHO, {}, timeout=10))["fine"]
 
 
@@ -539,14 +539,14 @@ async def test_one_odd_status_ends_nothing(odd: Any) -> None:
 async def test_a_result_that_is_not_there_yet() -> None:
     fake = Fake(result=[(400, {"detail": "Request is still in progress"}, ""), {"fine": True}])
     async with serve(fake) as server:
-        async with AsyncFalClient(base_url=server.base_url.removesuffix("/v1")) as client:
+        async with AsyncFalClient(base_url=server.base_url.removesuffix("/v1"), retry=QUICK) as client:
             assert await client.subscribe(ECHO, {}) == {"fine": True}
 
 
 @pytest.mark.parametrize("error", ["", False, None])
 async def test_an_empty_error_is_none(error: Any) -> None:
     async with serve(Fake(status=[{"status": "COMPLETED", "error": error}])) as server:
-        async with AsyncFalClient(base_url=server.base_url.removesuffix("/v1")) as client:
+        async with AsyncFalClient(base_url=server.base_url.removesuffix("/v1"), retry=QUICK) as client:
             assert await client.subscribe(ECHO, {}) == {"fine": True}
 
 
@@ -554,7 +554,7 @@ async def test_an_empty_error_is_none(error: Any) -> None:
 async def test_the_statuss_error_where_the_result_tells_none(result: Any) -> None:
     fake = Fake(status=[{"status": "COMPLETED", "error": "boom", "error_type": "x"}], result=[result])
     async with serve(fake) as server:
-        async with AsyncFalClient(base_url=server.base_url.removesuffix("/v1")) as client:
+        async with AsyncFalClient(base_url=server.base_url.removesuffix("/v1"), retry=QUICK) as client:
             with pytest.raises(ServerError, match="boom") as failed:
                 await client.subscribe(ECHO, {})
     assert (failed.value.type, failed.value.request_id) == ("x", "r1")
@@ -600,7 +600,7 @@ async def test_a_timeout_bounds_the_submit_too() -> None:
         await asyncio.sleep(30)
 
     async with serve(Fake(submit=[never])) as server:
-        async with AsyncFalClient(base_url=server.base_url.removesuffix("/v1")) as client:
+        async with AsyncFalClient(base_url=server.base_url.removesuffix("/v1"), retry=QUICK) as client:
             with pytest.raises(APITimeoutError, match="not accepted within"):
                 await client.subscribe(ECHO, {}, timeout=0.2)
 
@@ -615,7 +615,7 @@ async def test_timeouts_are_checked(timeout: Any, fal: AsyncFalClient) -> None:
 async def test_odd_addresses_are_passed_over(url: Any) -> None:
     fake = Fake(submit=[{"request_id": "req.123:4", "status_url": url, "response_url": url}])
     async with serve(fake) as server:
-        async with AsyncFalClient(base_url=server.base_url.removesuffix("/v1")) as client:
+        async with AsyncFalClient(base_url=server.base_url.removesuffix("/v1"), retry=QUICK) as client:
             handle = await client.submit(ECHO, {})
             assert await handle.result() == {"fine": True}
             with pytest.raises(ImageError):

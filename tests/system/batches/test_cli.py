@@ -100,7 +100,7 @@ def test_one_document(say: Say, photos: list[Path], tmp_path: Path) -> None:
 def test_ctrl_c_says_how_to_go_on(photos: list[Path], tmp_path: Path, on: str) -> None:
     moondream = [sys.executable, "-m", "moondream_async"]
     words = ["batch", "submit", "photos", "--skill", "caption", "--out", "o.jsonl"]
-    with Sandbox(latency=1.5, on=on, work=0) as sandbox:
+    with Sandbox(latency=0.5, on=on, work=0) as sandbox:
         environment = {**os.environ, "MOONDREAM_BASE_URL": sandbox.base_url}
         with subprocess.Popen(
             [*moondream, *words],

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import errno
 import json
 import os
@@ -16,13 +15,15 @@ from moondream_async import BatchError, BatchFolderError, ConfigurationError, Mo
 from moondream_async._batches.job.folder import Folder
 from moondream_async.bulk import read_results
 from tests.support.batches import KEY, jobs_of, ready
+from tests.support.processes import run_script
 
 SCRIPT = """
 import asyncio, resource, signal, sys
 from pathlib import Path
 from moondream_async import AsyncClient, MoondreamError
-from moondream_async._batches import wire
+from moondream_async._batches import resource as batches, wire
 
+batches._FIRST_POLL = 0.02
 wire.MOST_LINES = 3
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 
@@ -48,11 +49,7 @@ sys.exit(asyncio.run(main()))
 
 
 async def run(photos: Path, client: Any, limit: str) -> tuple[int, str]:
-    command = [sys.executable, "-W", "error", "-c", SCRIPT, str(photos), KEY, client.base_url, limit]
-    process = await asyncio.create_subprocess_exec(*command, cwd=photos.parent, stderr=asyncio.subprocess.PIPE)
-    _, errors = await process.communicate()
-    assert process.returncode is not None
-    return process.returncode, errors.decode()
+    return await run_script(SCRIPT, [str(photos), KEY, client.base_url, limit], photos.parent)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="there are no limits of file sizes")

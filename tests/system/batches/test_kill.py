@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import json
 import os
 import random
 import signal
-import sys
+import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,8 @@ import pytest
 
 from moondream_async import AsyncClient
 from tests.support.batches import KEY
+from tests.support.effort import scaled
+from tests.support.processes import run_script
 
 ITEMS, LINES, PART = 60, 25, 15_000
 STAGES = (
@@ -37,11 +38,12 @@ SCRIPT = """
 import asyncio, os, sys, time
 from pathlib import Path
 from moondream_async import AsyncClient
-from moondream_async._batches import multipart_upload, wire
+from moondream_async._batches import multipart_upload, resource, wire
 from moondream_async._batches.job import folder, rejected
 from moondream_async._bulk import journal
 
 wire.MOST_LINES, multipart_upload.PART = int(sys.argv[5]), int(sys.argv[6])
+resource._FIRST_POLL = 0.02
 stage = sys.argv[4]
 
 def die_after(owner, name, calls):
@@ -103,16 +105,11 @@ def many_photos(tmp_path: Path, scene: bytes) -> Path:
     return folder
 
 
-async def run(folder: Path, client: Any, stage: str, kill_after: float | None = None) -> int:
-    command = [sys.executable, "-c", SCRIPT, str(folder), KEY, client.base_url, stage, str(LINES), str(PART)]
-    process = await asyncio.create_subprocess_exec(*command, cwd=folder.parent)
-    if kill_after is not None:
-        try:
-            await asyncio.wait_for(process.wait(), kill_after)
-        except TimeoutError:
-            with contextlib.suppress(ProcessLookupError):  # it has ended in this moment
-                process.send_signal(signal.SIGKILL)
-    return await process.wait()
+async def run(folder: Path, client: Any, stage: str, kill_when: Callable[[], bool] | None = None) -> int:
+    args = [str(folder), KEY, client.base_url, stage, str(LINES), str(PART)]
+    code, errors = await run_script(SCRIPT, args, folder.parent, kill_when=kill_when)
+    assert errors == ""
+    return code
 
 
 async def check(folder: Path, client: Any, watched: Watched, kills: int) -> None:
@@ -149,8 +146,19 @@ async def test_killed_at_random(at_sandbox: Any, many_photos: Path, monkeypatch:
     watched = Watched(client)
     monkeypatch.setattr(*watched.patch)
     dice, kills = random.Random(7), 0
-    while await run(many_photos, client, "", 0.3 + dice.random() * (0.5 + kills / 4)) != 0:
+    while kills < scaled(6, 30):
+        requests, wait = client.sandbox.requests + dice.randrange(8), dice.random() * 0.05
+        reached: list[float] = []
+
+        def now(requests: int = requests, wait: float = wait, reached: list[float] = reached) -> bool:
+            if client.sandbox.requests >= requests and not reached:
+                reached.append(time.monotonic())
+            return bool(reached) and time.monotonic() - reached[0] >= wait
+
+        if await run(many_photos, client, "", now) == 0:
+            break
         kills += 1
-        assert kills < 60
+    else:
+        assert await run(many_photos, client, "") == 0
     assert kills >= 2
     await check(many_photos, client, watched, kills)

@@ -28,8 +28,9 @@ def png(width, height, kind):
     return b"\\x89PNG\\r\\n\\x1a\\n" + head + chunk(b"IDAT", data) + chunk(b"IEND", b"")
 
 for kind in KINDS:
+    data = png(13_000, 13_000, kind)
     for full in (False, True):
-        image = encode(png(13_000, 13_000, kind), full_resolution=full)
+        image = encode(data, full_resolution=full)
         print(image, image.original_size)
 for data in (png(50_000, 10, 2)[:33] + b"x" * 50, b"GIF89a" + b"\\xff" * 60, b"BM" + b"\\x7f" * 200,
              b"II*\\0\\x08\\0\\0\\0\\xff\\xff" + b"\\xff" * 300, b"P6 13000 13000 255\\n" + b"x" * 100):

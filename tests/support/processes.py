@@ -1,0 +1,60 @@
+"""Scripts in processes of their own, forked from one that has imported the package: without its start each time."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import multiprocessing
+import os
+import sys
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+_FORKS: Any = multiprocessing.get_context("forkserver") if os.name == "posix" else None
+_IMPORTED = [
+    "moondream_async._client.async_client",
+    "moondream_async._batches.resource",
+    "moondream_async._batches.multipart_upload",
+    "moondream_async._images.encoder",
+    "moondream_async._http.sender",
+    "anyio._backends._asyncio",
+    "httpx",
+]
+
+
+async def run_script(
+    script: str, args: list[str], folder: Path, *, kill_when: Callable[[], bool] | None = None
+) -> tuple[int, str]:
+    """Run a script in a folder, with all warnings as errors; return its exit code and what it wrote to stderr.
+
+    It is killed as soon as `kill_when` returns True, unless it has ended before.
+    """
+    errors, childs_end = _FORKS.Pipe(duplex=False)
+    _FORKS.set_forkserver_preload(_IMPORTED)  # only the first call counts
+    process = _FORKS.Process(target=_run, args=(script, args, folder, childs_end))
+    process.start()
+    childs_end.close()
+    try:
+        async with asyncio.timeout(120):
+            while process.exitcode is None:
+                if kill_when is not None and kill_when():
+                    process.kill()
+                    kill_when = None
+                await asyncio.sleep(0.002)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+        process.join()
+    with errors, open(errors.fileno(), encoding="utf-8", closefd=False) as file:
+        return process.exitcode, file.read()
+
+
+def _run(script: str, args: list[str], folder: Path, errors: Any) -> None:
+    warnings.simplefilter("error")
+    os.chdir(folder)
+    os.dup2(errors.fileno(), 2)
+    errors.close()
+    sys.argv = ["script", *args]
+    exec(compile(script, "script", "exec"), {"__name__": "__main__"})
