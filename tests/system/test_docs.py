@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -15,12 +17,27 @@ from tests.support.films import film
 ROOT = Path(__file__).parents[2]
 SNIPPETS = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
 
+ONE_BY_ONE = """
+import os, sys
+from moondream_async import AsyncClient, Client  # once for all
+for number in range({count}):
+    child = os.fork()
+    if child == 0:
+        os.chdir(os.path.join({folder!r}, f"snippet {{number}}"))
+        with open("snippet.txt") as file:
+            code = compile(file.read(), f"README snippet {{number}}", "exec")
+        exec(code, {{"__name__": "__main__"}})
+        sys.exit(0)
+    if os.waitpid(child, 0)[1] != 0:
+        sys.exit(1)
+"""
+
 
 def run(code: list[str], folder: Path, base_url: str) -> str:
     environment = {"MOONDREAM_BASE_URL": base_url, "FAL_BASE_URL": base_url.removesuffix("/v1") + "/fal"}
     environment |= {"PATH": "", "PYTHONWARNINGS": "error"}
     done = subprocess.run(
-        [sys.executable, *code], cwd=folder, env=environment, capture_output=True, text=True, check=False
+        [sys.executable, *code], cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=300
     )
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
@@ -37,9 +54,13 @@ def folder(tmp_path: Path, scene: bytes) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize("number", range(len(SNIPPETS)))
-def test_readme_snippets(number: int, folder: Path, moondream_sandbox: Any) -> None:
-    run(["-c", SNIPPETS[number]], folder, moondream_sandbox.base_url)
+@pytest.mark.skipif(os.name != "posix", reason="needs fork")
+def test_readme_snippets(folder: Path, moondream_sandbox: Any) -> None:
+    """Each in a process, forked from one that has imported the package; a traceback names the snippet."""
+    for number, snippet in enumerate(SNIPPETS):
+        shutil.copytree(folder, folder / f"snippet {number}", ignore=shutil.ignore_patterns("snippet *"))
+        (folder / f"snippet {number}" / "snippet.txt").write_text(snippet)
+    run(["-c", ONE_BY_ONE.format(folder=str(folder), count=len(SNIPPETS))], folder, moondream_sandbox.base_url)
 
 
 def test_examples(folder: Path, moondream_sandbox: Any) -> None:

@@ -407,7 +407,7 @@ def test_a_fork_in_the_middle_of_a_call(way: str, url: str) -> None:
         else:
             signal.alarm(20)
     signal.signal(signal.SIGUSR1, fork)
-    client = md.Client(base_url=URL, headers={{"X-Sandbox-Fault": "latency=1;on=query" if {way!r} == "query" else "drip=0.5"}})
+    client = md.Client(base_url=URL, headers={{"X-Sandbox-Fault": "latency=1;on=query" if {way!r} == "query" else "drip=0.1"}})
     if {way!r} == "start":  # while the background loop is being started
         class Slow:
             def find_spec(self, name, *_):
@@ -419,7 +419,12 @@ def test_a_fork_in_the_middle_of_a_call(way: str, url: str) -> None:
         sys.meta_path.insert(0, Slow())
     else:
         client.models()
-        threading.Timer(0.4, lambda: os.kill(parent, signal.SIGUSR1)).start()
+        def fork_soon():
+            while not client.stats.in_flight:
+                time.sleep(0.01)
+            time.sleep(0.1)
+            os.kill(parent, signal.SIGUSR1)
+        threading.Thread(target=fork_soon).start()
     try:
         if {way!r} != "stream":
             said = client.query(question="?").finish_reason
