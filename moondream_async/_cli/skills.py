@@ -73,7 +73,9 @@ def sandbox(arguments: Arguments) -> None:
     with server:
         show(f"moondream-async sandbox on {server.base_url} ({NOTICE})", flush=True)
         show("Any key, or none, is accepted. Ctrl-C stops it.", flush=True)
-        threading.Event().wait()
+        forever = threading.Event()
+        while not forever.wait(1.0):  # a Ctrl-C just before an endless wait would not end it
+            pass
 
 
 def export(arguments: Arguments) -> None:

@@ -6,9 +6,12 @@ import asyncio
 import contextlib
 import multiprocessing
 import os
+import subprocess
 import sys
+import threading
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +25,19 @@ _IMPORTED = [
     "anyio._backends._asyncio",
     "httpx",
 ]
+
+
+@contextmanager
+def started(command: list[str], *, seconds: float = 60, **options: Any) -> Iterator[subprocess.Popen[Any]]:
+    """Start a command, which is killed at the end of the block, or after a time: it never keeps the tests waiting."""
+    with subprocess.Popen(command, **options) as process:
+        timer = threading.Timer(seconds, process.kill)
+        timer.start()
+        try:
+            yield process
+        finally:
+            timer.cancel()
+            process.kill()
 
 
 async def run_script(

@@ -15,7 +15,7 @@ import moondream_async as md
 
 def modules_after(statement: str) -> set[str]:
     code = f"import sys\n{statement}\nprint(*sorted(m.split('.')[0] for m in sys.modules))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     return set(done.stdout.split())
 
 

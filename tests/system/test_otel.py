@@ -13,5 +13,5 @@ def test_without_the_extra() -> None:
         "try:\n    import moondream_async.otel\n"
         "except md.ConfigurationError as exc:\n    print(exc)"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     assert "pip install 'moondream-async[otel]'" in done.stdout

@@ -20,6 +20,7 @@ import pytest
 
 from moondream_async._cli import main
 from moondream_async.sandbox import Sandbox
+from tests.support.processes import started
 
 Say = Callable[..., tuple[int, str, str]]
 
@@ -100,9 +101,9 @@ def test_one_document(say: Say, photos: list[Path], tmp_path: Path) -> None:
 def test_ctrl_c_says_how_to_go_on(photos: list[Path], tmp_path: Path, on: str) -> None:
     moondream = [sys.executable, "-m", "moondream_async"]
     words = ["batch", "submit", "photos", "--skill", "caption", "--out", "o.jsonl"]
-    with Sandbox(latency=0.5, on=on, work=0) as sandbox:
+    with Sandbox(latency=1.0, on=on, work=0) as sandbox:
         environment = {**os.environ, "MOONDREAM_BASE_URL": sandbox.base_url}
-        with subprocess.Popen(
+        with started(
             [*moondream, *words],
             cwd=tmp_path,
             env=environment,
@@ -121,7 +122,9 @@ def test_ctrl_c_says_how_to_go_on(photos: list[Path], tmp_path: Path, on: str) -
         assert process.returncode == 130
         told = next(line for line in err.splitlines() if line.startswith("To resume: "))
         again = shlex.split(told.removeprefix("To resume: moondream-async "))
-        assert subprocess.run([*moondream, *again], cwd=tmp_path, env=environment, check=False).returncode == 0
+        assert (
+            subprocess.run([*moondream, *again], cwd=tmp_path, env=environment, check=False, timeout=60).returncode == 0
+        )
         assert len(state.jobs) == 1
     assert len((tmp_path / "o.jsonl").read_text().splitlines()) == 5
 
@@ -166,19 +169,14 @@ def test_the_bar(photos: list[Path], tmp_path: Path) -> None:
     reads, writes = pty.openpty()
     command = [sys.executable, "-m", "moondream_async", "batch", "submit", "photos", "--skill", "caption"]
     environment = {**os.environ, "COLUMNS": "120", "TERM": "xterm"}
-    process = subprocess.Popen(
-        [*command, "--out", "out.jsonl", "--sandbox"],
-        cwd=tmp_path,
-        env=environment,
-        stderr=writes,
-        stdout=subprocess.DEVNULL,
-    )
-    os.close(writes)
-    shown = ""
-    with contextlib.suppress(OSError):  # the other end is closed
-        while piece := os.read(reads, 10_000):
-            shown += piece.decode("utf-8", "replace")
-    os.close(reads)
-    assert process.wait(20) == 0
+    command += ["--out", "out.jsonl", "--sandbox"]
+    with started(command, cwd=tmp_path, env=environment, stderr=writes, stdout=subprocess.DEVNULL) as process:
+        os.close(writes)
+        shown = ""
+        with contextlib.suppress(OSError):  # the other end is closed
+            while piece := os.read(reads, 10_000):
+                shown += piece.decode("utf-8", "replace")
+        os.close(reads)
+        assert process.wait(20) == 0
     assert "MB" in shown
     assert "5/5 lines" in shown

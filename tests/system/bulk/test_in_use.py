@@ -24,7 +24,7 @@ def test_in_use(tmp_path: Path) -> None:
     with pytest.raises(ResultsFileError, match="another run is writing it"):
         journal(path)
     other = f"from moondream_async._bulk.journal import Journal; Journal({str(path)!r}, 'run', resume=True, retry_failed=False)"
-    done = subprocess.run([sys.executable, "-c", other], capture_output=True, text=True, check=False)
+    done = subprocess.run([sys.executable, "-c", other], capture_output=True, text=True, check=False, timeout=60)
     assert "another run is writing it" in done.stderr
     opened.close()
     journal(path).close()

@@ -21,7 +21,7 @@ from tests.support.effort import scaled
 from tests.support.loopback import Exchange, serve
 from tests.support.pictures import scene
 
-ITEMS, AT_ONCE, KILLS = scaled(200, 600), 8, scaled(7, 20)
+ITEMS, AT_ONCE, KILLS = scaled(200, 600), 8, scaled(5, 20)
 
 
 @pytest.mark.skipif(os.name != "posix", reason="there is no SIGKILL")
@@ -54,7 +54,7 @@ async def test_killed_at_random(signal_number: int, tmp_path: Path) -> None:
             if not last and process.returncode is None:
                 process.send_signal(signal_number)
                 kills += 1
-            code = await process.wait()
+            code = await asyncio.wait_for(process.wait(), 120)
             if code == 0:
                 break
     assert code == 0
@@ -103,7 +103,7 @@ async def test_killed_while_failed_items_are_retried(tmp_path: Path) -> None:
                 await asyncio.sleep(dice.random() * 0.005)
             if not is_last and process.returncode is None:
                 process.send_signal(signal.SIGKILL)
-            code = await process.wait()
+            code = await asyncio.wait_for(process.wait(), 120)
             found = answers(out)
             assert known <= found
             known = found

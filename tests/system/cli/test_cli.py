@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import unicodedata
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import pytest
 from PIL import Image
 
 from moondream_async._cli import main
+from tests.support.processes import started
 
 
 @pytest.fixture
@@ -105,8 +107,8 @@ def test_usage_errors() -> None:
         assert caught.value.code == 2
 
 
-def run(*arguments: str, **options: Any) -> subprocess.Popen[bytes]:
-    return subprocess.Popen([sys.executable, "-m", "moondream_async", *arguments], stdout=subprocess.PIPE, **options)
+def run(*arguments: str, **options: Any) -> AbstractContextManager[subprocess.Popen[bytes]]:
+    return started([sys.executable, "-m", "moondream_async", *arguments], stdout=subprocess.PIPE, **options)
 
 
 def test_stdin_and_a_closed_pipe(picture: str) -> None:

@@ -92,7 +92,7 @@ def test_every_flow_of_the_official_client(https_sandbox: Any, tmp_path: Path, s
         "SSL_CERT_FILE": str(tmp_path / "ca.pem"),
     }
     command = [sys.executable, "-c", PROGRAM, https_sandbox.fal_url, str(picture), str(large)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=120)
     assert done.returncode == 0, done.stderr[-3000:]
     found = json.loads(done.stdout)
     assert "red square" in found["caption"]["output"]
@@ -121,4 +121,6 @@ def ours_in_a_process(sandbox: Any, tmp_path: Path, url: str) -> str:
     program = "import sys; from moondream_async.fal import FalClient as C\nprint(C(base_url=sys.argv[1]).caption(sys.argv[2]).caption)"
     environment = {**os.environ, "FAL_KEY": KEY, "SSL_CERT_FILE": str(tmp_path / "ca.pem")}
     command = [sys.executable, "-c", program, sandbox.fal_url, url]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout.strip()
+    return subprocess.run(
+        command, env=environment, capture_output=True, text=True, check=True, timeout=120
+    ).stdout.strip()
