@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
+import socket
 import sys
+from typing import Any
 
 import pytest
 
@@ -22,6 +25,23 @@ def _no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
     for name in ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
         monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture(autouse=True)
+def _no_lookups(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test asks the machine's name server, which may take seconds to know nothing."""
+    resolve = socket.getaddrinfo
+
+    def local(host: Any, *args: Any, **options: Any) -> Any:
+        name = host.decode() if isinstance(host, bytes) else host
+        if name is not None and name != "localhost":
+            try:
+                ipaddress.ip_address(name)
+            except ValueError:
+                raise socket.gaierror(socket.EAI_NONAME, "Name or service not known") from None
+        return resolve(host, *args, **options)
+
+    monkeypatch.setattr(socket, "getaddrinfo", local)
 
 
 @pytest.fixture(scope="session")

@@ -16,6 +16,7 @@ from PIL import Image
 from moondream_async import AsyncClient, Client, ConfigurationError, EncodedImage, ImageError, ImageOptions
 from moondream_async._images import encoder
 from moondream_async._images.prepare import encode
+from tests.support.effort import scaled
 from tests.support.loopback import Exchange, serve, until
 from tests.support.pictures import file
 
@@ -157,7 +158,7 @@ async def test_one_unread_object_in_several_calls_at_once(kind: str) -> None:
 
     data = file(Image.effect_noise((900, 700), 90).convert("RGB"), "PNG" if kind == "file" else kind)
     async with serve(handler) as server, AsyncClient(base_url=server.base_url) as client:
-        for _ in range(5):
+        for _ in range(scaled(2, 5)):
             unread: Any = io.BytesIO(data) if kind == "file" else Image.open(io.BytesIO(data))
             sizes = [client.encode_image(unread, ImageOptions(resize=size)) for size in (300, 200, 100)]
             _, _, *images = await asyncio.gather(client.caption(unread), client.segment(unread, "x"), *sizes)

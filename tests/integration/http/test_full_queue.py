@@ -58,19 +58,19 @@ async def test_streams_wait_for_a_full_queue(tiny: EncodedImage) -> None:
         async with await client.query(tiny, "?", stream=True) as stream:
             return (await stream.result()).answer
 
-    station = Station(queue=2)
+    calls, station = scaled(8, 20), Station(queue=2)
     policy = RetryPolicy(attempts=1, backoff=0.02)
     async with serve(station) as server, AsyncClient(base_url=server.base_url, retry=policy) as client:
-        answers = await asyncio.gather(*(text(client) for _ in range(12)))
-    assert answers == ["yes"] * 12
+        answers = await asyncio.gather(*(text(client) for _ in range(calls)))
+    assert answers == ["yes"] * calls
     assert station.refused > 0
 
 
 async def test_map_waits_for_a_full_queue(tiny: EncodedImage) -> None:
-    policy = RetryPolicy(attempts=1, backoff=0.02)
+    items, policy = scaled(6, 20), RetryPolicy(attempts=1, backoff=0.02)
     async with serve(Station(queue=1)) as server, AsyncClient(base_url=server.base_url, retry=policy) as client:
-        outcomes = [outcome.ok async for outcome in client.map("caption", [tiny] * 12, concurrency=12)]
-    assert outcomes == [True] * 12
+        outcomes = [outcome.ok async for outcome in client.map("caption", [tiny] * items, concurrency=12)]
+    assert outcomes == [True] * items
 
 
 @pytest.mark.parametrize(("status", "body"), [(200, FULL), (429, {})])

@@ -14,6 +14,7 @@ import trustme
 
 from moondream_async import APIConnectionError, AsyncClient, EncodedImage, RetryPolicy
 from moondream_async._http import transport
+from tests.support.effort import scaled
 from tests.support.loopback import Exchange, Server, serve, until
 
 ANSWER = {"answer": "yes", "request_id": "r"}
@@ -107,16 +108,17 @@ async def test_requests_in_flight_never_exceed_the_limit(tiny: EncodedImage) -> 
 
 
 async def test_thousands_at_once(tiny: EncodedImage) -> None:
+    calls = scaled(2000, 6000)
     async with serve(say_yes) as server, AsyncClient(base_url=server.base_url, retry=1) as client:
-        results = await asyncio.gather(*(client.query(tiny, "?") for _ in range(3000)))
-        assert len(results) == 3000
-        assert server.requests == 3000
+        results = await asyncio.gather(*(client.query(tiny, "?") for _ in range(calls)))
+        assert len(results) == calls
+        assert server.requests == calls
         assert server.connections <= 256
         assert slots_in_use(client) == 0
 
 
 async def test_cancellation_loses_no_slot_and_no_connection(tiny: EncodedImage) -> None:
-    chance = random.Random(7)
+    chance, rounds = random.Random(7), scaled(30, 100)
 
     async def dawdle(exchange: Exchange) -> None:
         await asyncio.sleep(chance.random() * 0.004)
@@ -124,7 +126,7 @@ async def test_cancellation_loses_no_slot_and_no_connection(tiny: EncodedImage) 
 
     async with serve(dawdle) as server, AsyncClient(base_url=server.base_url, max_connections=16, retry=1) as client:
         cancelled = 0
-        for _ in range(100):
+        for _ in range(rounds):
             tasks = [asyncio.create_task(client.query(tiny, "?")) for _ in range(100)]
             for task in tasks:
                 delay = chance.choice((0, 0, chance.random() * 0.01))
@@ -132,7 +134,7 @@ async def test_cancellation_loses_no_slot_and_no_connection(tiny: EncodedImage) 
             outcomes = await asyncio.gather(*tasks, return_exceptions=True)
             cancelled += sum(isinstance(o, asyncio.CancelledError) for o in outcomes)
             assert all(isinstance(o, asyncio.CancelledError) or not isinstance(o, BaseException) for o in outcomes)
-        assert cancelled > 5_000
+        assert cancelled > 50 * rounds
         assert slots_in_use(client) == 0
         results = await asyncio.gather(*(client.query(tiny, "?") for _ in range(16)))
         assert all(r.answer == "yes" for r in results)
@@ -140,9 +142,9 @@ async def test_cancellation_loses_no_slot_and_no_connection(tiny: EncodedImage) 
         await until(lambda: server.open <= 16)
 
 
-async def test_ten_thousand_cancellations_while_connecting(tiny: EncodedImage) -> None:
+async def test_thousands_of_cancellations_while_connecting(tiny: EncodedImage) -> None:
     async with serve(say_yes) as server, AsyncClient(base_url=server.base_url, max_connections=10, retry=1) as client:
-        for step in range(100):
+        for step in range(scaled(36, 100)):
             tasks = [asyncio.create_task(client.query(tiny, "?")) for _ in range(100)]
             for _ in range(step % 12):
                 await asyncio.sleep(0)

@@ -50,7 +50,7 @@ def iou(first: Any, second: Any) -> float:
     ("name", "size"),
     [
         *itertools.product(HARD, [SIZE, (400, 900)]),
-        *((name, (4000, 3000)) for name in list(HARD)[:: scaled(4, 1)]),
+        *((name, (4000, 3000)) for name in list(HARD)[:: scaled(7, 1)]),
     ],
 )
 def test_mask_matches_resvg(name: str, size: tuple[int, int]) -> None:
