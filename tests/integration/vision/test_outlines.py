@@ -219,9 +219,9 @@ def test_invalid_sizes_and_styles() -> None:
 @pytest.mark.parametrize(
     ("path", "call", "says"),
     [
-        ("M0 0" + "C16-16-16 16 16 16" * 1000, "polygons", "points"),
-        ("M0 0" + "Q16-16 16 16Q-16 16 0 0" * 1000, "polygons", "points"),
-        ("M0 0" + "A3 3 0 1 1 4 4A3 3 0 1 1 0 0" * 1000, "polygons", "points"),
+        ("M0 0" + "C16-16-16 16 16 16" * scaled(500, 1000), "polygons", "points"),
+        ("M0 0" + "Q16-16 16 16Q-16 16 0 0" * scaled(500, 1000), "polygons", "points"),
+        ("M0 0" + "A3 3 0 1 1 4 4A3 3 0 1 1 0 0" * scaled(500, 1000), "polygons", "points"),
         ("M0 0" + "L1 0L0 1" * 15_000, "mask", "edges are"),
         ("M0 0" + "L1 1" * 32_000, "mask", "more than 32,000 points"),
         ("M0 0" + "L1 1" * 1_000_000, "polygons", "4,000,004 characters"),
