@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 _FORKS: Any = multiprocessing.get_context("forkserver") if os.name == "posix" else None
-_IMPORTED = [
+IMPORTED = [
     "moondream_async._client.async_client",
     "moondream_async._batches.resource",
     "moondream_async._batches.multipart_upload",
@@ -48,7 +48,7 @@ async def run_script(
     It is killed as soon as `kill_when` returns True, unless it has ended before.
     """
     errors, childs_end = _FORKS.Pipe(duplex=False)
-    _FORKS.set_forkserver_preload(_IMPORTED)  # only the first call counts
+    _FORKS.set_forkserver_preload(IMPORTED)  # only the first call counts
     process = _FORKS.Process(target=_run, args=(script, args, folder, childs_end))
     process.start()
     childs_end.close()

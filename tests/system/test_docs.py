@@ -13,13 +13,15 @@ from typing import Any
 import pytest
 
 from tests.support.films import film
+from tests.support.processes import IMPORTED
 
 ROOT = Path(__file__).parents[2]
 SNIPPETS = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
 
 ONE_BY_ONE = """
-import os, sys
-from moondream_async import AsyncClient, Client  # once for all
+import importlib, os, sys
+for module in {modules!r}:  # once for all
+    importlib.import_module(module)
 for number in range({count}):
     child = os.fork()
     if child == 0:
@@ -60,7 +62,11 @@ def test_readme_snippets(folder: Path, moondream_sandbox: Any) -> None:
     for number, snippet in enumerate(SNIPPETS):
         shutil.copytree(folder, folder / f"snippet {number}", ignore=shutil.ignore_patterns("snippet *"))
         (folder / f"snippet {number}" / "snippet.txt").write_text(snippet)
-    run(["-c", ONE_BY_ONE.format(folder=str(folder), count=len(SNIPPETS))], folder, moondream_sandbox.base_url)
+    run(
+        ["-c", ONE_BY_ONE.format(folder=str(folder), count=len(SNIPPETS), modules=IMPORTED)],
+        folder,
+        moondream_sandbox.base_url,
+    )
 
 
 def test_examples(folder: Path, moondream_sandbox: Any) -> None:
