@@ -23,9 +23,9 @@ def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     """Requests are asked about soon and often: the pauses of real life only make the tests slow."""
     module = "moondream_async._fal.request_handle"
     monkeypatch.setattr(f"{module}._FIRST_POLL", 0.02)
-    monkeypatch.setattr(f"{module}._STREAM_AGAIN", 0.02)
-    monkeypatch.setattr(f"{module}._NOT_USABLE", (0.02, 0.03, 0.04, 0.05))
-    monkeypatch.setattr(f"{module}._NOT_THERE_YET", (0.02, 0.03, 0.04))
+    monkeypatch.setattr(f"{module}._STREAM_RETRY_DELAY", 0.02)
+    monkeypatch.setattr(f"{module}._INVALID_STATUS_DELAYS", (0.02, 0.03, 0.04, 0.05))
+    monkeypatch.setattr(f"{module}._RESULT_DELAYS", (0.02, 0.03, 0.04))
 
 
 @pytest.fixture(scope="session")

@@ -21,7 +21,7 @@ IMPORTED = [
     "moondream_async._batches.resource",
     "moondream_async._batches.multipart_upload",
     "moondream_async._images.encoder",
-    "moondream_async._http.sender",
+    "moondream_async._http.client",
     "anyio._backends._asyncio",
     "httpx",
 ]
