@@ -87,99 +87,44 @@ if TYPE_CHECKING:
     )
 
 _HOMES = {
-    "_tuning.resource": ["AsyncTuning"],
-    "_tuning.finetune": ["AsyncFinetune"],
-    "_sync.tuning": ["Tuning"],
-    "_sync.finetune": ["Finetune"],
-    "_tuning.models": [
-        "Checkpoint",
-        "CheckpointDownload",
-        "FinetuneInfo",
-        "LoggedMetrics",
-        "Rollouts",
-        "SavedCheckpoint",
-        "TrainStep",
-    ],
-    "_batches.resource": ["AsyncBatches"],
-    "_sync.batches": ["Batches"],
-    "_batches.models": ["Batch", "BatchJob", "BatchOutput", "BatchProgress", "BatchUsage", "UploadProgress"],
-    "_client.async_client": ["AsyncClient"],
-    "_sync.client": ["Client"],
-    "_sync.official": ["ft", "vl"],
-    "_sync.streams": ["ChatStream", "Map", "SegmentStream", "TextStream"],
-    "_bulk.items": ["Outcome"],
-    "_bulk.map": ["AsyncMap"],
-    "_bulk.run": ["RunSummary"],
-    "_client.streams": ["AsyncChatStream", "AsyncSegmentStream", "AsyncTextStream"],
-    "config": ["RetryPolicy", "SamplingSettings", "Timeouts"],
-    "hooks": ["CallInfo", "EndInfo", "EventInfo", "Hooks", "RequestInfo", "ResponseInfo", "RetryInfo", "Stats"],
-    "_images.encoded": ["EncodedImage"],
-    "_images.options": ["ImageOptions"],
-    "prices": ["Prices"],
-    "errors": [
-        "APIConnectionError",
-        "APIError",
-        "APITimeoutError",
-        "AnswerError",
-        "AuthenticationError",
-        "BadRequestError",
-        "BatchError",
-        "BatchFolderError",
-        "BatchInputError",
-        "BatchLineError",
-        "ConfigurationError",
-        "ConflictError",
-        "ImageError",
-        "MoondreamError",
-        "NotFoundError",
-        "OutputFileError",
-        "PathError",
-        "PayloadTooLargeError",
-        "PermissionDeniedError",
-        "RateLimitError",
-        "ResultsFileError",
-        "ServerError",
-        "StreamInterruptedError",
-        "UnprocessableEntityError",
-    ],
-    "types": [
-        "BoundingBox",
-        "CaptionResult",
-        "ChatDelta",
-        "ChatResult",
-        "DetectResult",
-        "Grounding",
-        "Meta",
-        "Metrics",
-        "Model",
-        "Point",
-        "PointResult",
-        "QueryResult",
-        "Reasoning",
-        "SegmentResult",
-        "SegmentUpdate",
-    ],
+    "_tuning.resource": "AsyncTuning",
+    "_tuning.finetune": "AsyncFinetune",
+    "_sync.tuning": "Tuning",
+    "_sync.finetune": "Finetune",
+    "_tuning.models": "Checkpoint CheckpointDownload FinetuneInfo LoggedMetrics Rollouts SavedCheckpoint TrainStep",
+    "_batches.resource": "AsyncBatches",
+    "_sync.batches": "Batches",
+    "_batches.models": "Batch BatchJob BatchOutput BatchProgress BatchUsage UploadProgress",
+    "_client.async_client": "AsyncClient",
+    "_sync.client": "Client",
+    "_sync.official": "ft vl",
+    "_sync.streams": "ChatStream Map SegmentStream TextStream",
+    "_bulk.items": "Outcome",
+    "_bulk.map": "AsyncMap",
+    "_bulk.run": "RunSummary",
+    "_client.streams": "AsyncChatStream AsyncSegmentStream AsyncTextStream",
+    "config": "RetryPolicy SamplingSettings Timeouts",
+    "hooks": "CallInfo EndInfo EventInfo Hooks RequestInfo ResponseInfo RetryInfo Stats",
+    "_images.encoded": "EncodedImage",
+    "_images.options": "ImageOptions",
+    "prices": "Prices",
+    "types": (
+        "BoundingBox CaptionResult ChatDelta ChatResult DetectResult Grounding Meta Metrics Model Point "
+        "PointResult QueryResult Reasoning SegmentResult SegmentUpdate"
+    ),
 }
+"""The module of each name, by module; all names that end in `Error` are of `errors`."""
+
 _FRONT_DOORS = {
-    "bulk": ["Run", "export", "read_records", "read_results"],
-    "fal": ["AsyncFalClient", "FalClient", "verify_webhook"],
-    "otel": ["opentelemetry"],
-    "sandbox": ["Faults", "Sandbox"],
-    "video": ["frames", "latest"],
-    "vision": [
-        "annotate",
-        "to_coco",
-        "to_csv",
-        "to_fiftyone",
-        "to_geojson",
-        "to_labelme",
-        "to_supervision",
-        "to_voc",
-        "to_yolo",
-    ],
+    "bulk": "Run export read_records read_results",
+    "fal": "AsyncFalClient FalClient verify_webhook",
+    "otel": "opentelemetry",
+    "sandbox": "Faults Sandbox",
+    "video": "frames latest",
+    "vision": "annotate to_coco to_csv to_fiftyone to_geojson to_labelme to_supervision to_voc to_yolo",
 }
-_FRONT_DOOR_OF = {name: module for module, names in _FRONT_DOORS.items() for name in names}
-_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+"""Public names outside the top package, by the module that has them."""
+_FRONT_DOOR_OF = {name: module for module, names in _FRONT_DOORS.items() for name in names.split()}
 
 __all__ = [
     "APIConnectionError",
@@ -270,6 +215,9 @@ __all__ = [
     "ft",
     "vl",
 ]
+
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names.split()}
+_HOME_OF |= {name: "errors" for name in __all__ if name.endswith("Error")}
 
 
 def __getattr__(name: str) -> Any:

@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Self, TypeVar, cast
 import anyio
 
 from ._concurrency.background_task import BackgroundTask
+from ._concurrency.closing import AsyncClosing
 from ._concurrency.threads import ThreadIterator
 from ._extras import import_extra
 from ._images.limits import MAX_PIXELS
@@ -138,7 +139,7 @@ def frames(
     return Frames(name_or_path, rate, float(start), last, realtime=realtime)
 
 
-class Latest(Generic[T]):
+class Latest(AsyncClosing, Generic[T]):
     """An iterator that yields only the newest item of a live source. Returned by `latest`.
 
     Items that arrive while the consumer is busy are dropped. Use `async with`, or `with` in blocking code, to close the
@@ -189,14 +190,6 @@ class Latest(Generic[T]):
         self._done = True
         if self._background is not None:
             self._background.cancel_soon()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        await self.aclose()
 
     def __enter__(self) -> Self:
         return self

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import AsyncGenerator
-from types import TracebackType
 from typing import TYPE_CHECKING, Generic, Protocol, Self, TypeVar
 
+from .._concurrency.closing import AsyncClosing
 from .._public import public
 from .._wire.responses import PARSE_ERRORS
 from ..errors import APITimeoutError, ConfigurationError, MoondreamError, StreamInterruptedError
@@ -46,7 +46,7 @@ class Reducer(Protocol[PieceOut, ROut]):
         ...
 
 
-class AsyncStream(Generic[Piece, R]):
+class AsyncStream(AsyncClosing, Generic[Piece, R]):
     """Base class of the async streams. Iterate it once, with `async for`.
 
     Use `async with` to close it when the block exits. A stream that is iterated to its end needs no closing; a
@@ -122,14 +122,6 @@ class AsyncStream(Generic[Piece, R]):
             self._ended = True
             await self._events.aclose()
             await self._events.end(None, self._summary())
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        await self.aclose()
 
     async def _fail(self, failure: Exception | None) -> None:
         """End the stream with the typed error for what went wrong; None is an end before the final event."""

@@ -1,18 +1,20 @@
-"""The portal: one event loop in a background thread, shared by all sync clients, runs their async clients."""
+"""The portal: one event loop in a background thread, shared by all sync clients, runs their async clients.
+
+Ctrl-C in the main thread can break a `threading.Condition`, and with it an `Event` or a `concurrent.futures.Future`: at
+the wrong moment it leaves the lock held, and the loop's thread waits for it forever. `_Flag` has no such moment.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import os
 import threading
 import weakref
-from collections.abc import Awaitable, Callable
-from concurrent.futures import CancelledError, Future
-from contextlib import suppress
-from functools import partial
-from typing import Any, Generic, ParamSpec, TypeVar
+from collections.abc import Awaitable, Callable, Coroutine, Generator
+from contextlib import contextmanager, suppress
+from typing import Any, Generic, ParamSpec, TypeVar, cast
 
 import anyio
-from anyio.from_thread import BlockingPortal
 
 from .._concurrency.forks import no_fork
 from ..errors import ConfigurationError, MoondreamError
@@ -25,22 +27,48 @@ _CANCEL_TIMEOUT = 1.0  # seconds that an interrupted call may take to end
 _FULL_TRACEBACK = "MOONDREAM_FULL_TRACEBACK"
 
 
+class _Flag:
+    """An event that is set once, by one thread, and that an interrupted wait cannot break.
+
+    Attributes:
+        is_set: Whether it is set.
+    """
+
+    def __init__(self) -> None:
+        self.is_set = False
+        self._lock = threading.Lock()
+        self._lock.acquire()
+
+    def set(self) -> None:
+        """Set it and wake those who wait."""
+        self.is_set = True
+        self._lock.release()
+
+    def wait(self, seconds: float) -> bool:
+        """Wait for a limited time; return whether it is set."""
+        if not self.is_set and self._lock.acquire(timeout=seconds):
+            self._lock.release()
+        return self.is_set
+
+
 class _BackgroundLoop:
     """The thread and its event loop: started by the first lease, stopped when the last one is released."""
 
     def __init__(self) -> None:
-        self._thread: threading.Thread | None = None
-        self._portal: BlockingPortal | None = None
-        self._leases: set[object] = set()
         self.thread: int | None = None
+        self._thread: threading.Thread | None = None
+        self._runner: _LoopRunner | None = None
+        self._leases: set[object] = set()
 
-    def acquire(self, lease: object) -> BlockingPortal:
+    def acquire(self, lease: object) -> _LoopRunner:
         """Register a lease; start the thread if it does not run."""
         with no_fork():
-            if self._portal is None:
-                self._portal = self._start()
+            if self._runner is None:
+                self._start()
+            runner = cast("_LoopRunner", self._runner)
+            _wait(runner.ready)
             self._leases.add(lease)
-            return self._portal
+            return runner
 
     def discard(self, lease: object) -> None:
         """Release a lease without waiting; the thread keeps running."""
@@ -50,32 +78,64 @@ class _BackgroundLoop:
         """Release a lease; stop the thread if it was the last one."""
         with no_fork():
             self._leases.discard(lease)
-            if self._leases or self._portal is None or self._thread is None:
+            if self._leases or self._runner is None or self._thread is None:
                 return
-            portal, thread = self._portal, self._thread
-            self._portal = self._thread = self.thread = None
-        portal.start_task_soon(portal.stop)
+            runner, thread = self._runner, self._thread
+            self._runner = self._thread = self.thread = None
+        runner.stop()
         while thread.is_alive():  # false in a child that a signal handler forked here
             thread.join(_FORK_CHECK_INTERVAL)
 
-    def _start(self) -> BlockingPortal:
-        # anyio's `start_blocking_portal` is a generator that joins its thread when it is finalized.
-        # In a forked child, which has no such thread, that would block forever.
-        ready: Future[BlockingPortal] = Future()
-
-        async def serve() -> None:
-            async with BlockingPortal() as portal:
-                ready.set_result(portal)
-                await portal.sleep_until_stopped()
-
-        thread = threading.Thread(target=anyio.run, args=(serve,), name="moondream-async", daemon=True)
+    def _start(self) -> None:
+        runner = _LoopRunner()
+        thread = threading.Thread(target=anyio.run, args=(runner.run,), name="moondream-async", daemon=True)
         try:
             thread.start()
         except RuntimeError as exc:  # Python 3.12 and later start no threads at exit
             raise ConfigurationError(f"The background loop cannot be started: {exc}.") from None
-        portal = _wait(ready)
-        self._thread, self.thread = thread, thread.ident
-        return portal
+        self._runner, self._thread, self.thread = runner, thread, thread.ident
+
+
+class _LoopRunner:
+    """The event loop of the thread, and its tasks."""
+
+    def __init__(self) -> None:
+        self.ready = _Flag()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def run(self) -> None:
+        """Run until `stop`, and until the last task has ended."""
+        self._loop = asyncio.get_running_loop()
+        self._stopped = asyncio.Event()
+        self.ready.set()
+        await self._stopped.wait()
+        while self._tasks:
+            await asyncio.wait(self._tasks)
+
+    def start_soon(self, func: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Start a task, from any thread.
+
+        Raises:
+            RuntimeError: The loop has stopped.
+        """
+        self.call_soon(self._start, func)
+
+    def call_soon(self, func: Callable[..., Any], *args: Any) -> None:
+        """Call a function in the loop, from any thread.
+
+        Raises:
+            RuntimeError: The loop has stopped.
+        """
+        self._loop.call_soon_threadsafe(func, *args)
+
+    def stop(self) -> None:
+        """Stop the loop once its tasks have ended."""
+        self.call_soon(self._stopped.set)
+
+    def _start(self, func: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        task = self._loop.create_task(func())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
 
 _background_loop = _BackgroundLoop()
@@ -102,8 +162,8 @@ class Portal:
     def __init__(self) -> None:
         self._pid = os.getpid()
         self._closed = False
-        self._active: set[Future[Any]] = set()
-        self._portal: BlockingPortal | None = None
+        self._active: set[Call[Any]] = set()
+        self._runner: _LoopRunner | None = None
         self._token: object = None
         self._finalizer: weakref.finalize[..., Any] | None = None
 
@@ -115,42 +175,26 @@ class Portal:
         Raises:
             ConfigurationError: The client is closed, or the call comes from the background loop and would deadlock.
         """
-        call = _Call(func, args, kwargs)
+        call = Call(func, args, kwargs)
         try:
-            return _wait(self.start(call.run, call))
+            return self._start(call).result()
         except MoondreamError as exc:
             if os.getenv(_FULL_TRACEBACK):
                 raise
             error = exc.with_traceback(None)
-        except CancelledError:
-            error = ConfigurationError("The client was closed while the call was running.")
         except BaseException:
-            call.abandon(self._portal)
+            call.abandon()
             raise
         raise error
 
-    def start(self, func: Callable[[], Awaitable[T]], call: _Call[Any] | None = None) -> Future[T]:
-        """Start a task in the background loop; canceling the future cancels the task."""
-        if self._closed:
-            raise ConfigurationError("This client is closed; make a new one.")
-        portal = self._lease()
-        if threading.get_ident() == _background_loop.thread:
-            raise ConfigurationError(
-                "Client was called from its own event loop, which would deadlock; use AsyncClient there."
-            )
-        try:
-            future = portal.start_task_soon(func)
-        except RuntimeError:  # also at interpreter shutdown
-            raise ConfigurationError("The background loop has stopped: the client was closed.") from None
-        if call is not None:
-            call.future = future
-        self._active.add(future)
-        future.add_done_callback(self._active.discard)
-        return future
+    def start(self, func: Callable[[], Awaitable[T]]) -> Call[T]:
+        """Start a coroutine function in the background loop, without waiting for it."""
+        return self._start(Call(func, (), {}))
 
     def call_soon(self, func: Callable[[], Any]) -> None:
-        """Call a sync function in the background loop without waiting for it."""
-        self.start(partial(_run_sync, func))
+        """Call a sync function in the background loop, without waiting for it."""
+        with _stopped_loop_is_closed():
+            self._checked_runner().call_soon(func)
 
     def close(self, aclose: Callable[[], Awaitable[None]]) -> None:
         """Run the client's `aclose`, cancel calls in progress, and release the lease. Safe to call more than once.
@@ -160,79 +204,149 @@ class Portal:
         if not self._closed:
             self.call(aclose)
             self._closed = True
-            for future in list(self._active):  # calls from other threads, which would keep the loop running
-                future.cancel()
+            for call in list(self._active):  # calls from other threads, which would keep the loop running
+                call.cancel()
         with no_fork():
-            finalizer, self._finalizer, self._portal = self._finalizer, None, None
+            finalizer, self._finalizer, self._runner = self._finalizer, None, None
         if finalizer is not None and finalizer.detach() and self._pid == os.getpid():
             _background_loop.release(self._token)
 
-    def _lease(self) -> BlockingPortal:
-        portal = self._portal
-        if portal is not None and self._pid == os.getpid():
-            return portal
+    def _start(self, call: Call[T]) -> Call[T]:
+        with _stopped_loop_is_closed():
+            call.start(self._checked_runner(), self._active)
+        return call
+
+    def _checked_runner(self) -> _LoopRunner:
+        """Return the background loop's runner, if this thread may wait for it."""
+        if self._closed:
+            raise ConfigurationError("This client is closed; make a new one.")
+        runner = self._lease()
+        if threading.get_ident() == _background_loop.thread:
+            raise ConfigurationError(
+                "Client was called from its own event loop, which would deadlock; use AsyncClient there."
+            )
+        return runner
+
+    def _lease(self) -> _LoopRunner:
+        runner = self._runner
+        if runner is not None and self._pid == os.getpid():
+            return runner
         with no_fork():
-            if self._portal is None or self._pid != os.getpid():
+            if self._runner is None or self._pid != os.getpid():
                 self._active = set()  # the parent's calls must not be canceled here
                 self._token = object()
-                self._portal = _background_loop.acquire(self._token)
+                self._runner = _background_loop.acquire(self._token)
                 self._finalizer = weakref.finalize(self, _discard, _background_loop, self._token)
                 self._finalizer.atexit = False
                 self._pid = os.getpid()
-            return self._portal
+            return self._runner
 
 
-class _Call(Generic[T]):
-    """A call that can be interrupted at any moment; its task is canceled, and its result is closed."""
+@contextmanager
+def _stopped_loop_is_closed() -> Generator[None]:
+    """Raise `ConfigurationError` where the background loop has stopped, also at interpreter shutdown."""
+    try:
+        yield
+    except RuntimeError:
+        raise ConfigurationError("The background loop has stopped: the client was closed.") from None
+
+
+class Call(Generic[T]):
+    """A coroutine function that runs in the background loop; it can be canceled from any thread at any moment."""
 
     def __init__(self, func: Callable[..., Awaitable[T]], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        self.future: Future[T] | None = None
         self._func = func
         self._args = args
         self._kwargs = kwargs
-        self._ended = threading.Event()
+        self._runner: _LoopRunner | None = None
+        self._ended = _Flag()
+        self._scope: anyio.CancelScope | None = None
+        self._is_cancelled = False
         self._is_abandoned = False
         self._results: list[T] = []
+        self._error: BaseException = ConfigurationError("The client was closed while the call was running.")
 
-    async def run(self) -> T:
-        """Run the coroutine in the background loop."""
+    @property
+    def has_ended(self) -> bool:
+        """Whether it has ended, with or without a result."""
+        return self._ended.is_set
+
+    def start(self, runner: _LoopRunner, active: set[Call[Any]]) -> None:
+        """Start the call; it is in `active` until it has ended."""
+        self._runner = runner
+        self._active = active
+        active.add(self)
         try:
-            result = await self._func(*self._args, **self._kwargs)
-            self._results.append(result)
+            runner.start_soon(self._run)
+        except RuntimeError:
+            active.discard(self)
+            raise
+
+    def result(self) -> T:
+        """Wait for the result.
+
+        Raises:
+            ConfigurationError: The call was canceled, or the process was forked.
+        """
+        _wait(self._ended)
+        if self._results:
+            return self._results[0]
+        try:
+            raise self._error
         finally:
+            del self  # which the traceback would keep alive, with the images in its arguments
+
+    def wait(self, seconds: float) -> None:
+        """Wait until the call has ended, for a limited time."""
+        self._ended.wait(seconds)
+
+    def cancel(self) -> None:
+        """Cancel the call without waiting for its end."""
+        self._is_cancelled = True
+        if self._runner is not None:
+            with suppress(RuntimeError):  # the loop has stopped and closed everything
+                self._runner.call_soon(self._cancel_scope)
+
+    def abandon(self) -> None:
+        """Cancel the call whose caller was interrupted, wait briefly until it has ended, and close its result."""
+        self._is_abandoned = True
+        self.cancel()
+        if self._runner is not None:
+            self.wait(_CANCEL_TIMEOUT)
+            if self._results:
+                with suppress(RuntimeError):  # the loop has stopped and closed everything
+                    self._runner.start_soon(self._close_result)
+
+    async def _run(self) -> None:
+        try:
+            with anyio.CancelScope() as self._scope:
+                if not self._is_cancelled:
+                    self._results.append(await self._func(*self._args, **self._kwargs))
+        except BaseException as exc:
+            self._error = exc
+            if not isinstance(exc, Exception):  # such as the cancellation of the whole loop
+                raise
+        finally:
+            self._active.discard(self)
             self._ended.set()
         if self._is_abandoned:
             await self._close_result()
-        return result
 
-    def abandon(self, portal: BlockingPortal | None) -> None:
-        """Cancel the task, and wait briefly until it has ended."""
-        self._is_abandoned = True
-        if self.future is not None and not self.future.done():
-            self.future.cancel()
-            self._ended.wait(_CANCEL_TIMEOUT)
-        if self._results and portal is not None:
-            with suppress(RuntimeError):  # the loop has stopped and closed everything
-                portal.start_task_soon(self._close_result)
+    def _cancel_scope(self) -> None:
+        if self._scope is not None:
+            self._scope.cancel()
 
     async def _close_result(self) -> None:
-        aclose = getattr(self._results[0], "aclose", None)
+        aclose = getattr(self._results[0], "aclose", None) if self._results else None
         if aclose is not None:
             await aclose()
 
 
-def _wait(future: Future[T]) -> T:
-    """Wait for a future; return its result or raise its exception."""
+def _wait(flag: _Flag) -> None:
+    """Wait until a flag is set."""
     pid = os.getpid()
-    while not future.done():
-        with suppress(TimeoutError):
-            future.exception(_FORK_CHECK_INTERVAL)
+    while not flag.wait(_FORK_CHECK_INTERVAL):
         if os.getpid() != pid:
             raise ConfigurationError(
                 "The process was forked during this call, which continues in the parent process only."
             )
-    return future.result()
-
-
-async def _run_sync(func: Callable[[], Any]) -> None:
-    func()

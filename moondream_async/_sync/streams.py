@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import queue
-import threading
 import warnings
 from collections.abc import Awaitable, Callable, Generator, Iterator
 from contextlib import suppress
@@ -43,7 +42,6 @@ class _StreamReader(Generic[Piece, R]):
     def __init__(self, stream: AsyncStream[Piece, R]) -> None:
         self.result: R | None = None
         self.pieces: queue.SimpleQueue[Piece | MoondreamError | None] = queue.SimpleQueue()
-        self.done = threading.Event()
         self.paused = False
         self._stream = stream
         self._resume: Any = None
@@ -70,7 +68,6 @@ class _StreamReader(Generic[Piece, R]):
             with anyio.CancelScope(shield=True):
                 await self._stream.aclose()
             self.pieces.put(end)
-            self.done.set()
 
     def resume(self) -> None:
         """Resume reading. Called in the loop; does no harm if it is called late or twice."""
@@ -163,9 +160,9 @@ class SyncStream(Generic[Piece, R]):
         """Stop the stream and release its connection. Safe to call at any time and more than once."""
         if not self._ended:
             self._ended = self._closed_early = True
-        if not self._reader.done.is_set() and self._pid == os.getpid():
+        if self._pid == os.getpid():
             self._task.cancel()
-            self._reader.done.wait(_CANCEL_TIMEOUT)
+            self._task.wait(_CANCEL_TIMEOUT)
 
     def __enter__(self) -> Self:
         return self
@@ -178,8 +175,7 @@ class SyncStream(Generic[Piece, R]):
     def __del__(self) -> None:
         if getattr(self, "_ended", True) or self._pid != os.getpid():
             return
-        with suppress(RuntimeError):  # the background loop has stopped, at interpreter shutdown
-            self._task.cancel()
+        self._task.cancel()
         warnings.warn(
             f"{type(self).__name__} was dropped before its end; use `with`, or call close().",
             ResourceWarning,
