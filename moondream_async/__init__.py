@@ -1,7 +1,7 @@
 """moondream-async: the async-first SDK for the Moondream vision language model.
 
-`AsyncClient` for asyncio and trio, `Client` (and `vl()`) for everything else: the same API.
-Names are loaded when they are first used; importing this package loads neither httpx nor Pillow.
+`AsyncClient` is for asyncio and trio; `Client` (and `vl()`) has the same API for blocking code.
+Names are imported on first use: importing this package imports neither httpx nor Pillow.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ if TYPE_CHECKING:
         SegmentUpdate,
     )
 
-_HOMES = {
+_MODULES = {
     "_tuning.resource": "AsyncTuning",
     "_tuning.finetune": "AsyncFinetune",
     "_sync.tuning": "Tuning",
@@ -115,7 +115,7 @@ _HOMES = {
 }
 """The module of each name, by module; all names that end in `Error` are of `errors`."""
 
-_FRONT_DOORS = {
+_PUBLIC_MODULES = {
     "bulk": "Run export read_records read_results",
     "fal": "AsyncFalClient FalClient verify_webhook",
     "otel": "opentelemetry",
@@ -124,7 +124,7 @@ _FRONT_DOORS = {
     "vision": "annotate to_coco to_csv to_fiftyone to_geojson to_labelme to_supervision to_voc to_yolo",
 }
 """Public names outside the top package, by the module that has them."""
-_FRONT_DOOR_OF = {name: module for module, names in _FRONT_DOORS.items() for name in names.split()}
+_PUBLIC_MODULE_OF = {name: module for module, names in _PUBLIC_MODULES.items() for name in names.split()}
 
 __all__ = [
     "APIConnectionError",
@@ -216,19 +216,19 @@ __all__ = [
     "vl",
 ]
 
-_HOME_OF = {name: home for home, names in _HOMES.items() for name in names.split()}
-_HOME_OF |= {name: "errors" for name in __all__ if name.endswith("Error")}
+_MODULE_OF = {name: module for module, names in _MODULES.items() for name in names.split()}
+_MODULE_OF |= {name: "errors" for name in __all__ if name.endswith("Error")}
 
 
 def __getattr__(name: str) -> Any:
-    home = _HOME_OF.get(name)
-    if home is None:
-        front_door = _FRONT_DOOR_OF.get(name)
-        if front_door is not None:  # an ImportError, as `from moondream_async import ...` hides other messages
-            raise ImportError(f"{name} lives in {__name__}.{front_door}: from {__name__}.{front_door} import {name}")
+    module = _MODULE_OF.get(name)
+    if module is None:
+        public = _PUBLIC_MODULE_OF.get(name)
+        if public is not None:  # an ImportError, as `from moondream_async import ...` hides other messages
+            raise ImportError(f"{name} is in {__name__}.{public}: from {__name__}.{public} import {name}")
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     with no_fork():
-        value = getattr(importlib.import_module(f".{home}", __name__), name)
+        value = getattr(importlib.import_module(f".{module}", __name__), name)
     globals()[name] = value
     return value
 

@@ -1,4 +1,4 @@
-"""`ApiClient`: what a client hands to its skills and resources: settings, connections, images, requests."""
+"""`ApiClient`: the settings, connections, image preparation and requests that all resources of a client share."""
 
 from __future__ import annotations
 
@@ -30,19 +30,19 @@ if TYPE_CHECKING:
 R = TypeVar("R", bound=Result)
 T = TypeVar("T")
 
-_LONG_TIMEOUT = 900.0  # seconds; the official client waits as long for a training step
+_LONG_TIMEOUT = 900.0  # seconds; the official client has the same timeout for a training step
 
 
 @attrs.frozen(eq=False, kw_only=True)
 class Settings:
-    """What a client is configured with, checked.
+    """The checked configuration of a client.
 
     Attributes:
         server: The base URL, the key and the model.
-        timeouts: For each attempt.
-        retry: When to send again.
+        timeouts: Timeouts of each attempt.
+        retry: When failed attempts are retried.
         image_options: How images are prepared.
-        headers: Extra headers, by their names in lower case.
+        headers: Extra headers, names in lower case.
         hooks: The user's observers.
     """
 
@@ -55,11 +55,11 @@ class Settings:
 
 
 class ApiClient:
-    """Sends requests with one client's settings; handed to every resource of the client.
+    """Sends requests with one client's settings; every resource of the client uses it.
 
     Args:
-        settings: The client's.
-        session: Shared with the client's clones.
+        settings: The client's settings.
+        session: The session, shared with the client's clones.
     """
 
     def __init__(self, settings: Settings, session: SharedSession) -> None:
@@ -70,12 +70,12 @@ class ApiClient:
 
     @property
     def base_url(self) -> str:
-        """The server, ending in `/v1`."""
+        """The server's base URL, ending in `/v1`."""
         return self.settings.server.base_url
 
     @property
     def model(self) -> str | None:
-        """The model of every call; None is the server's default."""
+        """The model of every call; None for the server's default."""
         return self.settings.server.model
 
     @property
@@ -85,14 +85,14 @@ class ApiClient:
 
     @property
     def http(self) -> HttpClient:
-        """The HTTP client, made at the first call."""
+        """The HTTP client, created at the first call."""
         if self._http is None:
             self._connect()
         return cast("HttpClient", self._http)
 
     @property
     def requests(self) -> MoondreamRequests:
-        """Builds the requests; made at the first call."""
+        """The builder of requests, created at the first call."""
         if self._requests is None:
             self._connect()
         return cast("MoondreamRequests", self._requests)
@@ -117,7 +117,7 @@ class ApiClient:
 
     @property
     def files(self) -> FileReader:
-        """A reader of presigned files that the server names; it never sends the key."""
+        """A reader of the presigned files that the server refers to; it never sends the key."""
         from ._http.presigned_download import FileReader
         from ._http.presigned_urls import PresignedTarget
 
@@ -125,8 +125,8 @@ class ApiClient:
         return FileReader(self.http, PresignedTarget.of(self.base_url, allow_private=allow_private))
 
     @property
-    def patient(self) -> ApiClient:
-        """The same with timeouts of at least a quarter of an hour, for answers that take minutes."""
+    def long_running(self) -> ApiClient:
+        """A client with timeouts of at least 15 minutes and no deadline, for calls that take minutes."""
         timeouts = self.settings.timeouts
         longer = {name: max(_LONG_TIMEOUT, getattr(timeouts, name)) for name in ("idle", "total")}
         retry = attrs.evolve(self.settings.retry, deadline=None)
@@ -139,7 +139,7 @@ class ApiClient:
     async def encode_image(
         self, image: ImageInput, options: ImageOptions | None = None, *, full_resolution: bool = False
     ) -> EncodedImage:
-        """Prepare an image, off the event loop; calls for the same image at the same time share the work."""
+        """Prepare an image outside the event loop; concurrent calls with the same image share the work."""
         if isinstance(image, EncodedImage):
             return image
         with no_fork():
@@ -155,7 +155,7 @@ class ApiClient:
 
         Args:
             skill: The skill. If it takes labels and `object` is a list, it is called once per label.
-            image: Any image that the skills take; None if the skill needs none.
+            image: Any image that the skills accept; None if the skill needs no image.
             arguments: The skill's arguments by name.
         """
         labels = parse_labels(arguments["object"]) if skill.takes_labels else None
@@ -205,28 +205,28 @@ class ApiClient:
         return await self.http.fetch(request, lambda response: response.parse(read))
 
     async def aclose(self) -> None:
-        """Close the connections, also of all clones."""
+        """Close the connections of this client and all its clones."""
         await self._session.aclose()
 
 
 @attrs.define(eq=False)
 class ImagePayload:
-    """A request body whose image is encoded when the call has its slot: only then is it in memory.
+    """A request body whose image is encoded when the call has its slot, so that few images are in memory at a time.
 
     Attributes:
-        image_size: Width and height of the upright original, in pixels; None until the body is built, and without
-            an image.
+        image_size: Width and height of the upright original, in pixels; None without an image, and until the body
+            is built.
     """
 
     _api: ApiClient = attrs.field(repr=False)
     _body: bytes = attrs.field(repr=False)
     _image: Any = attrs.field(repr=False)
-    _has_image: bool = attrs.field(kw_only=True)
-    _full_resolution: bool = attrs.field(kw_only=True)
+    _has_image: bool = attrs.field(kw_only=True, alias="has_image")
+    _full_resolution: bool = attrs.field(kw_only=True, alias="full_resolution")
     image_size: tuple[int, int] | None = attrs.field(default=None, init=False)
 
     async def prepare(self) -> bytes:
-        """Return the body."""
+        """Return the body, preparing the image."""
         if not self._has_image:
             return self._body
         encoded = await self._api.encode_image(self._image, full_resolution=self._full_resolution)
@@ -235,7 +235,7 @@ class ImagePayload:
 
 
 class SharedSession:
-    """The session of a client and its clones, made at the first call: httpx is not imported before."""
+    """The session of a client and its clones, created at the first call so that httpx is imported late."""
 
     def __init__(self, *, max_connections: int, rate_limit: float | None, http_client: UserClient | None) -> None:
         self._options: dict[str, Any] = {
@@ -246,20 +246,20 @@ class SharedSession:
         self._session: Session | None = None
         self._closed = False
         if http_client is not None:
-            self.get()  # checks it
+            self.get()  # to check the user's client
 
     @property
     def stats(self) -> Stats:
-        """The counters so far."""
+        """A snapshot of the counters."""
         from .hooks import Stats
 
         return Stats() if self._session is None else self._session.counters.snapshot()
 
     def get(self) -> Session:
-        """Return the session, made now if this is the first call.
+        """Return the session; the first call creates it.
 
         Raises:
-            ConfigurationError: The client is closed, or `http_client` cannot be used.
+            ConfigurationError: The client is closed, or `http_client` is invalid.
         """
         if self._closed:
             raise ConfigurationError("This client is closed; make a new one.")
@@ -273,7 +273,7 @@ class SharedSession:
             return self._session
 
     async def aclose(self) -> None:
-        """Close the connections; later calls are refused."""
+        """Close the connections; later calls raise ConfigurationError."""
         self._closed = True
         if self._session is not None:
             await self._session.aclose()
@@ -283,7 +283,7 @@ def hooks_of(hooks: HooksInput | None) -> tuple[Hooks, ...]:
     """Return the user's hooks as a tuple.
 
     Raises:
-        ConfigurationError: They are not `Hooks`.
+        ConfigurationError: A value is not `Hooks`.
     """
     if hooks is None:
         return ()

@@ -1,7 +1,7 @@
-"""Strings that hold a credential and never show it in a repr, and so not in logs or traceback locals.
+"""Strings that hide a credential in their repr, and so in logs and tracebacks that show locals.
 
-The values are hidden, not the containers: httpx copies headers into containers of its own, and debuggers look into
-those. Slices are hidden too, as rich and structlog shorten long strings before they show them.
+The values themselves are hidden, as httpx copies headers into containers of its own, which debuggers show. Slices are
+hidden too, as rich and structlog shorten long strings before they show them.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _CREDENTIAL_NAME = re.compile(
 
 
 class HiddenStr(str):
-    """A string such as a header value that holds a key."""
+    """A string with a credential, such as a header value that holds the key."""
 
     __slots__ = ()
 
@@ -30,12 +30,12 @@ class HiddenStr(str):
         return HiddenStr(part) if isinstance(index, slice) else part
 
     def encode(self, encoding: str = "utf-8", errors: str = "strict") -> bytes:
-        """Encode it; the bytes are hidden too."""
+        """Encode the string to hidden bytes."""
         return HiddenBytes(super().encode(encoding, errors))
 
 
 class HiddenBytes(bytes):
-    """The bytes of a `HiddenStr`, as they go into a request."""
+    """The encoded bytes of a `HiddenStr`, as they are sent."""
 
     __slots__ = ()
 
@@ -47,25 +47,25 @@ class HiddenBytes(bytes):
         return HiddenBytes(part) if isinstance(part, bytes) else part
 
     def __bytes__(self) -> bytes:
-        # h11 makes plain bytes of subclasses with bytes(value); this keeps the value hidden there.
+        # h11 converts subclasses with bytes(value); returning self keeps the value hidden there.
         return self
 
     def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:
-        """Decode it; the string is hidden too."""
+        """Decode the bytes to a hidden string."""
         return HiddenStr(super().decode(encoding, errors))
 
 
 def is_credential(name: str) -> bool:
-    """Tell whether a header of this name holds a credential: `Authorization`, `Cookie`, `X-Api-Key`, `X-Auth-Token`."""
+    """Return whether a header holds a credential, judging by its name, such as `Authorization` or `X-Api-Key`."""
     return _CREDENTIAL_NAME.search(name) is not None
 
 
 def hide_credentials(headers: Mapping[str, str]) -> dict[str, str]:
-    """Copy headers, with hidden values where they hold credentials."""
+    """Return a copy of headers in which the values of credentials are hidden."""
     return {name: HiddenStr(value) if is_credential(name) else value for name, value in headers.items()}
 
 
 def without_query(url: object) -> str:
-    """Show a URL as `scheme://host:port/path`: no user name, no password, no signature."""
+    """Return a URL as `scheme://host:port/path`, without user name, password, query and fragment."""
     scheme, authority, path = _URL.match(str(url)).groups("")  # type: ignore[union-attr]  # it always matches
     return f"{scheme}{authority.rpartition('@')[2]}{path}"

@@ -1,4 +1,4 @@
-"""Mark what users import, so that reprs, tracebacks, pickles and docs name the module it is imported from."""
+"""Mark public names, so that reprs, tracebacks, pickles and docs show the module from which users import them."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import TypeVar
 T = TypeVar("T", bound=Callable[..., object])
 
 
-def public(front_door: str = "") -> Callable[[T], T]:
-    """Set the module of a public class or function to its front door.
+def public(module_name: str = "") -> Callable[[T], T]:
+    """Set `__module__` of a public class or function to its public module.
 
     Args:
-        front_door: A public module of the package, such as `"vision"`. Default: the package itself.
+        module_name: A public module of the package, such as `"vision"`. Default: the package itself.
     """
-    module = f"moondream_async.{front_door}" if front_door else "moondream_async"
+    module = f"moondream_async.{module_name}" if module_name else "moondream_async"
 
     def mark(value: T) -> T:
         value.__module__ = module

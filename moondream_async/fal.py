@@ -1,4 +1,4 @@
-"""fal.ai: its hosted Moondream models, and its queue, uploads and webhooks for any endpoint.
+"""fal.ai: hosted Moondream models, and the queue, uploads and webhooks for any endpoint.
 
 ```python
 from moondream_async.fal import FalClient

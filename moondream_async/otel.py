@@ -59,13 +59,13 @@ class _Observer:
         self._duration = meter.create_histogram(
             "gen_ai.client.operation.duration",
             unit="s",
-            description="Duration of calls, attempts and waits included",
+            description="Duration of calls, including retries and waits",
             explicit_bucket_boundaries_advisory=_DURATION_BOUNDS,
         )
         self._tokens = meter.create_histogram(
             "gen_ai.client.token.usage",
             unit="{token}",
-            description="Tokens read and written",
+            description="Number of input and output tokens",
             explicit_bucket_boundaries_advisory=_TOKEN_BOUNDS,
         )
 

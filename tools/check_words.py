@@ -33,7 +33,7 @@ WORDS = {  # the pattern, and what to write instead
     r"hand(?:s|ed|ing)? in": "submit, pass",
     r"hand(?:s|ed|ing)? on": "pass on, yield",
     r"(?:go|goes|going|gone|went) on with": "resume, continue",
-    r"(?<!there )(?:is|are) none": "is invalid; there is no",
+    r"(?<!there )(?:is|are) (?-i:none)": "is invalid; there is no",
     r"so many": "at most N, a bounded number",
     r"so long as": "while",
     r"who asks?": "the caller",

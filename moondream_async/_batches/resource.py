@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import os
-import random
 import time
 from collections.abc import AsyncIterable, Callable, Iterable, Sized
 from typing import Any, Literal
@@ -19,6 +18,7 @@ from .._bulk.items import MapItem, Outcome
 from .._bulk.map import check_items
 from .._bulk.run import RunSummary
 from .._concurrency.callbacks import call_callback
+from .._concurrency.polling import PollSchedule
 from .._concurrency.prefetch import PrefetchIterator
 from .._concurrency.threads import run_in_thread
 from .._paginator import Pages
@@ -46,8 +46,6 @@ from .retrieval import retrieve
 from .submission import Submission
 from .validation import ReadyFile
 
-_FIRST_POLL, _MAX_POLL_INTERVAL = 0.5, 30.0  # seconds
-_POLL_FACTOR = 1.5  # by which the interval grows
 _OUTAGE_GRACE = 600.0  # seconds in which polls may fail with transient errors
 _VISIBILITY_GRACE = 30.0  # seconds in which a batch that was just accepted may not be found
 _TRANSIENT = (APIConnectionError, RateLimitError, ServerError)
@@ -64,6 +62,8 @@ class AsyncBatches:
     Each job is kept in a folder on this machine, so that another process can resume it at any stage. `create` and
     `submit`, called again with the same arguments and `folder`, send only what was not sent before.
     """
+
+    _poll_schedule = PollSchedule(first=0.5, maximum=30.0)
 
     def __init__(self, api: ApiClient) -> None:
         self._api = api
@@ -295,8 +295,8 @@ class AsyncBatches:
         return JobReader(self._api)
 
     async def _finished(self, job: BatchJob, progress: Callable[[BatchJob], Any] | None) -> BatchJob:
-        interval, answered = _FIRST_POLL, time.monotonic()
-        while True:
+        answered = time.monotonic()
+        for delay in self._poll_schedule.delays():
             try:
                 batches = [batch if batch.finished else await self.retrieve(batch.id) for batch in job.batches]
             except (*_TRANSIENT, NotFoundError) as exc:
@@ -312,8 +312,8 @@ class AsyncBatches:
                 await call_callback(progress, job)
                 if job.finished:
                     return job
-            await anyio.sleep(interval * random.uniform(0.8, 1.2))  # noqa: S311 - spreads the polls of many jobs
-            interval = min(_MAX_POLL_INTERVAL, interval * _POLL_FACTOR)
+            await anyio.sleep(delay)
+        raise AssertionError("the delays have no end")
 
 
 def _ignore(_: int) -> None:

@@ -220,10 +220,10 @@ def _print_resume_command(folder: Path, arguments: Arguments) -> None:
 
 
 def _job(arguments: Arguments) -> str:
-    """Return the job's folder or batch ID, checked."""
+    """Return the job's folder or batch id, checked."""
     name = str(arguments.job)
     if not is_folder(name) and (os.path.exists(name) or not is_batch_id(name)):  # noqa: PTH110 - accepts any text
-        raise ConfigurationError(f"{name!r} is neither a job folder nor a batch ID.")
+        raise ConfigurationError(f"{name!r} is neither a job folder nor a batch id.")
     return name
 
 

@@ -149,7 +149,7 @@ def _batch(sub: _SubParsers) -> None:
     results.add_argument("--out", metavar="FILE", help="results file, as written by `run`; default: print them")
     cancel = actions.add_parser("cancel", help="cancel uploads that the server has not accepted yet")
     for one in (status, wait, results, cancel):
-        one.add_argument("job", metavar="JOB", help="a job folder or a batch ID")
+        one.add_argument("job", metavar="JOB", help="a job folder or a batch id")
     listing = actions.add_parser("list", help="list your batches, newest first")
     listing.add_argument("--limit", type=int, metavar="N", help="at most N batches; default all")
 

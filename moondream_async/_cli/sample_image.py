@@ -1,4 +1,4 @@
-"""The demo's picture: a drawn scene."""
+"""The image of the demo."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ _SIZE = (960, 640)
 
 
 def sample() -> Image.Image:
-    """A small landscape in flat colours: sun, house, tree, car, ball."""
+    """Draw a small scene in flat colors: a sun, a house, a tree, a car and a ball."""
     image = Image.new("RGB", _SIZE, (240, 244, 248))
     draw = ImageDraw.Draw(image)
     draw.ellipse((760, 50, 880, 170), fill=(255, 220, 0))

@@ -1,4 +1,4 @@
-"""What each sub-command does, on the sync client."""
+"""The subcommands, which use the sync client."""
 
 from __future__ import annotations
 
@@ -22,32 +22,32 @@ from .target import base_url_of
 
 Arguments = argparse.Namespace
 
-_OUTLINE_FORMATS = ("svg", "coco", "yolo")  # of a segment: made with the extra `vision`
+_OUTLINE_FORMATS = ("svg", "coco", "yolo")  # formats of a segment that need the extra `vision`
 
 
 def skill(arguments: Arguments) -> None:
-    """Run one skill on one image and print what it says."""
+    """Run one skill on one image and print the result."""
     image: Any = _standard_input() if arguments.image == "-" else arguments.image
-    form = arguments.format or ("json" if arguments.json else "table")
+    output_format = arguments.format or ("json" if arguments.json else "table")
     draws = getattr(arguments, "save", None) or getattr(arguments, "open", False)
     if draws and arguments.save:
         pictures.check_name(arguments.save)
-    if arguments.skill == "segment" and (draws or form in _OUTLINE_FORMATS):
-        check_extra("vision", f"--format {form}" if form in _OUTLINE_FORMATS else "Drawing an outline")
+    if arguments.skill == "segment" and (draws or output_format in _OUTLINE_FORMATS):
+        needs_vision = output_format in _OUTLINE_FORMATS
+        check_extra("vision", f"--format {output_format}" if needs_vision else "Drawing an outline")
     with _client(arguments) as client:
         if draws and is_url(image):
             image = client.encode_image(image)
-        if form not in ("table", "json", "jsonl") and getattr(arguments, "stream", False):
-            raise ConfigurationError(f"--format {form} is for whole answers; leave out --stream.")
+        if output_format not in ("table", "json", "jsonl") and getattr(arguments, "stream", False):
+            raise ConfigurationError(f"--format {output_format} cannot be used with --stream.")
         answer = _call(client, image, arguments)
         if isinstance(answer, (TextStream, SegmentStream)):
             with answer:
-                formatting.stream(answer, form)
+                formatting.stream(answer, output_format)
                 answer = answer.result()
         else:
-            formatting.result(
-                answer, form, "image" if arguments.image[:5].lower() == "data:" else arguments.image, _labels(arguments)
-            )
+            name = "image" if arguments.image[:5].lower() == "data:" else arguments.image
+            formatting.result(answer, output_format, name, _labels(arguments))
     if draws:
         pictures.draw(image, answer, _labels(arguments), save=arguments.save, show=arguments.open)
 
@@ -60,7 +60,7 @@ def models(arguments: Arguments) -> None:
 
 
 def sandbox(arguments: Arguments) -> None:
-    """Serve until Ctrl-C."""
+    """Run the sandbox until Ctrl-C."""
     from ..sandbox import NOTICE, Sandbox
 
     server = Sandbox(
@@ -79,7 +79,7 @@ def sandbox(arguments: Arguments) -> None:
 
 
 def export(arguments: Arguments) -> None:
-    """Write a file of results as a table."""
+    """Export a results file as a table."""
     from .._bulk.export import export
 
     rows = export(arguments.results, arguments.table)
@@ -87,21 +87,21 @@ def export(arguments: Arguments) -> None:
 
 
 def run(arguments: Arguments) -> int:
-    """Do a run; returns the exit code."""
+    """Process many images; return the exit code."""
     from .run import run
 
     return run(arguments)
 
 
 def batch(arguments: Arguments) -> int:
-    """Do something with batches; returns the exit code."""
+    """Run a subcommand of `batch`; return the exit code."""
     from .batch import run
 
     return run(arguments)
 
 
 def demo(arguments: Arguments) -> None:
-    """Show all skills at work."""
+    """Demonstrate all skills on a sample image."""
     from .demo import run
 
     run(arguments.out)
@@ -121,15 +121,15 @@ def _call(client: Client, image: Any, arguments: Arguments) -> Result | TextStre
 
 
 def _standard_input() -> bytes:
-    if sys.stdin is None:  # pyright: ignore[reportUnnecessaryComparison] - it is, when it was closed
-        raise ConfigurationError("There is no standard input to read the image from.")
+    if sys.stdin is None:  # pyright: ignore[reportUnnecessaryComparison] - it is None when it was closed
+        raise ConfigurationError("Cannot read the image: standard input is closed.")
     return sys.stdin.buffer.read()
 
 
 def _labels(arguments: Arguments) -> list[str]:
-    """What was looked for."""
-    wanted: str | list[str] = getattr(arguments, "object", None) or []
-    return [wanted] if isinstance(wanted, str) else wanted
+    """Return the labels that the skill looked for."""
+    labels: str | list[str] = getattr(arguments, "object", None) or []
+    return [labels] if isinstance(labels, str) else labels
 
 
 @contextmanager

@@ -369,7 +369,7 @@ class AsyncClient:
             AnswerError: The answer is of another kind, and so was the second; `.answers` keeps them.
             MoondreamError: As in `query`.
         """
-        return await self._ask(structured.structured(schema), image, question, settings, reasoning, repair)
+        return await self._ask(structured.json_format(schema), image, question, settings, reasoning, repair)
 
     @overload
     async def caption(

@@ -1,4 +1,4 @@
-"""The body of a conversation, whose images are prepared when the call has its slot."""
+"""The body of a chat request, whose images are prepared when the call has its slot."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from .._wire import chat
 
 @attrs.frozen(eq=False)
 class ChatPayload:
-    """A payload of `/chat/completions`.
+    """The body of a request to `/chat/completions`.
 
     Args:
         api: Prepares the images.
-        messages: As the user gave them.
-        build: Makes the body out of messages whose images are data URIs.
+        messages: The user's messages.
+        build: Builds the body from messages whose images are data URIs.
     """
 
     _api: ApiClient = attrs.field(repr=False)
@@ -27,7 +27,7 @@ class ChatPayload:
     _build: Callable[[list[dict[str, Any]]], bytes] = attrs.field(repr=False)
 
     async def prepare(self) -> bytes:
-        """Return the body."""
+        """Return the body, preparing the images."""
         return self._build(await chat.prepared(self._messages, self._encode_all))
 
     async def _encode_all(self, images: list[Any]) -> list[str]:

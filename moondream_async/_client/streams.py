@@ -1,4 +1,4 @@
-"""Answers as they are written: the async streams of query, caption and segment."""
+"""Async streams of query, caption, segment and chat."""
 
 from __future__ import annotations
 
@@ -23,26 +23,26 @@ ROut = TypeVar("ROut", covariant=True)
 
 
 class Reducer(Protocol[PieceOut, ROut]):
-    """Turns events into pieces, and in the end into a result (`wire.events`)."""
+    """Reduces events to pieces and, at the end, to a result (see `_wire.events`)."""
 
     completed: bool
 
     @property
     def text(self) -> str:
-        """What has come so far."""
+        """The text received so far."""
         ...
 
     @property
     def partial(self) -> object:
-        """What an interrupted stream leaves behind."""
+        """What was received before an interruption, for `StreamInterruptedError.partial`."""
         ...
 
     def feed(self, event: Object) -> PieceOut | None:
-        """Take one event; return the piece it brought, if any."""
+        """Process one event and return its piece, if it has one."""
         ...
 
     def result(self, meta: Meta) -> ROut:
-        """The typed result of all events."""
+        """Return the typed result of all events."""
         ...
 
 
@@ -98,7 +98,7 @@ class AsyncStream(AsyncClosing, Generic[Piece, R]):
         raise StopAsyncIteration
 
     async def result(self) -> R:
-        """Read the stream to its end, and return the typed result with the whole text, metrics and request ID.
+        """Read the stream to its end and return the typed result with the whole text, metrics and request id.
 
         Raises:
             StreamInterruptedError: The connection was lost, or the stream was closed before its end.
@@ -111,7 +111,7 @@ class AsyncStream(AsyncClosing, Generic[Piece, R]):
             try:
                 return self._reducer.result(self._events.meta)
             except PARSE_ERRORS as exc:
-                problem = f"The stream's final event cannot be used: {exc}"
+                problem = f"The stream's final event is invalid: {exc}"
         raise StreamInterruptedError(f"{problem}.", partial=self._events.redact(self._reducer.partial))
 
     async def aclose(self) -> None:
@@ -124,7 +124,7 @@ class AsyncStream(AsyncClosing, Generic[Piece, R]):
             await self._events.end(None, self._summary())
 
     async def _fail(self, failure: Exception | None) -> None:
-        """End the stream with the typed error for what went wrong; None is an end before the final event."""
+        """End the stream with a typed error; `failure` is None if the stream ended before its final event."""
         self._ended = True
         await self._events.aclose()
         if isinstance(failure, (APITimeoutError, ConfigurationError)):
@@ -141,7 +141,7 @@ class AsyncStream(AsyncClosing, Generic[Piece, R]):
         raise self._error from cause
 
     def _summary(self) -> Result | None:
-        """What the events have said of the call, if it is not the last that says it."""
+        """Return the result of the events so far, if the reducer has one before the final event."""
         return getattr(self._reducer, "summary", None)
 
     async def _finish(self) -> None:
@@ -160,7 +160,7 @@ class AsyncStream(AsyncClosing, Generic[Piece, R]):
             )
 
 
-class ReadsAsItself:
+class ReturnsItself:
     """`s["answer"]`, `s["caption"]`, `s["chunk"]`, `s.answer` and `s.caption` are the stream itself."""
 
     def __getitem__(self, name: str) -> Self:
@@ -183,7 +183,7 @@ class ReadsAsItself:
 
 
 @public()
-class AsyncTextStream(ReadsAsItself, AsyncStream[str, R]):
+class AsyncTextStream(ReturnsItself, AsyncStream[str, R]):
     """A stream of the text of `query` or `caption`, piece by piece.
 
     ```python

@@ -1,4 +1,4 @@
-"""`AsyncFalClient`: Moondream on fal.ai, and fal's queue for any endpoint."""
+"""`AsyncFalClient`: Moondream's skills on fal.ai, and fal's queue for any endpoint."""
 
 from __future__ import annotations
 
@@ -36,12 +36,13 @@ from ..config import FAL_KEYS_URL, Length, RetryPolicy, SamplingSettings, Secret
 from ..errors import APIConnectionError, APIError, ConfigurationError
 from ..types import CaptionResult, DetectResult, Meta, PointResult, QueryResult, Result, SegmentResult
 from . import inputs as inputs_of
-from . import webhooks, wire
+from . import wire
 from .connection import FalConnection
-from .models import BatchedResult, Lifecycle, Status, WebhookEvent, WebhookVerificationError
+from .models import BatchedResult, Lifecycle, Status, WebhookEvent
 from .request_handle import AsyncRequestHandle
 from .subscription import Subscription
 from .uploads import Uploads
+from .webhooks import SignedWebhook, keys_of
 from .wire import Endpoint, Hosts
 
 if TYPE_CHECKING:
@@ -51,16 +52,17 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 R = TypeVar("R", bound=Result)
 
-_KEYS_KEPT, _KEYS_AGAIN = 24 * 3600.0, 60.0  # seconds
+_KEYS_MAX_AGE = 24 * 3600.0  # seconds for which fal's webhook keys are cached
+_KEYS_MIN_INTERVAL = 60.0  # seconds between two fetches, so that forged webhooks cannot cause many
 
 
 @attrs.frozen
 class PlacedImage:
-    """An image as fal takes it.
+    """An image in a form that fal accepts.
 
     Attributes:
-        url: Its URL at fal, or a data URI.
-        image_size: Width and height of the upright original, in pixels; None if they are not known.
+        url: URL at fal, or a data URI.
+        image_size: Width and height of the upright original, in pixels; None if unknown.
     """
 
     url: str = attrs.field(repr=False)
@@ -69,21 +71,23 @@ class PlacedImage:
 
 @public("fal")
 class AsyncFalClient:
-    """An async client of fal.ai: its hosted Moondream models, and its queue for any other.
+    """An async client of fal.ai: its hosted Moondream models, and its queue for any other endpoint.
 
-    The skills have the parameters and results of `AsyncClient`; each is a request in fal's queue.
+    The skills have the parameters and results of `AsyncClient`. Each call is a request in fal's queue.
 
     Args:
-        key: fal's key, `id:secret`. Default: `FAL_KEY`, else `FAL_KEY_ID` and `FAL_KEY_SECRET`.
-        base_url: A server that speaks fal's wire under one address, such as the sandbox's `fal_url`; needs no key.
+        key: fal key, `id:secret`. Default: `FAL_KEY`, else `FAL_KEY_ID` and `FAL_KEY_SECRET`.
+        base_url: Server that offers fal's API under one URL, such as the sandbox's `fal_url`; needs no key.
             Default: `FAL_BASE_URL`, else fal.ai's own hosts.
-        timeout: `Timeouts`, or seconds, of each HTTP request; those of jobs are `job_timeout`.
-        retry: `RetryPolicy`, or a number of attempts. A submit is sent again only when it cannot have been accepted.
-        job_timeout: Seconds to wait for a result, in skills and `subscribe`; None waits for ever. Default 600.
-        cancel_jobs: Whether a request is cancelled when its caller is, or stops waiting. Default False: it goes on.
-        inline_limit: Bytes up to which a binary value goes along in the request; larger ones are uploaded.
-            Default 512 KiB.
-        max_connections: HTTP requests at once. Default 256.
+        timeout: `Timeouts`, or seconds, for each HTTP request. For whole jobs, see `job_timeout`.
+        retry: `RetryPolicy`, or a number of attempts. `submit` is retried only if the request cannot have been
+            accepted.
+        job_timeout: Seconds that skills and `subscribe` wait for a result; None for no limit. Default 600.
+        cancel_jobs: Whether to cancel a request when its caller is cancelled or times out. Default False: the request
+            continues.
+        inline_limit: Maximum size in bytes of binary values that are sent within the request; larger ones are
+            uploaded. Default 512 KiB.
+        max_connections: Maximum number of concurrent HTTP requests. Default 256.
         image_options: How images are prepared, as for `AsyncClient`.
         headers: Extra headers for every request to fal's API.
         hooks: `Hooks(request=..., retry=..., ...)`, or several, as for `AsyncClient`. Each HTTP request is a call
@@ -91,7 +95,7 @@ class AsyncFalClient:
         http_client: As for `AsyncClient`.
 
     Raises:
-        ConfigurationError: A value cannot be used, or there is no key.
+        ConfigurationError: An argument is invalid, or there is no key.
     """
 
     def __init__(
@@ -110,11 +114,11 @@ class AsyncFalClient:
         hooks: HooksInput | None = None,
         http_client: UserClient | None = None,
     ) -> None:
-        secret, key = _key(Secret(key)), None  # from here on no local holds the key in the open
+        secret, key = _resolve_key(Secret(key)), None  # so that tracebacks that show locals hide the key
         headers = config.hidden_headers(headers)
         base_url = base_url if base_url is not None else os.getenv("FAL_BASE_URL") or None
         if secret is None and base_url is None:
-            raise ConfigurationError(f"No key for fal.ai: set FAL_KEY, or pass key=... ({FAL_KEYS_URL}).")
+            raise ConfigurationError(f"No fal.ai key: set FAL_KEY or pass key=... (see {FAL_KEYS_URL}).")
         hosts = Hosts() if base_url is None else Hosts.at(base_url)
         self._image_options = ImageOptions.of(image_options)
         self._job_timeout = config.check_seconds("job_timeout", job_timeout)
@@ -141,8 +145,8 @@ class AsyncFalClient:
             self._connection, self.encode_image, config.check_whole("inline_limit", inline_limit, least=0)
         )
         self._webhook_keys: tuple[float, list[bytes]] = (0.0, [])
-        self._keys_asked_for = 0.0
-        self._once: SingleFlight[list[bytes]] = SingleFlight()
+        self._keys_requested_at = 0.0
+        self._key_fetch: SingleFlight[list[bytes]] = SingleFlight()
 
     @property
     def stats(self) -> Stats:
@@ -158,21 +162,21 @@ class AsyncFalClient:
         reasoning: bool | None = None,
         spatial_refs: Sequence[AnyRef] | None = None,
     ) -> QueryResult:
-        """Ask about an image, by `fal-ai/moondream3-preview/query`.
+        """Ask a question about an image, with `fal-ai/moondream3-preview/query`.
 
         Args:
-            image: As for `AsyncClient`; or the URL of a file that was uploaded to fal. Needed here.
-            question: What to ask (wire field `prompt`).
-            stream: fal.ai does not stream Moondream.
+            image: Image as for `AsyncClient`, or the URL of a file that was uploaded to fal. Required.
+            question: The question (wire field `prompt`).
+            stream: Must be False, as fal.ai does not stream Moondream.
             settings: `temperature` and `top_p`.
-            reasoning: True or False is sent as it is; None leaves it to fal, whose default is True.
-            spatial_refs: Not known to fal.
+            reasoning: Whether the model reasons before it answers; None for fal's default, True.
+            spatial_refs: Must be None, as fal.ai does not support it.
 
         Raises:
-            ConfigurationError: An argument cannot be used, or fal knows no such; nothing was sent.
-            ImageError: The image cannot be used; nothing was sent.
-            APIError: fal or the model answered with an error; `.type` names it, `.request_id` the request.
-            APITimeoutError: It was not completed within `job_timeout`; `.request_id` is there to ask again.
+            ConfigurationError: An argument is invalid or not supported by fal. Nothing was sent.
+            ImageError: The image is invalid. Nothing was sent.
+            APIError: fal or the model returned an error; see `.type` and `.request_id`.
+            APITimeoutError: The request was not completed within `job_timeout`; use `.request_id` to wait again.
             APIConnectionError: fal could not be reached.
         """
         inputs_of.reject("query", stream=stream, spatial_refs=spatial_refs)
@@ -188,12 +192,12 @@ class AsyncFalClient:
         stream: Literal[False] = False,
         settings: SamplingSettings | None = None,
     ) -> CaptionResult:
-        """Describe an image, by `fal-ai/moondream3-preview/caption`.
+        """Describe an image, with `fal-ai/moondream3-preview/caption`.
 
         Args:
             image: As in `query`.
             length: `"short"`, `"normal"` or `"long"`.
-            stream: fal.ai does not stream Moondream.
+            stream: Must be False, as fal.ai does not stream Moondream.
             settings: `temperature` and `top_p`.
 
         Raises:
@@ -205,12 +209,12 @@ class AsyncFalClient:
     async def detect(
         self, image: ImageInput, object: str | Sequence[str], settings: SamplingSettings | None = None
     ) -> DetectResult:
-        """Find every instance of an object, or of several, as boxes, by `fal-ai/moondream3-preview/detect`.
+        """Find every instance of one or more objects, as boxes, with `fal-ai/moondream3-preview/detect`.
 
         Args:
             image: As in `query`.
-            object: What to look for (wire field `prompt`), or a list of such, as for `AsyncClient`.
-            settings: fal takes none here.
+            object: What to find (wire field `prompt`), or a list of labels, as for `AsyncClient`.
+            settings: Must be None, as fal.ai supports no settings here.
 
         Raises:
             MoondreamError: As in `query`.
@@ -224,13 +228,13 @@ class AsyncFalClient:
         settings: SamplingSettings | None = None,
         spatial_refs: Sequence[AnyRef] | None = None,
     ) -> PointResult:
-        """Find every instance of an object, or of several, as points, by `fal-ai/moondream3-preview/point`.
+        """Find every instance of one or more objects, as points, with `fal-ai/moondream3-preview/point`.
 
         Args:
             image: As in `query`.
-            object: What to look for (wire field `prompt`), or a list of such, as for `AsyncClient`.
-            settings: fal takes none here.
-            spatial_refs: Not known to fal.
+            object: What to find (wire field `prompt`), or a list of labels, as for `AsyncClient`.
+            settings: Must be None, as fal.ai supports no settings here.
+            spatial_refs: Must be None, as fal.ai does not support it.
 
         Raises:
             MoondreamError: As in `query`.
@@ -246,14 +250,15 @@ class AsyncFalClient:
         stream: Literal[False] = False,
         settings: SamplingSettings | None = None,
     ) -> SegmentResult:
-        """Outline one object, as an SVG path, by `fal-ai/moondream3-preview/segment`.
+        """Segment one object, as an SVG path, with `fal-ai/moondream3-preview/segment`.
 
         Args:
-            image: As in `query`; at full resolution.
-            object: What to outline.
-            spatial_refs: Which one: points and boxes, 0..1 of the upright image (wire field `spatial_references`).
-            stream: fal.ai does not stream Moondream.
-            settings: `temperature`, `top_p`, `max_tokens`.
+            image: As in `query`; sent at full resolution.
+            object: The object to segment.
+            spatial_refs: Points and boxes that say which one, 0..1 of the upright image (wire field
+                `spatial_references`).
+            stream: Must be False, as fal.ai does not stream Moondream.
+            settings: `temperature`, `top_p` and `max_tokens`.
 
         Raises:
             MoondreamError: As in `query`.
@@ -271,18 +276,19 @@ class AsyncFalClient:
         top_p: float = 1.0,
         repetition_penalty: float = 1.0,
     ) -> BatchedResult:
-        """Describe, or ask about, several images in one request, by `fal-ai/moondream/batched` (Moondream 2).
+        """Describe or ask about several images in one request, with `fal-ai/moondream/batched` (Moondream 2).
 
         Args:
-            inputs: Images, `(image, prompt)`, or `{"image_url": image, "prompt": prompt}`. The default prompt is fal's.
+            inputs: Images, `(image, prompt)`, or `{"image_url": image, "prompt": prompt}`. Without a prompt, fal uses
+                its own.
             model_id: `"vikhyatk/moondream2"` (fal's default) or `"fal-ai/moondream2-docci"`.
-            max_tokens: Of each answer.
-            temperature: At least 0.
-            top_p: Above 0, at most 1.
-            repetition_penalty: Above 0; 1 is none.
+            max_tokens: Maximum number of tokens of each answer. Default 64.
+            temperature: Sampling temperature, at least 0. Default 0.2.
+            top_p: Nucleus sampling, above 0, at most 1. Default 1.
+            repetition_penalty: Penalty above 0; 1 is no penalty. Default 1.
 
         Returns:
-            `.outputs`, a text each; `.partial`, `.timings`, `.filenames`.
+            `.outputs` with a text for each input, `.partial`, `.timings` and `.filenames`.
 
         Raises:
             MoondreamError: As in `query`.
@@ -301,17 +307,17 @@ class AsyncFalClient:
         for entry, (image, _) in zip(arguments["inputs"], read, strict=True):
             entry["image_url"] = (await self._place(image)).url
         handle, answer = await self._completed(wire.BATCHED, arguments)
-        return _read(lambda: wire.batched_result(answer, handle.request_id), answer)
+        return _parse(lambda: wire.parse_batched(answer, handle.request_id), answer)
 
     async def encode_image(self, image: ImageInput, image_options: ImageOptions | None = None) -> EncodedImage:
-        """Prepare an image once, as `AsyncClient.encode_image` does.
+        """Prepare an image for several calls, like `AsyncClient.encode_image`.
 
         Args:
             image: As in `query`.
-            image_options: How; None takes the client's.
+            image_options: How to prepare it. Default: the client's options.
 
         Raises:
-            ImageError: It cannot be used.
+            ImageError: The image is invalid.
         """
         options = self._image_options if image_options is None else ImageOptions.of(image_options)
         return await self._encode(image, options)
@@ -330,73 +336,73 @@ class AsyncFalClient:
         resubmit: bool = False,
         headers: Mapping[str, str] | None = None,
     ) -> AsyncRequestHandle:
-        """Put a request into fal's queue.
+        """Submit a request to fal's queue.
 
         Args:
-            endpoint: Such as `"fal-ai/moondream/batched"`.
-            arguments: Its input, as fal documents it. Bytes, paths, files, images and arrays anywhere in it go along
-                as data URIs or, above `inline_limit`, are uploaded.
-            path: Below the endpoint.
-            webhook_url: Where fal is to post the result.
+            endpoint: Endpoint id, such as `"fal-ai/moondream/batched"`.
+            arguments: The endpoint's input, as documented by fal. Bytes, paths, files, images and arrays anywhere in
+                it are sent as data URIs or, above `inline_limit`, uploaded.
+            path: Path below the endpoint.
+            webhook_url: URL to which fal posts the result.
             priority: `"normal"` or `"low"`.
-            hint: Requests of the same hint go to the same runner, if they can.
-            start_timeout: Seconds within which a runner must begin, above 1; else it fails with 504.
-            max_queue_length: Refuse it (429) if the queue is longer.
-            resubmit: Whether to send it again, too, when it may have been accepted (a lost answer): it could then run,
-                and be billed, twice.
-            headers: Extra ones, such as `{"X-Fal-Store-IO": "0"}`.
+            hint: Requests with the same hint go to the same runner if possible.
+            start_timeout: Seconds within which a runner must start, above 1; otherwise, the request fails with 504.
+            max_queue_length: Maximum length of the queue; if it is longer, fal refuses the request with 429.
+            resubmit: Whether to retry even if the request may have been accepted (the response was lost); it could
+                then run and be billed twice. Default False.
+            headers: Extra headers, such as `{"X-Fal-Store-IO": "0"}`.
 
         Raises:
-            APIConnectionError: There was no answer; whether it was accepted is not known.
+            APIConnectionError: There was no response; the request may or may not have been accepted.
             MoondreamError: As in `query`.
         """
         headers = config.hidden_headers(headers)
-        given = Endpoint.of(endpoint)
+        target = Endpoint.of(endpoint)
         query = {} if webhook_url is None else {"fal_webhook": webhook_url}
         if max_queue_length is not None:
             query["fal_max_queue_length"] = str(config.check_whole("max_queue_length", max_queue_length, least=0))
-        body = _json(await self._uploads.resolve(arguments))
-        sent = _queue_headers(priority, hint, start_timeout) | config.check_headers(headers)
-        url = given.submit_url(self._connection.hosts, path, query)
-        answer = await self._connection.send(
-            "submit", "POST", url, body=body, headers=sent, non_idempotent=not resubmit
+        body = _to_json(await self._uploads.resolve(arguments))
+        all_headers = _queue_headers(priority, hint, start_timeout) | config.check_headers(headers)
+        url = target.submit_url(self._connection.hosts, path, query)
+        response = await self._connection.send(
+            "submit", "POST", url, body=body, headers=all_headers, non_idempotent=not resubmit
         )
-        data = answer.json()
+        data = response.json()
         request_id: Any = cast("dict[str, Any]", data).get("request_id") if isinstance(data, dict) else None
         if not isinstance(request_id, str):
-            raise answer.invalid("it has no 'request_id'", data)
-        return AsyncRequestHandle(self._connection, given, request_id, cast("dict[str, Any]", data))
+            raise response.invalid("it has no 'request_id'", data)
+        return AsyncRequestHandle(self._connection, target, request_id, cast("dict[str, Any]", data))
 
     def handle(self, endpoint: str, request_id: str) -> AsyncRequestHandle:
-        """The handle of a request that was submitted before, by any process.
+        """Return the handle of a request that this or another process submitted.
 
         Args:
-            endpoint: What it was submitted to.
-            request_id: fal's name for it.
+            endpoint: The endpoint that the request was submitted to.
+            request_id: The request's id at fal.
         """
         return AsyncRequestHandle(self._connection, Endpoint.of(endpoint), request_id)
 
     async def status(self, endpoint: str, request_id: str, *, logs: bool = False) -> Status:
-        """Where a request is: `Queued`, `InProgress` or `Completed`.
+        """Return the state of a request: `Queued`, `InProgress` or `Completed`.
 
         Args:
-            endpoint: What it was submitted to.
-            request_id: fal's name for it.
-            logs: Whether to have its log.
+            endpoint: As in `handle`.
+            request_id: As in `handle`.
+            logs: Whether to include the log lines of the model's process. Default False.
 
         Raises:
-            NotFoundError: There is no such request (any more).
+            NotFoundError: The request does not exist, or no longer exists.
             MoondreamError: As in `query`.
         """
         return await self.handle(endpoint, request_id).status(logs=logs)
 
     async def result(self, endpoint: str, request_id: str, *, timeout: float | None = None) -> Any:
-        """Wait for a request, and fetch what the endpoint answered.
+        """Wait for a request and return the endpoint's response.
 
         Args:
-            endpoint: What it was submitted to.
-            request_id: fal's name for it.
-            timeout: Seconds to wait; None waits as long as it takes.
+            endpoint: As in `handle`.
+            request_id: As in `handle`.
+            timeout: Seconds to wait; None for no limit.
 
         Raises:
             MoondreamError: As in `query`.
@@ -404,14 +410,17 @@ class AsyncFalClient:
         return await self.handle(endpoint, request_id).result(timeout=timeout)
 
     async def cancel(self, endpoint: str, request_id: str) -> bool:
-        """Cancel a request; False if it was completed already. One that runs may still finish, and be billed.
+        """Cancel a request. If it is already running, it may still finish and be billed.
 
         Args:
-            endpoint: What it was submitted to.
-            request_id: fal's name for it.
+            endpoint: As in `handle`.
+            request_id: As in `handle`.
+
+        Returns:
+            False if the request was already completed.
 
         Raises:
-            NotFoundError: There is no such request.
+            NotFoundError: The request does not exist.
             MoondreamError: As in `query`.
         """
         return await self.handle(endpoint, request_id).cancel()
@@ -432,20 +441,20 @@ class AsyncFalClient:
         cancel_job: bool | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> Any:
-        """Submit, wait, and fetch what the endpoint answered.
+        """Submit a request, wait for it, and return the endpoint's response.
 
         Args:
             endpoint: As in `submit`.
             arguments: As in `submit`.
             path: As in `submit`.
-            on_enqueue: Is given the request id, as soon as there is one; may be async.
-            on_queue_update: Is given each `Status`, new lines of the log only once; may be async.
-            logs: Whether the statuses have the log.
+            on_enqueue: Function that is called with the request id once the request is submitted; may be async.
+            on_queue_update: Function that is called with each new `Status`, with each log line once; may be async.
+            logs: Whether the statuses include log lines. Default False.
             priority: As in `submit`.
             hint: As in `submit`.
             start_timeout: As in `submit`.
-            timeout: Seconds to wait in all; None takes the client's `job_timeout`.
-            cancel_job: Whether to cancel the request when this is cancelled or times out; None takes the client's
+            timeout: Seconds that the whole call may take. Default: the client's `job_timeout`.
+            cancel_job: Whether to cancel the request when this call is cancelled or times out. Default: the client's
                 `cancel_jobs`.
             headers: As in `submit`.
 
@@ -463,12 +472,12 @@ class AsyncFalClient:
             start_timeout=start_timeout,
             headers=headers,
         )
-        job = Subscription(
+        subscription = Subscription(
             submit,
-            seconds=self._job_timeout if timeout is None else config.check_seconds("timeout", timeout),
-            cancels=self._cancel_jobs if cancel_job is None else cancel_job,
+            timeout=self._job_timeout if timeout is None else config.check_seconds("timeout", timeout),
+            cancel_on_exit=self._cancel_jobs if cancel_job is None else cancel_job,
         )
-        return (await job.run(on_enqueue, on_queue_update, logs=logs))[1]
+        return (await subscription.run(on_enqueue, on_queue_update, logs=logs))[1]
 
     async def upload(
         self,
@@ -478,52 +487,51 @@ class AsyncFalClient:
         file_name: str | None = None,
         lifecycle: Lifecycle | None = None,
     ) -> str:
-        """Upload to fal's file store; returns the URL, for any endpoint's arguments.
+        """Upload a file to fal's file store.
 
-        Files above 50 MB go in parts of 10 MB, four at once, each with its own retries, read from the disk as they go.
+        Files above 50 MB are sent in parts of 10 MB, four at a time, each with its own retries, and streamed from disk.
 
         Args:
-            data: A path, bytes, a binary file, an image (PIL, array), or an `EncodedImage`.
-            content_type: Its media type; None tells it by name, or by the first bytes.
-            file_name: Its name; None takes the path's.
-            lifecycle: How long to keep it, and who may read it.
+            data: A path, bytes, a binary file, an image (PIL or array), or an `EncodedImage`.
+            content_type: Media type. Default: detected from the name or the first bytes.
+            file_name: File name. Default: that of the path.
+            lifecycle: How long to keep the file, and who may read it.
+
+        Returns:
+            The file's URL, for the arguments of any endpoint.
 
         Raises:
-            ConfigurationError: It cannot be read.
+            ConfigurationError: An argument is invalid, or the file cannot be read.
             MoondreamError: As in `query`.
         """
         return await self._uploads.upload(data, media_type=content_type, name=file_name, lifecycle=lifecycle)
 
     async def verify_webhook(self, headers: Mapping[str, str], body: bytes) -> WebhookEvent:
-        """Check that a webhook is fal's, and read it. The keys are fetched once a day (extra `fal`).
+        """Verify that a webhook is from fal, and parse it. Needs the extra `fal`. fal's keys are cached for a day.
 
         Args:
-            headers: The request's.
-            body: The request's bytes, as they came.
+            headers: The request's headers, names in any case.
+            body: The request's body, unchanged.
 
         Returns:
-            What it tells; fal delivers at least once, so tell repeats by `.request_id`.
+            The webhook's content. fal may deliver a webhook more than once: detect duplicates by `.request_id`.
 
         Raises:
-            WebhookVerificationError: It is not fal's, was changed, or is older than 300 s.
+            WebhookVerificationError: The webhook is not from fal, was changed, or is older than 300 s.
             MoondreamError: The keys cannot be fetched.
         """
-        fetched, keys = self._webhook_keys
-        if time.time() - fetched > _KEYS_KEPT:
-            keys = await self._once.run("keys", self._fetch_webhook_keys)
-        try:
-            return webhooks.verify_webhook(headers, body, keys)
-        except WebhookVerificationError as exc:
-            if "signature" not in exc.message or time.time() - self._keys_asked_for < _KEYS_AGAIN:
-                raise
-            refused = exc
-        # The keys may have changed since; whoever forges cannot have them fetched again and again.
-        with contextlib.suppress(APIError, APIConnectionError):
-            return webhooks.verify_webhook(headers, body, await self._once.run("keys", self._fetch_webhook_keys))
-        raise refused
+        fetched_at, keys = self._webhook_keys
+        if time.time() - fetched_at > _KEYS_MAX_AGE:
+            keys = await self._key_fetch.run("keys", self._fetch_webhook_keys)
+        webhook = SignedWebhook.of(headers, body)
+        may_fetch = time.time() - self._keys_requested_at >= _KEYS_MIN_INTERVAL
+        if may_fetch and not webhook.is_signed_by(keys):  # fal may have changed its keys
+            with contextlib.suppress(APIError, APIConnectionError):
+                keys = await self._key_fetch.run("keys", self._fetch_webhook_keys)
+        return webhook.verify(keys)
 
     async def aclose(self) -> None:
-        """Close the connections; calls after this raise `ConfigurationError`. Safe to call again."""
+        """Close the connections. Later calls raise `ConfigurationError`. Safe to call more than once."""
         await self._session.aclose()
 
     async def __aenter__(self) -> Self:
@@ -551,18 +559,19 @@ class AsyncFalClient:
         placed = await self._place(image, full_resolution=skill.full_resolution)
         handle, answer = await self._completed(f"{wire.PREVIEW}/{skill.name}", {"image_url": placed.url, **fields})
         meta = Meta(status=200, elapsed=time.monotonic() - started)
-        result = _read(lambda: skill.parse(wire.skill_answer(skill.field, answer, handle.request_id), meta), answer)
+        result = _parse(
+            lambda: skill.parse(wire.normalize_skill_response(skill.field, answer, handle.request_id), meta), answer
+        )
         self._session.counters.add_tokens(result.metrics)
         return attrs.evolve(result, image_size=placed.image_size)
 
     async def _completed(self, endpoint: str, arguments: Mapping[str, Any]) -> tuple[AsyncRequestHandle, Any]:
         submit = functools.partial(self.submit, endpoint, arguments)
-        return await Subscription(submit, seconds=self._job_timeout, cancels=self._cancel_jobs).run(
-            None, None, logs=False
-        )
+        subscription = Subscription(submit, timeout=self._job_timeout, cancel_on_exit=self._cancel_jobs)
+        return await subscription.run(None, None, logs=False)
 
     async def _place(self, image: Any, *, full_resolution: bool = False) -> PlacedImage:
-        """Return an image that fal can read: its URL at fal, or a data URI."""
+        """Return the image's URL at fal, or a data URI, uploading the image if it is large."""
         if isinstance(image, PlacedImage):
             return image
         if isinstance(image, str) and self._connection.hosts.is_cdn(image):
@@ -577,25 +586,25 @@ class AsyncFalClient:
         return await encode_once(image, options, full_resolution=full_resolution, fetch=fetch, fetcher=self)
 
     async def _fetch_webhook_keys(self) -> list[bytes]:
-        self._keys_asked_for = time.time()
+        self._keys_requested_at = time.time()
         url = f"{self._connection.hosts.rest}/.well-known/jwks.json"
         response = await self._connection.send("webhook_keys", "GET", url)
-        keys = webhooks.keys_of(response.json())
+        keys = keys_of(response.json())
         if not keys:
-            raise response.invalid("it has no ED25519 keys")
+            raise response.invalid("it has no Ed25519 keys")
         self._webhook_keys = (time.time(), keys)
         return keys
 
 
-def _read(read: Callable[[], T], answer: Any) -> T:
+def _parse(parse: Callable[[], T], data: Any) -> T:
     try:
-        return read()
+        return parse()
     except responses.PARSE_ERRORS as exc:
         problem = str(exc)
-    raise invalid_response(200, answer, problem)
+    raise invalid_response(200, data, problem)
 
 
-def _json(arguments: Any) -> bytes:
+def _to_json(arguments: Any) -> bytes:
     if not isinstance(arguments, dict):
         raise ConfigurationError(f"arguments must be a dict, not {type(arguments).__name__}.")
     try:
@@ -621,11 +630,11 @@ def _queue_headers(priority: str | None, hint: str | None, start_timeout: float 
     return headers
 
 
-def _key(explicit: Secret) -> Secret | None:
-    found = Secret.resolve(explicit, source="key", variable="FAL_KEY")
-    if found is None:
+def _resolve_key(explicit: Secret) -> Secret | None:
+    key = Secret.resolve(explicit, source="key", variable="FAL_KEY")
+    if key is None:
         parts = [Secret(os.getenv(name) or "") for name in ("FAL_KEY_ID", "FAL_KEY_SECRET")]  # hidden in tracebacks
         if all(part.reveal() for part in parts):
             both = Secret(":".join(part.reveal() for part in parts))
-            found = Secret.resolve(both, source="FAL_KEY_ID and FAL_KEY_SECRET")
-    return found
+            key = Secret.resolve(both, source="FAL_KEY_ID and FAL_KEY_SECRET")
+    return key

@@ -1,4 +1,4 @@
-"""Requests to fal.ai's own hosts: the key, which is sent to no other host, and how fal reports errors."""
+"""Send requests to fal.ai's own hosts, with the key, and decode fal's errors."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from .wire import Hosts
 
 @attrs.frozen(eq=False)
 class FalErrors:
-    """How fal.ai reports errors.
+    """Decodes fal.ai's error responses.
 
     Args:
-        key: The key that is sent, for the hints of 401 and 403.
-        is_final: Whether the response is the endpoint's own, which asking again does not change.
+        key: The key that was sent, for the hints in 401 and 403 errors.
+        is_final: Whether the response is the endpoint's own, which a retry would not change.
         non_idempotent: Whether sending the request twice could be billed twice.
-        explains_key: Whether the request has the key, so that errors may say what is wrong with it.
+        explains_key: Whether the request has the key, so that errors may explain why it was refused.
     """
 
     key: Secret | None = None
@@ -39,20 +39,20 @@ class FalErrors:
         if 200 <= response.status < 300:
             return None
         headers = response.redactor.headers(response.headers)
-        error = wire.error_of(response.status, headers, response.body, now=time.time(), redactor=response.redactor)
-        cause = wire.failure_of(error, headers, last_word=self.is_final, non_idempotent=self.non_idempotent)
+        error = wire.parse_error(response.status, headers, response.body, now=time.time(), redactor=response.redactor)
+        cause = wire.retry_cause(error, headers, is_final=self.is_final, non_idempotent=self.non_idempotent)
         if self.explains_key and "locked" not in error.message.lower():  # "locked" is about the balance
             errors.explain_refused_key(error, self.key, given_by="set FAL_KEY or pass key=...", keys_url=FAL_KEYS_URL)
         return FailedAttempt(error, cause)
 
     def to_failure(self, error: APIError) -> FailedAttempt:
-        """Return the failed attempt for an error."""
+        """Return the failed attempt for an error that must not be retried."""
         return FailedAttempt(error, None)
 
 
 @attrs.frozen(eq=False)
 class FalConnection:
-    """What a client, its handles and its uploads share.
+    """The connection that a client shares with its handles and uploads.
 
     Attributes:
         http: Sends the requests.
@@ -87,15 +87,15 @@ class FalConnection:
         Args:
             operation: Name of the call in hooks and logs.
             method: HTTP method.
-            url: A URL of fal's.
-            is_final: Whether the response is the endpoint's own, which asking again does not change.
+            url: URL on one of fal's hosts.
+            is_final: Whether the response is the endpoint's own, which a retry would not change.
             non_idempotent: Whether sending the request twice could be billed twice.
             body: Request body; JSON, if there is one.
             headers: Extra headers.
             accept: The `Accept` header.
 
         Raises:
-            ConfigurationError: The URL is not fal's.
+            ConfigurationError: The URL is not on one of fal's hosts.
         """
         parsed = parse_url(url)
         if not self.hosts.may_have_key(url):

@@ -1,4 +1,4 @@
-"""The arguments of fal.ai's Moondream endpoints: checked, in fal's words (pure)."""
+"""Check the arguments of fal.ai's Moondream endpoints and give them fal's names (pure)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Object = dict[str, Any]
 
 _NAMES = {"question": "prompt", "object": "prompt"}
 _SEGMENT_NAMES = {"spatial_refs": "spatial_references"}
-"""fal's names of our parameters."""
+"""fal's names for the parameters of the skills."""
 
 BATCHED_MODELS = ("vikhyatk/moondream2", "fal-ai/moondream2-docci")
 
@@ -23,10 +23,10 @@ def skill_arguments(skill: Skill[Any], arguments: Mapping[str, Any]) -> Object:
 
     Args:
         skill: The skill.
-        arguments: Values by our parameters.
+        arguments: Values by the skill's parameters.
 
     Raises:
-        ConfigurationError: One is invalid or missing, or fal.ai does not take it.
+        ConfigurationError: An argument is invalid or missing, or fal.ai does not support it.
     """
     fields = skill.check(arguments)
     settings: Object = fields.pop("settings", {})
@@ -50,7 +50,7 @@ def batched(
     top_p: float,
     repetition_penalty: float,
 ) -> Object:
-    """For `moondream/batched`, but the images, which go into each of `inputs`."""
+    """Return the arguments of `moondream/batched`; the caller adds an image to each of `inputs`."""
     if model_id is not None and model_id not in BATCHED_MODELS:
         raise ConfigurationError(f"model_id must be one of {', '.join(BATCHED_MODELS)}, not {model_id!r}.")
     settings = {"max_tokens": max_tokens, "temperature": temperature, "top_p": top_p}
@@ -59,22 +59,22 @@ def batched(
         raise ConfigurationError(f"repetition_penalty must be a number above 0, not {repetition_penalty!r}.")
     inputs = [{} if prompt is None else {"prompt": checks.text("prompt", prompt)} for prompt in prompts]
     if not inputs:
-        raise ConfigurationError("inputs must hold at least one image.")
+        raise ConfigurationError("inputs must have at least one image.")
     fields: Object = {"inputs": inputs, **checks.settings(settings), "repetition_penalty": penalty}
     return fields if model_id is None else {"model_id": model_id, **fields}
 
 
 def read_input(number: int, value: Any) -> tuple[Any, str | None]:
-    """The image and the prompt of one of `batched`'s inputs: an image, `(image, prompt)`, or fal's own object.
+    """Return image and prompt of an input of `batched`: an image, `(image, prompt)`, or fal's own object.
 
     Raises:
-        ConfigurationError: It is none of these.
+        ConfigurationError: The input has another form.
     """
     if isinstance(value, Mapping):
         fields = dict(cast("Mapping[str, Any]", value))
         image, prompt = fields.pop("image_url", None), fields.pop("prompt", None)
         if image is None or fields:
-            raise ConfigurationError(f"Input {number} must have an 'image_url', and may have a 'prompt'; no more.")
+            raise ConfigurationError(f"Input {number} must have an 'image_url' and at most a 'prompt' besides.")
         return image, prompt
     if isinstance(value, tuple):
         pair = cast("tuple[Any, ...]", value)

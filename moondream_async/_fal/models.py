@@ -1,4 +1,4 @@
-"""What fal.ai's queue and its Moondream endpoints answer: frozen, slotted values."""
+"""Responses of fal.ai's queue and its Moondream endpoints, as frozen values (pure)."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from ..types import Fields
 @public("fal")
 @attrs.frozen(kw_only=True)
 class Log:
-    """A line that the model's process wrote.
+    """A log line of the model's process.
 
     Attributes:
-        message: The line.
+        message: Text of the line.
         level: `STDERR`, `STDOUT`, `ERROR`, `INFO`, `WARN` or `DEBUG`; None if not sent.
-        timestamp: As sent, ISO 8601.
-        source: `USER`, or as sent.
+        timestamp: ISO 8601, as sent; None if not sent.
+        source: As sent, for instance `USER`; None if not sent.
     """
 
     message: str
@@ -34,11 +34,11 @@ class Log:
 @public("fal")
 @attrs.frozen(kw_only=True)
 class Queued:
-    """The request waits for a runner.
+    """The request is waiting for a runner.
 
     Attributes:
-        request_id: The request.
-        position: How many are before it; None if not sent.
+        request_id: The request's id.
+        position: Number of requests ahead of it (wire field `queue_position`); None if not sent.
     """
 
     request_id: str
@@ -48,11 +48,12 @@ class Queued:
 @public("fal")
 @attrs.frozen(kw_only=True)
 class InProgress:
-    """A runner works on the request.
+    """A runner is working on the request.
 
     Attributes:
-        request_id: The request.
-        logs: Of `status()`, those fal keeps; of `events()`, those that were not told before. Empty unless asked for.
+        request_id: The request's id.
+        logs: Log lines, if requested with `logs=True`: from `status()`, all that fal keeps; from `events()`, only new
+            ones.
     """
 
     request_id: str
@@ -62,14 +63,14 @@ class InProgress:
 @public("fal")
 @attrs.frozen(kw_only=True)
 class Completed:
-    """The request is over; which does not mean that it succeeded: failed and cancelled ones are completed, too.
+    """The request is finished: it succeeded, failed or was cancelled.
 
     Attributes:
-        request_id: The request.
+        request_id: The request's id.
         logs: As in `InProgress`.
-        metrics: Such as `inference_time`, in seconds.
-        error: What failed, in fal's words; None if nothing did.
-        error_type: Its kind, such as `bad_request`.
+        metrics: Metrics such as `inference_time`, in seconds.
+        error: fal's error message; None if the request succeeded.
+        error_type: Type of the error, such as `bad_request`.
     """
 
     request_id: str
@@ -80,21 +81,21 @@ class Completed:
 
 
 Status: TypeAlias = Queued | InProgress | Completed
-"""Where a request is; there are no other states."""
+"""The state of a request. There are no other states."""
 
 
 @public("fal")
 @attrs.frozen(kw_only=True)
 class BatchedResult(Fields):
-    """The answer of `fal-ai/moondream/batched`.
+    """The response of `fal-ai/moondream/batched`.
 
     Attributes:
-        outputs: A text for each input. (That their order is that of the inputs is not documented.)
+        outputs: A text for each input. fal does not document that they are in the order of the inputs.
         partial: Whether only some inputs were answered; None if not sent.
         timings: Seconds by stage, as sent.
-        filenames: As sent; None if not.
-        request_id: fal's name for the request.
-        extra: Every field of the answer that has no attribute here.
+        filenames: As sent; None if not sent.
+        request_id: The request's id at fal.
+        extra: Fields of the response that have no attribute here.
     """
 
     outputs: tuple[str, ...]
@@ -108,11 +109,11 @@ class BatchedResult(Fields):
 @public("fal")
 @attrs.frozen(kw_only=True)
 class AclRule:
-    """What one other user may do with a file.
+    """Access of one other user to a file.
 
     Args:
-        user: fal's name of the user.
-        decision: `allow`; `forbid` answers 403, `hide` 404.
+        user: The user's id at fal.
+        decision: `allow`, `forbid` (requests get 403) or `hide` (requests get 404).
     """
 
     user: str
@@ -123,38 +124,38 @@ _DECISIONS = ("allow", "forbid", "hide")
 _PERIODS = {"immediate": 60, "1h": 3600, "1d": 86_400, "7d": 604_800, "30d": 2_592_000, "1y": 31_536_000}
 
 
-def _expiry(_: Any, __: Any, value: Any) -> None:
+def _check_expiry(_: Any, __: Any, value: Any) -> None:
     is_seconds = isinstance(value, int) and not isinstance(value, bool) and value > 0
     if value is not None and not is_seconds and value not in (*_PERIODS, "never"):
         known = ", ".join(_PERIODS)
         raise ConfigurationError(f"expires_in must be seconds, 'never' or one of {known}, not {value!r}.")
 
 
-def _optional_decision(_: Any, __: Any, value: Any) -> None:
+def _check_default(_: Any, __: Any, value: Any) -> None:
     if value is not None and value not in _DECISIONS:
-        raise ConfigurationError(f"A decision must be one of {', '.join(_DECISIONS)}, not {value!r}.")
+        raise ConfigurationError(f"default must be one of {', '.join(_DECISIONS)}, not {value!r}.")
 
 
 @public("fal")
 @attrs.frozen(kw_only=True)
 class Lifecycle:
-    """How long an uploaded file is kept, and who may read it. Nothing set: fal's defaults.
+    """How long an uploaded file is kept, and who may read it. Values that are not set have fal's defaults.
 
     Args:
         expires_in: Seconds, or `"immediate"` (60 s), `"1h"`, `"1d"`, `"7d"`, `"30d"`, `"1y"`, `"never"`.
-        default: For everyone: `allow`, `forbid` or `hide`.
-        rules: For some users.
+        default: Access of everyone: `allow`, `forbid` or `hide`.
+        rules: Access of single users.
 
     Raises:
-        ConfigurationError: A value is none of these.
+        ConfigurationError: A value is invalid.
     """
 
-    expires_in: int | str | None = attrs.field(default=None, converter=to_python, validator=_expiry)
-    default: Literal["allow", "forbid", "hide"] | None = attrs.field(default=None, validator=_optional_decision)
+    expires_in: int | str | None = attrs.field(default=None, converter=to_python, validator=_check_expiry)
+    default: Literal["allow", "forbid", "hide"] | None = attrs.field(default=None, validator=_check_default)
     rules: tuple[AclRule, ...] = attrs.field(default=(), converter=tuple)
 
     def to_wire(self) -> dict[str, Any]:
-        """The header's JSON; empty if nothing is set."""
+        """Return the header's JSON object; empty if nothing is set."""
         wire: dict[str, Any] = {}
         if self.expires_in not in (None, "never"):
             wire["expiration_duration_seconds"] = _PERIODS.get(str(self.expires_in), self.expires_in)
@@ -169,15 +170,15 @@ class Lifecycle:
 @public("fal")
 @attrs.frozen(kw_only=True)
 class WebhookEvent:
-    """What fal posted when a request was over; delivered at least once: tell repeats by `request_id`.
+    """What fal posts when a request is finished. It may be delivered more than once: use `request_id` to detect that.
 
     Attributes:
-        request_id: The request.
-        gateway_request_id: The last attempt at it.
-        ok: Whether it succeeded (wire field `status`, `OK` or `ERROR`).
-        payload: The result, as the endpoint answers; of a failed one, the endpoint's error.
-        error: What failed, in fal's words.
-        payload_error: Why there is no payload.
+        request_id: The request's id.
+        gateway_request_id: Id of the last attempt at the request; None if not sent.
+        ok: Whether the request succeeded (wire field `status`, `OK` or `ERROR`).
+        payload: The endpoint's response; its error if the request failed.
+        error: fal's error message; None if the request succeeded.
+        payload_error: Why there is no payload; None if there is one.
     """
 
     request_id: str
@@ -190,4 +191,4 @@ class WebhookEvent:
 
 @public("fal")
 class WebhookVerificationError(MoondreamError):
-    """The request is not fal's, was changed, or is too old: answer it with 4xx, and do nothing else."""
+    """The request is not from fal, was changed, or is too old. Answer it with a 4xx status and ignore it."""

@@ -1,9 +1,8 @@
-"""A queued request: where it is, what came of it."""
+"""`AsyncRequestHandle`: follow a queued request and fetch its result."""
 
 from __future__ import annotations
 
 import json
-import random
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from typing import Any
@@ -12,6 +11,7 @@ import anyio
 import attrs
 
 from .. import config
+from .._concurrency.polling import PollSchedule
 from .._http.client import BusyError
 from .._http.event_stream import OutOfTimeError
 from .._http.request import Response
@@ -33,9 +33,9 @@ from .connection import FalConnection
 from .models import Completed, Queued, Status
 from .wire import Endpoint, NewLogs
 
-_FIRST_POLL, _MAX_POLL_INTERVAL, _POLL_FACTOR = 0.1, 5.0, 1.5  # seconds, seconds, times
-_MAX_STREAMS, _STREAM_RETRY_DELAY = 2, 0.3  # times; seconds
-_STREAM_TIMEOUT = 10.0  # seconds without `Completed`, after which the status is polled as well
+_MAX_STREAMS = 2
+_STREAM_RETRY_DELAY = 0.3  # seconds
+_STREAM_TIMEOUT = 10.0  # seconds without `Completed` after which the status is polled as well
 _INVALID_STATUS_DELAYS = (0.2, 0.5, 1.0, 2.0)  # seconds to wait after invalid responses to a poll
 _RESULT_DELAYS = (0.1, 0.3, 1.0)  # seconds to wait when a completed request has no result yet
 _CANCEL_TIMEOUT = 5.0  # seconds, while the caller is being cancelled
@@ -43,12 +43,14 @@ _CANCEL_TIMEOUT = 5.0  # seconds, while the caller is being cancelled
 
 @public("fal")
 class AsyncRequestHandle:
-    """A request in fal.ai's queue; `client.handle(endpoint, request_id)` makes one of a request of another process.
+    """A request in fal.ai's queue, from `client.submit(...)` or `client.handle(endpoint, request_id)`.
 
     Attributes:
-        endpoint: What it was submitted to.
-        request_id: fal's name for it.
+        endpoint: The endpoint that the request was submitted to.
+        request_id: The request's id at fal.
     """
+
+    _poll_schedule = PollSchedule(first=0.1, maximum=5.0)
 
     def __init__(
         self, access: FalConnection, endpoint: Endpoint, request_id: str, urls: Mapping[str, Any] | None = None
@@ -58,30 +60,30 @@ class AsyncRequestHandle:
         self.request_id = request_id
         base = endpoint.request_url(access.hosts, request_id)
         built = {"response_url": base, "status_url": f"{base}/status", "cancel_url": f"{base}/cancel"}
-        # The answer's own addresses are used, if they are fal's: the key goes nowhere else.
+        # Prefer the URLs in fal's response, but send the key to fal's hosts only.
         for name, url in (urls or {}).items():
             if name in built and isinstance(url, str) and access.hosts.may_have_key(url):
                 built[name] = url
         self._urls = built
 
     async def status(self, *, logs: bool = False) -> Status:
-        """Ask where it is.
+        """Return the request's current state: `Queued`, `InProgress` or `Completed`.
 
         Args:
-            logs: Whether to have the lines that the model's process wrote.
+            logs: Whether to include the log lines of the model's process. Default False.
 
         Raises:
-            NotFoundError: There is no such request (any more).
-            MoondreamError: As any call.
+            NotFoundError: The request does not exist, or no longer exists.
+            MoondreamError: The call failed.
         """
-        url = wire.below(self._urls["status_url"], "", "logs=1" if logs else "")
+        url = wire.extend_url(self._urls["status_url"], "", "logs=1" if logs else "")
         response = await self._get("status", url)
-        return response.parse(lambda data, _: wire.status_of(data, self.request_id))
+        return response.parse(lambda data, _: wire.parse_status(data, self.request_id))
 
     async def events(self, *, logs: bool = False) -> AsyncGenerator[Status]:
-        """Where it is, each time that changes, up to `Completed`; lines of its log only once.
+        """Iterate over the request's states until it is `Completed`. Each log line is yielded once.
 
-        fal pushes them; where that fails, they are asked for, ever less often: every 0.1 to 5 s.
+        fal streams the states. If streaming fails, the status is polled every 0.1 to 5 seconds.
 
         Args:
             logs: As in `status`.
@@ -89,39 +91,40 @@ class AsyncRequestHandle:
         Raises:
             MoondreamError: As in `status`.
         """
-        told, last = NewLogs(), None
+        new_logs, last = NewLogs(), None
         async with aclosing(self._all_events(logs=logs)) as statuses:
             async for status in statuses:
-                fresh = told.only_new(status)
+                fresh = new_logs.only_new(status)
                 if isinstance(fresh, Completed) or fresh != last:
                     yield fresh
                 last = fresh if isinstance(fresh, Queued) else attrs.evolve(fresh, logs=())
 
     async def result(self, *, timeout: float | None = None) -> Any:
-        """Wait until it is completed, and fetch what the endpoint answered.
+        """Wait for the request and return the endpoint's response.
 
-        fal keeps it for an hour, often longer; not for ever.
+        fal keeps the response for at least an hour, but not forever.
 
         Args:
-            timeout: Seconds to wait; None waits as long as it takes. The request goes on in any case.
+            timeout: Seconds to wait; None for no limit. The request continues after a timeout.
 
         Raises:
-            APIError: It failed; its subclasses and `.type` say how.
-            APITimeoutError: The timeout ran out; `.request_id` is there to ask again.
+            APIError: The request failed; the subclass and `.type` say why.
+            APITimeoutError: The timeout expired; use `.request_id` to wait again.
         """
-        waited = config.check_seconds("timeout", timeout)
-        with anyio.move_on_after(waited):
+        seconds = config.check_seconds("timeout", timeout)
+        with anyio.move_on_after(seconds):
             return await self.fetch(await self.completed())
-        raise self.out_of_time(waited or 0)
+        raise self.out_of_time(seconds or 0)
 
     async def cancel(self) -> bool:
-        """Have it taken out of the queue, or its runner told to stop (it may still finish, and be billed).
+        """Cancel the request. If it is already running, it may still finish and be billed.
 
         Returns:
-            False if it was completed already.
+            False if the request was already completed.
 
         Raises:
-            NotFoundError: There is no such request.
+            NotFoundError: The request does not exist.
+            MoondreamError: The call failed.
         """
         try:
             await self._connection.send("cancel", "PUT", self._urls["cancel_url"])
@@ -133,7 +136,7 @@ class AsyncRequestHandle:
         return True
 
     async def cancel_while_leaving(self) -> None:
-        """Cancel, however the caller was interrupted; what goes wrong is not its business any more."""
+        """Cancel the request while the caller is being cancelled; ignore errors and take at most 5 seconds."""
         with anyio.move_on_after(_CANCEL_TIMEOUT, shield=True):
             try:
                 await self.cancel()
@@ -141,7 +144,7 @@ class AsyncRequestHandle:
                 return
 
     async def completed(self) -> Completed:
-        """Wait until it is; its stream, if it had one, is closed after that."""
+        """Wait until the request is completed, then close its stream and return the final state."""
         async with aclosing(self._all_events(logs=False)) as statuses:
             async for status in statuses:
                 if isinstance(status, Completed):
@@ -149,14 +152,21 @@ class AsyncRequestHandle:
         raise AssertionError("the events of a request end when it is completed")
 
     async def fetch(self, status: Completed) -> Any:
-        """What the endpoint answered to the completed request."""
-        for pause in (*_RESULT_DELAYS, None):
+        """Return the endpoint's response to a completed request.
+
+        Args:
+            status: The final state, from `completed`.
+
+        Raises:
+            APIError: The request failed.
+        """
+        for delay in (*_RESULT_DELAYS, None):
             try:
-                answer = (await self._get("result", self._urls["response_url"], is_final=True)).json()
+                result = (await self._get("result", self._urls["response_url"], is_final=True)).json()
             except BadRequestError as exc:
-                if pause is None or "still in progress" not in exc.message:
+                if delay is None or "still in progress" not in exc.message:
                     raise
-                await anyio.sleep(pause)
+                await anyio.sleep(delay)
             except NotFoundError:
                 if status.error is not None:
                     break
@@ -164,12 +174,14 @@ class AsyncRequestHandle:
             else:
                 if status.error is not None:
                     break
-                return answer
-        raise wire.failed(status)
+                return result
+        raise wire.request_error(status)
 
     def out_of_time(self, seconds: float) -> APITimeoutError:
-        """The error for a request that takes longer than its caller waits."""
-        error = APITimeoutError(f"Request {self.request_id} was not completed within {seconds:g} s; it goes on.")
+        """Return the error for a request that was not completed within the caller's timeout."""
+        error = APITimeoutError(
+            f"Request {self.request_id} was not completed within {seconds:g} s; it continues on the server."
+        )
         error.request_id = self.request_id
         return error
 
@@ -180,13 +192,13 @@ class AsyncRequestHandle:
         failures = 0
         while failures < _MAX_STREAMS:
             try:
-                async with aclosing(self._pushed(logs=logs)) as statuses:
+                async with aclosing(self._stream_statuses(logs=logs)) as statuses:
                     async for status in statuses:
                         yield status
                         if isinstance(status, Completed):
                             return
-            except OutOfTimeError:  # a stream can be silent though the request is over
-                status = await self._asked(logs=logs)
+            except OutOfTimeError:  # a stream can stay silent although the request is completed
+                status = await self._poll(logs=logs)
                 yield status
                 if isinstance(status, Completed):
                     return
@@ -197,14 +209,14 @@ class AsyncRequestHandle:
                 raise
             except MoondreamError:
                 pass
-            failures += 1  # just submitted, a request may not have its stream yet
+            failures += 1  # a request that was just submitted may have no stream yet
             await anyio.sleep(_STREAM_RETRY_DELAY)
-        async with aclosing(self._polled(logs=logs)) as statuses:
+        async with aclosing(self._poll_statuses(logs=logs)) as statuses:
             async for status in statuses:
                 yield status
 
-    async def _pushed(self, *, logs: bool) -> AsyncGenerator[Status]:
-        url = wire.below(self._urls["status_url"], "/stream", "logs=1" if logs else "")
+    async def _stream_statuses(self, *, logs: bool) -> AsyncGenerator[Status]:
+        url = wire.extend_url(self._urls["status_url"], "/stream", "logs=1" if logs else "")
         request = self._connection.request("status", "GET", url, accept="text/event-stream")
         async with self._connection.http.events(request, seconds=_STREAM_TIMEOUT) as events:
             async for data in events:
@@ -214,25 +226,23 @@ class AsyncRequestHandle:
                     continue
                 yield self._parse(self._connection.http.redactor.json(parsed))
 
-    async def _polled(self, *, logs: bool) -> AsyncGenerator[Status]:
-        pause = _FIRST_POLL
-        while True:
-            status = await self._asked(logs=logs)
+    async def _poll_statuses(self, *, logs: bool) -> AsyncGenerator[Status]:
+        for delay in self._poll_schedule.delays():
+            status = await self._poll(logs=logs)
             yield status
             if isinstance(status, Completed):
                 return
-            await anyio.sleep(pause * random.uniform(0.8, 1.2))  # noqa: S311 - so that many do not ask at once
-            pause = min(_MAX_POLL_INTERVAL, pause * _POLL_FACTOR)
+            await anyio.sleep(delay)
 
-    async def _asked(self, *, logs: bool) -> Status:
-        """Where it is; an answer that cannot be used now and then ends nothing."""
-        for pause in _INVALID_STATUS_DELAYS:
+    async def _poll(self, *, logs: bool) -> Status:
+        """Return the current state, tolerating a few invalid responses in a row."""
+        for delay in _INVALID_STATUS_DELAYS:
             try:
                 return await self.status(logs=logs)
             except (AuthenticationError, PermissionDeniedError, NotFoundError):
                 raise
             except APIError:
-                await anyio.sleep(pause)
+                await anyio.sleep(delay)
         return await self.status(logs=logs)
 
     async def _get(self, operation: str, url: str, *, is_final: bool = False) -> Response:
@@ -245,7 +255,7 @@ class AsyncRequestHandle:
     def _parse(self, data: Any) -> Status:
         """Parse a status from an event."""
         try:
-            return wire.status_of(data, self.request_id)
+            return wire.parse_status(data, self.request_id)
         except PARSE_ERRORS as exc:
             problem = str(exc)
         raise invalid_response(200, data, problem)

@@ -1,4 +1,4 @@
-"""Submit, wait, fetch: one request from its beginning to its end, and what is left of it when the caller leaves."""
+"""Submit one request, wait for it and fetch its result; cancel it if the caller is cancelled."""
 
 from __future__ import annotations
 
@@ -17,43 +17,43 @@ from .request_handle import AsyncRequestHandle
 
 
 class Subscription:
-    """One request.
+    """One request, from its submission to its result.
 
     Args:
-        submit: Puts it into the queue.
-        seconds: To wait in all; None waits for ever.
-        cancels: Whether it is cancelled when the caller is, or stops waiting.
+        submit: Submits the request.
+        timeout: Seconds for the whole run; None for no limit.
+        cancel_on_exit: Whether to cancel the request when the caller is cancelled or times out.
     """
 
     def __init__(
-        self, submit: Callable[[], Awaitable[AsyncRequestHandle]], *, seconds: float | None, cancels: bool
+        self, submit: Callable[[], Awaitable[AsyncRequestHandle]], *, timeout: float | None, cancel_on_exit: bool
     ) -> None:
         self._submit = submit
-        self._seconds = seconds
-        self._cancels = cancels
-        self._end = None if seconds is None else time.monotonic() + seconds
+        self._timeout = timeout
+        self._cancel_on_exit = cancel_on_exit
+        self._deadline = None if timeout is None else time.monotonic() + timeout
 
     async def run(
         self, on_enqueue: Callable[[str], Any] | None, on_update: Callable[[Status], Any] | None, *, logs: bool
     ) -> tuple[AsyncRequestHandle, Any]:
-        """Do all of it.
+        """Return the request's handle and the endpoint's response.
 
         Raises:
-            APITimeoutError: The time ran out; `.request_id` is there, if it was accepted.
-            MoondreamError: It failed.
+            APITimeoutError: The timeout expired; `.request_id` is set if the request was accepted.
+            MoondreamError: The request failed.
         """
-        handle = await self._submitted()
+        handle = await self._submit_in_time()
         try:
-            status = await self._completed(handle, on_enqueue, on_update, logs=logs)
+            status = await self._wait(handle, on_enqueue, on_update, logs=logs)
         except BaseException as exc:
             if isinstance(exc, (APIError, APIConnectionError)):
                 exc.request_id = exc.request_id or handle.request_id
-            if self._cancels:
+            if self._cancel_on_exit:
                 await handle.cancel_while_leaving()
             raise
         return handle, await handle.fetch(status)
 
-    async def _completed(
+    async def _wait(
         self,
         handle: AsyncRequestHandle,
         on_enqueue: Callable[[str], Any] | None,
@@ -61,7 +61,7 @@ class Subscription:
         *,
         logs: bool,
     ) -> Completed:
-        with anyio.move_on_after(self._left()):
+        with anyio.move_on_after(self._remaining()):
             await call_callback(on_enqueue, handle.request_id)
             if on_update is None:
                 return await handle.completed()
@@ -70,51 +70,51 @@ class Subscription:
                     await call_callback(on_update, status)
                     if isinstance(status, Completed):
                         return status
-        raise handle.out_of_time(self._seconds or 0)
+        raise handle.out_of_time(self._timeout or 0)
 
-    async def _submitted(self) -> AsyncRequestHandle:
-        submission = _Submission(self._submit, cancels=self._cancels)
-        with anyio.move_on_after(self._left()):
-            return await submission.done()
+    async def _submit_in_time(self) -> AsyncRequestHandle:
+        submission = _Submission(self._submit, cancel_on_exit=self._cancel_on_exit)
+        with anyio.move_on_after(self._remaining()):
+            return await submission.run()
         raise APITimeoutError(
-            f"The request was not accepted within {self._seconds or 0:g} s; or it was, and the answer is late."
+            f"fal did not acknowledge the request within {self._timeout or 0:g} s; it may still be queued."
         )
 
-    def _left(self) -> float | None:
-        return None if self._end is None else max(0.0, self._end - time.monotonic())
+    def _remaining(self) -> float | None:
+        return None if self._deadline is None else max(0.0, self._deadline - time.monotonic())
 
 
 class _Submission:
-    """A submit that, once begun, is followed to its end: whoever leaves meanwhile may want its request cancelled."""
+    """A submission that continues in the background if its caller is cancelled, to cancel the submitted request."""
 
-    def __init__(self, submit: Callable[[], Awaitable[AsyncRequestHandle]], *, cancels: bool) -> None:
+    def __init__(self, submit: Callable[[], Awaitable[AsyncRequestHandle]], *, cancel_on_exit: bool) -> None:
         self._submit = submit
-        self._cancels = cancels
-        self._left = False
+        self._cancel_on_exit = cancel_on_exit
+        self._is_abandoned = False
         self._handle: AsyncRequestHandle | None = None
         self._error: Exception | None = None
 
-    async def done(self) -> AsyncRequestHandle:
-        if not self._cancels:
+    async def run(self) -> AsyncRequestHandle:
+        if not self._cancel_on_exit:
             return await self._submit()
-        self._over = anyio.Event()
-        BackgroundTask(self._follow).start()
+        self._finished = anyio.Event()
+        BackgroundTask(self._run_in_background).start()
         try:
-            await self._over.wait()
+            await self._finished.wait()
         except BaseException:
-            self._left = True
+            self._is_abandoned = True
             raise
         if self._handle is None:
             assert self._error is not None
             raise self._error
         return self._handle
 
-    async def _follow(self) -> None:
+    async def _run_in_background(self) -> None:
         try:
             self._handle = await self._submit()
         except Exception as exc:
             self._error = exc
         finally:
-            self._over.set()
-        if self._left and self._handle is not None:
+            self._finished.set()
+        if self._is_abandoned and self._handle is not None:
             await self._handle.cancel_while_leaving()

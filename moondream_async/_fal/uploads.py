@@ -1,4 +1,4 @@
-"""Files to fal.ai's store: one request, or many parts at once; and binary values anywhere in a request's arguments."""
+"""Upload files to fal.ai's store, whole or in parts, and replace binary values in arguments by URLs."""
 
 from __future__ import annotations
 
@@ -41,21 +41,23 @@ from ..errors import (
 from .connection import FalConnection, FalErrors
 from .models import Lifecycle
 
-PART = 10 * 1024 * 1024
-"""Bytes of a part, unless there would be more than 10,000 of them."""
+PART_SIZE = 10 * 1024 * 1024
+"""Bytes of a part; more if there would be more than 10,000 parts."""
 
 _MAX_PARTS = 10_000
 _MULTIPART_ABOVE = 50 * 1024 * 1024  # bytes
-_PARTS_AT_ONCE = 4
-_TOKEN_LEFT = 60.0  # seconds that a token must last; else another is fetched
-_ANYTHING = "application/octet-stream"
+_PART_CONCURRENCY = 4
+_TOKEN_MIN_LIFETIME = 60.0  # seconds; a token that expires sooner is replaced
+_DEFAULT_MEDIA_TYPE = "application/octet-stream"
+
+_MEDIA_TYPE_FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "AVIF")
 
 Encode = Callable[[Any], Awaitable[EncodedImage]]
 
 
 @attrs.frozen(eq=False)
 class Blob:
-    """What is to be uploaded: bytes, or a file on the disk."""
+    """Content to upload: bytes, or a file on disk."""
 
     content: bytes | Path = attrs.field(repr=False)
     size: int
@@ -63,42 +65,42 @@ class Blob:
     name: str | None = None
 
     def part(self, start: int, length: int) -> bytes | FileBody:
-        """Some of it, to be sent."""
+        """Return a part of the content as a request body."""
         if isinstance(self.content, Path):
             return FileBody(self.content, start, length)
         return self.content if length == self.size else self.content[start : start + length]
 
     async def data_uri(self) -> str:
-        """All of it, in a text."""
+        """Return the content as a data URI."""
         content = self.content
         data = await run_in_thread(Path.read_bytes, content) if isinstance(content, Path) else content
         return f"data:{self.media_type};base64,{base64.b64encode(data).decode('ascii')}"
 
 
 def blob_of(value: Any, media_type: str | None = None, name: str | None = None) -> Blob:
-    """Read what a user has; blocking.
+    """Return the content of a value that the user passed. Blocking.
 
     Raises:
-        ConfigurationError: It is no file, or cannot be read.
+        ConfigurationError: The value is not a file, or cannot be read.
     """
     if isinstance(value, EncodedImage):
         return Blob(value.data, value.nbytes, media_type or value.media_type, name)
     if isinstance(value, (str, os.PathLike)):
-        return _of_path(Path(cast("str", value)), media_type, name)
+        return _blob_of_path(Path(cast("str", value)), media_type, name)
     if isinstance(value, (bytes, bytearray, memoryview)):
         data = bytes(cast("bytes", value))
     else:
         try:
             loaded = load(value)
         except ImageError as exc:
-            raise ConfigurationError(f"This cannot be uploaded: {exc.message}") from None
+            raise ConfigurationError(f"Cannot upload this value: {exc.message}") from None
         if not isinstance(loaded, bytes):
-            raise ConfigurationError("Images are uploaded after encode_image; arrays and PIL images are no files.")
+            raise ConfigurationError("Arrays and PIL images are not files; encode them with encode_image first.")
         data = loaded
-        name = name or _name_of(file_name(value))
+        name = name or _header_name(file_name(value))
     if not data:
-        raise ConfigurationError("There is nothing to upload: 0 bytes.")
-    return Blob(data, len(data), media_type or _guess(name, data[:64]), name)
+        raise ConfigurationError("Cannot upload an empty file (0 bytes).")
+    return Blob(data, len(data), media_type or _guess_media_type(name, data[:64]), name)
 
 
 class Uploads:
@@ -106,55 +108,55 @@ class Uploads:
 
     Args:
         connection: Sends the requests.
-        encode: Prepares images that are no files.
-        inline_limit: Bytes up to which a binary value goes along in the request.
+        encode: Prepares images that are not files.
+        inline_limit: Maximum size in bytes of values that are sent as data URIs.
     """
 
     def __init__(self, connection: FalConnection, encode: Encode, inline_limit: int) -> None:
         self._connection = connection
         self._encode = encode
         self._inline_limit = inline_limit
-        self._once: SingleFlight[_Token] = SingleFlight()
+        self._token_fetch: SingleFlight[_Token] = SingleFlight()
         self._token: _Token | None = None
 
     async def upload(self, value: Any, *, media_type: str | None, name: str | None, lifecycle: Lifecycle | None) -> str:
-        """Upload; returns the URL."""
-        if _is_picture(value):
+        """Upload a value and return its URL."""
+        if _is_image(value):
             value = await self._encode(value)
         elif is_async_file(value):
-            value, name = await _read(value, name)
+            value, name = await _read_async_file(value, name)
         _check_header("content_type", media_type)
-        blob = await run_in_thread(lambda _: blob_of(value, media_type, _name_of(name)), None)
-        return await self._uploaded(blob, _lifecycle_headers(lifecycle))
+        blob = await run_in_thread(lambda _: blob_of(value, media_type, _header_name(name)), None)
+        return await self._upload_blob(blob, _lifecycle_headers(lifecycle))
 
-    async def _uploaded(self, blob: Blob, headers: dict[str, str]) -> str:
+    async def _upload_blob(self, blob: Blob, headers: dict[str, str]) -> str:
         if blob.size > _MULTIPART_ABOVE:
-            return await self._in_parts(blob, headers)
+            return await self._upload_parts(blob, headers)
         try:
-            return await self._whole(blob, headers)
+            return await self._upload_whole(blob, headers)
         except (ServerError, APIConnectionError):
-            if headers:  # the other store knows no lifecycles: what is private must not become public
+            if headers:  # the other store has no lifecycles, so a private file would become public
                 raise
-            return await self._presigned(blob)
+            return await self._upload_presigned(blob)
 
     async def resolve(self, value: Any, where: str = "arguments") -> Any:
-        """The arguments with every binary value in them as a data URI, or uploaded, and its URL in its place.
+        """Return the arguments with every binary value replaced by a data URI or, if large, by the URL of its upload.
 
         Raises:
-            ConfigurationError: One can neither be sent nor uploaded.
+            ConfigurationError: A value can neither be sent nor uploaded.
         """
         if not isinstance(value, dict):
             raise ConfigurationError(f"{where} must be a dict, not {type(value).__name__}.")
-        return await self._resolved(value, where, {}, depth=0)
+        return await self._resolve(value, where, {}, depth=0)
 
     async def place(self, image: EncodedImage) -> str:
-        """A prepared image as a data URI, or uploaded, and its URL."""
+        """Return a prepared image as a data URI or, if it is large, the URL of its upload."""
         if image.nbytes <= self._inline_limit:
             return image.image_url
         return await self.upload(image, media_type=None, name=None, lifecycle=None)
 
-    async def _resolved(self, value: Any, where: str, done: dict[int, tuple[Any, str]], *, depth: int) -> Any:
-        if getattr(value, "shape", None) == () and hasattr(value, "item"):  # a number of NumPy's
+    async def _resolve(self, value: Any, where: str, done: dict[int, tuple[Any, str]], *, depth: int) -> Any:
+        if getattr(value, "shape", None) == () and hasattr(value, "item"):  # a NumPy scalar
             value = value.item()
         if value is None or isinstance(value, (str, int, float, bool)):
             return value
@@ -163,97 +165,98 @@ class Uploads:
         if isinstance(value, Mapping):
             fields = cast("Mapping[str, Any]", value)
             return {
-                name: await self._resolved(each, f"{where}.{name}", done, depth=depth + 1)
+                name: await self._resolve(each, f"{where}.{name}", done, depth=depth + 1)
                 for name, each in fields.items()
             }
         if isinstance(value, (list, tuple)):
             items = cast("list[Any]", value)
-            return [await self._resolved(each, f"{where}[{n}]", done, depth=depth + 1) for n, each in enumerate(items)]
-        if id(value) not in done:  # the same value twice is uploaded once
-            done[id(value)] = value, await self._placed(value, where)  # the value is kept: its id is not used again
+            return [await self._resolve(each, f"{where}[{n}]", done, depth=depth + 1) for n, each in enumerate(items)]
+        if id(value) not in done:  # a value that occurs twice is uploaded once
+            done[id(value)] = value, await self._url_of(value, where)  # keeping the value keeps its id unique
         return done[id(value)][1]
 
-    async def _placed(self, value: Any, where: str) -> str:
-        if _is_picture(value):
+    async def _url_of(self, value: Any, where: str) -> str:
+        if _is_image(value):
             return await self.place(await self._encode(value))
         try:
-            content, name = await _read(value, None) if is_async_file(value) else (value, None)
+            content, name = await _read_async_file(value, None) if is_async_file(value) else (value, None)
             blob = await run_in_thread(lambda each: blob_of(each, name=name), content)
         except ConfigurationError as exc:
-            raise ConfigurationError(f"{where} is a {type(value).__name__}: {exc.message}") from None
-        return await blob.data_uri() if blob.size <= self._inline_limit else await self._uploaded(blob, {})
+            raise ConfigurationError(f"{where} (a {type(value).__name__}): {exc.message}") from None
+        return await blob.data_uri() if blob.size <= self._inline_limit else await self._upload_blob(blob, {})
 
-    async def _whole(self, blob: Blob, headers: dict[str, str]) -> str:
-        answer = await self._to_store("POST", "/files/upload", blob, headers, blob.part(0, blob.size))
-        return _text_in(answer, "access_url")
+    async def _upload_whole(self, blob: Blob, headers: dict[str, str]) -> str:
+        response = await self._post_to_store("/files/upload", blob, headers, blob.part(0, blob.size))
+        return _text_field(response, "access_url")
 
-    async def _in_parts(self, blob: Blob, headers: dict[str, str]) -> str:
-        begun = await self._to_store("POST", "/files/upload/multipart", blob, headers, b"")
-        url, upload = _text_in(begun, "access_url"), _text_in(begun, "uploadId")
+    async def _upload_parts(self, blob: Blob, headers: dict[str, str]) -> str:
+        response = await self._post_to_store("/files/upload/multipart", blob, headers, b"")
+        url, upload_id = _text_field(response, "access_url"), _text_field(response, "uploadId")
         if not self._connection.hosts.is_cdn(url):
-            raise begun.invalid("its access_url is not of fal's store", begun.json())
-        size = max(PART, math.ceil(blob.size / _MAX_PARTS))
+            raise response.invalid("its access_url is not in fal's file store", response.json())
+        size = max(PART_SIZE, math.ceil(blob.size / _MAX_PARTS))
         etags: dict[int, str] = {}
-        limit = anyio.CapacityLimiter(_PARTS_AT_ONCE)
-        failed: list[Exception] = []
+        limit = anyio.CapacityLimiter(_PART_CONCURRENCY)
+        errors: list[Exception] = []
 
         async def send(number: int) -> None:
             start = (number - 1) * size
             async with limit:
                 part = blob.part(start, min(size, blob.size - start))
                 try:
-                    etags[number] = await self._send_part(f"{url}/multipart/{upload}/{number}", blob, part)
+                    etags[number] = await self._send_part(f"{url}/multipart/{upload_id}/{number}", blob, part)
                 except (MoondreamError, OSError) as exc:
-                    failed.append(exc)
+                    errors.append(exc)
                     tasks.cancel_scope.cancel()
 
         async with anyio.create_task_group() as tasks:
             for number in range(1, math.ceil(blob.size / size) + 1):
                 tasks.start_soon(send, number)
-        if failed:
-            raise failed[0]
+        if errors:
+            raise errors[0]
         parts = [{"partNumber": number, "etag": etags[number]} for number in sorted(etags)]
         body = json.dumps({"parts": parts}).encode()
-        await self._with_token("POST", f"{url}/multipart/{upload}/complete", {"Content-Type": "application/json"}, body)
+        await self._send_authorized(
+            "POST", f"{url}/multipart/{upload_id}/complete", {"Content-Type": "application/json"}, body
+        )
         return url
 
     async def _send_part(self, url: str, blob: Blob, part: bytes | FileBody) -> str:
-        answer = await self._with_token("PUT", url, {"Content-Type": blob.media_type}, part)
-        etag = answer.headers.get("etag")
+        response = await self._send_authorized("PUT", url, {"Content-Type": blob.media_type}, part)
+        etag = response.headers.get("etag")
         if not etag:
-            raise answer.invalid("it has no ETag")
+            raise response.invalid("it has no ETag")
         return etag
 
-    async def _presigned(self, blob: Blob) -> str:
+    async def _upload_presigned(self, blob: Blob) -> str:
         body = json.dumps({"file_name": blob.name or "upload.bin", "content_type": blob.media_type}).encode()
         url = f"{self._connection.hosts.rest}/storage/upload/initiate?storage_type=gcs"
-        begun = await self._connection.send(
+        response = await self._connection.send(
             "upload", "POST", url, body=body, headers={"Content-Type": "application/json"}
         )
-        # The address is proof enough: neither key nor token go there.
+        # A presigned URL needs neither key nor token.
         headers, part = {"Content-Type": blob.media_type}, blob.part(0, blob.size)
         target = PresignedTarget.of(self._connection.hosts.rest)
-        await self._send("PUT", _signed_url_in(begun), headers, part, target)
-        return _text_in(begun, "file_url")
+        await self._send("PUT", _presigned_url(response), headers, part, target)
+        return _text_field(response, "file_url")
 
-    async def _to_store(
-        self, method: str, path: str, blob: Blob, headers: dict[str, str], body: bytes | FileBody
+    async def _post_to_store(self, path: str, blob: Blob, headers: dict[str, str], body: bytes | FileBody) -> Response:
+        name = {} if blob.name is None else {"X-Fal-File-Name": blob.name}
+        headers = {"Accept": "application/json", "Content-Type": blob.media_type, **name, **headers}
+        return await self._send_authorized("POST", self._connection.hosts.cdn + path, headers, body)
+
+    async def _send_authorized(
+        self, method: str, url: str, headers: dict[str, str], body: bytes | FileBody
     ) -> Response:
-        named = {} if blob.name is None else {"X-Fal-File-Name": blob.name}
-        sent = {"Accept": "application/json", "Content-Type": blob.media_type, **named, **headers}
-        return await self._with_token(method, self._connection.hosts.cdn + path, sent, body)
-
-    async def _with_token(self, method: str, url: str, headers: dict[str, str], body: bytes | FileBody) -> Response:
-        """Send with the store's token; with a new one, if that is refused."""
-        token = await self._token_for_now()
-        sent = {**headers, "Authorization": token.header}
+        """Send with the store's token; if it is refused, fetch a new one and send again."""
+        token = await self._valid_token()
         try:
-            return await self._send(method, url, sent, body)
+            return await self._send(method, url, {**headers, "Authorization": token.header}, body)
         except AuthenticationError:
             if self._token is token:
                 self._token = None
-        sent = {**headers, "Authorization": (await self._token_for_now()).header}
-        return await self._send(method, url, sent, body)
+        token = await self._valid_token()
+        return await self._send(method, url, {**headers, "Authorization": token.header}, body)
 
     async def _send(
         self, method: str, url: str, headers: dict[str, str], body: bytes | FileBody, target: Target | None = None
@@ -263,31 +266,31 @@ class Uploads:
         merged, errors = request_headers(parsed, headers), FalErrors(explains_key=False)
         return await self._connection.http.send(Request("upload", method, parsed, merged, errors, body, target=target))
 
-    async def _token_for_now(self) -> _Token:
-        """The store's own short-lived token, fetched once for all that want it."""
+    async def _valid_token(self) -> _Token:
+        """Return the store's short-lived token; concurrent calls share one fetch."""
         token = self._token
-        if token is None or token.expires - time.time() < _TOKEN_LEFT:
-            token = self._token = await self._once.run("token", self._fetch_token)
+        if token is None or token.expires - time.time() < _TOKEN_MIN_LIFETIME:
+            token = self._token = await self._token_fetch.run("token", self._fetch_token)
             self._connection.http.redactor.add(token.header.partition(" ")[2])
         return token
 
     async def _fetch_token(self) -> _Token:
         url = f"{self._connection.hosts.rest}/storage/auth/token?storage_type=fal-cdn-v3"
-        answer = await self._connection.send(
+        response = await self._connection.send(
             "upload", "POST", url, body=b"{}", headers={"Content-Type": "application/json"}
         )
-        fields = answer.json(redacted=False)  # the same token may come again
+        fields = response.json(redacted=False)  # redacting would hide a token that was seen before
         try:
             expires = datetime.datetime.fromisoformat(fields["expires_at"])
             header = HiddenStr(f"{fields.get('token_type', 'Bearer')} {fields['token']}")
             _check_header("token", header)
-        except (TypeError, KeyError, ValueError, AttributeError):  # of which one is ours
+        except (TypeError, KeyError, ValueError, AttributeError):
             pass
         else:
             if expires.tzinfo is None:
                 expires = expires.replace(tzinfo=datetime.UTC)
             return _Token(header, expires.timestamp())
-        raise answer.invalid("it is not a token for the file store")
+        raise response.invalid("it is not a token for the file store")
 
 
 @attrs.frozen
@@ -296,44 +299,44 @@ class _Token:
     expires: float
 
 
-async def _read(file: Any, name: str | None) -> tuple[bytes, str | None]:
-    """Read an async file in this event loop; the name is the file's own if none is given."""
+async def _read_async_file(file: Any, name: str | None) -> tuple[bytes, str | None]:
+    """Read an async file in this event loop; its own name is the default."""
     try:
-        return (await read_file(file)).data, name or _name_of(file_name(file))
+        return (await read_file(file)).data, name or _header_name(file_name(file))
     except ImageError as exc:
         problem = exc.message
-    raise ConfigurationError(f"This cannot be uploaded: {problem}")
+    raise ConfigurationError(f"Cannot upload this value: {problem}")
 
 
-def _is_picture(value: Any) -> bool:
-    """Whether it is pixels, and no file yet."""
+def _is_image(value: Any) -> bool:
+    """Return whether a value is pixels that have to be encoded: a PIL image or an array."""
     if isinstance(value, EncodedImage):
         return False
     return is_pillow(value) or hasattr(value, "__array_interface__")
 
 
-def _of_path(path: Path, media_type: str | None, name: str | None) -> Blob:
+def _blob_of_path(path: Path, media_type: str | None, name: str | None) -> Blob:
     try:
         size, is_file, head = path.stat().st_size, path.is_file(), b""
-        if is_file:  # to open a pipe would wait for whoever writes it
+        if is_file:  # opening a pipe would block until there is a writer
             with path.open("rb") as file:
                 head = file.read(64)
     except (OSError, ValueError) as exc:
         raise ConfigurationError(f"{str(path)!r} cannot be read: {getattr(exc, 'strerror', None) or exc}.") from None
     if not is_file or not size:
         raise ConfigurationError(f"{str(path)!r} {'is empty' if is_file else 'is not a regular file'}.")
-    name = name or _name_of(path.name)
-    return Blob(path, size, media_type or _guess(name, head), name)
+    name = name or _header_name(path.name)
+    return Blob(path, size, media_type or _guess_media_type(name, head), name)
 
 
-def _guess(name: str | None, head: bytes) -> str:
+def _guess_media_type(name: str | None, head: bytes) -> str:
     by_name = mimetypes.guess_type(name)[0] if name else None
-    kind = detect_format(head)
-    return by_name or (f"image/{kind.lower()}" if kind in ("JPEG", "PNG", "GIF", "WEBP", "AVIF") else _ANYTHING)
+    image_format = detect_format(head)
+    return by_name or (f"image/{image_format.lower()}" if image_format in _MEDIA_TYPE_FORMATS else _DEFAULT_MEDIA_TYPE)
 
 
-def _name_of(name: Any) -> str | None:
-    """A file's name as a header can hold it."""
+def _header_name(name: Any) -> str | None:
+    """Return a file name in the ASCII characters that a header can hold."""
     if not isinstance(name, str):
         return None
     plain = Path(name).name.encode("ascii", "replace").decode()
@@ -358,17 +361,17 @@ def _lifecycle_headers(lifecycle: Lifecycle | None) -> dict[str, str]:
     return {"X-Fal-Object-Lifecycle": text, "X-Fal-Object-Lifecycle-Preference": text}
 
 
-def _signed_url_in(answer: Response) -> str:
-    data = answer.json(redacted=False)
+def _presigned_url(response: Response) -> str:
+    data = response.json(redacted=False)
     url = cast("dict[str, Any]", data).get("upload_url") if isinstance(data, dict) else None
     if isinstance(url, str) and url:
         return HiddenStr(url)
-    raise answer.invalid("it has no text 'upload_url'")  # other fields may be signed
+    raise response.invalid("it has no text 'upload_url'")  # without the body, whose other fields may be signed
 
 
-def _text_in(answer: Response, name: str) -> str:
-    data = answer.json()
+def _text_field(response: Response, name: str) -> str:
+    data = response.json()
     value = cast("dict[str, Any]", data).get(name) if isinstance(data, dict) else None
     if not isinstance(value, str) or not value:
-        raise answer.invalid(f"it has no text {name!r}", None if "upload_url" in (data or ()) else data)
+        raise response.invalid(f"it has no text {name!r}", None if "upload_url" in (data or ()) else data)
     return value

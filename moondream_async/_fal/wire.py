@@ -1,4 +1,4 @@
-"""fal.ai's wire, pure: addresses, statuses, errors, what may be sent again, Moondream's inputs and outputs there."""
+"""fal.ai's wire format (pure): URLs, statuses, errors and retries, responses of its Moondream endpoints."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ PREVIEW = "fal-ai/moondream3-preview"
 BATCHED = "fal-ai/moondream/batched"
 
 _NAMESPACES = ("workflows", "comfy")
-_PART = re.compile(r"[A-Za-z0-9._~-]+")
+_SEGMENT = re.compile(r"[A-Za-z0-9._~-]+")
 _REQUEST_ID = re.compile(r"[^\s/?#%\\\x00-\x1f]{1,256}")
-_BACKUPS = ("falrun.com", "queue.falrun.com", "v3b.fal.media")
-_INGRESS = (502, 503, 504)
-_ANY_TIME = (408, 409, 425, 429)
+_BACKUP_HOSTS = ("falrun.com", "queue.falrun.com")
+_GATEWAY_STATUSES = (502, 503, 504)
+_RETRY_STATUSES = (408, 409, 425, 429)
 
 
 @attrs.frozen
 class Hosts:
-    """Where fal.ai is: base URLs with no slash at their ends."""
+    """Base URLs of fal.ai's hosts, without a trailing slash."""
 
     queue: str = "https://queue.fal.run"
     run: str = "https://fal.run"
@@ -42,7 +42,11 @@ class Hosts:
 
     @classmethod
     def at(cls, base_url: str) -> Hosts:
-        """All of them under one address, as the sandbox has it."""
+        """Return the hosts of a server that has all of them under one base URL, such as the sandbox.
+
+        Raises:
+            ConfigurationError: The base URL is invalid.
+        """
         parts = _split(base_url)
         if (
             parts is None
@@ -58,24 +62,24 @@ class Hosts:
         return cls(f"{base}/queue", f"{base}/run", f"{base}/rest", f"{base}/cdn")
 
     def may_have_key(self, url: str) -> bool:
-        """Whether the URL is one of fal's own: no other host is ever sent the key."""
+        """Return whether the URL is one of fal's own hosts. The key is sent to no other host."""
         parts = _split(url)
         if parts is None:
             return False
-        ours = [urlsplit(base) for base in (self.queue, self.run, self.rest)]
-        if any((parts.scheme, parts.netloc) == (own.scheme, own.netloc) for own in ours):
+        hosts = [urlsplit(base) for base in (self.queue, self.run, self.rest)]
+        if any((parts.scheme, parts.netloc) == (host.scheme, host.netloc) for host in hosts):
             return True
-        return self.queue == Hosts().queue and parts.scheme == "https" and parts.netloc in _BACKUPS[:2]
+        return self.queue == Hosts().queue and parts.scheme == "https" and parts.netloc in _BACKUP_HOSTS
 
     def is_cdn(self, url: str) -> bool:
-        """Whether the URL is of fal's file store: no other host is ever sent its token."""
-        parts, own = _split(url), urlsplit(self.cdn)
+        """Return whether the URL is in fal's file store. The store's token is sent to no other host."""
+        parts, cdn = _split(url), urlsplit(self.cdn)
         if parts is None:
             return False
-        if (parts.scheme, parts.netloc) == (own.scheme, own.netloc):
+        if (parts.scheme, parts.netloc) == (cdn.scheme, cdn.netloc):
             return True
-        is_stores = re.fullmatch(r"[a-z0-9-]+\.fal\.media", parts.netloc) is not None
-        return self.cdn == Hosts().cdn and parts.scheme == "https" and is_stores
+        is_fal_media = re.fullmatch(r"[a-z0-9-]+\.fal\.media", parts.netloc) is not None
+        return self.cdn == Hosts().cdn and parts.scheme == "https" and is_fal_media
 
 
 @attrs.frozen
@@ -83,8 +87,8 @@ class Endpoint:
     """An endpoint such as `fal-ai/moondream/batched`.
 
     Attributes:
-        id: All of it; what is submitted to.
-        app: Without its sub-path: what statuses and results are asked of.
+        id: The full id, to which requests are submitted.
+        app: The id without its sub-path, which has the statuses and results of requests.
     """
 
     id: str
@@ -92,55 +96,55 @@ class Endpoint:
 
     @classmethod
     def of(cls, text: object) -> Endpoint:
-        """Read an id.
+        """Parse an endpoint id.
 
         Raises:
-            ConfigurationError: It is none.
+            ConfigurationError: The id is invalid.
         """
         parts = text.strip("/").split("/") if isinstance(text, str) else []
-        if len(parts) == 1 and re.fullmatch(r"[0-9]+-[A-Za-z0-9-]+", parts[0]):  # the old form of one word
+        if len(parts) == 1 and re.fullmatch(r"[0-9]+-[A-Za-z0-9-]+", parts[0]):  # the old form without a slash
             return cls(parts[0], parts[0].replace("-", "/", 1))
         at_least = 3 if parts and parts[0] in _NAMESPACES else 2
-        if len(parts) < at_least or not all(_PART.fullmatch(part) and part not in (".", "..") for part in parts):
-            raise ConfigurationError(f"An endpoint is named like 'fal-ai/moondream/batched', not {text!r}.")
+        if len(parts) < at_least or not all(_SEGMENT.fullmatch(part) and part not in (".", "..") for part in parts):
+            raise ConfigurationError(f"endpoint must be an id such as 'fal-ai/moondream/batched', not {text!r}.")
         return cls("/".join(parts), "/".join(parts[:at_least]))
 
     def submit_url(self, hosts: Hosts, path: str, query: Mapping[str, str]) -> str:
-        """Where to POST the arguments."""
-        below = "/" + quoted("path", path, safe="/").lstrip("/") if path else ""
-        asked = "&".join(f"{name}={quoted(name, value)}" for name, value in query.items())
-        return f"{hosts.queue}/{self.id}{below}" + (f"?{asked}" if asked else "")
+        """Return the URL to which the arguments are POSTed."""
+        sub_path = "/" + quoted("path", path, safe="/").lstrip("/") if path else ""
+        fields = "&".join(f"{name}={quoted(name, value)}" for name, value in query.items())
+        return f"{hosts.queue}/{self.id}{sub_path}" + (f"?{fields}" if fields else "")
 
     def request_url(self, hosts: Hosts, request_id: str) -> str:
-        """Where a request's result is; `/status` and `/cancel` come after it.
+        """Return the URL of a request's result, to which `/status` and `/cancel` are appended.
 
         Raises:
-            ConfigurationError: The id cannot be one.
+            ConfigurationError: The request id is invalid.
         """
         if not isinstance(request_id, str) or not _REQUEST_ID.fullmatch(request_id) or request_id in (".", ".."):
-            raise ConfigurationError(f"{request_id!r} is no request id.")
+            raise ConfigurationError(f"Invalid request id: {request_id!r}.")
         return f"{hosts.queue}/{self.app}/requests/{quoted('request_id', request_id)}"
 
 
-def below(url: str, path: str, query: str = "") -> str:
-    """An address below another one, whose query stays."""
+def extend_url(url: str, path: str, query: str = "") -> str:
+    """Append a path and query fields to a URL, keeping its own query."""
     parts = urlsplit(url)
-    asked = "&".join(part for part in (parts.query, query) if part)
-    return urlunsplit((parts.scheme, parts.netloc, parts.path.rstrip("/") + path, asked, ""))
+    fields = "&".join(part for part in (parts.query, query) if part)
+    return urlunsplit((parts.scheme, parts.netloc, parts.path.rstrip("/") + path, fields, ""))
 
 
 def _split(url: str) -> SplitResult | None:
     try:
         return urlsplit(url)
-    except ValueError:  # odd brackets; letters that become slashes
+    except ValueError:  # for instance unbalanced brackets, or letters that Unicode normalizes to slashes
         return None
 
 
-def status_of(data: Any, request_id: str) -> Status:
-    """Read a status; what is missing is left out.
+def parse_status(data: Any, request_id: str) -> Status:
+    """Parse a request's status; missing fields are left empty.
 
     Raises:
-        Unusable: There is no such state.
+        InvalidResponse: The state is unknown.
     """
     fields = cast("Object", data) if isinstance(data, dict) else {}
     word = fields.get("status")
@@ -159,83 +163,83 @@ def status_of(data: Any, request_id: str) -> Status:
             error=_text(fields.get("error") or None),
             error_type=_text(fields.get("error_type") or None),
         )
-    raise responses.InvalidResponse(f"{word!r} is no state of a request")
+    raise responses.InvalidResponse(f"{word!r} is not a known request state")
 
 
 class NewLogs:
-    """Tells new lines from those that were told: fal sends a sliding window of them, or only the newest."""
+    """Filter out log lines that were already reported, as fal sends a sliding window of them or only the newest."""
 
     def __init__(self) -> None:
-        self._told: Counter[Log] = Counter()
+        self._seen: Counter[Log] = Counter()
 
     def only_new(self, status: Status) -> Status:
-        """The status, with the lines that no status had before it."""
+        """Return the status with only those log lines that no earlier status had."""
         if isinstance(status, Queued) or not status.logs:
             return status
         now: Counter[Log] = Counter()
         fresh: list[Log] = []
         for log in status.logs:
-            now[log] += 1  # a line may truly come twice
-            if now[log] > self._told[log]:
+            now[log] += 1  # the process may have written the same line twice
+            if now[log] > self._seen[log]:
                 fresh.append(log)
-        self._told |= now
+        self._seen |= now
         return attrs.evolve(status, logs=tuple(fresh))
 
 
-def error_of(
+def parse_error(
     status: int, headers: Mapping[str, str], body: bytes, *, now: float, redactor: Redactor | None = None
 ) -> APIError:
-    """Make the typed error of an answer, with fal's own words for what to do where the status misleads."""
+    """Return the typed error for a response, with a hint where fal's status is misleading."""
     error = errors.from_response(status, headers, body, now=now, redactor=redactor or Redactor())
     if isinstance(error, PermissionDeniedError) and "locked" in error.message.lower():
         error.message += " (This is about the account's balance, not about the key.)"
-    answer: Any = error.body
-    detail: Any = cast("Object", answer).get("detail") if isinstance(answer, dict) else None
+    content: Any = error.body
+    detail: Any = cast("Object", content).get("detail") if isinstance(content, dict) else None
     first = cast("list[Any]", detail)[0] if isinstance(detail, list) and detail else None
     if isinstance(first, dict):
         entry = cast("Object", first)
-        where = entry.get("loc")
+        location = entry.get("loc")
         error.type = _text(entry.get("type")) or error.type
-        error.param = (
-            ".".join(map(errors.text_of, cast("list[Any]", where))) if isinstance(where, list) else error.param
-        )
+        if isinstance(location, list):
+            error.param = ".".join(map(errors.text_of, cast("list[Any]", location)))
     error.type = error.type or headers.get("x-fal-error-type")
     return error
 
 
-def failure_of(
-    error: APIError, headers: Mapping[str, str], *, last_word: bool, non_idempotent: bool
+def retry_cause(
+    error: APIError, headers: Mapping[str, str], *, is_final: bool, non_idempotent: bool
 ) -> RetryCause | None:
-    """How a retry sees an error; None: never again.
+    """Return why a request may be retried after an error, or None if it must not be retried.
 
     Args:
-        error: The answer's.
-        headers: The answer's, names in lower case.
-        last_word: Whether an answer with `x-fal-request-id` is the endpoint's own: fal's queue has tried ten times.
-        non_idempotent: Whether sending it twice could be billed twice.
+        error: The error of the response.
+        headers: The response's headers, names in lower case.
+        is_final: Whether a response with `x-fal-request-id` is the endpoint's own, which fal's queue has already
+            retried up to ten times.
+        non_idempotent: Whether sending the request twice could be billed twice.
     """
-    if not last_word and not non_idempotent:
+    if not is_final and not non_idempotent:
         return RetryCause("status", error.status, error.retry_after)
     if error.status in (408, 409) and non_idempotent:
         return None
-    if error.status in _ANY_TIME:
+    if error.status in _RETRY_STATUSES:
         return RetryCause("status", 429 if error.status == 409 else error.status, error.retry_after)
     if "x-fal-request-id" in headers or "x-fal-request-timeout-type" in headers:
         return None
-    # The entrance did not let it in (503), or may have (502, 504).
-    again = error.status == 503 or (error.status in _INGRESS and not non_idempotent)
-    return RetryCause("status", error.status, error.retry_after) if again else None
+    # The gateway did not accept the request (503), or may have accepted it (502, 504).
+    can_retry = error.status == 503 or (error.status in _GATEWAY_STATUSES and not non_idempotent)
+    return RetryCause("status", error.status, error.retry_after) if can_retry else None
 
 
-def failed(status: Completed) -> MoondreamError:
-    """The error of a completed request whose own answer does not tell one."""
+def request_error(status: Completed) -> MoondreamError:
+    """Return the error of a request that failed without an error response of its own."""
     error = ServerError(status.error or "The request failed.", status=500, type=status.error_type)
     error.request_id = status.request_id
     return error
 
 
-def skill_answer(field: str, data: Any, request_id: str) -> Object:
-    """An answer of `moondream3-preview/*` as Moondream's own API would give it."""
+def normalize_skill_response(field: str, data: Any, request_id: str) -> Object:
+    """Convert a response of `moondream3-preview/*` to the format of Moondream's own API."""
     if not isinstance(data, dict):
         raise responses.InvalidResponse("it is not a JSON object")
     fields = dict(cast("Object", data))
@@ -244,15 +248,15 @@ def skill_answer(field: str, data: Any, request_id: str) -> Object:
     usage = fields.pop("usage_info", None)
     if isinstance(usage, dict):
         fields["metrics"] = usage
-    if field == "path" and fields.get("path") is None:  # nothing was found
+    if field == "path" and fields.get("path") is None:  # the object was not found
         fields["path"] = ""
     return {"request_id": request_id, **fields}
 
 
-def batched_result(data: Any, request_id: str) -> BatchedResult:
-    """Read the answer of `fal-ai/moondream/batched`."""
+def parse_batched(data: Any, request_id: str) -> BatchedResult:
+    """Parse the response of `fal-ai/moondream/batched`."""
     if not isinstance(data, dict) or not isinstance(cast("Object", data).get("outputs"), list):
-        raise responses.InvalidResponse("it has no list 'outputs'")
+        raise responses.InvalidResponse("it has no 'outputs' list")
     fields = dict(cast("Object", data))
     outputs: Sequence[Any] = fields.pop("outputs")
     names = fields.pop("filenames", None)
@@ -266,11 +270,11 @@ def batched_result(data: Any, request_id: str) -> BatchedResult:
     )
 
 
-def webhook_event(body: bytes) -> WebhookEvent:
-    """Read what a webhook brought.
+def parse_webhook(body: bytes) -> WebhookEvent:
+    """Parse the body of a webhook.
 
     Raises:
-        Unusable: It is not of fal's shape.
+        InvalidResponse: The body is not JSON or has no request id.
     """
     try:
         data: Any = json.loads(body)

@@ -25,21 +25,23 @@ if TYPE_CHECKING:
 
 @public("fal")
 class FalClient(Facade):
-    """A client of fal.ai: its hosted Moondream models, and its queue for any other.
+    """A client of fal.ai: its hosted Moondream models, and its queue for any other endpoint.
 
-    The skills have the parameters and results of `Client`; each is a request in fal's queue.
+    The skills have the parameters and results of `Client`. Each call is a request in fal's queue.
 
     Args:
-        key: fal's key, `id:secret`. Default: `FAL_KEY`, else `FAL_KEY_ID` and `FAL_KEY_SECRET`.
-        base_url: A server that speaks fal's wire under one address, such as the sandbox's `fal_url`; needs no key.
+        key: fal key, `id:secret`. Default: `FAL_KEY`, else `FAL_KEY_ID` and `FAL_KEY_SECRET`.
+        base_url: Server that offers fal's API under one URL, such as the sandbox's `fal_url`; needs no key.
             Default: `FAL_BASE_URL`, else fal.ai's own hosts.
-        timeout: `Timeouts`, or seconds, of each HTTP request; those of jobs are `job_timeout`.
-        retry: `RetryPolicy`, or a number of attempts. A submit is sent again only when it cannot have been accepted.
-        job_timeout: Seconds to wait for a result, in skills and `subscribe`; None waits for ever. Default 600.
-        cancel_jobs: Whether a request is cancelled when its caller is, or stops waiting. Default False: it goes on.
-        inline_limit: Bytes up to which a binary value goes along in the request; larger ones are uploaded.
-            Default 512 KiB.
-        max_connections: HTTP requests at once. Default 256.
+        timeout: `Timeouts`, or seconds, for each HTTP request. For whole jobs, see `job_timeout`.
+        retry: `RetryPolicy`, or a number of attempts. `submit` is retried only if the request cannot have been
+            accepted.
+        job_timeout: Seconds that skills and `subscribe` wait for a result; None for no limit. Default 600.
+        cancel_jobs: Whether to cancel a request when its caller is cancelled or times out. Default False: the request
+            continues.
+        inline_limit: Maximum size in bytes of binary values that are sent within the request; larger ones are
+            uploaded. Default 512 KiB.
+        max_connections: Maximum number of concurrent HTTP requests. Default 256.
         image_options: How images are prepared, as for `Client`.
         headers: Extra headers for every request to fal's API.
         hooks: `Hooks(request=..., retry=..., ...)`, or several, as for `Client`. Each HTTP request is a call
@@ -47,7 +49,7 @@ class FalClient(Facade):
         http_client: As for `Client`.
 
     Raises:
-        ConfigurationError: A value cannot be used, or there is no key.
+        ConfigurationError: An argument is invalid, or there is no key.
     """
 
     def __init__(
@@ -98,21 +100,21 @@ class FalClient(Facade):
         reasoning: bool | None = None,
         spatial_refs: Sequence[AnyRef] | None = None,
     ) -> QueryResult:
-        """Ask about an image, by `fal-ai/moondream3-preview/query`.
+        """Ask a question about an image, with `fal-ai/moondream3-preview/query`.
 
         Args:
-            image: As for `Client`; or the URL of a file that was uploaded to fal. Needed here.
-            question: What to ask (wire field `prompt`).
-            stream: fal.ai does not stream Moondream.
+            image: Image as for `Client`, or the URL of a file that was uploaded to fal. Required.
+            question: The question (wire field `prompt`).
+            stream: Must be False, as fal.ai does not stream Moondream.
             settings: `temperature` and `top_p`.
-            reasoning: True or False is sent as it is; None leaves it to fal, whose default is True.
-            spatial_refs: Not known to fal.
+            reasoning: Whether the model reasons before it answers; None for fal's default, True.
+            spatial_refs: Must be None, as fal.ai does not support it.
 
         Raises:
-            ConfigurationError: An argument cannot be used, or fal knows no such; nothing was sent.
-            ImageError: The image cannot be used; nothing was sent.
-            APIError: fal or the model answered with an error; `.type` names it, `.request_id` the request.
-            APITimeoutError: It was not completed within `job_timeout`; `.request_id` is there to ask again.
+            ConfigurationError: An argument is invalid or not supported by fal. Nothing was sent.
+            ImageError: The image is invalid. Nothing was sent.
+            APIError: fal or the model returned an error; see `.type` and `.request_id`.
+            APITimeoutError: The request was not completed within `job_timeout`; use `.request_id` to wait again.
             APIConnectionError: fal could not be reached.
         """
         return self._run(
@@ -132,12 +134,12 @@ class FalClient(Facade):
         stream: Literal[False] = False,
         settings: SamplingSettings | None = None,
     ) -> CaptionResult:
-        """Describe an image, by `fal-ai/moondream3-preview/caption`.
+        """Describe an image, with `fal-ai/moondream3-preview/caption`.
 
         Args:
             image: As in `query`.
             length: `"short"`, `"normal"` or `"long"`.
-            stream: fal.ai does not stream Moondream.
+            stream: Must be False, as fal.ai does not stream Moondream.
             settings: `temperature` and `top_p`.
 
         Raises:
@@ -148,12 +150,12 @@ class FalClient(Facade):
     def detect(
         self, image: ImageInput, object: str | Sequence[str], settings: SamplingSettings | None = None
     ) -> DetectResult:
-        """Find every instance of an object, or of several, as boxes, by `fal-ai/moondream3-preview/detect`.
+        """Find every instance of one or more objects, as boxes, with `fal-ai/moondream3-preview/detect`.
 
         Args:
             image: As in `query`.
-            object: What to look for (wire field `prompt`), or a list of such, as for `Client`.
-            settings: fal takes none here.
+            object: What to find (wire field `prompt`), or a list of labels, as for `Client`.
+            settings: Must be None, as fal.ai supports no settings here.
 
         Raises:
             MoondreamError: As in `query`.
@@ -167,13 +169,13 @@ class FalClient(Facade):
         settings: SamplingSettings | None = None,
         spatial_refs: Sequence[AnyRef] | None = None,
     ) -> PointResult:
-        """Find every instance of an object, or of several, as points, by `fal-ai/moondream3-preview/point`.
+        """Find every instance of one or more objects, as points, with `fal-ai/moondream3-preview/point`.
 
         Args:
             image: As in `query`.
-            object: What to look for (wire field `prompt`), or a list of such, as for `Client`.
-            settings: fal takes none here.
-            spatial_refs: Not known to fal.
+            object: What to find (wire field `prompt`), or a list of labels, as for `Client`.
+            settings: Must be None, as fal.ai supports no settings here.
+            spatial_refs: Must be None, as fal.ai does not support it.
 
         Raises:
             MoondreamError: As in `query`.
@@ -188,14 +190,15 @@ class FalClient(Facade):
         stream: Literal[False] = False,
         settings: SamplingSettings | None = None,
     ) -> SegmentResult:
-        """Outline one object, as an SVG path, by `fal-ai/moondream3-preview/segment`.
+        """Segment one object, as an SVG path, with `fal-ai/moondream3-preview/segment`.
 
         Args:
-            image: As in `query`; at full resolution.
-            object: What to outline.
-            spatial_refs: Which one: points and boxes, 0..1 of the upright image (wire field `spatial_references`).
-            stream: fal.ai does not stream Moondream.
-            settings: `temperature`, `top_p`, `max_tokens`.
+            image: As in `query`; sent at full resolution.
+            object: The object to segment.
+            spatial_refs: Points and boxes that say which one, 0..1 of the upright image (wire field
+                `spatial_references`).
+            stream: Must be False, as fal.ai does not stream Moondream.
+            settings: `temperature`, `top_p` and `max_tokens`.
 
         Raises:
             MoondreamError: As in `query`.
@@ -213,18 +216,19 @@ class FalClient(Facade):
         top_p: float = 1.0,
         repetition_penalty: float = 1.0,
     ) -> BatchedResult:
-        """Describe, or ask about, several images in one request, by `fal-ai/moondream/batched` (Moondream 2).
+        """Describe or ask about several images in one request, with `fal-ai/moondream/batched` (Moondream 2).
 
         Args:
-            inputs: Images, `(image, prompt)`, or `{"image_url": image, "prompt": prompt}`. The default prompt is fal's.
+            inputs: Images, `(image, prompt)`, or `{"image_url": image, "prompt": prompt}`. Without a prompt, fal uses
+                its own.
             model_id: `"vikhyatk/moondream2"` (fal's default) or `"fal-ai/moondream2-docci"`.
-            max_tokens: Of each answer.
-            temperature: At least 0.
-            top_p: Above 0, at most 1.
-            repetition_penalty: Above 0; 1 is none.
+            max_tokens: Maximum number of tokens of each answer. Default 64.
+            temperature: Sampling temperature, at least 0. Default 0.2.
+            top_p: Nucleus sampling, above 0, at most 1. Default 1.
+            repetition_penalty: Penalty above 0; 1 is no penalty. Default 1.
 
         Returns:
-            `.outputs`, a text each; `.partial`, `.timings`, `.filenames`.
+            `.outputs` with a text for each input, `.partial`, `.timings` and `.filenames`.
 
         Raises:
             MoondreamError: As in `query`.
@@ -240,14 +244,14 @@ class FalClient(Facade):
         )
 
     def encode_image(self, image: ImageInput, image_options: ImageOptions | None = None) -> EncodedImage:
-        """Prepare an image once, as `Client.encode_image` does.
+        """Prepare an image for several calls, like `Client.encode_image`.
 
         Args:
             image: As in `query`.
-            image_options: How; None takes the client's.
+            image_options: How to prepare it. Default: the client's options.
 
         Raises:
-            ImageError: It cannot be used.
+            ImageError: The image is invalid.
         """
         return self._run(self._async.encode_image, image=image, image_options=image_options)
 
@@ -265,24 +269,24 @@ class FalClient(Facade):
         resubmit: bool = False,
         headers: Mapping[str, str] | None = None,
     ) -> RequestHandle:
-        """Put a request into fal's queue.
+        """Submit a request to fal's queue.
 
         Args:
-            endpoint: Such as `"fal-ai/moondream/batched"`.
-            arguments: Its input, as fal documents it. Bytes, paths, files, images and arrays anywhere in it go along
-                as data URIs or, above `inline_limit`, are uploaded.
-            path: Below the endpoint.
-            webhook_url: Where fal is to post the result.
+            endpoint: Endpoint id, such as `"fal-ai/moondream/batched"`.
+            arguments: The endpoint's input, as documented by fal. Bytes, paths, files, images and arrays anywhere in
+                it are sent as data URIs or, above `inline_limit`, uploaded.
+            path: Path below the endpoint.
+            webhook_url: URL to which fal posts the result.
             priority: `"normal"` or `"low"`.
-            hint: Requests of the same hint go to the same runner, if they can.
-            start_timeout: Seconds within which a runner must begin, above 1; else it fails with 504.
-            max_queue_length: Refuse it (429) if the queue is longer.
-            resubmit: Whether to send it again, too, when it may have been accepted (a lost answer): it could then run,
-                and be billed, twice.
-            headers: Extra ones, such as `{"X-Fal-Store-IO": "0"}`.
+            hint: Requests with the same hint go to the same runner if possible.
+            start_timeout: Seconds within which a runner must start, above 1; otherwise, the request fails with 504.
+            max_queue_length: Maximum length of the queue; if it is longer, fal refuses the request with 429.
+            resubmit: Whether to retry even if the request may have been accepted (the response was lost); it could
+                then run and be billed twice. Default False.
+            headers: Extra headers, such as `{"X-Fal-Store-IO": "0"}`.
 
         Raises:
-            APIConnectionError: There was no answer; whether it was accepted is not known.
+            APIConnectionError: There was no response; the request may or may not have been accepted.
             MoondreamError: As in `query`.
         """
         headers = hidden_headers(headers)
@@ -304,35 +308,35 @@ class FalClient(Facade):
         )
 
     def handle(self, endpoint: str, request_id: str) -> RequestHandle:
-        """The handle of a request that was submitted before, by any process.
+        """Return the handle of a request that this or another process submitted.
 
         Args:
-            endpoint: What it was submitted to.
-            request_id: fal's name for it.
+            endpoint: The endpoint that the request was submitted to.
+            request_id: The request's id at fal.
         """
         return RequestHandle(self._portal, self._async.handle(endpoint=endpoint, request_id=request_id))
 
     def status(self, endpoint: str, request_id: str, *, logs: bool = False) -> Status:
-        """Where a request is: `Queued`, `InProgress` or `Completed`.
+        """Return the state of a request: `Queued`, `InProgress` or `Completed`.
 
         Args:
-            endpoint: What it was submitted to.
-            request_id: fal's name for it.
-            logs: Whether to have its log.
+            endpoint: As in `handle`.
+            request_id: As in `handle`.
+            logs: Whether to include the log lines of the model's process. Default False.
 
         Raises:
-            NotFoundError: There is no such request (any more).
+            NotFoundError: The request does not exist, or no longer exists.
             MoondreamError: As in `query`.
         """
         return self._run(self._async.status, endpoint=endpoint, request_id=request_id, logs=logs)
 
     def result(self, endpoint: str, request_id: str, *, timeout: float | None = None) -> Any:
-        """Wait for a request, and fetch what the endpoint answered.
+        """Wait for a request and return the endpoint's response.
 
         Args:
-            endpoint: What it was submitted to.
-            request_id: fal's name for it.
-            timeout: Seconds to wait; None waits as long as it takes.
+            endpoint: As in `handle`.
+            request_id: As in `handle`.
+            timeout: Seconds to wait; None for no limit.
 
         Raises:
             MoondreamError: As in `query`.
@@ -340,14 +344,17 @@ class FalClient(Facade):
         return self._run(self._async.result, endpoint=endpoint, request_id=request_id, timeout=timeout)
 
     def cancel(self, endpoint: str, request_id: str) -> bool:
-        """Cancel a request; False if it was completed already. One that runs may still finish, and be billed.
+        """Cancel a request. If it is already running, it may still finish and be billed.
 
         Args:
-            endpoint: What it was submitted to.
-            request_id: fal's name for it.
+            endpoint: As in `handle`.
+            request_id: As in `handle`.
+
+        Returns:
+            False if the request was already completed.
 
         Raises:
-            NotFoundError: There is no such request.
+            NotFoundError: The request does not exist.
             MoondreamError: As in `query`.
         """
         return self._run(self._async.cancel, endpoint=endpoint, request_id=request_id)
@@ -368,20 +375,20 @@ class FalClient(Facade):
         cancel_job: bool | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> Any:
-        """Submit, wait, and fetch what the endpoint answered.
+        """Submit a request, wait for it, and return the endpoint's response.
 
         Args:
             endpoint: As in `submit`.
             arguments: As in `submit`.
             path: As in `submit`.
-            on_enqueue: Is given the request id, as soon as there is one; may be async.
-            on_queue_update: Is given each `Status`, new lines of the log only once; may be async.
-            logs: Whether the statuses have the log.
+            on_enqueue: Function that is called with the request id once the request is submitted; may be async.
+            on_queue_update: Function that is called with each new `Status`, with each log line once; may be async.
+            logs: Whether the statuses include log lines. Default False.
             priority: As in `submit`.
             hint: As in `submit`.
             start_timeout: As in `submit`.
-            timeout: Seconds to wait in all; None takes the client's `job_timeout`.
-            cancel_job: Whether to cancel the request when this is cancelled or times out; None takes the client's
+            timeout: Seconds that the whole call may take. Default: the client's `job_timeout`.
+            cancel_job: Whether to cancel the request when this call is cancelled or times out. Default: the client's
                 `cancel_jobs`.
             headers: As in `submit`.
 
@@ -413,18 +420,21 @@ class FalClient(Facade):
         file_name: str | None = None,
         lifecycle: Lifecycle | None = None,
     ) -> str:
-        """Upload to fal's file store; returns the URL, for any endpoint's arguments.
+        """Upload a file to fal's file store.
 
-        Files above 50 MB go in parts of 10 MB, four at once, each with its own retries, read from the disk as they go.
+        Files above 50 MB are sent in parts of 10 MB, four at a time, each with its own retries, and streamed from disk.
 
         Args:
-            data: A path, bytes, a binary file, an image (PIL, array), or an `EncodedImage`.
-            content_type: Its media type; None tells it by name, or by the first bytes.
-            file_name: Its name; None takes the path's.
-            lifecycle: How long to keep it, and who may read it.
+            data: A path, bytes, a binary file, an image (PIL or array), or an `EncodedImage`.
+            content_type: Media type. Default: detected from the name or the first bytes.
+            file_name: File name. Default: that of the path.
+            lifecycle: How long to keep the file, and who may read it.
+
+        Returns:
+            The file's URL, for the arguments of any endpoint.
 
         Raises:
-            ConfigurationError: It cannot be read.
+            ConfigurationError: An argument is invalid, or the file cannot be read.
             MoondreamError: As in `query`.
         """
         return self._run(
@@ -432,23 +442,23 @@ class FalClient(Facade):
         )
 
     def verify_webhook(self, headers: Mapping[str, str], body: bytes) -> WebhookEvent:
-        """Check that a webhook is fal's, and read it. The keys are fetched once a day (extra `fal`).
+        """Verify that a webhook is from fal, and parse it. Needs the extra `fal`. fal's keys are cached for a day.
 
         Args:
-            headers: The request's.
-            body: The request's bytes, as they came.
+            headers: The request's headers, names in any case.
+            body: The request's body, unchanged.
 
         Returns:
-            What it tells; fal delivers at least once, so tell repeats by `.request_id`.
+            The webhook's content. fal may deliver a webhook more than once: detect duplicates by `.request_id`.
 
         Raises:
-            WebhookVerificationError: It is not fal's, was changed, or is older than 300 s.
+            WebhookVerificationError: The webhook is not from fal, was changed, or is older than 300 s.
             MoondreamError: The keys cannot be fetched.
         """
         return self._run(self._async.verify_webhook, headers=headers, body=body)
 
     def close(self) -> None:
-        """Close the connections; calls after this raise `ConfigurationError`. Safe to call again."""
+        """Close the connections. Later calls raise `ConfigurationError`. Safe to call more than once."""
         self._portal.close(self._async.aclose)
 
     def __enter__(self) -> Self:

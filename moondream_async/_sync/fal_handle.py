@@ -1,4 +1,4 @@
-"""`RequestHandle`: a queued request, for blocking code."""
+"""`RequestHandle`: follow a queued request from blocking code."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 
 @public("fal")
 class RequestHandle:
-    """A request in fal.ai's queue; `client.handle(endpoint, request_id)` makes one of a request of another process.
+    """A request in fal.ai's queue, from `client.submit(...)` or `client.handle(endpoint, request_id)`.
 
     Attributes:
-        endpoint: What it was submitted to.
-        request_id: fal's name for it.
+        endpoint: The endpoint that the request was submitted to.
+        request_id: The request's id at fal.
     """
 
     def __init__(self, portal: Portal, handle: AsyncRequestHandle) -> None:
@@ -30,19 +30,54 @@ class RequestHandle:
         self.request_id = handle.request_id
 
     def status(self, *, logs: bool = False) -> Status:
-        """Ask where it is, as `AsyncRequestHandle.status` does."""
+        """Return the request's current state: `Queued`, `InProgress` or `Completed`.
+
+        Args:
+            logs: Whether to include the log lines of the model's process. Default False.
+
+        Raises:
+            NotFoundError: The request does not exist, or no longer exists.
+            MoondreamError: The call failed.
+        """
         return self._portal.call(self._async.status, logs=logs)
 
     def events(self, *, logs: bool = False) -> Iterator[Status]:
-        """Where it is, each time that changes, up to `Completed`, as `AsyncRequestHandle.events` tells."""
+        """Iterate over the request's states until it is `Completed`. Each log line is yielded once.
+
+        fal streams the states. If streaming fails, the status is polled every 0.1 to 5 seconds.
+
+        Args:
+            logs: As in `status`.
+
+        Raises:
+            MoondreamError: As in `status`.
+        """
         return iterate(self._portal, self._async.events(logs=logs))
 
     def result(self, *, timeout: float | None = None) -> Any:
-        """Wait until it is completed, and fetch what the endpoint answered, as `AsyncRequestHandle.result` does."""
+        """Wait for the request and return the endpoint's response.
+
+        fal keeps the response for at least an hour, but not forever.
+
+        Args:
+            timeout: Seconds to wait; None for no limit. The request continues after a timeout.
+
+        Raises:
+            APIError: The request failed; the subclass and `.type` say why.
+            APITimeoutError: The timeout expired; use `.request_id` to wait again.
+        """
         return self._portal.call(self._async.result, timeout=timeout)
 
     def cancel(self) -> bool:
-        """Cancel it, as `AsyncRequestHandle.cancel` does; False if it was completed already."""
+        """Cancel the request. If it is already running, it may still finish and be billed.
+
+        Returns:
+            False if the request was already completed.
+
+        Raises:
+            NotFoundError: The request does not exist.
+            MoondreamError: The call failed.
+        """
         return self._portal.call(self._async.cancel)
 
     def __repr__(self) -> str:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 @public()
 class Finetune(Facade):
-    """One finetune; made by `client.tuning.create`, `retrieve` and `list`."""
+    """A finetune, from `client.tuning.create`, `retrieve` or `list`."""
 
     def __init__(self, portal: Portal, inner: AsyncFinetune) -> None:
         self._portal = portal
@@ -34,30 +34,33 @@ class Finetune(Facade):
 
     @property
     def info(self) -> FinetuneInfo:
-        """What the server said of it."""
+        """The server's data about the finetune."""
         return self._async.info
 
     @property
     def finetune_id(self) -> str:
-        """The server's name for it."""
+        """The id on the server."""
         return self._async.finetune_id
 
     @property
     def name(self) -> str:
-        """Its name."""
+        """The name."""
         return self._async.name
 
     @property
     def rank(self) -> int:
-        """Of its LoRA."""
+        """The rank of the LoRA."""
         return self._async.rank
 
     def model(self, step: int, *, base: str = BASE_MODEL) -> str:
-        """What to pass as `model=` to have a saved checkpoint answer.
+        """Return the model name of a saved checkpoint, to pass as `model=`.
 
         Args:
-            step: The checkpoint's.
-            base: The model that the finetune is of.
+            step: The checkpoint's step.
+            base: The model that was finetuned. Default `"moondream3-preview"`.
+
+        Raises:
+            ConfigurationError: The step is not a whole number of at least 0.
         """
         return self._async.model(step=step, base=base)
 
@@ -74,24 +77,27 @@ class Finetune(Facade):
         spatial_refs: Sequence[Any] | None = None,
         ground_truth: Mapping[str, Any] | None = None,
     ) -> Rollouts:
-        """Have the model, as far as it is trained, try one request several times.
+        """Let the finetuned model answer one request several times.
 
         Args:
             skill: `"query"`, `"point"` or `"detect"`.
-            image: As for the skills; `query` can do without.
-            question: For `query`.
-            object: For `point` and `detect`.
-            num_rollouts: How many attempts, 1 to 16. Default 1.
+            image: Image as for the skills; optional for `query`.
+            question: The question, for `query`.
+            object: What to find, for `point` and `detect`.
+            num_rollouts: Number of rollouts, 1 to 16. Default 1.
             settings: `temperature` (server default 1.0), `top_p` (1.0), `max_tokens` (128), `max_objects` (50).
-            reasoning: For `query`. Server default False.
-            spatial_refs: As for `query`.
+            reasoning: Whether the model reasons before it answers, for `query`. Server default False.
+            spatial_refs: Points and boxes that the question refers to, as for the skill `query`.
             ground_truth: `{"points": [...]}` or `{"boxes": [...]}` (`point`), `{"boxes": [...]}` (`detect`), 0..1 of
-                the upright image; the server then computes rewards.
+                the upright image. With it, the server computes the rewards.
+
+        Returns:
+            The rollouts; pass `rollouts.group(rewards)` to `train_step`.
 
         Raises:
-            ConfigurationError: An argument cannot be used; nothing was sent.
+            ConfigurationError: An argument is invalid. Nothing was sent.
             NotFoundError: The finetune was deleted.
-            MoondreamError: As any call.
+            MoondreamError: The call failed.
         """
         return self._run(
             self._async.rollouts,
@@ -113,19 +119,20 @@ class Finetune(Facade):
         max_concurrency: int = 4,
         buffer_size: int = 8,
     ) -> Generator[tuple[C, Rollouts]]:
-        """Rollouts of many requests, prepared ahead while you train; as they are completed.
+        """Prefetch the rollouts of many requests while you train. They are yielded as they complete.
 
         Args:
-            requests: `(context, arguments of rollouts)`; taken as they are needed. The context comes back as it is.
-            max_concurrency: How many are asked for at once. Default 4.
-            buffer_size: How many may wait for you. Default 8.
+            requests: `(context, arguments of rollouts)`, read on demand. The context is yielded unchanged.
+            max_concurrency: Maximum number of concurrent requests. Default 4.
+            buffer_size: Maximum number of rollouts that wait for you. Default 8.
 
         Returns:
-            `(context, Rollouts)`, to be iterated.
+            An iterator over `(context, Rollouts)`.
 
         Raises:
-            ConfigurationError: A number, or `requests`, cannot be used. While iterating: the error of the first request
-                that failed, after all others that were begun.
+            ConfigurationError: An argument is invalid.
+            MoondreamError: While iterating: the error of the first request that failed, after the results of all
+                requests that were already sent.
         """
         return self._iterate(
             self._async.rollout_stream(requests=requests, max_concurrency=max_concurrency, buffer_size=buffer_size)
@@ -134,75 +141,76 @@ class Finetune(Facade):
     def train_step(
         self, groups: Iterable[Mapping[str, Any]], lr: float = 0.0002, *, resubmit: bool = False, **more: Any
     ) -> TrainStep:
-        """Train on attempts and their rewards, on examples, or on both.
+        """Train one step on rollouts and their rewards, on supervised examples, or on both.
 
-        It may take minutes: it is waited for 15 at least, whatever the client's timeout.
+        A step may take minutes. The timeout is at least 15 minutes, whatever the client's.
 
         Args:
             groups: `rollouts.group(rewards)`; or `{"mode": "rl", "request": ..., "rollouts": ..., "rewards": [...]}`;
-                or `{"mode": "sft", "request": {"skill": ..., "image": ..., ...}, "target": ...}`, where the image is
-                anything that the skills take, and the target `{"answer": ...}` (and `reasoning`, if the request has
-                it), `{"points": [...]}` or `{"boxes": [...]}`.
+                or `{"mode": "sft", "request": {"skill": ..., "image": ..., ...}, "target": ...}`, with any image that
+                the skills accept, and a target of `{"answer": ...}` (with `reasoning` if the request has it),
+                `{"points": [...]}` or `{"boxes": [...]}`, 0..1 of the upright image.
             lr: Learning rate. Default 2e-4.
-            resubmit: Whether to send it again, too, when it may have been taken (a lost answer, a gateway's timeout):
-                the step could then be taken twice. Default False.
-            more: Further fields of the request, as they are.
+            resubmit: Whether to retry even if the server may have applied the step (the response was lost, or a
+                gateway timed out); the step could then be applied twice. Default False.
+            more: Further fields of the request, sent unchanged.
 
         Raises:
-            ConfigurationError: A group cannot be used; nothing was sent.
-            APIConnectionError: There was no answer; whether the step was taken is not known.
-            MoondreamError: As any call.
+            ConfigurationError: A group is invalid. Nothing was sent.
+            APIConnectionError: There was no response; the step may or may not have been applied.
+            MoondreamError: The call failed.
         """
         return self._run(self._async.train_step, groups=groups, lr=lr, resubmit=resubmit, **more)
 
     def log_metrics(self, step: int, metrics: Mapping[str, float]) -> LoggedMetrics:
-        """Note figures of your own for a training step, for the dashboard.
+        """Log your own metrics of a training step for the dashboard.
 
         Args:
-            step: The step.
-            metrics: Names and finite numbers.
+            step: The training step, at least 0.
+            metrics: Finite numbers by name.
 
         Raises:
-            MoondreamError: As any call.
+            ConfigurationError: An argument is invalid. Nothing was sent.
+            MoondreamError: The call failed.
         """
         return self._run(self._async.log_metrics, step=step, metrics=metrics)
 
     def save_checkpoint(self) -> SavedCheckpoint:
-        """Keep the finetune as it is now: only what is saved can be asked, by `model(step)`. Safe to repeat.
+        """Save the current state as a checkpoint, which `model(step)` can then name. Safe to repeat.
 
         Raises:
-            NotFoundError: There is nothing to save.
-            MoondreamError: As any call.
+            NotFoundError: The finetune was never trained, or was deleted.
+            MoondreamError: The call failed.
         """
         return self._run(self._async.save_checkpoint)
 
     def list_checkpoints(self, limit: int | None = None) -> Generator[Checkpoint]:
-        """All saved checkpoints, by step, page by page as they are asked for.
+        """List the saved checkpoints, ordered by step. Pages are fetched as you iterate.
 
         Args:
-            limit: How many to give at most; None gives all.
+            limit: Maximum number of checkpoints; None for all.
 
         Raises:
-            MoondreamError: As any call.
+            MoondreamError: The call failed.
         """
         return self._iterate(self._async.list_checkpoints(limit=limit))
 
     def checkpoint_url(self, step: int) -> CheckpointDownload:
-        """Where a checkpoint's weights can be downloaded.
+        """Return a presigned URL of a checkpoint's weights.
 
         Raises:
-            NotFoundError: There is no such checkpoint.
-            APIError: 410: it has expired.
-            MoondreamError: As any call.
+            NotFoundError: The checkpoint does not exist.
+            APIError: The checkpoint has expired (status 410).
+            MoondreamError: The call failed.
         """
         return self._run(self._async.checkpoint_url, step=step)
 
     def delete_checkpoint(self, step: int) -> None:
-        """Delete a checkpoint. Without its latest, a finetune cannot be trained on.
+        """Delete a checkpoint. Without its latest checkpoint, a finetune cannot be trained further.
 
         Raises:
-            NotFoundError: There is no such checkpoint.
-            MoondreamError: As any call.
+            NotFoundError: The checkpoint does not exist.
+            MoondreamError: The call failed.
         """
         return self._run(self._async.delete_checkpoint, step=step)
 
@@ -210,8 +218,8 @@ class Finetune(Facade):
         """Delete the finetune and its checkpoints.
 
         Raises:
-            NotFoundError: It is gone already.
-            MoondreamError: As any call.
+            NotFoundError: The finetune does not exist.
+            MoondreamError: The call failed.
         """
         return self._run(self._async.delete)
 

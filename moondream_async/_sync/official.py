@@ -1,4 +1,4 @@
-"""`vl` and `ft`: this client under the names and parameters of the official `moondream` package."""
+"""`vl` and `ft`: clients with the names and parameters of the official `moondream` package."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ if TYPE_CHECKING:
 def vl(
     api_key: str | None = None, endpoint: str | None = None, local: bool = False, model: str | None = None
 ) -> Client:
-    """A `Client`, under the name and parameters of the official `moondream` package.
+    """Create a `Client` with the parameters of `vl` in the official `moondream` package.
 
     Args:
-        api_key: The key. Default: `MOONDREAM_API_KEY`.
-        endpoint: The server, `base_url` of `Client`.
-        local: Not supported: in-process inference is the official package's; run Moondream Station and
-            pass `endpoint="http://localhost:2020/v1"`.
-        model: The model of every call.
+        api_key: API key. Default: `MOONDREAM_API_KEY`.
+        endpoint: Base URL of the server, as `base_url` of `Client`.
+        local: Must be False: only the official package runs the model in this process. Run Moondream Station and
+            pass `endpoint="http://localhost:2020/v1"` instead.
+        model: Model of every call. Default: the server's.
 
     Raises:
-        ConfigurationError: A value cannot be used, or `local` is True.
+        ConfigurationError: An argument is invalid, or `local` is True.
     """
-    api_key = cast("Any", Secret(api_key))  # no local holds the key in the open
+    api_key = cast("Any", Secret(api_key))  # so that tracebacks that show locals hide the key
     if local:
         raise ConfigurationError(
             "local=True runs the model in this process, which only the official package does. "
@@ -47,20 +47,20 @@ def ft(
     finetune_id: str | None = None,
     endpoint: str | None = None,
 ) -> Finetune:
-    """A finetune, under the name and parameters of the official `moondream` package.
+    """Create or retrieve a finetune with the parameters of `ft` in the official `moondream` package.
 
     Args:
-        api_key: The key. Default: `MOONDREAM_API_KEY`.
-        name: Of a new finetune, or of one that there is.
-        rank: Of its LoRA: 8, 16, 24 or 32.
-        finetune_id: Of one that there is; instead of name and rank.
-        endpoint: The server, with or without its `/tuning`.
+        api_key: API key. Default: `MOONDREAM_API_KEY`.
+        name: Name of a new or existing finetune.
+        rank: Rank of its LoRA: 8, 16, 24 or 32.
+        finetune_id: Id of an existing finetune, instead of name and rank.
+        endpoint: Base URL of the server, with or without `/tuning`.
 
     Raises:
-        ConfigurationError: A value cannot be used.
-        MoondreamError: As `client.tuning.create` and `retrieve`.
+        ConfigurationError: An argument is invalid.
+        MoondreamError: As in `client.tuning.create` and `retrieve`.
     """
-    api_key = cast("Any", Secret(api_key))  # no local holds the key in the open
+    api_key = cast("Any", Secret(api_key))  # so that tracebacks that show locals hide the key
     if finetune_id is not None and (name is not None or rank is not None):
         raise ConfigurationError("finetune_id cannot be combined with name or rank.")
     if finetune_id is None and (name is None or rank is None):

@@ -10,7 +10,7 @@ from contextlib import suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, Self, TypeVar, cast
 
-from .._client.streams import AsyncChatStream, AsyncSegmentStream, AsyncStream, AsyncTextStream, ReadsAsItself
+from .._client.streams import AsyncChatStream, AsyncSegmentStream, AsyncStream, AsyncTextStream, ReturnsItself
 from .._concurrency.forks import no_fork
 from .._public import public
 from ..errors import ConfigurationError, MoondreamError, StreamInterruptedError
@@ -144,7 +144,7 @@ class SyncStream(Generic[Piece, R]):
                     raise ConfigurationError(_FORKED_STREAM) from None
 
     def result(self) -> R:
-        """Read the stream to its end, and return the typed result with the whole text, metrics and request ID.
+        """Read the stream to its end and return the typed result with the whole text, metrics and request id.
 
         Raises:
             StreamInterruptedError: The connection was lost, or the stream was closed before its end.
@@ -193,7 +193,7 @@ class SyncStream(Generic[Piece, R]):
 
 
 @public()
-class TextStream(ReadsAsItself, SyncStream[str, R]):
+class TextStream(ReturnsItself, SyncStream[str, R]):
     """A stream of the text of `query` or `caption`, piece by piece.
 
     ```python

@@ -23,36 +23,36 @@ class Tuning(Facade):
         self._async = inner
 
     def create(self, name: str, rank: int) -> Finetune:
-        """Make a finetune; asked for again, with the same name and rank, it is the same.
+        """Create a finetune, or return the existing one with the same name and rank.
 
         Args:
-            name: Letters, digits, `.`, `-` and `_`.
-            rank: Of its LoRA: 8, 16, 24 or 32; more learns more, and slower.
+            name: Name of letters, digits, `.`, `-` and `_`.
+            rank: Rank of the LoRA: 8, 16, 24 or 32. A higher rank learns more, but more slowly.
 
         Raises:
-            ConfigurationError: An argument cannot be used; nothing was sent.
-            ConflictError: There is one of this name, of another rank.
-            MoondreamError: As any call.
+            ConfigurationError: An argument is invalid. Nothing was sent.
+            ConflictError: A finetune with this name and another rank exists.
+            MoondreamError: The call failed.
         """
         return Finetune(self._portal, self._run(self._async.create, name=name, rank=rank))
 
     def retrieve(self, finetune_id: str) -> Finetune:
-        """Find a finetune.
+        """Return the finetune with an id.
 
         Raises:
-            NotFoundError: There is none of this id.
-            MoondreamError: As any call.
+            NotFoundError: The finetune does not exist.
+            MoondreamError: The call failed.
         """
         return Finetune(self._portal, self._run(self._async.retrieve, finetune_id=finetune_id))
 
     def list(self, limit: int | None = None) -> Generator[Finetune]:
-        """All finetunes of the key, the oldest first, page by page as they are asked for.
+        """List the API key's finetunes, oldest first. Pages are fetched as you iterate.
 
         Args:
-            limit: How many to give at most; None gives all.
+            limit: Maximum number of finetunes; None for all.
 
         Raises:
-            MoondreamError: As any call.
+            MoondreamError: The call failed.
         """
         for finetune in self._iterate(self._async.list(limit=limit)):
             yield Finetune(self._portal, finetune)

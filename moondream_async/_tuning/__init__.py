@@ -1,1 +1,1 @@
-"""Moondream Cloud's tuning API: finetunes by reinforcement and by examples."""
+"""Moondream Cloud's tuning API: reinforcement learning and supervised fine-tuning."""

@@ -1,4 +1,4 @@
-"""`AsyncFinetune`: attempts, training steps, metrics, checkpoints of one finetune."""
+"""`AsyncFinetune`: rollouts, training steps, metrics and checkpoints of one finetune."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ..errors import APIConnectionError, APIError, ConfigurationError
 from . import wire
 from .models import Checkpoint, CheckpointDownload, FinetuneInfo, LoggedMetrics, Rollouts, SavedCheckpoint, TrainStep
 from .payloads import RolloutsPayload, image_url
-from .rollout_stream import AsyncRollouts, prefetched
+from .rollout_stream import AsyncRollouts, prefetch
 
 if TYPE_CHECKING:
     from .._images.prepare import ImageInput
@@ -26,10 +26,10 @@ if TYPE_CHECKING:
 C = TypeVar("C")
 
 BASE_MODEL = "moondream3-preview"
-"""What finetunes are made of."""
+"""The model that is finetuned."""
 
 _GONE = (404, 410)
-_DELETE_AGAIN = (0.2, 1.0, 3.0)  # seconds to wait before deleting again what may be deleted already
+_DELETE_DELAYS = (0.2, 1.0, 3.0)  # seconds to wait before retrying a DELETE that may have succeeded
 _ARGUMENTS = frozenset(
     ("skill", "image", "question", "object", "num_rollouts", "settings", "reasoning", "spatial_refs", "ground_truth")
 )
@@ -37,7 +37,7 @@ _ARGUMENTS = frozenset(
 
 @public()
 class AsyncFinetune:
-    """One finetune; made by `client.tuning.create`, `retrieve` and `list`."""
+    """A finetune, from `client.tuning.create`, `retrieve` or `list`."""
 
     def __init__(self, api: ApiClient, info: FinetuneInfo) -> None:
         self._api = api
@@ -45,32 +45,35 @@ class AsyncFinetune:
 
     @property
     def info(self) -> FinetuneInfo:
-        """What the server said of it."""
+        """The server's data about the finetune."""
         return self._info
 
     @property
     def finetune_id(self) -> str:
-        """The server's name for it."""
+        """The id on the server."""
         return self._info.finetune_id
 
     @property
     def name(self) -> str:
-        """Its name."""
+        """The name."""
         return self._info.name
 
     @property
     def rank(self) -> int:
-        """Of its LoRA."""
+        """The rank of the LoRA."""
         return self._info.rank
 
     def model(self, step: int, *, base: str = BASE_MODEL) -> str:
-        """What to pass as `model=` to have a saved checkpoint answer.
+        """Return the model name of a saved checkpoint, to pass as `model=`.
 
         Args:
-            step: The checkpoint's.
-            base: The model that the finetune is of.
+            step: The checkpoint's step.
+            base: The model that was finetuned. Default `"moondream3-preview"`.
+
+        Raises:
+            ConfigurationError: The step is not a whole number of at least 0.
         """
-        return f"{base}/{self.finetune_id}@{wire.step_of(step)}"
+        return f"{base}/{self.finetune_id}@{wire.check_step(step)}"
 
     async def rollouts(
         self,
@@ -85,27 +88,30 @@ class AsyncFinetune:
         spatial_refs: Sequence[Any] | None = None,
         ground_truth: Mapping[str, Any] | None = None,
     ) -> Rollouts:
-        """Have the model, as far as it is trained, try one request several times.
+        """Let the finetuned model answer one request several times.
 
         Args:
             skill: `"query"`, `"point"` or `"detect"`.
-            image: As for the skills; `query` can do without.
-            question: For `query`.
-            object: For `point` and `detect`.
-            num_rollouts: How many attempts, 1 to 16. Default 1.
+            image: Image as for the skills; optional for `query`.
+            question: The question, for `query`.
+            object: What to find, for `point` and `detect`.
+            num_rollouts: Number of rollouts, 1 to 16. Default 1.
             settings: `temperature` (server default 1.0), `top_p` (1.0), `max_tokens` (128), `max_objects` (50).
-            reasoning: For `query`. Server default False.
-            spatial_refs: As for `query`.
+            reasoning: Whether the model reasons before it answers, for `query`. Server default False.
+            spatial_refs: Points and boxes that the question refers to, as for the skill `query`.
             ground_truth: `{"points": [...]}` or `{"boxes": [...]}` (`point`), `{"boxes": [...]}` (`detect`), 0..1 of
-                the upright image; the server then computes rewards.
+                the upright image. With it, the server computes the rewards.
+
+        Returns:
+            The rollouts; pass `rollouts.group(rewards)` to `train_step`.
 
         Raises:
-            ConfigurationError: An argument cannot be used; nothing was sent.
+            ConfigurationError: An argument is invalid. Nothing was sent.
             NotFoundError: The finetune was deleted.
-            MoondreamError: As any call.
+            MoondreamError: The call failed.
         """
         arguments: dict[str, Any] = {"skill": skill, "question": question, "object": object, "settings": settings}
-        arguments |= {"reasoning": reasoning, "spatial_refs": wire.refs(spatial_refs)}
+        arguments |= {"reasoning": reasoning, "spatial_refs": wire.check_refs(spatial_refs)}
         payload = RolloutsPayload(self._api, self.finetune_id, arguments, image, num_rollouts, ground_truth)
         return await self._api.call("POST", "tuning/rollouts", payload.read, body=payload)
 
@@ -116,117 +122,119 @@ class AsyncFinetune:
         max_concurrency: int = 4,
         buffer_size: int = 8,
     ) -> AsyncRollouts[C]:
-        """Rollouts of many requests, prepared ahead while you train; as they are completed.
+        """Prefetch the rollouts of many requests while you train. They are yielded as they complete.
 
         Args:
-            requests: `(context, arguments of rollouts)`; taken as they are needed. The context comes back as it is.
-            max_concurrency: How many are asked for at once. Default 4.
-            buffer_size: How many may wait for you. Default 8.
+            requests: `(context, arguments of rollouts)`, read on demand. The context is yielded unchanged.
+            max_concurrency: Maximum number of concurrent requests. Default 4.
+            buffer_size: Maximum number of rollouts that wait for you. Default 8.
 
         Returns:
-            `(context, Rollouts)`, to be iterated.
+            An iterator over `(context, Rollouts)`.
 
         Raises:
-            ConfigurationError: A number, or `requests`, cannot be used. While iterating: the error of the first request
-                that failed, after all others that were begun.
+            ConfigurationError: An argument is invalid.
+            MoondreamError: While iterating: the error of the first request that failed, after the results of all
+                requests that were already sent.
         """
         check_whole("max_concurrency", max_concurrency, least=1)
         check_whole("buffer_size", buffer_size, least=1)
 
-        async def ask(request: object) -> Rollouts:
+        async def get_rollouts(request: object) -> Rollouts:
             if not isinstance(request, Mapping) or "skill" not in request or not request.keys() <= _ARGUMENTS:  # pyright: ignore[reportUnknownMemberType]
                 raise ConfigurationError("Each request must be (context, a dict of the arguments of rollouts()).")
             return await self.rollouts(**cast("dict[str, Any]", request))
 
-        return AsyncRollouts(prefetched(requests, ask, max_concurrency, buffer_size))
+        return AsyncRollouts(prefetch(requests, get_rollouts, max_concurrency, buffer_size))
 
     async def train_step(
         self, groups: Iterable[Mapping[str, Any]], lr: float = 2e-4, *, resubmit: bool = False, **more: Any
     ) -> TrainStep:
-        """Train on attempts and their rewards, on examples, or on both.
+        """Train one step on rollouts and their rewards, on supervised examples, or on both.
 
-        It may take minutes: it is waited for 15 at least, whatever the client's timeout.
+        A step may take minutes. The timeout is at least 15 minutes, whatever the client's.
 
         Args:
             groups: `rollouts.group(rewards)`; or `{"mode": "rl", "request": ..., "rollouts": ..., "rewards": [...]}`;
-                or `{"mode": "sft", "request": {"skill": ..., "image": ..., ...}, "target": ...}`, where the image is
-                anything that the skills take, and the target `{"answer": ...}` (and `reasoning`, if the request has
-                it), `{"points": [...]}` or `{"boxes": [...]}`.
+                or `{"mode": "sft", "request": {"skill": ..., "image": ..., ...}, "target": ...}`, with any image that
+                the skills accept, and a target of `{"answer": ...}` (with `reasoning` if the request has it),
+                `{"points": [...]}` or `{"boxes": [...]}`, 0..1 of the upright image.
             lr: Learning rate. Default 2e-4.
-            resubmit: Whether to send it again, too, when it may have been taken (a lost answer, a gateway's timeout):
-                the step could then be taken twice. Default False.
-            more: Further fields of the request, as they are.
+            resubmit: Whether to retry even if the server may have applied the step (the response was lost, or a
+                gateway timed out); the step could then be applied twice. Default False.
+            more: Further fields of the request, sent unchanged.
 
         Raises:
-            ConfigurationError: A group cannot be used; nothing was sent.
-            APIConnectionError: There was no answer; whether the step was taken is not known.
-            MoondreamError: As any call.
+            ConfigurationError: A group is invalid. Nothing was sent.
+            APIConnectionError: There was no response; the step may or may not have been applied.
+            MoondreamError: The call failed.
         """
-        given = wire.check_groups(groups)
-        ready = await gather(self._ready, list(enumerate(given)))
-        body = await run_in_thread(lambda all_groups: wire.train_body(self.finetune_id, all_groups, lr, more), ready)
-        call = self._api.patient.call
-        return await call("POST", "tuning/train_step", wire.train_step, body=body, non_idempotent=not resubmit)
+        numbered = list(enumerate(wire.check_groups(groups)))
+        checked = await gather(self._check_group, numbered)
+        body = await run_in_thread(lambda each: wire.train_body(self.finetune_id, each, lr, more), checked)
+        call = self._api.long_running.call
+        return await call("POST", "tuning/train_step", wire.parse_train_step, body=body, non_idempotent=not resubmit)
 
     async def log_metrics(self, step: int, metrics: Mapping[str, float]) -> LoggedMetrics:
-        """Note figures of your own for a training step, for the dashboard.
+        """Log your own metrics of a training step for the dashboard.
 
         Args:
-            step: The step.
-            metrics: Names and finite numbers.
+            step: The training step, at least 0.
+            metrics: Finite numbers by name.
 
         Raises:
-            MoondreamError: As any call.
+            ConfigurationError: An argument is invalid. Nothing was sent.
+            MoondreamError: The call failed.
         """
         body = wire.metrics_body(step, metrics)
-        return await self._api.call("POST", f"{self._path}/metrics", wire.logged, body=body)
+        return await self._api.call("POST", f"{self._path}/metrics", wire.parse_logged_metrics, body=body)
 
     async def save_checkpoint(self) -> SavedCheckpoint:
-        """Keep the finetune as it is now: only what is saved can be asked, by `model(step)`. Safe to repeat.
+        """Save the current state as a checkpoint, which `model(step)` can then name. Safe to repeat.
 
         Raises:
-            NotFoundError: There is nothing to save.
-            MoondreamError: As any call.
+            NotFoundError: The finetune was never trained, or was deleted.
+            MoondreamError: The call failed.
         """
-        return await self._api.call("POST", f"{self._path}/checkpoints/save", wire.saved)
+        return await self._api.call("POST", f"{self._path}/checkpoints/save", wire.parse_saved_checkpoint)
 
     def list_checkpoints(self, limit: int | None = None) -> Pages[Checkpoint]:
-        """All saved checkpoints, by step, page by page as they are asked for.
+        """List the saved checkpoints, ordered by step. Pages are fetched as you iterate.
 
         Args:
-            limit: How many to give at most; None gives all.
+            limit: Maximum number of checkpoints; None for all.
 
         Raises:
-            MoondreamError: As any call.
+            MoondreamError: The call failed.
         """
-        return Pages(self._api, f"{self._path}/checkpoints", "checkpoints", wire.checkpoint, limit)
+        return Pages(self._api, f"{self._path}/checkpoints", "checkpoints", wire.parse_checkpoint, limit)
 
     async def checkpoint_url(self, step: int) -> CheckpointDownload:
-        """Where a checkpoint's weights can be downloaded.
+        """Return a presigned URL of a checkpoint's weights.
 
         Raises:
-            NotFoundError: There is no such checkpoint.
-            APIError: 410: it has expired.
-            MoondreamError: As any call.
+            NotFoundError: The checkpoint does not exist.
+            APIError: The checkpoint has expired (status 410).
+            MoondreamError: The call failed.
         """
-        path = f"{self._path}/checkpoints/{wire.step_of(step)}/download"
-        return await self._api.call("GET", path, wire.download)
+        path = f"{self._path}/checkpoints/{wire.check_step(step)}/download"
+        return await self._api.call("GET", path, wire.parse_download)
 
     async def delete_checkpoint(self, step: int) -> None:
-        """Delete a checkpoint. Without its latest, a finetune cannot be trained on.
+        """Delete a checkpoint. Without its latest checkpoint, a finetune cannot be trained further.
 
         Raises:
-            NotFoundError: There is no such checkpoint.
-            MoondreamError: As any call.
+            NotFoundError: The checkpoint does not exist.
+            MoondreamError: The call failed.
         """
-        await self._delete(f"{self._path}/checkpoints/{wire.step_of(step)}")
+        await self._delete(f"{self._path}/checkpoints/{wire.check_step(step)}")
 
     async def delete(self) -> None:
         """Delete the finetune and its checkpoints.
 
         Raises:
-            NotFoundError: It is gone already.
-            MoondreamError: As any call.
+            NotFoundError: The finetune does not exist.
+            MoondreamError: The call failed.
         """
         await self._delete(self._path)
 
@@ -238,42 +246,42 @@ class AsyncFinetune:
         return f"tuning/finetunes/{path_part('finetune_id', self.finetune_id)}"
 
     async def _delete(self, path: str) -> None:
-        """Delete; that it is gone is an error, unless an earlier attempt may have done it."""
-        doubt: APIError | APIConnectionError | None = None
-        for pause in (*_DELETE_AGAIN, None):
+        """Send a DELETE and retry it; "not found" is a success if an earlier attempt may have succeeded."""
+        ambiguous: APIError | APIConnectionError | None = None
+        for delay in (*_DELETE_DELAYS, None):
             try:
                 await self._api.call(
-                    "DELETE", path, wire.deleted, non_idempotent=True, retry_statuses=(*NOT_PROCESSED, 503)
+                    "DELETE", path, wire.check_deleted, non_idempotent=True, retry_statuses=(*NOT_PROCESSED, 503)
                 )
             except APIError as exc:
                 if exc.status < 500:
-                    if doubt is not None and exc.status in _GONE:
+                    if ambiguous is not None and exc.status in _GONE:
                         return
                     raise
-                doubt = exc
+                ambiguous = exc
             except APIConnectionError as exc:
-                doubt = exc
+                ambiguous = exc
             else:
                 return
-            if pause is not None:
-                await anyio.sleep(pause)
-        assert doubt is not None
-        raise doubt
+            if delay is not None:
+                await anyio.sleep(delay)
+        assert ambiguous is not None
+        raise ambiguous
 
-    async def _ready(self, numbered: tuple[int, dict[str, Any]]) -> dict[str, Any]:
-        """A group as it is sent: checked, its image prepared."""
+    async def _check_group(self, numbered: tuple[int, dict[str, Any]]) -> dict[str, Any]:
+        """Check a group and prepare its image; return it as it is sent."""
         number, group = numbered
         try:
-            request = wire.request_of(group)
+            request = wire.group_request(group)
             image = next((request[name] for name in ("image", "image_url") if request.get(name) is not None), None)
             if group["mode"] == "rl":
-                # What rollouts answered goes back as it is; an image in it is one of the user's own.
-                own = request.pop("image", None)
-                checked = wire.rl_group(group, request)
-                if own is not None:
-                    request["image_url"] = await image_url(self._api, own)
+                # A request from rollouts is sent back unchanged; only an image that the user added is prepared.
+                added = request.pop("image", None)
+                checked = wire.check_rl_group(group, request)
+                if added is not None:
+                    request["image_url"] = await image_url(self._api, added)
                 return checked
-            wire.sft_group(group, request, None if image is None else "data:")
-            return wire.sft_group(group, request, await image_url(self._api, image))
+            wire.check_sft_group(group, request, None if image is None else "data:")
+            return wire.check_sft_group(group, request, await image_url(self._api, image))
         except ConfigurationError as exc:
             raise ConfigurationError(f"groups[{number}]: {exc.message}") from None

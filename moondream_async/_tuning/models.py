@@ -1,4 +1,4 @@
-"""What the tuning API answers (pure)."""
+"""Responses of the tuning API, as frozen values (pure)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ RolloutResult = QueryResult | PointResult | DetectResult
 
 
 class _Nullable(Fields):
-    """Reads like the dict on the wire, in which what is not known is null."""
+    """A value that reads like its JSON object, in which missing fields are null."""
 
     __slots__ = ()
 
@@ -32,15 +32,15 @@ class _Nullable(Fields):
 @public()
 @attrs.frozen(kw_only=True)
 class Rollouts(_Nullable):
-    """Several attempts of the model at one request.
+    """Several rollouts, that is, answers of the model to one request.
 
     Attributes:
-        request: As it was sent; goes back unchanged.
-        rollouts: The attempts, with what training wants to have back unchanged.
-        rewards: One for each, if there was a ground truth; else None: they are yours to give.
-        results: What each attempt answered, typed as from the skill itself; None where that cannot be read, as of one
-            that was cut off.
-        extra: Fields this version does not know.
+        request: The request as it was sent; `train_step` needs it unchanged.
+        rollouts: The rollouts as the server sent them; `train_step` needs them unchanged.
+        rewards: The server's reward for each rollout; None without a ground truth, when you compute the rewards.
+        results: The typed result of each rollout, as from the skill itself; None if it cannot be parsed, for instance
+            because the rollout was truncated. You can still train on it.
+        extra: Fields of the response that have no attribute here.
     """
 
     request: dict[str, Any] = attrs.field(repr=False, hash=False)
@@ -50,30 +50,30 @@ class Rollouts(_Nullable):
     extra: Mapping[str, Any] = attrs.field(factory=dict[str, Any], hash=False, repr=False)
 
     def group(self, rewards: Iterable[float] | None = None) -> dict[str, Any]:
-        """These attempts and their rewards, as `train_step` takes them.
+        """Return the rollouts and their rewards as a group for `train_step`.
 
         Args:
-            rewards: One for each attempt, higher is better; None takes those that the server computed.
+            rewards: A reward for each rollout; higher is better. Default: the rewards that the server computed.
         """
-        given = self.rewards if rewards is None else rewards
-        return {"mode": "rl", "request": self.request, "rollouts": self.rollouts, "rewards": given}
+        chosen = self.rewards if rewards is None else rewards
+        return {"mode": "rl", "request": self.request, "rollouts": self.rollouts, "rewards": chosen}
 
 
 @public()
 @attrs.frozen(kw_only=True)
 class TrainStep(_Nullable):
-    """What a training step did; None where the server does not say.
+    """The outcome of a training step. Values that the server did not send are None.
 
     Attributes:
-        step: The finetune's step after it.
-        applied: Whether weights were changed.
-        kl: The KL term of reinforcement.
-        router_kl: The router's KL regulariser.
+        step: The finetune's step after this one.
+        applied: Whether the weights were changed.
+        kl: KL divergence term of reinforcement learning.
+        router_kl: KL regularizer of the router.
         grad_norm: Norm of the gradient.
-        reward_mean: Mean reward of all attempts.
-        reward_std: Their standard deviation.
+        reward_mean: Mean reward of all rollouts.
+        reward_std: Standard deviation of the rewards.
         sft_loss: Loss of the supervised groups.
-        extra: Fields this version does not know.
+        extra: Fields of the response that have no attribute here.
     """
 
     step: int
@@ -90,16 +90,16 @@ class TrainStep(_Nullable):
 @public()
 @attrs.frozen(kw_only=True)
 class Checkpoint(Fields):
-    """A saved state of a finetune, which can be asked; times are Unix milliseconds.
+    """A saved state of a finetune. Times are Unix milliseconds.
 
     Attributes:
-        checkpoint_id: The server's name for it.
-        finetune_id: Whose.
-        step: After how many training steps.
+        checkpoint_id: The checkpoint's id.
+        finetune_id: The finetune's id.
+        step: Number of training steps before it was saved.
         created_at_ms: When it was saved.
         updated_at_ms: When it was changed.
-        expires_at_ms: When it is deleted, if it is.
-        extra: Fields this version does not know.
+        expires_at_ms: When it will be deleted; None if never.
+        extra: Fields of the response that have no attribute here.
     """
 
     checkpoint_id: str
@@ -114,7 +114,13 @@ class Checkpoint(Fields):
 @public()
 @attrs.frozen(kw_only=True)
 class SavedCheckpoint(Fields):
-    """The answer to `save_checkpoint`."""
+    """The response to `save_checkpoint`.
+
+    Attributes:
+        checkpoint: The saved checkpoint.
+        ok: Whether it was saved.
+        extra: Fields of the response that have no attribute here.
+    """
 
     checkpoint: Checkpoint
     ok: bool = True
@@ -124,12 +130,12 @@ class SavedCheckpoint(Fields):
 @public()
 @attrs.frozen(kw_only=True)
 class CheckpointDownload(Fields):
-    """Where a checkpoint's weights are.
+    """Location of a checkpoint's weights.
 
     Attributes:
-        url: Presigned: whoever has it may read them, without a key, until it expires.
-        expires_in: Seconds; None if the server does not say.
-        extra: Fields this version does not know.
+        url: Presigned URL: it gives access to the weights without a key until it expires.
+        expires_in: Seconds until the URL expires; None if not sent.
+        extra: Fields of the response that have no attribute here.
     """
 
     url: str = attrs.field(repr=False)
@@ -140,13 +146,13 @@ class CheckpointDownload(Fields):
 @public()
 @attrs.frozen(kw_only=True)
 class LoggedMetrics(Fields):
-    """The answer to `log_metrics`.
+    """The response to `log_metrics`.
 
     Attributes:
-        step: Of which step.
-        logged_count: How many were taken.
-        ok: Whether all is well.
-        extra: Fields this version does not know.
+        step: The training step.
+        logged_count: Number of logged metrics; None if not sent.
+        ok: Whether the metrics were logged.
+        extra: Fields of the response that have no attribute here.
     """
 
     step: int
@@ -158,7 +164,16 @@ class LoggedMetrics(Fields):
 @public()
 @attrs.frozen(kw_only=True)
 class FinetuneInfo(Fields):
-    """What the server knows of a finetune; times are Unix milliseconds."""
+    """The server's data about a finetune. Times are Unix milliseconds.
+
+    Attributes:
+        finetune_id: The finetune's id.
+        name: The finetune's name.
+        rank: Rank of the LoRA.
+        created_at_ms: When it was created; None if not sent.
+        updated_at_ms: When it was changed; None if not sent.
+        extra: Fields of the response that have no attribute here.
+    """
 
     finetune_id: str
     name: str

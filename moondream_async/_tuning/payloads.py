@@ -1,4 +1,4 @@
-"""The body of a rollouts request, and images as tuning takes them."""
+"""The body of a rollouts request, and images as data URIs."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ class RolloutsPayload:
     request: dict[str, Any] | None = None
 
     def __attrs_post_init__(self) -> None:
-        self._build(None if self._image is None else "data:")  # raises before the image is prepared
+        self._build(None if self._image is None else "data:")  # check before preparing the image
 
     async def prepare(self) -> bytes:
         """Return the body."""
         return self._build(await image_url(self._api, self._image))
 
     def read(self, data: Any, meta: Meta) -> Rollouts:
-        """Read the response."""
+        """Parse the response."""
         del meta
-        return wire.rollouts(data, cast("dict[str, Any]", self.request))
+        return wire.parse_rollouts(data, cast("dict[str, Any]", self.request))
 
     def _build(self, url: str | None) -> bytes:
         self.request = wire.skill_request(self._arguments, url)

@@ -1,4 +1,4 @@
-"""`AsyncTuning`: finetunes, to be made, found and listed."""
+"""`AsyncTuning`: create, retrieve and list finetunes."""
 
 from __future__ import annotations
 
@@ -21,42 +21,42 @@ class AsyncTuning:
         self._api = api
 
     async def create(self, name: str, rank: int) -> AsyncFinetune:
-        """Make a finetune; asked for again, with the same name and rank, it is the same.
+        """Create a finetune, or return the existing one with the same name and rank.
 
         Args:
-            name: Letters, digits, `.`, `-` and `_`.
-            rank: Of its LoRA: 8, 16, 24 or 32; more learns more, and slower.
+            name: Name of letters, digits, `.`, `-` and `_`.
+            rank: Rank of the LoRA: 8, 16, 24 or 32. A higher rank learns more, but more slowly.
 
         Raises:
-            ConfigurationError: An argument cannot be used; nothing was sent.
-            ConflictError: There is one of this name, of another rank.
-            MoondreamError: As any call.
+            ConfigurationError: An argument is invalid. Nothing was sent.
+            ConflictError: A finetune with this name and another rank exists.
+            MoondreamError: The call failed.
         """
-        body = wire.finetune(name, rank)
-        finetune_id = await self._api.call("POST", "tuning/finetunes", wire.created, body=body)
+        body = wire.create_body(name, rank)
+        finetune_id = await self._api.call("POST", "tuning/finetunes", wire.parse_finetune_id, body=body)
         return AsyncFinetune(self._api, FinetuneInfo(finetune_id=finetune_id, name=name, rank=rank))
 
     async def retrieve(self, finetune_id: str) -> AsyncFinetune:
-        """Find a finetune.
+        """Return the finetune with an id.
 
         Raises:
-            NotFoundError: There is none of this id.
-            MoondreamError: As any call.
+            NotFoundError: The finetune does not exist.
+            MoondreamError: The call failed.
         """
         path = f"tuning/finetunes/{config.path_part('finetune_id', finetune_id)}"
-        return AsyncFinetune(self._api, await self._api.call("GET", path, wire.info))
+        return AsyncFinetune(self._api, await self._api.call("GET", path, wire.parse_info))
 
     def list(self, limit: int | None = None) -> Pages[AsyncFinetune]:
-        """All finetunes of the key, the oldest first, page by page as they are asked for.
+        """List the API key's finetunes, oldest first. Pages are fetched as you iterate.
 
         Args:
-            limit: How many to give at most; None gives all.
+            limit: Maximum number of finetunes; None for all.
 
         Raises:
-            MoondreamError: As any call.
+            MoondreamError: The call failed.
         """
 
-        def read(data: Any) -> AsyncFinetune:
-            return AsyncFinetune(self._api, wire.info(data))
+        def parse(data: Any) -> AsyncFinetune:
+            return AsyncFinetune(self._api, wire.parse_info(data))
 
-        return Pages(self._api, "tuning/finetunes", "finetunes", read, limit)
+        return Pages(self._api, "tuning/finetunes", "finetunes", parse, limit)

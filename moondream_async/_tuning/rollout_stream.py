@@ -1,4 +1,4 @@
-"""Rollouts ahead of the training that wants them: so many at once, so many waiting."""
+"""Prefetch rollouts while training, with bounded concurrency and buffering."""
 
 from __future__ import annotations
 
@@ -16,89 +16,89 @@ C = TypeVar("C")
 
 
 class AsyncRollouts(AsyncClosing, Generic[C]):
-    """Rollouts with their contexts, as they come: `async for context, rollouts in finetune.rollout_stream(...)`.
+    """Rollouts with their contexts, as they complete: `async for context, rollouts in finetune.rollout_stream(...)`.
 
-    Leaving the loop stops what is under way; with `async with`, it has stopped when the block is left. Who is cancelled
-    while waiting for the next, by a timeout of an item's, may ask again.
+    Breaking out of the loop cancels requests in flight; use `async with` to wait until they have stopped. After a
+    timeout while waiting for the next rollouts, the iteration can continue.
     """
 
-    def __init__(self, answers: AsyncMap[Rollouts]) -> None:
-        self._answers = answers
+    def __init__(self, outcomes: AsyncMap[Rollouts]) -> None:
+        self._outcomes = outcomes
 
     def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> tuple[C, Rollouts]:
-        """The next.
+        """Return the next context and its rollouts.
 
         Raises:
-            MoondreamError: The first failure, after all answers to what was begun.
+            MoondreamError: The first error, after the results of all requests that were already sent.
         """
         while True:
-            answer = await self._answers.next_outcome()
-            if answer.ok:
-                return cast("C", answer.id), answer.unwrap()
+            outcome = await self._outcomes.next_outcome()
+            if outcome.ok:
+                return cast("C", outcome.id), outcome.unwrap()
 
     async def aclose(self) -> None:
-        """Stop what is under way; safe to call again."""
-        await self._answers.aclose()
+        """Cancel requests in flight. Safe to call more than once."""
+        await self._outcomes.aclose()
 
 
-def prefetched(
+def prefetch(
     requests: Iterable[Any] | AsyncIterable[Any],
-    ask: Callable[[object], Awaitable[Rollouts]],
-    at_once: int,
-    waiting: int,
+    get_rollouts: Callable[[object], Awaitable[Rollouts]],
+    concurrency: int,
+    buffer_size: int,
 ) -> AsyncMap[Rollouts]:
-    """The answers to `(context, request)`, each with its context as its id, as they come.
+    """Return the outcomes of requests as they complete, each with the request's context as its id.
 
     Args:
-        requests: Taken as they are needed.
-        ask: Answers one request.
-        at_once: How many are asked at once.
-        waiting: How many answers may wait.
+        requests: `(context, request)`, read on demand.
+        get_rollouts: Sends one request.
+        concurrency: Maximum number of concurrent requests.
+        buffer_size: Maximum number of outcomes that wait to be read.
     """
 
     async def work(item: Item) -> tuple[Any, int, MoondreamError | None]:
         try:
-            return await ask(item.image), 1, None
+            return await get_rollouts(item.image), 1, None
         except MoondreamError as exc:
             return None, exc.attempts, exc
-        except Exception as exc:  # a fault of ours, or of what the user passed
+        except Exception as exc:  # a bug, or a user object that raises
             log.exception("A request for rollouts failed unexpectedly.")
             return None, 0, MoondreamError(f"Unexpected {type(exc).__name__}: {exc}")
 
     return AsyncMap(
-        _checked(requests),
+        _check_requests(requests),
         work,
-        concurrency=at_once,
+        concurrency=concurrency,
         ordered=False,
         max_failures=0,
         stop_on_auth_error=True,
-        room=at_once + waiting,
+        room=concurrency + buffer_size,
     )
 
 
-def _checked(requests: Any) -> Any:
+def _check_requests(requests: Any) -> Any:
     if isinstance(requests, AsyncIterable):
-        return _checked_async(requests)  # pyright: ignore[reportUnknownArgumentType]
+        return _check_async(requests)  # pyright: ignore[reportUnknownArgumentType]
     if isinstance(requests, Iterable):
-        return (_pair(number, one) for number, one in enumerate(requests))  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
+        return (_item(index, pair) for index, pair in enumerate(requests))  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
     raise ConfigurationError(f"requests must be an iterable of (context, dict), not {type(requests).__name__}.")
 
 
-async def _checked_async(requests: AsyncIterable[Any]) -> AsyncGenerator[Item]:
-    number = 0
-    async for one in requests:
-        yield _pair(number, one)
-        number += 1
+async def _check_async(requests: AsyncIterable[Any]) -> AsyncGenerator[Item]:
+    index = 0
+    async for pair in requests:
+        yield _item(index, pair)
+        index += 1
 
 
-def _pair(number: int, one: Any) -> Item:
+def _item(index: int, pair: Any) -> Item:
     try:
-        context, request = one
+        context, request = pair
     except (TypeError, ValueError):
         problem = ConfigurationError("Each request must be (context, a dict of the arguments of rollouts()).")
     else:
-        return Item(number, context, request, {})
+        return Item(index, context, request, {})
     raise problem

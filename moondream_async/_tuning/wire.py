@@ -1,4 +1,4 @@
-"""The tuning API's bodies and answers (pure; reference: moondream-api.md 1.9)."""
+"""Request bodies and responses of the tuning API (pure)."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ T = TypeVar("T")
 _TUNED_SKILLS = {name: skill for name, skill in SKILLS.items() if skill.tuning is not None}
 
 RANKS = (8, 16, 24, 32)
-MOST_ROLLOUTS = 16
+MAX_ROLLOUTS = 16
 
 _NAME = re.compile(r"[A-Za-z0-9._-]+")
 _POINT, _BOX = ("x", "y"), ("x_min", "y_min", "x_max", "y_max")
 
 
-def finetune(name: object, rank: object) -> bytes:
-    """The body of `POST /finetunes`."""
+def create_body(name: object, rank: object) -> bytes:
+    """Return the body of `POST /finetunes`."""
     if not isinstance(name, str) or _NAME.fullmatch(name) is None:
-        raise ConfigurationError(f"name must be letters, digits, '.', '-' and '_', not {name!r}.")
+        raise ConfigurationError(f"name must consist of letters, digits, '.', '-' and '_', not {name!r}.")
     if (whole := _whole(rank)) not in RANKS:
         raise ConfigurationError(f"rank must be 8, 16, 24 or 32, not {rank!r}.")
     return _json({"name": name, "rank": whole})
@@ -83,132 +83,134 @@ def check_skill(name: object) -> Skill[Any]:
 
 
 def rollouts_body(finetune_id: str, request: Object, num_rollouts: object, ground_truth: object) -> bytes:
-    """The body of `POST /rollouts`."""
+    """Return the body of `POST /rollouts`."""
     count = _whole(num_rollouts)
-    if count is None or not 1 <= count <= MOST_ROLLOUTS:
-        raise ConfigurationError(f"num_rollouts must be from 1 to {MOST_ROLLOUTS}, not {num_rollouts!r}.")
+    if count is None or not 1 <= count <= MAX_ROLLOUTS:
+        raise ConfigurationError(f"num_rollouts must be from 1 to {MAX_ROLLOUTS}, not {num_rollouts!r}.")
     fields: Object = {"finetune_id": finetune_id, "num_rollouts": count, "request": request}
     if ground_truth is not None:
         if request["skill"] == "query":
-            raise ConfigurationError("query takes no ground_truth; reward its answers yourself.")
-        fields["ground_truth"] = _spots("ground_truth", ground_truth, boxes_only=request["skill"] == "detect")
+            raise ConfigurationError("query takes no ground_truth; compute the rewards of its answers yourself.")
+        fields["ground_truth"] = _shapes("ground_truth", ground_truth, boxes_only=request["skill"] == "detect")
     return _json(fields)
 
 
 def train_body(finetune_id: str, groups: Sequence[Object], lr: object, more: Mapping[str, Any]) -> bytes:
-    """The body of `POST /train_step`; the groups are checked."""
+    """Return the body of `POST /train_step` from checked groups."""
     rate = checks.real(lr)
     if rate is None or rate <= 0:
         raise ConfigurationError(f"lr must be a number above 0, not {lr!r}.")
-    small = _json({**more, "finetune_id": finetune_id, "lr": rate})
-    # One by one: each is written without a pause for other threads, and one can hold a megabyte.
-    return small[:-1] + b',"groups":[' + b",".join(_json(group) for group in groups) + b"]}"
+    start = _json({**more, "finetune_id": finetune_id, "lr": rate})
+    # One group at a time: json.dumps does not let other threads run, and a group can hold a megabyte.
+    return start[:-1] + b',"groups":[' + b",".join(_json(group) for group in groups) + b"]}"
 
 
 def check_groups(groups: object) -> list[Object]:
-    """The groups of a training step, each a dict; what they hold is looked at by `rl_group` and `sft_group`.
+    """Return the groups of a training step as dicts; `check_rl_group` and `check_sft_group` check what is in them.
 
     Raises:
-        ConfigurationError: They are something else.
+        ConfigurationError: The groups are not dicts with a valid mode.
     """
     if isinstance(groups, (str, bytes, Mapping)) or not isinstance(groups, Iterable):
         raise ConfigurationError("groups must be a list of dicts, each with a mode of 'rl' or 'sft'.")
-    given = list(cast("Iterable[Any]", groups))
-    if not given:
+    items = list(cast("Iterable[Any]", groups))
+    if not items:
         raise ConfigurationError("groups must not be empty.")
-    for number, group in enumerate(given):
+    for number, group in enumerate(items):
         if not isinstance(group, Mapping):
             raise ConfigurationError(f"groups[{number}] must be a dict, not {type(group).__name__}.")
         mode = cast("Object", group).get("mode")
         if not isinstance(mode, str) or mode not in ("rl", "sft"):
             raise ConfigurationError(f"groups[{number}] must have a mode of 'rl' or 'sft', not {mode!r}.")
-    return [dict(group) for group in given]
+    return [dict(group) for group in items]
 
 
-def request_of(group: Object) -> Object:
-    """A group's request, as a dict that can be changed.
+def group_request(group: Object) -> Object:
+    """Return a copy of a group's request.
 
     Raises:
-        ConfigurationError: It has none.
+        ConfigurationError: The group has no request.
     """
     request = group.get("request")
     if not isinstance(request, Mapping):
-        raise ConfigurationError(f"an {group['mode']!r} group must have a request, a dict.")
+        raise ConfigurationError(f"a group with mode {group['mode']!r} must have a request, a dict.")
     fields = dict(cast("Object", request))
     if fields.get("spatial_refs") is not None:
-        fields["spatial_refs"] = refs(fields["spatial_refs"])
+        fields["spatial_refs"] = check_refs(fields["spatial_refs"])
     return fields
 
 
-def refs(given: Any) -> list[list[float]] | None:
-    """Checked `spatial_refs`, read once."""
-    return None if given is None else checks.spatial_refs(given)
+def check_refs(spatial_refs: Any) -> list[list[float]] | None:
+    """Return checked `spatial_refs` as lists, as an iterator can be read only once."""
+    return None if spatial_refs is None else checks.spatial_refs(spatial_refs)
 
 
-def rl_group(group: Object, request: Object) -> Object:
-    """A group of attempts, which go back unchanged, and their rewards.
+def check_rl_group(group: Object, request: Object) -> Object:
+    """Check a reinforcement learning group; its rollouts are sent back unchanged.
 
     Raises:
-        ConfigurationError: A reward is missing, or no number.
+        ConfigurationError: There are no rollouts, or not one finite reward for each.
     """
-    attempts, rewards = group.get("rollouts"), group.get("rewards")
-    if not isinstance(attempts, (list, tuple)) or not attempts:
-        raise ConfigurationError("an 'rl' group must have the rollouts of what rollouts() answered.")
-    tried = list(cast("Sequence[Any]", attempts))
+    rollouts, rewards = group.get("rollouts"), group.get("rewards")
+    if not isinstance(rollouts, (list, tuple)) or not rollouts:
+        raise ConfigurationError("a group with mode 'rl' must have the rollouts that rollouts() returned.")
     if rewards is None:
-        raise ConfigurationError("an 'rl' group must have rewards, one for each rollout.")
-    given = list(cast("Iterable[Any]", rewards)) if isinstance(rewards, Iterable) else [rewards]
-    found = [_reward(reward) for reward in given]
-    if len(given) != len(tried) or None in found:
-        raise ConfigurationError(f"rewards must be {len(tried)} finite numbers, one for each rollout, not {given!r}.")
-    return {**group, "request": request, "rollouts": tried, "rewards": found}
+        raise ConfigurationError("a group with mode 'rl' must have rewards, one for each rollout.")
+    values = list(cast("Iterable[Any]", rewards)) if isinstance(rewards, Iterable) else [rewards]
+    numbers = [_finite_number(value) for value in values]
+    count = len(cast("Sequence[Any]", rollouts))
+    if len(values) != count or None in numbers:
+        raise ConfigurationError(f"rewards must be {count} finite numbers, one for each rollout, not {values!r}.")
+    return {**group, "request": request, "rollouts": list(cast("Sequence[Any]", rollouts)), "rewards": numbers}
 
 
-def _reward(value: Any) -> float | None:
-    """A number; whether an answer was right, is one, too."""
+def _finite_number(value: Any) -> float | None:
+    """Return a finite number, also for booleans such as "the answer was right"; None for anything else."""
     value = to_python(value)
     if isinstance(value, bool):
         return float(bool(value))
     return checks.real(value)
 
 
-def sft_group(group: Object, request: Object, image_url: str | None) -> Object:
-    """An example: its request with the prepared image, and what is to be answered.
+def check_sft_group(group: Object, request: Object, image_url: str | None) -> Object:
+    """Check a supervised example; its request gets the prepared image.
 
     Raises:
-        ConfigurationError: Its target is not one of its skill.
+        ConfigurationError: The request is invalid, or the target does not fit its skill.
     """
-    shown = {name: value for name, value in request.items() if name not in ("image", "image_url")}
-    request = skill_request(shown, image_url)
+    arguments = {name: value for name, value in request.items() if name not in ("image", "image_url")}
+    request = skill_request(arguments, image_url)
     target = group.get("target")
     if not isinstance(target, Mapping):
-        raise ConfigurationError("an 'sft' group must have a target, a dict.")
+        raise ConfigurationError("a group with mode 'sft' must have a target, a dict.")
     answer = cast("Object", target)
     if request["skill"] != "query":
-        spots = _spots("target", answer, boxes_only=request["skill"] == "detect")
-        return {**group, "request": request, "target": spots}
+        shapes = _shapes("target", answer, boxes_only=request["skill"] == "detect")
+        return {**group, "request": request, "target": shapes}
     checks.text("target['answer']", answer.get("answer"))
     if bool(request.get("reasoning")) != (answer.get("reasoning") is not None):
-        raise ConfigurationError("target['reasoning'] must be there if request['reasoning'] is True, and only then.")
-    return {**group, "request": request, "target": _plain(answer)}
+        raise ConfigurationError(
+            "target['reasoning'] is required if request['reasoning'] is True, and not allowed otherwise."
+        )
+    return {**group, "request": request, "target": _to_dicts(answer)}
 
 
 def metrics_body(step: object, metrics: object) -> bytes:
-    """The body of `POST /finetunes/:id/metrics`."""
+    """Return the body of `POST /finetunes/:id/metrics`."""
     if not isinstance(metrics, Mapping) or not metrics:
         raise ConfigurationError("metrics must be a dict of names and numbers.")
-    numbers = {name: _reward(value) for name, value in cast("Mapping[Any, Any]", metrics).items()}
+    numbers = {name: _finite_number(value) for name, value in cast("Mapping[Any, Any]", metrics).items()}
     for name, number in numbers.items():
         if not isinstance(name, str) or number is None:
             raise ConfigurationError(f"metrics[{name!r}] must be a finite number.")
-    return _json({"step": step_of(step), "metrics": numbers})
+    return _json({"step": check_step(step), "metrics": numbers})
 
 
-def step_of(step: object) -> int:
-    """A training step.
+def check_step(step: object) -> int:
+    """Return the number of a training step.
 
     Raises:
-        ConfigurationError: It is no whole number of at least 0.
+        ConfigurationError: It is not a whole number of at least 0.
     """
     whole = _whole(step)
     if whole is None or whole < 0:
@@ -216,105 +218,106 @@ def step_of(step: object) -> int:
     return whole
 
 
-def created(data: Any, _: object = None) -> str:
-    """Read the answer to `POST /finetunes`: the id."""
+def parse_finetune_id(data: Any, _: object = None) -> str:
+    """Parse the response to `POST /finetunes`."""
     return text_of(object_of(data), "finetune_id")
 
 
-def info(data: Any, _: object = None) -> FinetuneInfo:
-    """Read a finetune, bare or under `finetune`."""
+def parse_info(data: Any, _: object = None) -> FinetuneInfo:
+    """Parse a finetune, bare or under `finetune`."""
     fields = object_of(data)
     nested = fields.get("finetune")
-    return _read(FinetuneInfo, object_of(nested) if nested is not None else fields, "finetune_id", "name", "rank")
+    return _parse(FinetuneInfo, object_of(nested) if nested is not None else fields, "finetune_id", "name", "rank")
 
 
-def rollouts(data: Any, sent: Object) -> Rollouts:
-    """Read the answer to `POST /rollouts`; what cannot be read of single attempts is left out, as training can.
+def parse_rollouts(data: Any, sent: Object) -> Rollouts:
+    """Parse the response to `POST /rollouts`.
+
+    Rollouts that cannot be parsed have no result, but are kept, as the server can train on them.
 
     Args:
-        data: The answer.
-        sent: The request, if it is not echoed.
+        data: The response.
+        sent: The request, used if the server does not echo it.
     """
     fields = object_of(data)
-    attempts = list(responses.each_of(fields, "rollouts", object_of))
+    rollouts = list(responses.each_of(fields, "rollouts", object_of))
     rewards, echoed = fields.get("rewards"), fields.get("request")
     known = ("request", "rollouts", "rewards")
     return Rollouts(
         request=cast("Object", echoed) if isinstance(echoed, dict) else sent,
-        rollouts=attempts,
+        rollouts=rollouts,
         rewards=None if rewards is None else list(responses.each_of(fields, "rewards", checks.real)),
-        results=tuple(_result(attempt) for attempt in attempts),
+        results=tuple(_parse_result(rollout) for rollout in rollouts),
         extra={name: value for name, value in fields.items() if name not in known},
     )
 
 
-def _result(attempt: Object) -> RolloutResult | None:
-    """What an attempt answered; None if that cannot be read, as of one that was cut off."""
-    skill, reason = attempt.get("skill"), attempt.get("finish_reason")
+def _parse_result(rollout: Object) -> RolloutResult | None:
+    """Return the typed result of a rollout, or None if it cannot be parsed, for instance as it was truncated."""
+    skill, reason = rollout.get("skill"), rollout.get("finish_reason")
     if not isinstance(skill, str) or skill not in _TUNED_SKILLS:
         return None
-    read: Callable[[Any, Meta], RolloutResult] = _TUNED_SKILLS[skill].parse
+    parse: Callable[[Any, Meta], RolloutResult] = _TUNED_SKILLS[skill].parse
     try:
-        return read({**object_of(attempt.get("output")), "finish_reason": reason}, Meta(status=200))
+        return parse({**object_of(rollout.get("output")), "finish_reason": reason}, Meta(status=200))
     except responses.PARSE_ERRORS:
         return None
 
 
-def train_step(data: Any, _: object = None) -> TrainStep:
-    """Read the answer to `POST /train_step`."""
-    return _read(TrainStep, object_of(data), "step")
+def parse_train_step(data: Any, _: object = None) -> TrainStep:
+    """Parse the response to `POST /train_step`."""
+    return _parse(TrainStep, object_of(data), "step")
 
 
-def checkpoint(data: Any, _: object = None) -> Checkpoint:
-    """Read a checkpoint."""
-    return _read(Checkpoint, object_of(data), "checkpoint_id", "finetune_id", "step")
+def parse_checkpoint(data: Any, _: object = None) -> Checkpoint:
+    """Parse a checkpoint."""
+    return _parse(Checkpoint, object_of(data), "checkpoint_id", "finetune_id", "step")
 
 
-def saved(data: Any, _: object = None) -> SavedCheckpoint:
-    """Read the answer to `POST .../checkpoints/save`."""
+def parse_saved_checkpoint(data: Any, _: object = None) -> SavedCheckpoint:
+    """Parse the response to `POST .../checkpoints/save`."""
     fields = object_of(data)
     is_bare = "checkpoint" not in fields and "checkpoint_id" in fields
     return SavedCheckpoint(
-        checkpoint=checkpoint(fields if is_bare else fields.get("checkpoint")),
+        checkpoint=parse_checkpoint(fields if is_bare else fields.get("checkpoint")),
         ok=fields.get("ok") is not False,
         extra={} if is_bare else {name: value for name, value in fields.items() if name not in ("checkpoint", "ok")},
     )
 
 
-def deleted(data: Any, _: object = None) -> None:
-    """Read the answer to a `DELETE`: mostly nothing."""
+def check_deleted(data: Any, _: object = None) -> None:
+    """Check the response to a `DELETE`, which is usually empty."""
     if isinstance(data, dict) and cast("Object", data).get("ok") is False:
         raise InvalidResponse("it was not deleted")
 
 
-def download(data: Any, _: object = None) -> CheckpointDownload:
-    """Read the answer to `GET .../download`."""
-    fields = object_of(data)
-    return _read(CheckpointDownload, fields, "url")
+def parse_download(data: Any, _: object = None) -> CheckpointDownload:
+    """Parse the response to `GET .../download`."""
+    return _parse(CheckpointDownload, object_of(data), "url")
 
 
-def logged(data: Any, _: object = None) -> LoggedMetrics:
-    """Read the answer to `POST .../metrics`."""
-    return _read(LoggedMetrics, object_of(data), "step")
+def parse_logged_metrics(data: Any, _: object = None) -> LoggedMetrics:
+    """Parse the response to `POST .../metrics`."""
+    return _parse(LoggedMetrics, object_of(data), "step")
 
 
-def _read(kind: Callable[..., T], fields: Object, *needed: str) -> T:
-    for name in needed:
+def _parse(cls: Callable[..., T], fields: Object, *required: str) -> T:
+    for name in required:
         value = fields.get(name)
-        kind_of = int if name in ("step", "rank") else str
-        if not isinstance(value, kind_of) or isinstance(value, bool) or value == "":
-            raise InvalidResponse(f"it has no '{name}', or one that is none")
-    known = {field.name for field in attrs.fields(cast("Any", kind))} - {"extra"}
-    given = {name: fields[name] for name in known if fields.get(name) is not None}
-    return kind(**given, extra={name: value for name, value in fields.items() if name not in known})
+        expected = int if name in ("step", "rank") else str
+        if not isinstance(value, expected) or isinstance(value, bool) or value == "":
+            raise InvalidResponse(f"it has no valid '{name}'")
+    known = {field.name for field in attrs.fields(cast("Any", cls))} - {"extra"}
+    values = {name: fields[name] for name in known if fields.get(name) is not None}
+    return cls(**values, extra={name: value for name, value in fields.items() if name not in known})
 
 
-def _spots(where: str, given: object, *, boxes_only: bool) -> Object:
-    """Points or boxes, each 0..1 of the upright image."""
+def _shapes(where: str, value: object, *, boxes_only: bool) -> Object:
+    """Return checked points or boxes, 0..1 of the upright image."""
     allowed = ("boxes",) if boxes_only else ("points", "boxes")
-    if not isinstance(given, Mapping):
-        raise ConfigurationError(f"{where} must be a dict of {' or '.join(allowed)}.")
-    fields = {name: value for name, value in cast("Object", given).items() if value is not None}
+    if not isinstance(value, Mapping):
+        raise ConfigurationError(f"{where} must be a dict with {' or '.join(allowed)}.")
+    fields = {name: entry for name, entry in cast("Object", value).items() if entry is not None}
     if len(fields) != 1 or next(iter(fields)) not in allowed:
         raise ConfigurationError(
             f"{where} must have exactly {' or '.join(allowed)}, not {', '.join(fields) or 'nothing'}."
@@ -322,28 +325,28 @@ def _spots(where: str, given: object, *, boxes_only: bool) -> Object:
     ((name, values),) = fields.items()
     if isinstance(values, (str, Mapping)) or not isinstance(values, Sequence):
         raise ConfigurationError(f"{where}[{name!r}] must be a list.")
-    sides = _BOX if name == "boxes" else _POINT
-    return {name: [_spot(f"{where}[{name!r}][{n}]", value, sides) for n, value in enumerate(cast("Any", values))]}
+    keys = _BOX if name == "boxes" else _POINT
+    return {name: [_shape(f"{where}[{name!r}][{n}]", each, keys) for n, each in enumerate(cast("Any", values))]}
 
 
-def _spot(where: str, value: Any, sides: tuple[str, ...]) -> dict[str, float]:
-    """A point or box: `Point`, `BoundingBox`, or a dict."""
-    sides_of = cast("Mapping[str, Any]", value if isinstance(value, Mapping) else {})
-    found = {side: checks.real(sides_of.get(side)) for side in sides}
-    if any(number is None or not 0 <= number <= 1 for number in found.values()):
-        raise ConfigurationError(f"{where} must have {', '.join(sides)}, each from 0 to 1, not {value!r}.")
-    return cast("dict[str, float]", found)
+def _shape(where: str, value: Any, keys: tuple[str, ...]) -> dict[str, float]:
+    """Return the coordinates of a `Point`, a `BoundingBox`, or a dict."""
+    fields = cast("Mapping[str, Any]", value if isinstance(value, Mapping) else {})
+    numbers = {key: checks.real(fields.get(key)) for key in keys}
+    if any(number is None or not 0 <= number <= 1 for number in numbers.values()):
+        raise ConfigurationError(f"{where} must have {', '.join(keys)}, each from 0 to 1, not {value!r}.")
+    return cast("dict[str, float]", numbers)
 
 
-def _plain(value: Any) -> Any:
-    """Mappings, ours too, as dicts."""
+def _to_dicts(value: Any) -> Any:
+    """Convert mappings, such as results, to dicts, which `json` can serialize."""
     if isinstance(value, Mapping):
-        return {name: _plain(each) for name, each in cast("Object", value).items()}
+        return {name: _to_dicts(each) for name, each in cast("Object", value).items()}
     return value
 
 
 def _whole(value: object) -> int | None:
-    """A whole number, NumPy's too; None for anything else."""
+    """Return a whole number, also for NumPy integers; None for anything else."""
     value = to_python(value)
     return value if isinstance(value, int) and not isinstance(value, bool) else None
 
@@ -353,4 +356,4 @@ def _json(fields: Object) -> bytes:
         return json.dumps(fields, allow_nan=False).encode()
     except (TypeError, ValueError, RecursionError) as exc:
         problem = str(exc)
-    raise ConfigurationError(f"What is sent must hold plain JSON values: {problem}.")
+    raise ConfigurationError(f"The request cannot be sent as JSON: {problem}.")

@@ -1,4 +1,4 @@
-"""Answers of a certain kind: what is read, what is asked again, what is kept."""
+"""Typed answers: parsing, asking once more, errors."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pydantic
 import pytest
 
 from moondream_async import AnswerError, AsyncClient, Client, ConfigurationError, EncodedImage
-from moondream_async._client.structured import describe, items, number, yes_or_no
+from moondream_async._client.structured import describe, parse_list, parse_number, parse_yes_no
 from tests.support.loopback import Exchange, serve
 
 
@@ -28,8 +28,8 @@ from tests.support.loopback import Exchange, serve
         ("Yes, there is no doubt", True),
     ],
 )
-def test_yes_or_no(raw: str, value: bool) -> None:
-    assert yes_or_no(raw) is value
+def test_yes_no(raw: str, value: bool) -> None:
+    assert parse_yes_no(raw) is value
 
 
 @pytest.mark.parametrize(
@@ -47,9 +47,9 @@ def test_yes_or_no(raw: str, value: bool) -> None:
         "It is a Y shape",
     ],
 )
-def test_neither(raw: str) -> None:
+def test_neither_yes_nor_no(raw: str) -> None:
     with pytest.raises(ValueError, match=r"neither|empty"):
-        yes_or_no(raw)
+        parse_yes_no(raw)
 
 
 @pytest.mark.parametrize(
@@ -76,7 +76,7 @@ def test_neither(raw: str) -> None:
     ],
 )
 def test_numbers(raw: str, value: float) -> None:
-    assert number(raw) == value
+    assert parse_number(raw) == value
 
 
 @pytest.mark.parametrize(
@@ -97,9 +97,9 @@ def test_numbers(raw: str, value: float) -> None:
         "1" * 400,
     ],
 )
-def test_no_numbers(raw: str) -> None:
+def test_answers_without_one_number(raw: str) -> None:
     with pytest.raises(ValueError, match="number"):
-        number(raw)
+        parse_number(raw)
 
 
 @pytest.mark.parametrize(
@@ -126,12 +126,12 @@ def test_no_numbers(raw: str) -> None:
     ],
 )
 def test_lists(raw: str, value: list[str]) -> None:
-    assert items(raw) == value
+    assert parse_list(raw) == value
 
 
 @attrs.frozen
 class Car:
-    """What to tell of a car."""
+    """An attrs class with defaults."""
 
     color: str
     doors: int
@@ -140,7 +140,7 @@ class Car:
 
 
 class Pet(pydantic.BaseModel):
-    """What to tell of a pet."""
+    """A pydantic model."""
 
     name: str
     age: int
@@ -148,7 +148,7 @@ class Pet(pydantic.BaseModel):
 
 @attrs.frozen
 class Hidden:
-    """Private names, aliases, unions."""
+    """An attrs class with a private name, an alias and a union."""
 
     _x: int
     y: int = attrs.field(alias="why")
@@ -159,15 +159,15 @@ SCHEMA = {"type": "object", "properties": {"n": {"type": "integer"}}, "required"
 
 
 class Answers:
-    """A server that gives these answers, one after the other."""
+    """A server that returns the given answers in order."""
 
     def __init__(self, *answers: str) -> None:
-        self.left = list(answers)
+        self.remaining = list(answers)
         self.questions: list[str] = []
 
     async def __call__(self, exchange: Exchange) -> None:
         self.questions.append(exchange.json["question"])
-        await exchange.answer({"answer": self.left.pop(0)})
+        await exchange.answer({"answer": self.remaining.pop(0)})
 
 
 @pytest.mark.parametrize(
@@ -185,7 +185,7 @@ class Answers:
         ("ask_json", [Hidden], '{"x": 1, "why": 2, "z": "s"}', Hidden(x=1, why=2, z="s")),
     ],
 )
-async def test_asked(method: str, more: list[Any], answer: str, value: Any, tiny: EncodedImage) -> None:
+async def test_valid_answers(method: str, more: list[Any], answer: str, value: Any, tiny: EncodedImage) -> None:
     server_answers = Answers(answer)
     async with serve(server_answers) as server, AsyncClient("k" * 20, base_url=server.base_url) as client:
         assert await getattr(client, method)(tiny, "What is it?", *more) == value
@@ -193,13 +193,13 @@ async def test_asked(method: str, more: list[Any], answer: str, value: Any, tiny
 
 
 @pytest.mark.parametrize(
-    ("method", "more", "bad", "says", "good", "value"),
+    ("method", "more", "invalid", "message", "valid", "value"),
     [
         ("ask_yes_no", [], "Perhaps", "neither yes nor no", "no", False),
         ("ask_number", [], "3 or 4", "several numbers", "4", 4),
         ("ask_list", [], " ", "empty", "a", ["a"]),
         ("ask_json", [SCHEMA], '{"n": "x"}', "'x' is not of type 'integer'", '{"n": 1}', {"n": 1}),
-        ("ask_json", [SCHEMA], '{"n": 1', "no JSON", '{"n": 1}', {"n": 1}),
+        ("ask_json", [SCHEMA], '{"n": 1', "it has no JSON", '{"n": 1}', {"n": 1}),
         ("ask_json", [Car], '{"color": "red"}', "doors", '{"color": "red", "doors": 2}', Car("red", 2)),
         (
             "ask_json",
@@ -217,25 +217,25 @@ async def test_asked(method: str, more: list[Any], answer: str, value: Any, tiny
             '{"color": "red", "doors": 2}',
             Car("red", 2),
         ),
-        ("ask_json", [SCHEMA], '{"n": NaN}', "no JSON", '{"n": 1}', {"n": 1}),
+        ("ask_json", [SCHEMA], '{"n": NaN}', "it has no JSON", '{"n": 1}', {"n": 1}),
         ("ask_json", [Pet], '{"name": "Rex"}', "age", '{"name": "Rex", "age": 1}', Pet(name="Rex", age=1)),
     ],
 )
-async def test_asked_again_once(
-    method: str, more: list[Any], bad: str, says: str, good: str, value: Any, tiny: EncodedImage
+async def test_invalid_answers_are_asked_for_once_more(
+    method: str, more: list[Any], invalid: str, message: str, valid: str, value: Any, tiny: EncodedImage
 ) -> None:
-    answers = Answers(bad, good)
+    answers = Answers(invalid, valid)
     async with serve(answers) as server, AsyncClient("k" * 20, base_url=server.base_url) as client:
         assert await getattr(client, method)(tiny, "What?", *more) == value
     assert "cannot be used" in answers.questions[1]
-    assert says in answers.questions[1]
-    answers = Answers(bad, bad, good)
+    assert message in answers.questions[1]
+    answers = Answers(invalid, invalid, valid)
     async with serve(answers) as server, AsyncClient("k" * 20, base_url=server.base_url) as client:
         with pytest.raises(AnswerError, match="cannot be used") as failed:
             await getattr(client, method)(tiny, "What?", *more)
-        assert failed.value.answers == [bad, bad]
-        assert pickle.loads(pickle.dumps(failed.value)).answers == [bad, bad]
-        answers.left = [bad, good]
+        assert failed.value.answers == [invalid, invalid]
+        assert pickle.loads(pickle.dumps(failed.value)).answers == [invalid, invalid]
+        answers.remaining = [invalid, valid]
         with pytest.raises(AnswerError):
             await getattr(client, method)(tiny, "What?", *more, repair=False)
     assert len(answers.questions) == 3
@@ -243,26 +243,28 @@ async def test_asked_again_once(
 
 @attrs.define
 class Tree:
-    """A field of itself."""
+    """A class that contains itself."""
 
     children: list[Tree]
 
 
 @attrs.define
-class Odd:
-    """Nothing of JSON's."""
+class Unsupported:
+    """A class with a field that JSON cannot hold."""
 
     thing: bytes
 
 
-@pytest.mark.parametrize("schema", [None, 5, "text", int, {"type": "no such type"}, ["n"], {"default": {1}}, Tree, Odd])
-def test_bad_schemas(schema: Any, tiny: EncodedImage) -> None:
+@pytest.mark.parametrize(
+    "schema", [None, 5, "text", int, {"type": "no such type"}, ["n"], {"default": {1}}, Tree, Unsupported]
+)
+def test_invalid_schemas(schema: Any, tiny: EncodedImage) -> None:
     with Client("k" * 20) as client, pytest.raises(ConfigurationError, match="schema"):
         client.ask_json(tiny, "?", schema)
 
 
 @pytest.mark.parametrize("question", ["", " ", None, 5])
-def test_bad_questions(question: Any, tiny: EncodedImage) -> None:
+def test_invalid_questions(question: Any, tiny: EncodedImage) -> None:
     with Client("k" * 20) as client, pytest.raises(ConfigurationError, match="question"):
         client.ask_yes_no(tiny, question)
 

@@ -1,4 +1,4 @@
-"""Chat: messages with images of any kind, whole and streamed; and OpenAI's own client against the sandbox."""
+"""Chat: messages with all kinds of images, whole and streamed; OpenAI's client against the sandbox."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ from tests.support.sandboxes import PooledSandbox
 ASK = "How many red shapes are there?"
 
 
-def about(image: Any, question: str = ASK) -> list[dict[str, Any]]:
+def question_about(image: Any, question: str = ASK) -> list[dict[str, Any]]:
     return [{"role": "user", "content": [question, image]}]
 
 
 @pytest.mark.parametrize("kind", ["path", "bytes", "encoded", "openai", "openai with a path", "named", "text part"])
-async def test_images_of_any_kind(kind: str, scene: bytes, tmp_path: Path, moondream_sandbox: Any) -> None:
+async def test_kinds_of_images(kind: str, scene: bytes, tmp_path: Path, moondream_sandbox: Any) -> None:
     path = tmp_path / "a.png"
     path.write_bytes(scene)
     uri = "data:image/png;base64," + base64.b64encode(scene).decode()
@@ -59,7 +59,7 @@ async def test_images_of_any_kind(kind: str, scene: bytes, tmp_path: Path, moond
     assert answer["choices"][0]["message"]["content"] == answer["content"] == answer.content
 
 
-async def test_turns_images_and_reasoning(scene: bytes, moondream_sandbox: Any) -> None:
+async def test_several_turns_with_images_and_reasoning(scene: bytes, moondream_sandbox: Any) -> None:
     messages = [
         {"role": "system", "content": "Be brief."},
         {"role": "user", "content": ["What is this?", scene, scene]},
@@ -68,18 +68,18 @@ async def test_turns_images_and_reasoning(scene: bytes, moondream_sandbox: Any) 
     ]
     async with AsyncClient(base_url=moondream_sandbox.base_url, model="moondream3-preview") as client:
         answer = await client.chat(messages)
-    assert answer.content == "One red region.\nOne red region."  # the images of before
+    assert answer.content == "One red region.\nOne red region."  # the images of an earlier turn
     assert answer.reasoning is not None
     assert "I see a red square" in answer.reasoning.text
     assert answer.reasoning.grounding
     assert answer.extra["model"] == "moondream3-preview"
-    assert messages[1]["content"][1] is scene  # what was given is left alone
+    assert messages[1]["content"][1] is scene  # the caller's messages are not changed
 
 
-async def test_streamed(scene: bytes, moondream_sandbox: Any) -> None:
+async def test_streams_have_the_same_content(scene: bytes, moondream_sandbox: Any) -> None:
     async with AsyncClient(base_url=moondream_sandbox.base_url) as client:
-        whole = await client.chat(about(scene))
-        async with await client.chat(about(scene), stream=True) as stream:
+        whole = await client.chat(question_about(scene))
+        async with await client.chat(question_about(scene), stream=True) as stream:
             deltas = [delta async for delta in stream]
         result = await stream.result()
         assert client.stats.output_tokens == 2 * (whole.metrics.output_tokens or 0 if whole.metrics else 0)
@@ -94,7 +94,7 @@ async def test_streamed(scene: bytes, moondream_sandbox: Any) -> None:
     assert result.request_id
 
 
-async def test_what_is_sent(tiny: EncodedImage) -> None:
+async def test_the_request(tiny: EncodedImage) -> None:
     sent: list[Exchange] = []
 
     async def handler(exchange: Exchange) -> None:
@@ -102,7 +102,9 @@ async def test_what_is_sent(tiny: EncodedImage) -> None:
         await exchange.answer({"choices": [{"message": {"content": None}}], "usage": {"prompt_tokens": 1}})
 
     async with serve(handler) as server, AsyncClient("the-key-" * 3, base_url=server.base_url) as client:
-        answer = await client.chat(about(tiny), settings={"max_tokens": 5, "temperature": 0.5}, reasoning=False)
+        answer = await client.chat(
+            question_about(tiny), settings={"max_tokens": 5, "temperature": 0.5}, reasoning=False
+        )
     assert answer.content == ""
     assert sent[0].head.startswith("POST /v1/chat/completions ")
     assert "authorization: bearer the-key-" in sent[0].head.lower()
@@ -132,19 +134,19 @@ async def test_what_is_sent(tiny: EncodedImage) -> None:
         [{"role": "user", "content": "x", "more": object()}],
     ],
 )
-async def test_bad_messages(messages: Any) -> None:
+async def test_invalid_messages(messages: Any) -> None:
     async with AsyncClient("k" * 20, base_url="http://127.0.0.1:9/v1") as client:
         with pytest.raises(ConfigurationError, match="message"):
             await client.chat(messages)
         assert client.stats.requests == 0
 
 
-async def test_bad_images_and_settings() -> None:
+async def test_invalid_images_and_settings() -> None:
     async with AsyncClient("k" * 20, base_url="http://127.0.0.1:9/v1") as client:
         with pytest.raises(ImageError):
-            await client.chat(about(b"no image"))
+            await client.chat(question_about(b"no image"))
         with pytest.raises(ConfigurationError, match="temperature"):
-            await client.chat(about(b"no image"), settings={"temperature": -1})
+            await client.chat(question_about(b"no image"), settings={"temperature": -1})
         assert client.stats.requests == 0
 
 
@@ -152,20 +154,20 @@ async def test_errors(scene: bytes, moondream_sandbox: Any) -> None:
     with PooledSandbox(api_key="right-key") as sandbox:
         async with AsyncClient("wrong-key", base_url=sandbox.base_url) as client:
             with pytest.raises(AuthenticationError):
-                await client.chat(about(scene))
+                await client.chat(question_about(scene))
     async with AsyncClient(base_url=moondream_sandbox.base_url) as client:
         with pytest.raises(BadRequestError, match="no question"):
             await client.chat([{"role": "system", "content": "x"}])
 
 
-async def test_a_stream_that_is_cut_off(scene: bytes, moondream_sandbox: Any) -> None:
+async def test_an_interrupted_stream(scene: bytes, moondream_sandbox: Any) -> None:
     headers = {"X-Sandbox-Fault": "cut=20"}
     async with AsyncClient(base_url=moondream_sandbox.base_url, headers=headers, retry=1) as client:
-        stream = await client.chat(about(scene, "Describe it."), stream=True, reasoning=False)
-        with pytest.raises(StreamInterruptedError) as broken:
+        stream = await client.chat(question_about(scene, "Describe it."), stream=True, reasoning=False)
+        with pytest.raises(StreamInterruptedError) as interrupted:
             await stream.result()
-    assert broken.value.partial
-    assert broken.value.partial == stream.text
+    assert interrupted.value.partial
+    assert interrupted.value.partial == stream.text
 
 
 async def test_a_server_that_does_not_stream(tiny: EncodedImage) -> None:
@@ -173,16 +175,16 @@ async def test_a_server_that_does_not_stream(tiny: EncodedImage) -> None:
         await exchange.answer({"choices": [{"message": {"content": "all at once"}, "finish_reason": "stop"}]})
 
     async with serve(handler) as server, AsyncClient("k" * 20, base_url=server.base_url) as client:
-        stream = await client.chat(about(tiny), stream=True)
+        stream = await client.chat(question_about(tiny), stream=True)
         assert [delta.content async for delta in stream] == ["all at once"]
         assert (await stream.result()).finish_reason == "stop"
 
 
 def test_sync(scene: bytes, moondream_sandbox: Any) -> None:
     with Client(base_url=moondream_sandbox.base_url) as client:
-        answer = client.chat(about(scene), reasoning=False)
+        answer = client.chat(question_about(scene), reasoning=False)
         assert isinstance(answer, ChatResult)
-        with client.chat(about(scene), stream=True, reasoning=False) as stream:
+        with client.chat(question_about(scene), stream=True, reasoning=False) as stream:
             assert "".join(delta.content or "" for delta in stream) == answer.content
         assert stream.result().content == answer.content
 
@@ -198,14 +200,14 @@ USAGE = {"prompt_tokens": 3, "completion_tokens": 2}
 @pytest.mark.parametrize(
     "events",
     [
-        [chunk("He"), chunk("llo"), chunk(reason="stop", usage=USAGE)],  # and no [DONE]
+        [chunk("He"), chunk("llo"), chunk(reason="stop", usage=USAGE)],  # without [DONE]
         [{"id": "c", "usage": USAGE}, chunk("He"), {"choices": None}, chunk("llo", "stop")],
         [chunk("He"), {"choices": [{"index": 1, "delta": {"content": "Z"}}], "usage": USAGE}, chunk("llo", "stop")],
         [chunk([{"type": "text", "text": "He"}]), chunk("llo", "stop", usage=USAGE)],  # type: ignore[arg-type]
         [{"choices": [{"message": {"content": "Hello"}, "finish_reason": "stop"}], "usage": USAGE, "id": "c"}],
     ],
 )
-async def test_streams_of_other_shapes(events: list[Any], tiny: EncodedImage) -> None:
+async def test_streams_in_other_formats(events: list[Any], tiny: EncodedImage) -> None:
     async def handler(exchange: Exchange) -> None:
         await exchange.start_stream()
         for event in events:
@@ -213,7 +215,7 @@ async def test_streams_of_other_shapes(events: list[Any], tiny: EncodedImage) ->
         await exchange.end_stream()
 
     async with serve(handler) as server, AsyncClient("k" * 20, base_url=server.base_url) as client:
-        stream = await client.chat(about(tiny), stream=True)
+        stream = await client.chat(question_about(tiny), stream=True)
         assert "".join([delta.content or "" async for delta in stream]) == "Hello"
         result = await stream.result()
     assert (result.finish_reason, result.request_id) == ("stop", "c")
@@ -222,19 +224,19 @@ async def test_streams_of_other_shapes(events: list[Any], tiny: EncodedImage) ->
 
 
 @pytest.mark.parametrize("streamed", [False, True])
-async def test_reasoning_of_other_shapes(tiny: EncodedImage, streamed: bool) -> None:
+async def test_reasoning_in_other_formats(tiny: EncodedImage, streamed: bool) -> None:
     span = {"start_idx": 0, "end_idx": 1, "points": [[0.5, 0.5]]}
-    told: list[Any] = [{"text": "So.", "grounding": [span]}, "So.", "So."]
+    reasoning: list[Any] = [{"text": "So.", "grounding": [span]}, "So.", "So."]
     details: list[Any] = [None, {"grounding": [span]}, {"grounding": ["odd"]}]
     spans: list[int] = []
 
     async def handler(exchange: Exchange) -> None:
-        message = {"content": "x", "reasoning": told[len(spans)], "reasoning_details": details[len(spans)]}
+        message = {"content": "x", "reasoning": reasoning[len(spans)], "reasoning_details": details[len(spans)]}
         await exchange.answer({"choices": [{"message": message, "finish_reason": "stop"}]})
 
     async with serve(handler) as server, AsyncClient("k" * 20, base_url=server.base_url) as client:
-        for _ in told:
-            answer = await client.chat(about(tiny), stream=streamed)
+        for _ in reasoning:
+            answer = await client.chat(question_about(tiny), stream=streamed)
             result = answer if isinstance(answer, ChatResult) else await answer.result()
             assert result.reasoning is not None
             assert result.reasoning.text == "So."
@@ -242,21 +244,21 @@ async def test_reasoning_of_other_shapes(tiny: EncodedImage, streamed: bool) -> 
     assert spans == [1, 1, 0]
 
 
-async def test_as_the_official_client_reads_it(scene: bytes, moondream_sandbox: Any) -> None:
+async def test_results_read_like_those_of_the_official_client(scene: bytes, moondream_sandbox: Any) -> None:
     async with AsyncClient(base_url=moondream_sandbox.base_url) as client:
-        answer = await client.chat(about(scene))
+        answer = await client.chat(question_about(scene))
         assert answer["message"]["content"] == answer.content
         assert answer["message"]["reasoning_details"]["grounding"]
         assert "message" in answer
-        stream = await client.chat(about(scene), stream=True)
+        stream = await client.chat(question_about(scene), stream=True)
         assert "".join([piece async for piece in stream["message"]]) == answer.content
-        follow = await client.chat([*about(scene), answer, {"role": "user", "content": ASK}], reasoning=False)
-        assert follow.content == answer.content
+        reply = await client.chat([*question_about(scene), answer, {"role": "user", "content": ASK}], reasoning=False)
+        assert reply.content == answer.content
     with Client(base_url=moondream_sandbox.base_url) as blocking:
-        assert "".join(blocking.chat(about(scene), stream=True)["message"]) == answer.content
+        assert "".join(blocking.chat(question_about(scene), stream=True)["message"]) == answer.content
 
 
-async def test_settings_replace_nothing(tiny: EncodedImage) -> None:
+async def test_settings_do_not_replace_other_fields(tiny: EncodedImage) -> None:
     sent: list[Any] = []
 
     async def handler(exchange: Exchange) -> None:
@@ -264,16 +266,16 @@ async def test_settings_replace_nothing(tiny: EncodedImage) -> None:
         await exchange.answer({"choices": [{"message": {"role": "assistant", "content": "x"}}]})
 
     async with serve(handler) as server, AsyncClient("k" * 20, base_url=server.base_url) as client:
-        answer = await client.chat(about(tiny))
+        answer = await client.chat(question_about(tiny))
         settings: Any = {"messages": [], "model": "evil", "seed": 7}
-        await client.chat([answer, *about(tiny)], settings=settings)
+        await client.chat([answer, *question_about(tiny)], settings=settings)
         assert (sent[1]["model"], sent[1]["seed"]) == ("moondream3.1-9B-A2B", 7)
         assert sent[1]["messages"][0] == {"role": "assistant", "content": "x"}
         with pytest.raises(ConfigurationError, match="not both"):
-            await client.chat(about(tiny), settings={"max_tokens": 1, "max_completion_tokens": 2})  # type: ignore[typeddict-unknown-key]
+            await client.chat(question_about(tiny), settings={"max_tokens": 1, "max_completion_tokens": 2})  # type: ignore[typeddict-unknown-key]
 
 
-async def test_what_the_sandboxs_endpoint_refuses(moondream_sandbox: Any) -> None:
+async def test_invalid_requests_to_the_sandbox(moondream_sandbox: Any) -> None:
     body = {"model": "m", "messages": [{"role": "user", "content": "?"}]}
     async with httpx.AsyncClient() as http:
         url = moondream_sandbox.base_url + "/chat/completions"
@@ -289,7 +291,7 @@ def openai_messages(scene: bytes) -> Any:
     return [{"role": "user", "content": parts}]
 
 
-async def test_openais_own_client(scene: bytes) -> None:
+async def test_openais_client(scene: bytes) -> None:
     import openai  # slow to import
 
     with PooledSandbox(api_key="the-key") as sandbox:

@@ -1,4 +1,4 @@
-"""OpenTelemetry: spans, measurements, propagation."""
+"""OpenTelemetry: spans, metrics and propagation."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Recorder:
     def spans(self) -> Any:
         return self.exporter.get_finished_spans()
 
-    def measured(self) -> dict[tuple[str, str | None], float]:
+    def sums(self) -> dict[tuple[str, str | None], float]:
         data: Any = self.reader.get_metrics_data()
         return {
             (metric.name, point.attributes.get("gen_ai.token.type")): point.sum
@@ -49,7 +49,7 @@ class Recorder:
 
 
 @respx.mock
-async def test_a_call(tiny: EncodedImage) -> None:
+async def test_the_span_of_a_call(tiny: EncodedImage) -> None:
     route = respx.post(f"{BASE}/query").mock(side_effect=[httpx.Response(503), httpx.Response(200, json=ANSWER)])
     recorder = Recorder()
     policy = RetryPolicy(backoff=0)
@@ -81,14 +81,14 @@ async def test_a_call(tiny: EncodedImage) -> None:
     assert "the-key" not in span.to_json()
     trace = f"{span.context.trace_id:032x}-{span.context.span_id:016x}"
     assert all(trace in call.request.headers["traceparent"] for call in route.calls)
-    measured = recorder.measured()
-    assert measured["gen_ai.client.token.usage", "input"] == 700
-    assert measured["gen_ai.client.token.usage", "output"] == 5
-    assert measured["gen_ai.client.operation.duration", None] > 0
+    sums = recorder.sums()
+    assert sums["gen_ai.client.token.usage", "input"] == 700
+    assert sums["gen_ai.client.token.usage", "output"] == 5
+    assert sums["gen_ai.client.operation.duration", None] > 0
 
 
 @respx.mock
-async def test_a_failure(tiny: EncodedImage) -> None:
+async def test_spans_of_failed_calls(tiny: EncodedImage) -> None:
     respx.post(f"{BASE}/query").respond(401)
     recorder = Recorder()
     async with AsyncClient("k", hooks=recorder.hooks) as client:

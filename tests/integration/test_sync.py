@@ -1,4 +1,4 @@
-"""`Client` is `AsyncClient`: the same names, parameters, words and types; and it behaves."""
+"""`Client` has the names, parameters, docstrings and types of `AsyncClient`, and works in blocking code."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ RENAMED = {
 }
 
 
-def surface(kind: type) -> dict[str, Any]:
+def public_members(kind: type) -> dict[str, Any]:
     members = {RENAMED.get(name, name): value for name, value in inspect.getmembers(kind)}
     special = {"__enter__", "__exit__", "__iter__", "__next__", "__getitem__", "__repr__"}
     return {name: value for name, value in members.items() if not name.startswith("_") or name in special}
 
 
-def words(text: str | None) -> str:
+def to_sync(text: str | None) -> str:
     text = re.sub(r"(?<!\.)\bAsync(Client|TextStream|SegmentStream|ChatStream)\b", r"\1", text or "")
     text = re.sub(r"\basync (with|for)\b", r"\1", text).replace("await ", "").replace("An async client", "A client")
     return " ".join(text.replace("aclose", "close").split())
@@ -40,26 +40,26 @@ def words(text: str | None) -> str:
 @pytest.mark.parametrize(
     ("a", "b"), [(AsyncClient, Client), (AsyncTextStream, TextStream), (AsyncSegmentStream, SegmentStream)]
 )
-def test_the_surfaces_are_the_same(a: type, b: type) -> None:
-    theirs, ours = surface(a), surface(b)
-    assert set(theirs) == set(ours)
-    for name, value in theirs.items():
+def test_sync_and_async_classes_have_the_same_members(a: type, b: type) -> None:
+    async_members, sync_members = public_members(a), public_members(b)
+    assert set(async_members) == set(sync_members)
+    for name, value in async_members.items():
         if name in ("__getitem__", "__repr__") and name not in vars(a):
             continue
-        twin = ours[name]
+        twin = sync_members[name]
         if isinstance(value, property):
             assert isinstance(twin, property)
-            assert words(value.__doc__) == words(twin.__doc__), name
+            assert to_sync(value.__doc__) == to_sync(twin.__doc__), name
             continue
         assert not inspect.iscoroutinefunction(twin), name
-        assert words(value.__doc__) == words(twin.__doc__), name
+        assert to_sync(value.__doc__) == to_sync(twin.__doc__), name
         left, right = inspect.signature(value), inspect.signature(twin)
         assert [(p.name, p.kind, p.default) for p in left.parameters.values()] == [
             (p.name, p.kind, p.default) for p in right.parameters.values()
         ], name
         for parameter, other in zip(left.parameters.values(), right.parameters.values(), strict=True):
-            assert words(str(parameter.annotation)) == words(str(other.annotation)), name
-    assert words(a.__doc__) == words(b.__doc__)
+            assert to_sync(str(parameter.annotation)) == to_sync(str(other.annotation)), name
+    assert to_sync(a.__doc__) == to_sync(b.__doc__)
 
 
 @pytest.fixture
@@ -68,11 +68,11 @@ def client(moondream_sandbox: Any) -> Any:
         yield client
 
 
-def faulty(client: Client, fault: str) -> Client:
+def with_fault(client: Client, fault: str) -> Client:
     return client.with_options(headers={"X-Sandbox-Fault": fault})
 
 
-def test_the_documented_snippets_of_the_official_client(moondream_sandbox: Any, scene: bytes) -> None:
+def test_snippets_from_the_docs_of_the_official_client(moondream_sandbox: Any, scene: bytes) -> None:
     import io
 
     from PIL import Image
@@ -126,7 +126,7 @@ def test_streams(client: Client, scene: bytes) -> None:
 
 
 def test_stream_errors(client: Client, scene: bytes) -> None:
-    stream = faulty(client, "cut=2").caption(scene, stream=True)
+    stream = with_fault(client, "cut=2").caption(scene, stream=True)
     with pytest.raises(md.StreamInterruptedError) as caught:
         "".join(stream)
     assert caught.value.partial == stream.text
@@ -134,38 +134,38 @@ def test_stream_errors(client: Client, scene: bytes) -> None:
         next(stream)
     with pytest.raises(md.StreamInterruptedError):
         stream.result()
-    left = client.caption(scene, stream=True)
-    next(left)
-    left.close()
-    assert list(left) == []
+    closed = client.caption(scene, stream=True)
+    next(closed)
+    closed.close()
+    assert list(closed) == []
     with pytest.raises(md.StreamInterruptedError, match="closed before its end"):
-        left.result()
+        closed.result()
 
 
 class LongStream:
-    """Stands in for an `AsyncTextStream` of many pieces that come as fast as they are taken."""
+    """A fake `AsyncTextStream` with many pieces, each available at once."""
 
     def __init__(self, length: int) -> None:
         self.length = length
-        self.made = 0
+        self.count = 0
 
     def __aiter__(self) -> LongStream:
         return self
 
     async def __anext__(self) -> str:
-        if self.made == self.length:
+        if self.count == self.length:
             raise StopAsyncIteration
-        self.made += 1
+        self.count += 1
         return "x"
 
     async def aclose(self) -> None:
         pass
 
     async def result(self) -> str:
-        return "x" * self.made
+        return "x" * self.count
 
 
-def test_a_long_stream_neither_stalls_nor_is_read_ahead_without_bounds(client: Client) -> None:
+def test_a_long_stream_is_prefetched_with_a_bound(client: Client) -> None:
     portal = client._portal  # pyright: ignore[reportPrivateUsage]
     for _ in range(20):
         source: Any = LongStream(5_000)
@@ -174,12 +174,12 @@ def test_a_long_stream_neither_stalls_nor_is_read_ahead_without_bounds(client: C
     with TextStream(portal, source) as stream:
         for _ in range(1000):
             next(stream)
-        assert source.made <= 1000 + 256
-    assert source.made < 1_000_000
+        assert source.count <= 1000 + 256
+    assert source.count < 1_000_000
 
 
 def test_a_dropped_stream_warns(client: Client, scene: bytes) -> None:
-    stream = faulty(client, "drip=0.01").caption(scene, stream=True)
+    stream = with_fault(client, "drip=0.01").caption(scene, stream=True)
     next(stream)
     with pytest.warns(ResourceWarning, match="dropped before its end"):
         del stream
@@ -213,9 +213,9 @@ def test_the_thread_ends_with_the_last_client(tiny: EncodedImage, moondream_sand
         return sum(t.name == "moondream-async" for t in threading.enumerate())
 
     before = threads()
-    with Client(base_url=moondream_sandbox.base_url) as one, Client(base_url=moondream_sandbox.base_url) as two:
-        one.query(tiny, "?")
-        two.query(tiny, "?")
+    with Client(base_url=moondream_sandbox.base_url) as first, Client(base_url=moondream_sandbox.base_url) as second:
+        first.query(tiny, "?")
+        second.query(tiny, "?")
         assert threads() == max(1, before)
     assert threads() == before
 
@@ -235,17 +235,17 @@ def test_errors_are_short_and_typed(client: Client, scene: bytes) -> None:
     assert len(caught.traceback) <= 5
     assert caught.value.__context__ is None
     with pytest.raises(md.ServerError) as failed:
-        faulty(client.with_options(retry=1), "status=500;times=0").detect(scene, "x")
+        with_fault(client.with_options(retry=1), "status=500;times=0").detect(scene, "x")
     assert failed.value.request_id
     assert "sandbox" in failed.value.request_id
 
 
-def test_calling_it_on_its_own_loop_thread_is_a_clear_error(client: Client, tiny: EncodedImage) -> None:
-    async def on_the_loop() -> None:
+def test_a_call_on_the_clients_own_loop_raises(client: Client, tiny: EncodedImage) -> None:
+    async def call_on_loop() -> None:
         client.query(tiny, "?")
 
     with pytest.raises(md.ConfigurationError, match="AsyncClient"):
-        client._portal.call(on_the_loop)  # pyright: ignore[reportPrivateUsage]
+        client._portal.call(call_on_loop)  # pyright: ignore[reportPrivateUsage]
 
 
 def test_context_variables_propagate(client: Client) -> None:
@@ -260,7 +260,7 @@ def test_context_variables_propagate(client: Client) -> None:
     assert client._portal.call(read) == "mine"  # pyright: ignore[reportPrivateUsage]
 
 
-def test_tracebacks_can_be_kept_whole(client: Client, scene: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_full_tracebacks(client: Client, scene: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MOONDREAM_FULL_TRACEBACK", "1")
     with pytest.raises(md.ConfigurationError) as caught:
         client.detect(scene, "")
@@ -268,19 +268,19 @@ def test_tracebacks_can_be_kept_whole(client: Client, scene: bytes, monkeypatch:
 
 
 def test_subclasses_and_clones(moondream_sandbox: Any, tiny: EncodedImage) -> None:
-    class Mine(Client):
+    class CustomClient(Client):
         pass
 
-    with Mine(base_url=moondream_sandbox.base_url, model="a") as client:
+    with CustomClient(base_url=moondream_sandbox.base_url, model="a") as client:
         clone = client.with_options(model="b")
-        assert type(clone) is Mine
+        assert type(clone) is CustomClient
         assert (client.model, clone.model) == ("a", "b")
         assert clone.query(tiny, "how big?").answer == "1 by 1 pixels."
     with pytest.raises(md.ConfigurationError, match="closed"):
         clone.query(tiny, "?")
 
 
-def test_a_client_can_be_made_and_closed_many_times(moondream_sandbox: Any) -> None:
+def test_a_client_can_be_opened_and_closed_many_times(moondream_sandbox: Any) -> None:
     for _ in range(20):
         with Client(base_url=moondream_sandbox.base_url) as client:
             client.models()

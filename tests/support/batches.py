@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from moondream_async import AsyncClient, RetryPolicy
+from moondream_async import AsyncBatches, AsyncClient, RetryPolicy
+from moondream_async._concurrency.polling import PollSchedule
 from tests.support.sandboxes import PooledSandbox
 
 KEY = "a-key-of-the-sandbox"
@@ -20,7 +21,7 @@ QUICK = RetryPolicy(attempts=4, backoff=0.01)
 @pytest.fixture(autouse=True)
 def batch_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
-    monkeypatch.setattr("moondream_async._batches.resource._FIRST_POLL", 0.02)
+    monkeypatch.setattr(AsyncBatches, "_poll_schedule", PollSchedule(first=0.02, maximum=30.0))
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""A sandbox with a key, and clients of it."""
+"""Fixtures for fal: a sandbox with a key, and a client of it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
-from moondream_async.fal import AsyncFalClient
+from moondream_async._concurrency.polling import PollSchedule
+from moondream_async.fal import AsyncFalClient, AsyncRequestHandle
 from moondream_async.sandbox import Sandbox
 
 KEY = "the-id:the-secret"
@@ -19,10 +20,10 @@ def no_fal_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(autouse=True)
-def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Requests are asked about soon and often: the pauses of real life only make the tests slow."""
+def short_delays(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Poll and retry after short delays, so that tests are fast."""
     module = "moondream_async._fal.request_handle"
-    monkeypatch.setattr(f"{module}._FIRST_POLL", 0.02)
+    monkeypatch.setattr(AsyncRequestHandle, "_poll_schedule", PollSchedule(first=0.02, maximum=5.0))
     monkeypatch.setattr(f"{module}._STREAM_RETRY_DELAY", 0.02)
     monkeypatch.setattr(f"{module}._INVALID_STATUS_DELAYS", (0.02, 0.03, 0.04, 0.05))
     monkeypatch.setattr(f"{module}._RESULT_DELAYS", (0.02, 0.03, 0.04))

@@ -149,7 +149,7 @@ def test_an_image_from_a_closed_standard_input() -> None:
     shell = f"{sys.executable} -m moondream_async caption - --sandbox <&-"
     completed = subprocess.run(["sh", "-c", shell], capture_output=True, text=True, timeout=60, check=False)
     assert completed.returncode == 1
-    assert completed.stderr == "moondream-async: There is no standard input to read the image from.\n"
+    assert completed.stderr == "moondream-async: Cannot read the image: standard input is closed.\n"
 
 
 @pytest.mark.skipif(os.name != "posix", reason="needs a POSIX shell")

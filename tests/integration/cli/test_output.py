@@ -104,7 +104,7 @@ def test_pictures_that_a_format_cannot_hold(tmp_path: Path) -> None:
 def test_standard_input_that_is_closed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(sys, "stdin", None)
     assert main(["caption", "-", "--sandbox"]) == 1
-    assert "There is no standard input" in capsys.readouterr().err
+    assert "standard input is closed" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

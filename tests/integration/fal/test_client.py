@@ -1,4 +1,4 @@
-"""The skills and the queue of fal.ai: the same answers, nothing lost, nothing billed twice, the key kept."""
+"""fal.ai's skills and queue: the same results, no request lost or billed twice, the key sent to fal only."""
 
 from __future__ import annotations
 
@@ -38,39 +38,46 @@ ECHO = "sandbox/echo"
 QUICK = RetryPolicy(attempts=4, backoff=0.01)
 
 
-def faulty(sandbox: Sandbox, fault: str, **options: Any) -> AsyncFalClient:
+def client_with_fault(sandbox: Sandbox, fault: str, **options: Any) -> AsyncFalClient:
     return AsyncFalClient(KEY, base_url=sandbox.fal_url, headers={"X-Sandbox-Fault": fault}, retry=QUICK, **options)
 
 
-async def test_skills_answer_as_moondreams_own(fal: AsyncFalClient, fal_sandbox: Sandbox, scene: bytes) -> None:
-    async with AsyncClient(KEY, base_url=fal_sandbox.base_url) as own:
+async def test_skills_have_the_same_results_as_moondream_cloud(
+    fal: AsyncFalClient, fal_sandbox: Sandbox, scene: bytes
+) -> None:
+    async with AsyncClient(KEY, base_url=fal_sandbox.base_url) as cloud:
         pairs = [
-            (await fal.query(scene, "How many?", reasoning=True), await own.query(scene, "How many?", reasoning=True)),
-            (await fal.caption(scene, "short"), await own.caption(scene, "short")),
-            (await fal.detect(scene, "red"), await own.detect(scene, "red")),
-            (await fal.detect(scene, ["red", "blue"]), await own.detect(scene, ["red", "blue"])),
-            (await fal.point(scene, "red"), await own.point(scene, "red")),
-            (await fal.point(scene, ["red", "blue"]), await own.point(scene, ["red", "blue"])),
-            (await fal.segment(scene, "red"), await own.segment(scene, "red")),
+            (
+                await fal.query(scene, "How many?", reasoning=True),
+                await cloud.query(scene, "How many?", reasoning=True),
+            ),
+            (await fal.caption(scene, "short"), await cloud.caption(scene, "short")),
+            (await fal.detect(scene, "red"), await cloud.detect(scene, "red")),
+            (await fal.detect(scene, ["red", "blue"]), await cloud.detect(scene, ["red", "blue"])),
+            (await fal.point(scene, "red"), await cloud.point(scene, "red")),
+            (await fal.point(scene, ["red", "blue"]), await cloud.point(scene, ["red", "blue"])),
+            (await fal.segment(scene, "red"), await cloud.segment(scene, "red")),
             (
                 await fal.segment(scene, "objects", spatial_refs=[[0.7, 0.4]], settings={"max_tokens": 99}),
-                await own.segment(scene, "objects", spatial_refs=[[0.7, 0.4]]),
+                await cloud.segment(scene, "objects", spatial_refs=[[0.7, 0.4]]),
             ),
-            (await fal.segment(scene, "pink"), await own.segment(scene, "pink")),
+            (await fal.segment(scene, "pink"), await cloud.segment(scene, "pink")),
         ]
-    for ours, theirs in pairs:
-        assert attrs.evolve(ours, request_id=None, metrics=None) == attrs.evolve(theirs, request_id=None, metrics=None)
-        assert type(ours) is type(theirs)
-        assert ours.metrics is not None
+    for actual, expected in pairs:
+        assert attrs.evolve(actual, request_id=None, metrics=None) == attrs.evolve(
+            expected, request_id=None, metrics=None
+        )
+        assert type(actual) is type(expected)
+        assert actual.metrics is not None
     assert fal.stats.output_tokens > 0
     assert pairs[0][0].request_id
 
 
-def test_the_same_signatures() -> None:
+def test_skills_have_the_same_signatures() -> None:
     for name in ("query", "caption", "detect", "point", "segment", "encode_image"):
-        ours, own = (inspect.signature(getattr(cls, name)).parameters for cls in (AsyncFalClient, AsyncClient))
-        assert [(p.name, p.kind, p.default) for p in ours.values()] == [
-            (p.name, p.kind, p.default) for p in own.values()
+        actual, expected = (inspect.signature(getattr(cls, name)).parameters for cls in (AsyncFalClient, AsyncClient))
+        assert [(p.name, p.kind, p.default) for p in actual.values()] == [
+            (p.name, p.kind, p.default) for p in expected.values()
         ]
     for name, method in inspect.getmembers(AsyncFalClient, inspect.isfunction):
         if not name.startswith("_") and name != "aclose":
@@ -79,7 +86,7 @@ def test_the_same_signatures() -> None:
 
 
 @pytest.mark.parametrize("model_id", ["nope", "", "moondream2", 1, None])
-async def test_a_model_that_fal_does_not_know(fal: AsyncFalClient, scene: bytes, model_id: Any) -> None:
+async def test_unknown_models_of_batched(fal: AsyncFalClient, scene: bytes, model_id: Any) -> None:
     arguments = {"inputs": [{"image_url": scene}], "model_id": model_id}
     with pytest.raises(md.UnprocessableEntityError, match="model_id") as error:
         await fal.subscribe("fal-ai/moondream/batched", arguments)
@@ -89,8 +96,8 @@ async def test_a_model_that_fal_does_not_know(fal: AsyncFalClient, scene: bytes,
 async def test_batched(fal: AsyncFalClient, scene: bytes, tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     path.write_bytes(scene)
-    with Image.open(path) as picture:
-        result = await fal.batched([scene, (path, "How many red?"), {"image_url": picture}], max_tokens=500)
+    with Image.open(path) as image:
+        result = await fal.batched([scene, (path, "How many red?"), {"image_url": image}], max_tokens=500)
     assert len(result.outputs) == 3
     assert result.outputs[1] == "One red region."
     assert "red square" in result.outputs[2]
@@ -133,13 +140,13 @@ async def test_batched(fal: AsyncFalClient, scene: bytes, tmp_path: Path) -> Non
         lambda c, i: c.upload(b""),
     ],
 )
-async def test_what_is_refused_before_it_is_sent(call: Any, fal: AsyncFalClient, scene: bytes) -> None:
+async def test_invalid_arguments_are_refused_before_a_request(call: Any, fal: AsyncFalClient, scene: bytes) -> None:
     with pytest.raises(ConfigurationError):
         await call(fal, scene)
     assert fal.stats.requests == 0
 
 
-async def test_bad_images(fal: AsyncFalClient) -> None:
+async def test_invalid_images(fal: AsyncFalClient) -> None:
     with pytest.raises(ImageError):
         await fal.caption(b"no image")
     assert fal.stats.requests == 0
@@ -159,8 +166,8 @@ async def test_the_quick_start(fal: AsyncFalClient, scene: bytes) -> None:
 
 
 @pytest.mark.parametrize("fault", ["", "on=stream; status=405; times=0", "on=stream; cut=1"])
-async def test_events_and_log_lines_once(fault: str, fal_sandbox: Sandbox) -> None:
-    async with faulty(fal_sandbox, f"work=0.4; {fault}") as client:
+async def test_each_event_and_log_line_is_yielded_once(fault: str, fal_sandbox: Sandbox) -> None:
+    async with client_with_fault(fal_sandbox, f"work=0.4; {fault}") as client:
         handle = await client.submit(ECHO, {})
         events: list[Status] = [event async for event in handle.events(logs=True)]
     assert isinstance(events[-1], Completed)
@@ -171,8 +178,8 @@ async def test_events_and_log_lines_once(fault: str, fal_sandbox: Sandbox) -> No
     assert lines == ["Runner assigned", "Loading the image", "Running the model"]
 
 
-async def test_positions(fal_sandbox: Sandbox) -> None:
-    async with faulty(fal_sandbox, "queue=0; work=0.15") as client:
+async def test_queue_positions(fal_sandbox: Sandbox) -> None:
+    async with client_with_fault(fal_sandbox, "queue=0; work=0.15") as client:
         handles = [await client.submit(ECHO, {}) for _ in range(6)]
         positions = [e.position async for e in handles[-1].events() if isinstance(e, Queued)]
     assert positions[-1] in (0, 1)
@@ -182,20 +189,20 @@ async def test_positions(fal_sandbox: Sandbox) -> None:
 
 
 async def test_subscribe(fal: AsyncFalClient) -> None:
-    told: list[Any] = []
+    updates: list[Any] = []
 
-    async def later(status: Status) -> None:
+    async def record(status: Status) -> None:
         await asyncio.sleep(0)
-        told.append(status)
+        updates.append(status)
 
-    answer = await fal.subscribe(ECHO, {"a": 1}, on_enqueue=told.append, on_queue_update=later, logs=True)
-    assert answer == {"arguments": {"a": 1}}
-    assert isinstance(told[0], str)
-    assert isinstance(told[-1], Completed)
+    result = await fal.subscribe(ECHO, {"a": 1}, on_enqueue=updates.append, on_queue_update=record, logs=True)
+    assert result == {"arguments": {"a": 1}}
+    assert isinstance(updates[0], str)
+    assert isinstance(updates[-1], Completed)
 
 
 @pytest.mark.parametrize(("status", "kind"), [(422, UnprocessableEntityError), (500, ServerError), (503, ServerError)])
-async def test_completed_with_an_error_raises(status: int, kind: type[Exception], fal: AsyncFalClient) -> None:
+async def test_failed_requests_raise(status: int, kind: type[Exception], fal: AsyncFalClient) -> None:
     handle = await fal.submit("sandbox/fail", {"status": status, "type": "image_too_small"})
     with pytest.raises(kind) as failed:
         await handle.result()
@@ -206,11 +213,11 @@ async def test_completed_with_an_error_raises(status: int, kind: type[Exception]
     before = fal.stats.requests
     with pytest.raises(kind):
         await handle.result()
-    assert fal.stats.requests - before == 2  # the model's last word is not asked for again
+    assert fal.stats.requests - before == 2  # the model's own error is not retried
 
 
 async def test_cancel_in_each_state(fal_sandbox: Sandbox) -> None:
-    async with faulty(fal_sandbox, "queue=0; work=1.5") as client:
+    async with client_with_fault(fal_sandbox, "queue=0; work=1.5") as client:
         working = [await client.submit(ECHO, {}) for _ in range(2)]
         queued = await client.submit(ECHO, {})
         async with aclosing(working[0].events()) as events:
@@ -229,9 +236,9 @@ async def test_cancel_in_each_state(fal_sandbox: Sandbox) -> None:
             await client.status(ECHO, "no-such-request")
 
 
-async def test_a_timeout_tells_the_request(fal_sandbox: Sandbox, scene: bytes) -> None:
-    async with faulty(fal_sandbox, "work=0.6", job_timeout=0.2) as client:
-        with pytest.raises(APITimeoutError, match="it goes on") as late:
+async def test_a_timeout_error_has_the_request_id(fal_sandbox: Sandbox, scene: bytes) -> None:
+    async with client_with_fault(fal_sandbox, "work=0.6", job_timeout=0.2) as client:
+        with pytest.raises(APITimeoutError, match="it continues on the server") as late:
             await client.caption(scene)
         assert late.value.request_id
         handle = client.handle("fal-ai/moondream3-preview/caption", late.value.request_id)
@@ -243,9 +250,9 @@ async def test_a_timeout_tells_the_request(fal_sandbox: Sandbox, scene: bytes) -
 
 @pytest.mark.parametrize("how", ["cancelled", "timed out"])
 @pytest.mark.parametrize("cancels", [True, False])
-async def test_leaving_can_cancel_the_job(how: str, cancels: bool, fal_sandbox: Sandbox) -> None:
+async def test_the_request_is_cancelled_with_its_caller(how: str, cancels: bool, fal_sandbox: Sandbox) -> None:
     ids: list[str] = []
-    async with faulty(fal_sandbox, "work=0.5") as client:
+    async with client_with_fault(fal_sandbox, "work=0.5") as client:
         timeout = 0.2 if how == "timed out" else None
         task = asyncio.create_task(
             client.subscribe(ECHO, {}, on_enqueue=ids.append, cancel_job=cancels, timeout=timeout)
@@ -263,15 +270,15 @@ async def test_leaving_can_cancel_the_job(how: str, cancels: bool, fal_sandbox: 
             assert await handle.result() == {"arguments": {}}
 
 
-async def test_not_started_in_time(fal_sandbox: Sandbox) -> None:
-    async with faulty(fal_sandbox, "queue=3") as client:
+async def test_start_timeout(fal_sandbox: Sandbox) -> None:
+    async with client_with_fault(fal_sandbox, "queue=3") as client:
         with pytest.raises(ServerError, match="timed out") as late:
             await client.subscribe(ECHO, {}, start_timeout=1.1)
         assert late.value.type == "request_timeout"
 
 
-async def test_the_queue_can_be_too_long(fal_sandbox: Sandbox) -> None:
-    async with faulty(fal_sandbox, "queue=0.5") as client:
+async def test_max_queue_length(fal_sandbox: Sandbox) -> None:
+    async with client_with_fault(fal_sandbox, "queue=0.5") as client:
         handles = [await client.submit(ECHO, {}) for _ in range(3)]
         with pytest.raises(RateLimitError, match="too long"):
             await client.submit(ECHO, {}, max_queue_length=1)
@@ -281,7 +288,7 @@ async def test_the_queue_can_be_too_long(fal_sandbox: Sandbox) -> None:
 
 @pytest.mark.parametrize("step", ["status", "stream", "result", "token", "upload"])
 @pytest.mark.parametrize("fault", ["drop=1", "status=503", "status=502"])
-async def test_nothing_is_lost_when_a_step_breaks(step: str, fault: str, scene: bytes) -> None:
+async def test_failed_steps_are_retried(step: str, fault: str, scene: bytes) -> None:
     with PooledSandbox(
         api_key=KEY, on=step, drop="drop" in fault, status=int(fault[-3:]) if "status" in fault else 0
     ) as sandbox:
@@ -292,7 +299,7 @@ async def test_nothing_is_lost_when_a_step_breaks(step: str, fault: str, scene: 
             assert (await handle.result())["arguments"]["image"].startswith(sandbox.fal_url)
 
 
-async def test_a_lost_submit_is_not_repeated_unless_asked(scene: bytes) -> None:
+async def test_a_lost_submit_is_retried_only_with_resubmit(scene: bytes) -> None:
     for resubmit in (False, True):
         with PooledSandbox(api_key=KEY, on="submit", drop=True) as sandbox:
             async with AsyncFalClient(KEY, base_url=sandbox.fal_url, retry=QUICK) as client:
@@ -305,19 +312,19 @@ async def test_a_lost_submit_is_not_repeated_unless_asked(scene: bytes) -> None:
             assert len(jobs) == (2 if resubmit else 1)
 
 
-@pytest.mark.parametrize(("status", "repeated"), [(503, True), (429, True), (502, False), (504, False), (500, False)])
-async def test_refused_submits(status: int, repeated: bool) -> None:
+@pytest.mark.parametrize(("status", "retried"), [(503, True), (429, True), (502, False), (504, False), (500, False)])
+async def test_retries_of_refused_submits(status: int, retried: bool) -> None:
     with PooledSandbox(on="submit", status=status, retry_after=0) as sandbox:
         async with AsyncFalClient(base_url=sandbox.fal_url, retry=QUICK) as client:
-            if repeated:
+            if retried:
                 await client.submit(ECHO, {})
             else:
                 with pytest.raises(ServerError):
                     await client.submit(ECHO, {})
-            assert client.stats.requests == 1 + repeated
+            assert client.stats.requests == 1 + retried
 
 
-async def test_a_submit_that_never_reached_anybody_is_repeated() -> None:
+async def test_a_submit_that_reached_no_server_is_retried() -> None:
     async with AsyncFalClient(base_url="http://127.0.0.1:1", retry=QUICK) as client:
         with pytest.raises(APIConnectionError) as failed:
             await client.submit(ECHO, {})
@@ -325,8 +332,8 @@ async def test_a_submit_that_never_reached_anybody_is_repeated() -> None:
         assert "may have been accepted" not in str(failed.value)
 
 
-async def test_a_submit_goes_out_on_a_connection_of_its_own() -> None:
-    """On a kept connection that just closed, it would have to be sent again without knowing what became of it."""
+async def test_each_submit_uses_a_new_connection() -> None:
+    """If the server closed an idle connection just then, the submit's outcome would be unknown."""
 
     async def handler(exchange: Exchange) -> None:
         base = f"http://{exchange.head.lower().split('host: ')[1].split()[0]}/queue/sandbox/echo/requests/r1"
@@ -339,15 +346,15 @@ async def test_a_submit_goes_out_on_a_connection_of_its_own() -> None:
         assert (server.requests, server.connections) == (3, 3)
 
 
-async def test_the_key_goes_to_fal_only(scene: bytes) -> None:
-    stolen: list[str] = []
+async def test_the_key_is_sent_to_fal_only(scene: bytes) -> None:
+    requests: list[str] = []
 
-    async def thief(exchange: Exchange) -> None:
-        stolen.append(exchange.head)
+    async def record_request(exchange: Exchange) -> None:
+        requests.append(exchange.head)
         await exchange.answer({"status": "COMPLETED"})
 
-    async with serve(thief) as elsewhere:
-        other = elsewhere.base_url
+    async with serve(record_request) as other_server:
+        other = other_server.base_url
 
         async def handler(exchange: Exchange) -> None:
             path = exchange.head.split()[1]
@@ -367,17 +374,17 @@ async def test_the_key_goes_to_fal_only(scene: bytes) -> None:
                 handle = await client.submit(ECHO, {})
                 assert await handle.result() == {"fine": True}
                 await handle.cancel()
-    assert stolen == []
+    assert requests == []
 
 
-async def test_a_wrong_key(fal_sandbox: Sandbox) -> None:
+async def test_an_invalid_key_is_not_shown(fal_sandbox: Sandbox) -> None:
     async with AsyncFalClient("wrong:key-of-somebody", base_url=fal_sandbox.fal_url) as client:
         with pytest.raises(AuthenticationError) as refused:
             await client.submit(ECHO, {})
     assert "wrong:key" not in repr(refused.value) + repr(client) + str(refused.value.__dict__)
 
 
-def test_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sources_of_the_key(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ConfigurationError, match="FAL_KEY"):
         AsyncFalClient()
     with pytest.raises(ConfigurationError, match="characters that no key has"):
@@ -427,9 +434,9 @@ def test_sync(fal_sandbox: Sandbox, scene: bytes, tmp_path: Path) -> None:
     with FalClient(KEY, base_url=fal_sandbox.fal_url) as client:
         assert "red square" in client.caption(scene).caption
         assert len(client.detect(scene, ["red", "blue"]).objects) == 2
-        told: list[Status] = []
-        assert client.subscribe(ECHO, {"a": 1}, on_queue_update=told.append, logs=True) == {"arguments": {"a": 1}}
-        assert isinstance(told[-1], Completed)
+        updates: list[Status] = []
+        assert client.subscribe(ECHO, {"a": 1}, on_queue_update=updates.append, logs=True) == {"arguments": {"a": 1}}
+        assert isinstance(updates[-1], Completed)
         handle = client.submit(ECHO, {"a": 2})
         assert repr(handle) == f"RequestHandle('{ECHO}', '{handle.request_id}')"
         for event in handle.events(logs=True):
@@ -448,14 +455,15 @@ def test_sync(fal_sandbox: Sandbox, scene: bytes, tmp_path: Path) -> None:
         client.caption(scene)
 
 
-def test_handles_are_what_they_say() -> None:
+def test_events_is_an_async_generator() -> None:
     assert inspect.isasyncgenfunction(AsyncRequestHandle.events)
 
 
-@pytest.mark.parametrize("most", [1, 4])
-async def test_more_at_once_than_connections(most: int, fal_sandbox: Sandbox, scene: bytes) -> None:
-    """Who waits for a result must not keep others, or itself, from asking for theirs."""
-    async with AsyncFalClient(KEY, base_url=fal_sandbox.fal_url, max_connections=most, job_timeout=20) as client:
+@pytest.mark.parametrize("max_connections", [1, 4])
+async def test_more_concurrent_calls_than_connections(max_connections: int, fal_sandbox: Sandbox, scene: bytes) -> None:
+    """A status stream must not block other requests, or those of its own call."""
+    options: Any = {"max_connections": max_connections, "job_timeout": 20}
+    async with AsyncFalClient(KEY, base_url=fal_sandbox.fal_url, **options) as client:
         image = await client.encode_image(scene)
         results = await asyncio.gather(*(client.caption(image) for _ in range(20)))
         assert len({result.request_id for result in results}) == 20
@@ -466,7 +474,7 @@ async def test_more_at_once_than_connections(most: int, fal_sandbox: Sandbox, sc
 
 
 @pytest.mark.parametrize("how", ["silence", "pings"])
-async def test_a_stream_that_says_nothing_hides_nothing(how: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_status_is_polled_while_its_stream_is_silent(how: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("moondream_async._fal.request_handle._STREAM_TIMEOUT", 0.3)
 
     async def handler(exchange: Exchange) -> None:
@@ -488,39 +496,39 @@ async def test_a_stream_that_says_nothing_hides_nothing(how: str, monkeypatch: p
             assert (await client.subscribe(ECHO, {}, timeout=10))["fine"]
 
 
-class Fake:
-    """A server of one job: each kind of request is answered by the next of its list, the last again and again."""
+class FakeQueue:
+    """A server of one request. Each operation has a list of responses, the last of which is repeated."""
 
-    def __init__(self, **answers: list[Any]) -> None:
-        self.answers = {
+    def __init__(self, **responses: list[Any]) -> None:
+        self.responses: dict[str, list[Any]] = {
             "submit": [{"request_id": "r1"}],
             "status": [{"status": "COMPLETED"}],
             "result": [{"fine": True}],
-            **answers,
+            **responses,
         }
-        self.asked: list[str] = []
+        self.operations: list[str] = []
 
     async def __call__(self, exchange: Exchange) -> None:
         method, path = exchange.head.split()[:2]
-        kind = {"POST": "submit", "PUT": "cancel"}.get(method, path.rpartition("/")[2])
-        kind = kind if kind in ("submit", "cancel", "status", "stream") else "result"
-        self.asked.append(kind)
-        left = self.answers.get(kind, [{}])
-        answer = left.pop(0) if len(left) > 1 else left[0]
-        if callable(answer):
-            answer = await answer()
-        status, body, headers = answer if isinstance(answer, tuple) else (200, answer, "")
-        await exchange.answer(body, status=404 if kind == "stream" else status, headers=headers)
+        operation = {"POST": "submit", "PUT": "cancel"}.get(method, path.rpartition("/")[2])
+        operation = operation if operation in ("submit", "cancel", "status", "stream") else "result"
+        self.operations.append(operation)
+        remaining = self.responses.get(operation, [{}])
+        response = remaining.pop(0) if len(remaining) > 1 else remaining[0]
+        if callable(response):
+            response = await response()
+        status, body, headers = response if isinstance(response, tuple) else (200, response, "")
+        await exchange.answer(body, status=404 if operation == "stream" else status, headers=headers)
 
 
-LAST = "x-fal-request-id: r1\r\n"
+FINAL = "x-fal-request-id: r1\r\n"
 
 
 @pytest.mark.parametrize(
-    "odd",
+    "status",
     [
-        (500, {}, LAST),
-        (503, {}, LAST),
+        (500, {}, FINAL),
+        (503, {}, FINAL),
         (200, b"<html>", ""),
         {"status": "FAILED"},
         {"status": "IN_PROGRESS", "logs": 5},
@@ -529,30 +537,30 @@ LAST = "x-fal-request-id: r1\r\n"
     ],
     ids=str,
 )
-async def test_one_odd_status_ends_nothing(odd: Any) -> None:
-    fake = Fake(status=[odd, {"status": "COMPLETED"}])
+async def test_one_invalid_status_is_tolerated(status: Any) -> None:
+    fake = FakeQueue(status=[status, {"status": "COMPLETED"}])
     async with serve(fake) as server:
         async with AsyncFalClient(base_url=server.base_url.removesuffix("/v1"), retry=1) as client:
             assert await client.subscribe(ECHO, {}) == {"fine": True}
 
 
-async def test_a_result_that_is_not_there_yet() -> None:
-    fake = Fake(result=[(400, {"detail": "Request is still in progress"}, ""), {"fine": True}])
+async def test_a_result_that_is_not_available_yet() -> None:
+    fake = FakeQueue(result=[(400, {"detail": "Request is still in progress"}, ""), {"fine": True}])
     async with serve(fake) as server:
         async with AsyncFalClient(base_url=server.base_url.removesuffix("/v1"), retry=QUICK) as client:
             assert await client.subscribe(ECHO, {}) == {"fine": True}
 
 
 @pytest.mark.parametrize("error", ["", False, None])
-async def test_an_empty_error_is_none(error: Any) -> None:
-    async with serve(Fake(status=[{"status": "COMPLETED", "error": error}])) as server:
+async def test_an_empty_error_is_no_error(error: Any) -> None:
+    async with serve(FakeQueue(status=[{"status": "COMPLETED", "error": error}])) as server:
         async with AsyncFalClient(base_url=server.base_url.removesuffix("/v1"), retry=QUICK) as client:
             assert await client.subscribe(ECHO, {}) == {"fine": True}
 
 
 @pytest.mark.parametrize("result", [{"fine": True}, (404, {}, "")])
-async def test_the_statuss_error_where_the_result_tells_none(result: Any) -> None:
-    fake = Fake(status=[{"status": "COMPLETED", "error": "boom", "error_type": "x"}], result=[result])
+async def test_the_error_of_the_status_is_the_fallback(result: Any) -> None:
+    fake = FakeQueue(status=[{"status": "COMPLETED", "error": "boom", "error_type": "x"}], result=[result])
     async with serve(fake) as server:
         async with AsyncFalClient(base_url=server.base_url.removesuffix("/v1"), retry=QUICK) as client:
             with pytest.raises(ServerError, match="boom") as failed:
@@ -561,47 +569,47 @@ async def test_the_statuss_error_where_the_result_tells_none(result: Any) -> Non
 
 
 @pytest.mark.parametrize("when", ["submit", "on_enqueue", "polling fails", "callback fails"])
-async def test_leaving_at_any_time_can_cancel_the_job(when: str) -> None:
-    begun = asyncio.Event()
+async def test_the_request_is_cancelled_at_any_stage(when: str) -> None:
+    started = asyncio.Event()
 
-    async def slowly() -> Any:
-        begun.set()
+    async def respond_slowly() -> Any:
+        started.set()
         await asyncio.sleep(0.1)
         return {"request_id": "r1"}
 
-    async def enqueued(_: str) -> None:
-        begun.set()
+    async def wait_in_callback(_: str) -> None:
+        started.set()
         await asyncio.sleep(10)
 
-    def fails(_: Status) -> None:
-        raise RuntimeError("odd")
+    def fail_in_callback(_: Status) -> None:
+        raise RuntimeError("callback failed")
 
-    fake = Fake(status=[{"status": "IN_PROGRESS"}])
+    fake = FakeQueue(status=[{"status": "IN_PROGRESS"}])
     if when == "submit":
-        fake.answers["submit"] = [slowly]
+        fake.responses["submit"] = [respond_slowly]
     if when == "polling fails":
-        fake.answers["status"] = [(403, {}, "")]
+        fake.responses["status"] = [(403, {}, "")]
     async with serve(fake) as server:
         async with AsyncFalClient(base_url=server.base_url.removesuffix("/v1"), cancel_jobs=True) as client:
-            more: Any = {"on_enqueue": enqueued} if when == "on_enqueue" else {}
-            more |= {"on_queue_update": fails} if when == "callback fails" else {}
-            task = asyncio.create_task(client.subscribe(ECHO, {}, **more))
+            callbacks: Any = {"on_enqueue": wait_in_callback} if when == "on_enqueue" else {}
+            callbacks |= {"on_queue_update": fail_in_callback} if when == "callback fails" else {}
+            task = asyncio.create_task(client.subscribe(ECHO, {}, **callbacks))
             if when in ("submit", "on_enqueue"):
-                await begun.wait()
+                await started.wait()
                 task.cancel()
             with pytest.raises((asyncio.CancelledError, md.PermissionDeniedError, RuntimeError)):
                 await task
-            await until(lambda: "cancel" in fake.asked)
-    assert fake.asked.count("submit") == 1
+            await until(lambda: "cancel" in fake.operations)
+    assert fake.operations.count("submit") == 1
 
 
-async def test_a_timeout_bounds_the_submit_too() -> None:
-    async def never() -> Any:
+async def test_the_timeout_includes_the_submit() -> None:
+    async def respond_late() -> Any:
         await asyncio.sleep(30)
 
-    async with serve(Fake(submit=[never])) as server:
+    async with serve(FakeQueue(submit=[respond_late])) as server:
         async with AsyncFalClient(base_url=server.base_url.removesuffix("/v1"), retry=QUICK) as client:
-            with pytest.raises(APITimeoutError, match="not accepted within"):
+            with pytest.raises(APITimeoutError, match="did not acknowledge"):
                 await client.subscribe(ECHO, {}, timeout=0.2)
 
 
@@ -612,8 +620,8 @@ async def test_timeouts_are_checked(timeout: Any, fal: AsyncFalClient) -> None:
 
 
 @pytest.mark.parametrize("url", ["https://[::1", "https://queue\u2100.fal.run/x", 5, ""])
-async def test_odd_addresses_are_passed_over(url: Any) -> None:
-    fake = Fake(submit=[{"request_id": "req.123:4", "status_url": url, "response_url": url}])
+async def test_invalid_urls_in_responses_are_ignored(url: Any) -> None:
+    fake = FakeQueue(submit=[{"request_id": "req.123:4", "status_url": url, "response_url": url}])
     async with serve(fake) as server:
         async with AsyncFalClient(base_url=server.base_url.removesuffix("/v1"), retry=QUICK) as client:
             handle = await client.submit(ECHO, {})
@@ -622,10 +630,10 @@ async def test_odd_addresses_are_passed_over(url: Any) -> None:
                 await client.caption("https://[bad/x.jpg")
 
 
-async def test_a_server_that_repeats_the_key() -> None:
+async def test_a_server_that_echoes_the_key() -> None:
     async def handler(exchange: Exchange) -> None:
         line = next(line for line in exchange.head.split("\r\n") if line.lower().startswith("authorization"))
-        await exchange.answer({"detail": f"who is {line}?"}, status=400, headers=f"x-echo: {line}\r\n")
+        await exchange.answer({"detail": f"invalid {line}"}, status=400, headers=f"x-echo: {line}\r\n")
 
     async with serve(handler) as server:
         async with AsyncFalClient(KEY, base_url=server.base_url.removesuffix("/v1")) as client:
@@ -637,7 +645,7 @@ async def test_a_server_that_repeats_the_key() -> None:
 
 
 @pytest.mark.parametrize(
-    "given",
+    "arguments",
     [
         {"path": 5},
         {"path": "a\udc80"},
@@ -647,13 +655,13 @@ async def test_a_server_that_repeats_the_key() -> None:
         {"hint": "\n"},
     ],
 )
-async def test_arguments_that_no_url_or_header_can_hold(fal: AsyncFalClient, given: dict[str, Any]) -> None:
+async def test_arguments_that_fit_no_url_or_header(fal: AsyncFalClient, arguments: dict[str, Any]) -> None:
     with pytest.raises(ConfigurationError):
-        await fal.submit("sandbox/echo", {}, **given)
+        await fal.submit("sandbox/echo", {}, **arguments)
 
 
 @pytest.mark.parametrize("request_id", ["\udc80", "", "a/b", "..", 5, None])
-async def test_request_ids_that_no_url_can_hold(fal: AsyncFalClient, request_id: Any) -> None:
+async def test_request_ids_that_fit_no_url(fal: AsyncFalClient, request_id: Any) -> None:
     with pytest.raises(ConfigurationError):
         await fal.status("sandbox/echo", request_id)
 
@@ -661,13 +669,13 @@ async def test_request_ids_that_no_url_can_hold(fal: AsyncFalClient, request_id:
 @pytest.mark.parametrize(
     "url", ["http://user:hidden-word@[::1", "https://host/?key=hidden-word", "https://u:hidden-word@h"]
 )
-def test_base_urls_are_not_shown_where_they_hold_credentials(url: str) -> None:
+def test_base_urls_with_credentials_are_not_shown(url: str) -> None:
     with pytest.raises(ConfigurationError) as caught:
         AsyncFalClient(KEY, base_url=url)
     assert "hidden-word" not in str(caught.value)
 
 
-async def test_a_lifecycle_that_is_none(fal: AsyncFalClient) -> None:
+async def test_a_lifecycle_of_the_wrong_type(fal: AsyncFalClient) -> None:
     with pytest.raises(ConfigurationError, match="Lifecycle"):
         await fal.upload(b"data", lifecycle={"expires_in": 5})  # type: ignore[arg-type]
 

@@ -1,4 +1,4 @@
-"""Webhooks: what fal signed is taken, and nothing else; those of the sandbox are really sent."""
+"""Webhooks: only what fal signed is accepted. The sandbox sends real ones."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def signer() -> Webhooks:
     return Webhooks()
 
 
-def test_a_good_one(signer: Webhooks) -> None:
+def test_a_valid_webhook(signer: Webhooks) -> None:
     headers = signer.signed_headers("r1", BODY, now=NOW)
     event = verify_webhook(headers, BODY, keys_of(signer.jwks()), now=NOW + 299)
     assert (event.request_id, event.gateway_request_id, event.ok, event.payload) == ("r1", "g1", True, {"output": "x"})
@@ -43,7 +43,7 @@ def test_a_good_one(signer: Webhooks) -> None:
 
 
 def test_the_documented_message_and_an_independent_signature() -> None:
-    """By the five steps of fal's page, with a key made here."""
+    """Follow the five steps of fal's documentation with a key generated here."""
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
     key = Ed25519PrivateKey.generate()
@@ -58,7 +58,7 @@ def test_the_documented_message_and_an_independent_signature() -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "says"),
+    ("change", "message"),
     [
         ({"body": BODY + b" "}, "signature"),
         ({"x-fal-webhook-request-id": "r2"}, "signature"),
@@ -76,24 +76,24 @@ def test_the_documented_message_and_an_independent_signature() -> None:
         ({"keys": []}, "signature"),
     ],
 )
-def test_bad_ones(change: dict[str, Any], says: str, signer: Webhooks) -> None:
+def test_invalid_webhooks(change: dict[str, Any], message: str, signer: Webhooks) -> None:
     headers = {name.lower(): value for name, value in signer.signed_headers("r1", BODY, now=NOW).items()}
-    given: dict[str, Any] = {"body": BODY, "now": NOW, "keys": keys_of(signer.jwks())}
+    arguments: dict[str, Any] = {"body": BODY, "now": NOW, "keys": keys_of(signer.jwks())}
     for name, value in change.items():
-        (given if name in given else headers)[name] = value
-    with pytest.raises(WebhookVerificationError, match=says):
-        verify_webhook(headers, given["body"], given["keys"], now=given["now"])
+        (arguments if name in arguments else headers)[name] = value
+    with pytest.raises(WebhookVerificationError, match=message):
+        verify_webhook(headers, arguments["body"], arguments["keys"], now=arguments["now"])
 
 
 @pytest.mark.parametrize("body", [b"[]", b"no json", b"{}"])
-def test_signed_nonsense(body: bytes, signer: Webhooks) -> None:
+def test_an_invalid_body_with_a_valid_signature(body: bytes, signer: Webhooks) -> None:
     headers = signer.signed_headers("r1", body, now=NOW)
-    with pytest.raises(WebhookVerificationError, match="cannot be used"):
+    with pytest.raises(WebhookVerificationError, match="Invalid webhook body"):
         verify_webhook(headers, body, keys_of(signer.jwks()), now=NOW)
 
 
-def test_a_body_that_was_parsed(signer: Webhooks) -> None:
-    with pytest.raises(ConfigurationError, match="bytes as they came"):
+def test_a_body_that_is_not_bytes(signer: Webhooks) -> None:
+    with pytest.raises(ConfigurationError, match="unchanged bytes"):
         verify_webhook({}, BODY.decode(), [])  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
 
@@ -107,7 +107,7 @@ def test_a_body_that_was_parsed(signer: Webhooks) -> None:
         {"keys": [5, {}, {"x": 5}, {"x": "AAAA"}, {"x": "é"}, {"kty": "EC", "crv": "P-256", "x": "A" * 43}]},
     ],
 )
-def test_odd_key_sets(jwks: Any) -> None:
+def test_key_sets_without_valid_keys(jwks: Any) -> None:
     assert keys_of(jwks) == []
 
 
@@ -118,36 +118,36 @@ def test_without_the_extra(signer: Webhooks, monkeypatch: pytest.MonkeyPatch) ->
         verify_webhook(signer.signed_headers("r1", BODY, now=NOW), BODY, keys_of(signer.jwks()), now=NOW)
 
 
-async def test_really_sent(fal: AsyncFalClient, scene: bytes) -> None:
-    """Tried again until it is taken; verified with keys that are fetched once."""
-    got: list[Exchange] = []
+async def test_the_sandbox_sends_webhooks(fal: AsyncFalClient, scene: bytes) -> None:
+    """The sandbox retries until a webhook is accepted; the client fetches the keys once."""
+    received: list[Exchange] = []
 
     async def handler(exchange: Exchange) -> None:
-        got.append(exchange)
-        await exchange.answer({}, status=500 if len(got) == 1 else 200)
+        received.append(exchange)
+        await exchange.answer({}, status=500 if len(received) == 1 else 200)
 
     async with serve(handler) as server:
         url = server.base_url + "/hook?a=1"
         handle = await fal.submit("fal-ai/moondream3-preview/caption", {"image_url": scene}, webhook_url=url)
         failing = await fal.submit("sandbox/fail", {"status": 422}, webhook_url=url)
-        await until(lambda: len(got) == 3)
-    events = [await fal.verify_webhook(headers_of(exchange), exchange.body) for exchange in got]
+        await until(lambda: len(received) == 3)
+    events = [await fal.verify_webhook(headers_of(exchange), exchange.body) for exchange in received]
     before = fal.stats.requests
     by_id = {event.request_id: event for event in events}
     assert "red square" in by_id[handle.request_id].payload["output"]
     assert not by_id[failing.request_id].ok
     assert by_id[failing.request_id].error == "Invalid status code: 422"
-    assert got[0].head.startswith("POST /v1/hook?a=1 ")
+    assert received[0].head.startswith("POST /v1/hook?a=1 ")
     with pytest.raises(WebhookVerificationError):
-        await fal.verify_webhook(headers_of(got[0]), got[0].body + b" ")
-    assert fal.stats.requests == before  # a forger cannot have the keys fetched again and again
+        await fal.verify_webhook(headers_of(received[0]), received[0].body + b" ")
+    assert fal.stats.requests == before  # forged webhooks do not cause further fetches of the keys
 
 
 def headers_of(exchange: Exchange) -> dict[str, str]:
     return dict(line.split(": ", 1) for line in exchange.head.split("\r\n")[1:] if ": " in line)
 
 
-async def test_new_keys_are_fetched_when_old_ones_do_not_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_keys_are_fetched_again_when_the_cached_ones_do_not_fit() -> None:
     with PooledSandbox() as sandbox:
         async with AsyncFalClient(base_url=sandbox.fal_url) as client:
             old, new = Webhooks(), sandbox._app.state.fal.webhooks
@@ -164,7 +164,7 @@ def test_sync(fal_sandbox: Sandbox) -> None:
         assert client.verify_webhook(headers, BODY).ok
 
 
-async def test_the_example(fal_sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_fastapi_example(fal_sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
     """A FastAPI application receives what the sandbox sends."""
     import uvicorn
 
@@ -192,7 +192,7 @@ async def test_the_example(fal_sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
         await task
 
 
-async def test_many_at_once_fetch_the_keys_once(fal_sandbox: Sandbox) -> None:
+async def test_concurrent_calls_fetch_the_keys_once(fal_sandbox: Sandbox) -> None:
     signer: Webhooks = fal_sandbox._app.state.fal.webhooks
     async with AsyncFalClient(KEY, base_url=fal_sandbox.fal_url) as client:
         headers = signer.signed_headers("r1", BODY, now=int(time.time()))
@@ -200,7 +200,7 @@ async def test_many_at_once_fetch_the_keys_once(fal_sandbox: Sandbox) -> None:
         assert client.stats.requests == 1
 
 
-async def test_forged_ones_while_the_keys_cannot_be_fetched() -> None:
+async def test_forged_webhooks_while_the_keys_cannot_be_fetched() -> None:
     with PooledSandbox(on="keys", status=500, times=0) as sandbox:
         async with AsyncFalClient(base_url=sandbox.fal_url, retry=1) as client:
             client._webhook_keys = (time.time() - 3600, keys_of(Webhooks().jwks()))
@@ -214,12 +214,12 @@ async def test_forged_ones_while_the_keys_cannot_be_fetched() -> None:
 
 
 @pytest.mark.parametrize("headers", [None, [("a", "b")], "text"])
-def test_headers_that_are_no_mapping(headers: Any) -> None:
+def test_headers_that_are_not_a_mapping(headers: Any) -> None:
     with pytest.raises(ConfigurationError, match="mapping"):
         verify_webhook(headers, BODY, [])
 
 
-def test_header_bytes_and_odd_values(signer: Webhooks) -> None:
+def test_header_bytes_and_invalid_values(signer: Webhooks) -> None:
     headers = signer.signed_headers("r1", BODY, now=NOW)
     as_bytes: Any = {name.encode(): value.encode() for name, value in headers.items()}
     assert verify_webhook({**as_bytes, 5: 5}, BODY, keys_of(signer.jwks()), now=NOW).ok
@@ -232,8 +232,8 @@ def test_header_bytes_and_odd_values(signer: Webhooks) -> None:
 
 def test_a_key_set_is_bounded(signer: Webhooks) -> None:
     key = signer.jwks()["keys"][0]
-    odd: list[Any] = [{**key, "x": value} for value in (None, 5, [], "é", "A" * 10_000_000)]
-    assert len(keys_of({"keys": [*odd, *[key] * 10_000]})) == 64
+    invalid: list[Any] = [{**key, "x": value} for value in (None, 5, [], "é", "A" * 10_000_000)]
+    assert len(keys_of({"keys": [*invalid, *[key] * 10_000]})) == 64
 
 
 def test_a_body_that_is_nested_too_deeply(signer: Webhooks) -> None:
@@ -243,4 +243,4 @@ def test_a_body_that_is_nested_too_deeply(signer: Webhooks) -> None:
         try:
             assert verify_webhook(headers, body, keys_of(signer.jwks()), now=NOW).error
         except WebhookVerificationError as exc:
-            assert "JSON" in exc.message  # noqa: PT017 - either is right; which depends on the interpreter
+            assert "JSON" in exc.message  # noqa: PT017 - whether it can be parsed depends on the interpreter

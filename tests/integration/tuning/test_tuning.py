@@ -1,4 +1,4 @@
-"""Finetunes from beginning to end, through the sandbox, which keeps the documented rules."""
+"""Finetunes against the sandbox, which enforces the documented rules."""
 
 from __future__ import annotations
 
@@ -58,54 +58,54 @@ async def finetune(client: AsyncClient) -> AsyncFinetune:
     return await client.tuning.create("shapes", rank=8)
 
 
-async def test_names_are_idempotent(client: AsyncClient, finetune: AsyncFinetune) -> None:
+async def test_create_is_idempotent(client: AsyncClient, finetune: AsyncFinetune) -> None:
     assert (await client.tuning.create("shapes", rank=8)).finetune_id == finetune.finetune_id
     with pytest.raises(ConflictError, match="rank 8"):
         await client.tuning.create("shapes", rank=16)
-    found = await client.tuning.retrieve(finetune.finetune_id)
-    assert (found.name, found.rank, found.info.created_at_ms is not None) == ("shapes", 8, True)
-    await found.delete()
-    for gone in (client.tuning.retrieve(finetune.finetune_id), finetune.delete(), finetune.save_checkpoint()):
+    retrieved = await client.tuning.retrieve(finetune.finetune_id)
+    assert (retrieved.name, retrieved.rank, retrieved.info.created_at_ms is not None) == ("shapes", 8, True)
+    await retrieved.delete()
+    for call in (client.tuning.retrieve(finetune.finetune_id), finetune.delete(), finetune.save_checkpoint()):
         with pytest.raises(NotFoundError):
-            await gone
+            await call
 
 
-async def test_all_pages(client: AsyncClient) -> None:
+async def test_listing_all_pages(client: AsyncClient) -> None:
     for number in range(101):
         await client.tuning.create(f"n{number}", rank=8)
-    assert [one.name async for one in client.tuning.list()] == [f"n{number}" for number in range(101)]
-    assert [one.name async for one in client.tuning.list(limit=2)] == ["n0", "n1"]
+    assert [each.name async for each in client.tuning.list()] == [f"n{number}" for number in range(101)]
+    assert [each.name async for each in client.tuning.list(limit=2)] == ["n0", "n1"]
 
 
-async def test_training_by_reinforcement(client: AsyncClient, finetune: AsyncFinetune, scene: bytes) -> None:
+async def test_reinforcement_learning(client: AsyncClient, finetune: AsyncFinetune, scene: bytes) -> None:
     means: list[float] = []
     for step in range(1, 6):
-        tried = await finetune.rollouts(
+        rollouts = await finetune.rollouts(
             "detect", image=scene, object="red", num_rollouts=16, ground_truth={"boxes": [RED]}
         )
-        assert len(tried.rollouts) == len(tried.rewards or ()) == len(tried.results) == 16
-        assert isinstance(tried.results[0], DetectResult)
-        assert tried["rollouts"][0]["output"]["objects"] == [dict(b) for b in tried.results[0].objects]
-        trained = await finetune.train_step([tried.group()])
+        assert len(rollouts.rollouts) == len(rollouts.rewards or ()) == len(rollouts.results) == 16
+        assert isinstance(rollouts.results[0], DetectResult)
+        assert rollouts["rollouts"][0]["output"]["objects"] == [dict(b) for b in rollouts.results[0].objects]
+        trained = await finetune.train_step([rollouts.group()])
         assert (trained.step, trained["step"], trained.applied) == (step, step, True)
         assert trained["sft_loss"] is trained.sft_loss is None
-        assert trained.reward_mean == pytest.approx(sum(tried.rewards or ()) / 16)
+        assert trained.reward_mean == pytest.approx(sum(rollouts.rewards or ()) / 16)
         means.append(trained.reward_mean or 0.0)
-    assert means[-1] > means[0]  # it learns
+    assert means[-1] > means[0]  # the model has learned
 
 
-async def test_what_was_answered_goes_back_unchanged(finetune: AsyncFinetune, scene: bytes) -> None:
-    tried = await finetune.rollouts("point", image=scene, object="red", num_rollouts=2)
-    assert tried.rewards is None
-    assert tried["rewards"] is None
-    assert base64.b64decode(tried.request["image_url"].partition(",")[2])
-    trained = await finetune.train_step([tried.group([1.0, 0.0])])
+async def test_rollouts_must_be_sent_back_unchanged(finetune: AsyncFinetune, scene: bytes) -> None:
+    rollouts = await finetune.rollouts("point", image=scene, object="red", num_rollouts=2)
+    assert rollouts.rewards is None
+    assert rollouts["rewards"] is None
+    assert base64.b64decode(rollouts.request["image_url"].partition(",")[2])
+    trained = await finetune.train_step([rollouts.group([1.0, 0.0])])
     assert trained.reward_std == 0.5
-    tried.rollouts[0]["answer_tokens"] = [1]
+    rollouts.rollouts[0]["answer_tokens"] = [1]
     with pytest.raises(BadRequestError, match="as it was given"):
-        await finetune.train_step([tried.group([1.0, 0.0])])
+        await finetune.train_step([rollouts.group([1.0, 0.0])])
     with pytest.raises(ConfigurationError, match=r"groups\[0\].*rewards"):
-        await finetune.train_step([tried.group()])
+        await finetune.train_step([rollouts.group()])
 
 
 @pytest.mark.parametrize(
@@ -120,7 +120,7 @@ async def test_what_was_answered_goes_back_unchanged(finetune: AsyncFinetune, sc
         ({"skill": "detect", "object": "red"}, {"boxes": []}),
     ],
 )
-async def test_training_by_examples(
+async def test_supervised_training(
     finetune: AsyncFinetune, tmp_path: Path, scene: bytes, request_: Any, target: Any
 ) -> None:
     (tmp_path / "a.png").write_bytes(scene)
@@ -131,7 +131,7 @@ async def test_training_by_examples(
 
 
 @pytest.mark.parametrize(
-    ("group", "says"),
+    ("group", "message"),
     [
         ("rl", "must be a dict"),
         ({"mode": "dpo"}, "'rl' or 'sft'"),
@@ -155,15 +155,15 @@ async def test_training_by_examples(
         ({"mode": "sft", "request": {"skill": "detect", "object": "a", "image": "a.png"}, "target": {"boxes": [{**RED, "x_min": 7}]}}, "0 to 1"),
     ],
 )  # fmt: skip
-async def test_groups_that_cannot_be(client: AsyncClient, finetune: AsyncFinetune, group: Any, says: str) -> None:
-    sent = client.stats.requests
-    with pytest.raises(ConfigurationError, match=says):
+async def test_invalid_groups(client: AsyncClient, finetune: AsyncFinetune, group: Any, message: str) -> None:
+    before = client.stats.requests
+    with pytest.raises(ConfigurationError, match=message):
         await finetune.train_step([group])
-    assert client.stats.requests == sent
+    assert client.stats.requests == before
 
 
 @pytest.mark.parametrize(
-    ("arguments", "says"),
+    ("arguments", "message"),
     [
         ({"skill": "caption"}, "skill must be one of"),
         ({"skill": "detect", "object": "a"}, "needs an image"),
@@ -179,11 +179,11 @@ async def test_groups_that_cannot_be(client: AsyncClient, finetune: AsyncFinetun
         ({"skill": "detect", "object": "a", "image": "x", "ground_truth": []}, "must be a dict"),
     ],
 )
-async def test_rollouts_that_cannot_be(client: AsyncClient, finetune: AsyncFinetune, arguments: Any, says: str) -> None:
-    sent = client.stats.requests
-    with pytest.raises(ConfigurationError, match=says):
+async def test_invalid_rollouts(client: AsyncClient, finetune: AsyncFinetune, arguments: Any, message: str) -> None:
+    before = client.stats.requests
+    with pytest.raises(ConfigurationError, match=message):
         await finetune.rollouts(**arguments)
-    assert client.stats.requests == sent
+    assert client.stats.requests == before
     with pytest.raises(ImageError):
         await finetune.rollouts("detect", image="nope.png", object="a")
 
@@ -196,37 +196,39 @@ async def test_checkpoints(client: AsyncClient, finetune: AsyncFinetune, scene: 
         await finetune.train_step([example])
         saved = await finetune.save_checkpoint()
         assert (await finetune.save_checkpoint()).checkpoint.checkpoint_id == saved["checkpoint"]["checkpoint_id"]
-    assert [one.step async for one in finetune.list_checkpoints()] == [1, 2, 3]
-    assert [one.step async for one in finetune.list_checkpoints(limit=2)] == [1, 2]
+    assert [each.step async for each in finetune.list_checkpoints()] == [1, 2, 3]
+    assert [each.step async for each in finetune.list_checkpoints(limit=2)] == [1, 2]
     model = finetune.model(2)
     assert model == f"moondream3-preview/{finetune.finetune_id}@2"
     assert (await client.with_options(model=model).caption(scene)).caption
     job = await client.batches.wait(await client.batches.create([scene], "caption", model=model))
     assert (job.status, job.batches[0].model) == ("completed", model)
-    there = await finetune.checkpoint_url(2)
-    assert there.expires_in == 3600
-    assert there.url not in repr(there)
+    download = await finetune.checkpoint_url(2)
+    assert download.expires_in == 3600
+    assert download.url not in repr(download)
     async with httpx.AsyncClient() as http:
-        assert (await http.get(there.url)).json() == {"step": 2}
-        assert (await http.get(there.url, headers={"X-Moondream-Auth": KEY})).status_code == 400
+        assert (await http.get(download.url)).json() == {"step": 2}
+        assert (await http.get(download.url, headers={"X-Moondream-Auth": KEY})).status_code == 400
     await finetune.delete_checkpoint(2)
     with pytest.raises(APIError) as info:
         await finetune.delete_checkpoint(2)
     assert info.value.status == 410
     with pytest.raises(NotFoundError):
         await client.with_options(model=model).caption(scene)
-    assert [one.step async for one in finetune.list_checkpoints()] == [1, 3]
+    assert [each.step async for each in finetune.list_checkpoints()] == [1, 3]
 
 
 async def test_metrics(finetune: AsyncFinetune) -> None:
     logged = await finetune.log_metrics(3, {"eval/f1": 0.5, "eval/accuracy": 1})
     assert (logged.ok, logged["step"], logged.logged_count) == (True, 3, 2)
-    for wrong in ({}, {"a": float("inf")}, {1: 2}, [("a", 1)]):
+    for invalid in ({}, {"a": float("inf")}, {1: 2}, [("a", 1)]):
         with pytest.raises(ConfigurationError, match="metrics"):
-            await finetune.log_metrics(1, wrong)  # type: ignore[arg-type]
+            await finetune.log_metrics(1, invalid)  # type: ignore[arg-type]
 
 
-async def test_rollouts_ahead_of_training(client: AsyncClient, finetune: AsyncFinetune, scene: bytes) -> None:
+async def test_rollouts_are_prefetched_while_training(
+    client: AsyncClient, finetune: AsyncFinetune, scene: bytes
+) -> None:
     before = client.stats.requests
 
     def requests() -> Iterator[tuple[int, dict[str, Any]]]:
@@ -234,16 +236,16 @@ async def test_rollouts_ahead_of_training(client: AsyncClient, finetune: AsyncFi
             yield number, {"skill": "detect", "image": scene, "object": "red", "num_rollouts": 1}
 
     seen: list[int] = []
-    async for context, tried in finetune.rollout_stream(requests(), max_concurrency=2, buffer_size=3):
+    async for context, rollouts in finetune.rollout_stream(requests(), max_concurrency=2, buffer_size=3):
         seen.append(context)
-        assert tried.results
+        assert rollouts.results
         if len(seen) == 1:
-            await anyio.sleep(0.3)  # a training step, during which what is ahead is bounded
+            await anyio.sleep(0.3)  # a training step, during which prefetching is bounded
             assert 4 <= client.stats.requests - before <= 1 + 2 + 3
     assert sorted(seen) == list(range(40))
 
 
-async def test_a_failure_ends_the_stream_after_the_others(finetune: AsyncFinetune) -> None:
+async def test_an_error_ends_the_stream_after_the_other_results(finetune: AsyncFinetune) -> None:
     async def requests() -> AsyncIterator[tuple[str, dict[str, Any]]]:
         yield "good", {"skill": "query", "question": "?"}
         yield "bad", {"skill": "query", "question": ""}
@@ -256,9 +258,9 @@ async def test_a_failure_ends_the_stream_after_the_others(finetune: AsyncFinetun
             seen.append(context)
     assert "good" in seen
     assert len(seen) < 20
-    for wrong in ([("context",)], [("c", {"question": "?"})], [("c", {"skill": "query", "prompt": "?"})], ["no"]):
+    for invalid in ([("context",)], [("c", {"question": "?"})], [("c", {"skill": "query", "prompt": "?"})], ["no"]):
         with pytest.raises(ConfigurationError, match="Each request must be"):
-            _ = [one async for one in finetune.rollout_stream(wrong)]  # type: ignore[arg-type]
+            _ = [each async for each in finetune.rollout_stream(invalid)]  # type: ignore[arg-type]
 
 
 EXAMPLE = {"mode": "sft", "request": {"skill": "query", "question": "?"}, "target": {"answer": "a"}}
@@ -270,13 +272,13 @@ EXAMPLE = {"mode": "sft", "request": {"skill": "query", "question": "?"}, "targe
         ({"status": 429, "retry_after": 0}, False, None, 1),
         ({"status": 503, "retry_after": 0}, False, ServerError, 0),
         ({"status": 502}, False, ServerError, 0),
-        ({"drop": 1}, False, APIConnectionError, 1),  # it was taken: not sent again
+        ({"drop": 1}, False, APIConnectionError, 1),  # applied by the server, and not retried
         ({"drop": 1}, True, None, 2),
         ({"status": 502}, True, None, 1),
         ({"status": 429, "times": 9, "retry_after": 0}, False, RateLimitError, 0),
     ],
 )
-async def test_a_step_is_taken_once(faults: Any, resubmit: bool, raised: Any, steps: int) -> None:
+async def test_a_step_is_applied_once(faults: Any, resubmit: bool, raised: Any, steps: int) -> None:
     with PooledSandbox(on="train_step", **faults) as sandbox:
         async with AsyncClient(base_url=sandbox.base_url, retry=QUICK) as client:
             finetune = await client.tuning.create("n", rank=8)
@@ -290,7 +292,7 @@ async def test_a_step_is_taken_once(faults: Any, resubmit: bool, raised: Any, st
             assert state.step == steps
 
 
-async def test_a_step_has_time() -> None:
+async def test_the_timeout_of_a_step() -> None:
     with PooledSandbox(on="train_step", latency=0.5) as sandbox:
         short = Timeouts(connect=5, idle=0.2, total=0.2)
         async with AsyncClient(base_url=sandbox.base_url, timeout=short) as client:
@@ -298,92 +300,95 @@ async def test_a_step_has_time() -> None:
             assert (await finetune.train_step([EXAMPLE])).step == 1
 
 
-async def test_a_delete_whose_answer_was_lost(client: AsyncClient, finetune: AsyncFinetune) -> None:
+async def test_a_delete_whose_response_was_lost(client: AsyncClient, finetune: AsyncFinetune) -> None:
     await finetune.train_step([EXAMPLE])
     await finetune.save_checkpoint()
-    losing = client.with_options(headers={"X-Sandbox-Fault": "drop=1; on=checkpoints; id=a"})
-    await AsyncFinetune(losing.tuning._api, finetune.info).delete_checkpoint(1)
-    losing = client.with_options(headers={"X-Sandbox-Fault": "drop=1; on=finetunes; id=b"})
-    await AsyncFinetune(losing.tuning._api, finetune.info).delete()
+    lossy = client.with_options(headers={"X-Sandbox-Fault": "drop=1; on=checkpoints; id=a"})
+    await AsyncFinetune(lossy.tuning._api, finetune.info).delete_checkpoint(1)
+    lossy = client.with_options(headers={"X-Sandbox-Fault": "drop=1; on=finetunes; id=b"})
+    await AsyncFinetune(lossy.tuning._api, finetune.info).delete()
     with pytest.raises(NotFoundError):
         await finetune.delete()
 
 
-def test_blocking(scene: bytes, moondream_sandbox: Any) -> None:
+def test_sync(scene: bytes, moondream_sandbox: Any) -> None:
     with Client(base_url=moondream_sandbox.base_url) as client:
         finetune = client.tuning.create("blocking", rank=16)
         assert repr(finetune).startswith("Finetune('01")
         requests = ((n, {"skill": "point", "image": scene, "object": "red", "num_rollouts": 2}) for n in range(3))
-        for _, tried in finetune.rollout_stream(requests):
-            step = finetune.train_step([tried.group([1, 0])])
+        for _, rollouts in finetune.rollout_stream(requests):
+            step = finetune.train_step([rollouts.group([1, 0])])
         finetune.save_checkpoint()
-        assert [one.step for one in finetune.list_checkpoints()] == [step.step] == [3]
+        assert [each.step for each in finetune.list_checkpoints()] == [step.step] == [3]
         assert client.tuning.retrieve(finetune.finetune_id).rank == 16
-        assert "blocking" in [one.name for one in client.tuning.list()]
+        assert "blocking" in [each.name for each in client.tuning.list()]
         assert client.with_options(model=finetune.model(3)).caption(scene).caption
         finetune.delete()
 
 
-def test_under_the_official_name(scene: bytes, moondream_sandbox: Any) -> None:
+def test_ft_of_the_official_package(scene: bytes, moondream_sandbox: Any) -> None:
     endpoint = moondream_sandbox.base_url + "/tuning"
-    made = ft(api_key="any", name="ported", rank=8, endpoint=endpoint)
-    found = ft(api_key="any", finetune_id=made.finetune_id, endpoint=endpoint + "/")
-    assert (found.name, found.rank) == ("ported", 8)
-    response = found.rollouts("query", image=scene, question="?", num_rollouts=2)
+    created = ft(api_key="any", name="ported", rank=8, endpoint=endpoint)
+    finetune = ft(api_key="any", finetune_id=created.finetune_id, endpoint=endpoint + "/")
+    assert (finetune.name, finetune.rank) == ("ported", 8)
+    response = finetune.rollouts("query", image=scene, question="?", num_rollouts=2)
     group = {"mode": "rl", "request": response["request"], "rollouts": response["rollouts"], "rewards": [1, 0]}
-    assert found.train_step([group])["step"] == 1
-    for wrong in ({}, {"name": "a"}, {"rank": 8}, {"finetune_id": "a", "name": "b"}):
+    assert finetune.train_step([group])["step"] == 1
+    for invalid in ({}, {"name": "a"}, {"rank": 8}, {"finetune_id": "a", "name": "b"}):
         with pytest.raises(ConfigurationError, match="finetune_id"):
-            ft(api_key="any", endpoint=endpoint, **wrong)  # type: ignore[arg-type]
+            ft(api_key="any", endpoint=endpoint, **invalid)  # type: ignore[arg-type]
 
 
 @respx.mock
-async def test_deletes_that_are_answered_with_nothing() -> None:
+async def test_a_delete_with_an_empty_response() -> None:
     respx.delete("http://host.test/v1/tuning/finetunes/01").respond(204)
     respx.get("http://host.test/v1/tuning/finetunes/01").respond(json={"finetune_id": "01", "name": "n", "rank": 8})
     async with httpx.AsyncClient() as http, AsyncClient(base_url="http://host.test", http_client=http) as client:
         await (await client.tuning.retrieve("01")).delete()
 
 
-def test_attempts_that_cannot_be_read() -> None:
-    """What single attempts lack costs no other: training needs but what was answered."""
-    attempts = [
+def test_rollouts_that_cannot_be_parsed() -> None:
+    """They do not affect the others, and the server can train on them."""
+    rollouts = [
         {"skill": "query", "output": {"answer": "a"}, "finish_reason": "stop"},
         {"skill": "query", "output": {"answer": None}, "finish_reason": "length"},
         {"skill": "detect", "output": {"objects": [{"x_min": 0.1, "y_min": None}]}},
         {"skill": "new", "output": {}},
         {},
     ]
-    read = wire.rollouts({"rollouts": attempts, "rewards": [1, None, 0, 0, 0]}, {"skill": "query"})
-    assert read.rollouts == attempts
-    assert [result is not None for result in read.results] == [True, False, False, False, False]
-    assert (read.request, read.rewards) == ({"skill": "query"}, [1.0, None, 0.0, 0.0, 0.0])
+    parsed = wire.parse_rollouts({"rollouts": rollouts, "rewards": [1, None, 0, 0, 0]}, {"skill": "query"})
+    assert parsed.rollouts == rollouts
+    assert [result is not None for result in parsed.results] == [True, False, False, False, False]
+    assert (parsed.request, parsed.rewards) == ({"skill": "query"}, [1.0, None, 0.0, 0.0, 0.0])
     with pytest.raises(ValueError, match="no list 'rollouts'"):
-        wire.rollouts({}, {})
+        wire.parse_rollouts({}, {})
 
 
 @pytest.mark.parametrize(
-    ("read", "answer"),
+    ("parse", "data"),
     [
-        (wire.created, {"finetune_id": 7}),
-        (wire.info, {"finetune_id": "", "name": "n", "rank": 8}),
-        (wire.info, {"finetune_id": "01", "name": "n", "rank": "8"}),
-        (wire.train_step, {"step": "1"}),
-        (wire.train_step, {"step": True}),
-        (wire.saved, {"checkpoint": {}}),
-        (wire.download, {"url": None}),
-        (wire.deleted, {"ok": False}),
+        (wire.parse_finetune_id, {"finetune_id": 7}),
+        (wire.parse_info, {"finetune_id": "", "name": "n", "rank": 8}),
+        (wire.parse_info, {"finetune_id": "01", "name": "n", "rank": "8"}),
+        (wire.parse_train_step, {"step": "1"}),
+        (wire.parse_train_step, {"step": True}),
+        (wire.parse_saved_checkpoint, {"checkpoint": {}}),
+        (wire.parse_download, {"url": None}),
+        (wire.check_deleted, {"ok": False}),
     ],
 )
-def test_answers_that_cannot_be_used(read: Any, answer: Any) -> None:
+def test_invalid_responses(parse: Any, data: Any) -> None:
     with pytest.raises(ValueError, match="it "):
-        read(answer)
+        parse(data)
 
 
 def test_a_checkpoint_bare_or_nested() -> None:
     bare = {"checkpoint_id": "01", "finetune_id": "02", "step": 3}
-    assert wire.saved(bare).checkpoint == wire.saved({"checkpoint": bare, "ok": None, "new": 1}).checkpoint
-    assert wire.saved({"checkpoint": bare, "new": 1}).extra == {"new": 1}
+    assert (
+        wire.parse_saved_checkpoint(bare).checkpoint
+        == wire.parse_saved_checkpoint({"checkpoint": bare, "ok": None, "new": 1}).checkpoint
+    )
+    assert wire.parse_saved_checkpoint({"checkpoint": bare, "new": 1}).extra == {"new": 1}
 
 
 async def test_no_traceback_shows_the_key(client: AsyncClient, finetune: AsyncFinetune) -> None:
@@ -391,56 +396,54 @@ async def test_no_traceback_shows_the_key(client: AsyncClient, finetune: AsyncFi
     for call in calls:
         with pytest.raises(NotFoundError) as info:
             await call
-        told = traceback.TracebackException.from_exception(info.value, capture_locals=True).format()
-        assert KEY not in "".join(told)
+        shown = traceback.TracebackException.from_exception(info.value, capture_locals=True).format()
+        assert KEY not in "".join(shown)
 
 
-async def test_what_can_be_read_once(finetune: AsyncFinetune, scene: bytes) -> None:
+async def test_iterators_that_can_be_read_once(finetune: AsyncFinetune, scene: bytes) -> None:
     refs = iter([[0.25, 0.35], Point(0.5, 0.5)])
-    tried = await finetune.rollouts("query", image=scene, question="?", spatial_refs=refs)  # type: ignore[arg-type]
-    assert tried.request["spatial_refs"] == [[0.25, 0.35], [0.5, 0.5]]
+    rollouts = await finetune.rollouts("query", image=scene, question="?", spatial_refs=refs)  # type: ignore[arg-type]
+    assert rollouts.request["spatial_refs"] == [[0.25, 0.35], [0.5, 0.5]]
     request = {"skill": "query", "question": "?", "image": scene, "spatial_refs": iter([[0.25, 0.35]])}
     await finetune.train_step(group for group in [{"mode": "sft", "request": request, "target": {"answer": "a"}}])
 
 
-async def test_as_the_official_client_takes_it(finetune: AsyncFinetune, scene: bytes) -> None:
-    picture = Image.open(io.BytesIO(scene))
-    tried = await finetune.rollouts("detect", image=picture, object="red", reasoning=False, num_rollouts=np.int64(2))
-    assert "reasoning" not in tried.request
-    request = {name: value for name, value in tried.request.items() if name != "image_url"}
+async def test_values_that_the_official_client_accepts(finetune: AsyncFinetune, scene: bytes) -> None:
+    image = Image.open(io.BytesIO(scene))
+    rollouts = await finetune.rollouts("detect", image=image, object="red", reasoning=False, num_rollouts=np.int64(2))
+    assert "reasoning" not in rollouts.request
+    request = {name: value for name, value in rollouts.request.items() if name != "image_url"}
     group = {
         "mode": "rl",
-        "request": {**request, "image": picture},
-        "rollouts": tried["rollouts"],
+        "request": {**request, "image": image},
+        "rollouts": rollouts["rollouts"],
         "rewards": [True, np.bool_(False)],
     }
     step = await finetune.train_step([group])
     assert step.reward_mean == 0.5
     settings = {"temperature": 0.0, "max_tokens": 256}
-    await finetune.rollouts("detect", image=picture, object="red", settings=settings)  # type: ignore[arg-type]
+    await finetune.rollouts("detect", image=image, object="red", settings=settings)  # type: ignore[arg-type]
     assert (await finetune.log_metrics(np.int64(3), {"applied": True, "kl": np.float32(0.5)})).logged_count == 2  # type: ignore[arg-type]
 
 
-async def test_a_deadline_is_not_for_steps() -> None:
+async def test_a_deadline_does_not_apply_to_steps() -> None:
     with PooledSandbox(on="train_step", latency=0.6) as sandbox:
         retry = RetryPolicy(deadline=0.2)
         async with AsyncClient(base_url=sandbox.base_url, retry=retry) as client:
             assert (await (await client.tuning.create("n", rank=8)).train_step([EXAMPLE])).step == 1
 
 
-async def test_a_request_that_fails_oddly(finetune: AsyncFinetune) -> None:
+async def test_a_request_that_raises_an_unexpected_error(finetune: AsyncFinetune) -> None:
     good = {"skill": "query", "question": "?"}
-    requests = [(n, {**good, "settings": _Odd()} if n == 5 else good) for n in range(30)]
+    requests = [(n, {**good, "settings": _BrokenDict()} if n == 5 else good) for n in range(30)]
     seen: list[int] = []
-    with pytest.raises(MoondreamError, match="Unexpected RuntimeError: odd"):
+    with pytest.raises(MoondreamError, match="Unexpected RuntimeError: broken"):
         async for context, _ in finetune.rollout_stream(requests, max_concurrency=4):
             seen.append(context)
     assert {0, 1, 2, 3, 4} <= set(seen)
 
 
-async def test_waiting_for_rollouts_can_be_given_up_and_begun_again(
-    finetune: AsyncFinetune, client: AsyncClient
-) -> None:
+async def test_iteration_can_continue_after_a_timeout(finetune: AsyncFinetune, client: AsyncClient) -> None:
     slow = AsyncFinetune(client.with_options(headers={"X-Sandbox-Fault": "latency=0.05"}).tuning._api, finetune.info)
     stream = slow.rollout_stream((n, {"skill": "query", "question": "?"}) for n in range(8))
     seen: list[int] = []
@@ -453,12 +456,12 @@ async def test_waiting_for_rollouts_can_be_given_up_and_begun_again(
     assert sorted(seen) == list(range(8))
 
 
-class _Odd(dict[str, Any]):
+class _BrokenDict(dict[str, Any]):
     def items(self) -> Any:
-        raise RuntimeError("odd")
+        raise RuntimeError("broken")
 
 
-async def test_deletes_of_what_never_was(client: AsyncClient, finetune: AsyncFinetune) -> None:
+async def test_deletes_of_what_does_not_exist(client: AsyncClient, finetune: AsyncFinetune) -> None:
     await finetune.delete()
     limited = client.with_options(headers={"X-Sandbox-Fault": "status=429; retry_after=0; on=finetunes; id=c"})
     with pytest.raises(NotFoundError):
@@ -472,7 +475,7 @@ async def test_checkpoints_that_were_not_saved(client: AsyncClient, finetune: As
             await call
 
 
-async def test_the_latest_checkpoint_is_needed(finetune: AsyncFinetune) -> None:
+async def test_training_needs_the_latest_checkpoint(finetune: AsyncFinetune) -> None:
     await finetune.train_step([EXAMPLE])
     await finetune.save_checkpoint()
     await finetune.delete_checkpoint(1)
@@ -491,28 +494,28 @@ async def test_the_latest_checkpoint_is_needed(finetune: AsyncFinetune) -> None:
         {"groups": []},
     ],
 )
-async def test_what_our_own_checks_keep_from_the_sandbox(
+async def test_the_sandbox_checks_what_the_client_would_refuse(
     client: AsyncClient, finetune: AsyncFinetune, fields: Any
 ) -> None:
     async with httpx.AsyncClient(headers={"X-Moondream-Auth": KEY}) as http:
-        answer = await http.post(
+        response = await http.post(
             f"{client.base_url}/tuning/train_step", json={"finetune_id": finetune.finetune_id, **fields}
         )
-    assert answer.status_code == 400
+    assert response.status_code == 400
     assert (await finetune.train_step([EXAMPLE])).step == 1
 
 
 def test_a_finetune_bare_or_nested() -> None:
     bare = {"finetune_id": "01", "name": "n", "rank": 8, "created_at_ms": 1, "updated_at_ms": 2, "new": True}
-    assert wire.info(bare) == wire.info({"finetune": bare})
-    assert wire.info(bare).extra == {"new": True}
-    assert json.dumps(dict(wire.info(bare)))
+    assert wire.parse_info(bare) == wire.parse_info({"finetune": bare})
+    assert wire.parse_info(bare).extra == {"new": True}
+    assert json.dumps(dict(wire.parse_info(bare)))
 
 
 @pytest.mark.parametrize(
     ("name", "rank"), [("", 8), ("a b", 8), (7, 8), ("a", 7), ("a", True), ("a", "8"), ("a", 8.0), ("a", np.array([8]))]
 )
-async def test_names_and_ranks_that_cannot_be(client: AsyncClient, name: Any, rank: Any) -> None:
+async def test_invalid_names_and_ranks(client: AsyncClient, name: Any, rank: Any) -> None:
     with pytest.raises(ConfigurationError, match=r"name must|rank must"):
         await client.tuning.create(name, rank)
     assert client.stats.requests == 0

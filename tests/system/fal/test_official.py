@@ -1,4 +1,4 @@
-"""The official `fal-client`, over https, against the sandbox: so that the sandbox is proven by a client not ours."""
+"""The official `fal-client` against the sandbox, over https: an independent check of the sandbox."""
 
 from __future__ import annotations
 
@@ -19,51 +19,51 @@ PROGRAM = """
 import asyncio, json, sys
 import fal_client.client as module
 
-sandbox, picture, large = sys.argv[1:]
+sandbox, image, large = sys.argv[1:]
 module.REST_URL = sandbox + "/rest"
 module.CDN_URL = sandbox + "/cdn"
 import fal_client
 
-found = {}
-seen = []
-url = fal_client.upload_file(picture)
-found["url"] = url
-found["caption"] = fal_client.subscribe(
+results = {}
+statuses = []
+url = fal_client.upload_file(image)
+results["url"] = url
+results["caption"] = fal_client.subscribe(
     "fal-ai/moondream3-preview/caption",
     {"image_url": url},
     with_logs=True,
-    on_queue_update=lambda status: seen.append(type(status).__name__),
-    on_enqueue=lambda request_id: found.update(enqueued=request_id),
+    on_queue_update=lambda status: statuses.append(type(status).__name__),
+    on_enqueue=lambda request_id: results.update(enqueued=request_id),
 )
-found["seen"] = seen
-handle = fal_client.submit("fal-ai/moondream/batched", {"inputs": [{"image_url": fal_client.encode_file(picture)}]})
-found["events"] = [type(event).__name__ for event in handle.iter_events(with_logs=True)]
-found["batched"] = handle.get()
+results["statuses"] = statuses
+handle = fal_client.submit("fal-ai/moondream/batched", {"inputs": [{"image_url": fal_client.encode_file(image)}]})
+results["events"] = [type(event).__name__ for event in handle.iter_events(with_logs=True)]
+results["batched"] = handle.get()
 status = fal_client.status("fal-ai/moondream/batched", handle.request_id, with_logs=True)
-found["logs"] = [line["message"] for line in status.logs]
-found["result"] = fal_client.result("fal-ai/moondream/batched", handle.request_id)
-found["large"] = fal_client.upload_file(large)
-found["run"] = fal_client.run("sandbox/echo", {"a": 1})
+results["logs"] = [line["message"] for line in status.logs]
+results["result"] = fal_client.result("fal-ai/moondream/batched", handle.request_id)
+results["large"] = fal_client.upload_file(large)
+results["run"] = fal_client.run("sandbox/echo", {"a": 1})
 try:
     fal_client.cancel("fal-ai/moondream/batched", handle.request_id)
 except fal_client.client.FalClientHTTPError as error:
-    found["cancel"] = [error.status_code, error.response.json()["status"]]
+    results["cancel"] = [error.status_code, error.response.json()["status"]]
 try:
     fal_client.subscribe("sandbox/fail", {"status": 422, "type": "image_too_small"})
 except fal_client.client.FalClientHTTPError as error:
-    found["error"] = [error.status_code, error.response.json()["detail"][0]["type"]]
+    results["error"] = [error.status_code, error.response.json()["detail"][0]["type"]]
 
 async def main():
-    found["async"] = await fal_client.subscribe_async("fal-ai/moondream3-preview/detect", {"image_url": url, "prompt": "red"})
+    results["async"] = await fal_client.subscribe_async("fal-ai/moondream3-preview/detect", {"image_url": url, "prompt": "red"})
     handle = await fal_client.submit_async("sandbox/echo", {})
     await handle.cancel()
     try:
         await handle.get()
     except fal_client.client.FalClientHTTPError as error:
-        found["cancelled"] = [error.status_code, error.error_type]
+        results["cancelled"] = [error.status_code, error.error_type]
 
 asyncio.run(main())
-print(json.dumps(found))
+print(json.dumps(results))
 """
 
 
@@ -79,10 +79,10 @@ def https_sandbox(tmp_path: Path) -> Any:
 
 
 def test_every_flow_of_the_official_client(https_sandbox: Any, tmp_path: Path, scene: bytes) -> None:
-    picture, large = tmp_path / "scene.png", tmp_path / "large.bin"
-    picture.write_bytes(scene)
+    image, large = tmp_path / "scene.png", tmp_path / "large.bin"
+    image.write_bytes(scene)
     with large.open("wb") as file:
-        file.truncate(101 * 1024 * 1024)  # above 100 MB it uploads in parts
+        file.truncate(101 * 1024 * 1024)  # the official client uploads files above 100 MB in parts
     host = https_sandbox.fal_url.removeprefix("https://")
     environment = {
         **os.environ,
@@ -91,33 +91,32 @@ def test_every_flow_of_the_official_client(https_sandbox: Any, tmp_path: Path, s
         "FAL_QUEUE_RUN_HOST": f"{host}/queue",
         "SSL_CERT_FILE": str(tmp_path / "ca.pem"),
     }
-    command = [sys.executable, "-c", PROGRAM, https_sandbox.fal_url, str(picture), str(large)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=120)
-    assert done.returncode == 0, done.stderr[-3000:]
-    found = json.loads(done.stdout)
-    assert "red square" in found["caption"]["output"]
-    assert found["enqueued"]
-    assert found["seen"][-1] == "Completed"
-    assert {"Queued", "InProgress"} & set(found["seen"])
-    assert found["events"][-1] == "Completed"
-    assert "red square" in found["batched"]["outputs"][0]
-    assert found["result"] == found["batched"]
-    assert found["logs"] == ["Runner assigned", "Loading the image", "Running the model"]
-    assert found["run"] == {"arguments": {"a": 1}}
-    assert found["cancel"] == [400, "ALREADY_COMPLETED"]
-    assert found["error"] == [422, "image_too_small"]
-    assert found["cancelled"] == [499, "client_cancelled"]
-    assert len(found["async"]["objects"]) == 1
-    # What it uploaded, ours can use; and both get the same.
-    loaded = https_sandbox._app.state.fal._load(found["large"])
+    command = [sys.executable, "-c", PROGRAM, https_sandbox.fal_url, str(image), str(large)]
+    process = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=120)
+    assert process.returncode == 0, process.stderr[-3000:]
+    results = json.loads(process.stdout)
+    assert "red square" in results["caption"]["output"]
+    assert results["enqueued"]
+    assert results["statuses"][-1] == "Completed"
+    assert {"Queued", "InProgress"} & set(results["statuses"])
+    assert results["events"][-1] == "Completed"
+    assert "red square" in results["batched"]["outputs"][0]
+    assert results["result"] == results["batched"]
+    assert results["logs"] == ["Runner assigned", "Loading the image", "Running the model"]
+    assert results["run"] == {"arguments": {"a": 1}}
+    assert results["cancel"] == [400, "ALREADY_COMPLETED"]
+    assert results["error"] == [422, "image_too_small"]
+    assert results["cancelled"] == [499, "client_cancelled"]
+    assert len(results["async"]["objects"]) == 1
+    # Our client can use what the official one uploaded, and gets the same caption.
+    loaded = https_sandbox._app.state.fal._load(results["large"])
     assert loaded is not None
     assert len(loaded[0]) == 101 * 1024 * 1024
-    ours = ours_in_a_process(https_sandbox, tmp_path, found["url"])
-    assert ours == found["caption"]["output"]
+    assert caption_in_process(https_sandbox, tmp_path, results["url"]) == results["caption"]["output"]
 
 
-def ours_in_a_process(sandbox: Any, tmp_path: Path, url: str) -> str:
-    """Our client trusts the throw-away authority by the same variable, which is read at the start."""
+def caption_in_process(sandbox: Any, tmp_path: Path, url: str) -> str:
+    """Caption an image with our client in a new process, as SSL_CERT_FILE is read when a process starts."""
     program = "import sys; from moondream_async.fal import FalClient as C\nprint(C(base_url=sys.argv[1]).caption(sys.argv[2]).caption)"
     environment = {**os.environ, "FAL_KEY": KEY, "SSL_CERT_FILE": str(tmp_path / "ca.pem")}
     command = [sys.executable, "-c", program, sandbox.fal_url, url]

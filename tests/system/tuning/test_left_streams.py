@@ -1,4 +1,4 @@
-"""Rollouts that a process stops reading, without a warning."""
+"""A process may stop reading a stream of rollouts without a warning."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ import sys
 from typing import Any
 
 
-def test_a_stream_that_is_left(moondream_sandbox: Any) -> None:
+def test_an_unfinished_stream_causes_no_warning(moondream_sandbox: Any) -> None:
     code = """
 import sys
 from moondream_async import Client
 with Client(base_url=sys.argv[1]) as client:
-    finetune = client.tuning.create("left", rank=8)
-    left = finetune.rollout_stream((n, {"skill": "query", "question": "?"}) for n in range(50))
-    next(left)
-    names = client.tuning.list()
-    next(names)
+    finetune = client.tuning.create("unfinished", rank=8)
+    rollouts = finetune.rollout_stream((n, {"skill": "query", "question": "?"}) for n in range(50))
+    next(rollouts)
+    finetunes = client.tuning.list()
+    next(finetunes)
 """
     command = [sys.executable, "-W", "error", "-c", code, moondream_sandbox.base_url]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-    assert (done.returncode, done.stderr) == (0, "")
+    process = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (process.returncode, process.stderr) == (0, "")

@@ -1,4 +1,4 @@
-"""fal.ai's wire: addresses, statuses, errors, what is sent again."""
+"""fal.ai's wire format: URLs, statuses, errors and retries."""
 
 from __future__ import annotations
 
@@ -9,7 +9,16 @@ import pytest
 
 from moondream_async import APIError, ConfigurationError, PermissionDeniedError, RateLimitError, ServerError
 from moondream_async._fal.models import AclRule
-from moondream_async._fal.wire import Endpoint, Hosts, NewLogs, below, error_of, failure_of, skill_answer, status_of
+from moondream_async._fal.wire import (
+    Endpoint,
+    Hosts,
+    NewLogs,
+    extend_url,
+    normalize_skill_response,
+    parse_error,
+    parse_status,
+    retry_cause,
+)
 from moondream_async._wire.responses import InvalidResponse
 from moondream_async.fal import Completed, InProgress, Lifecycle, Log, Queued
 
@@ -34,22 +43,22 @@ def test_submit_urls() -> None:
     endpoint = Endpoint.of("fal-ai/moondream/batched")
     assert endpoint.submit_url(Hosts(), "", {}) == "https://queue.fal.run/fal-ai/moondream/batched"
     url = endpoint.submit_url(Hosts(), "/a b", {"fal_webhook": "https://me.example/x?y=1&z=2"})
-    wanted = (
+    expected = (
         "https://queue.fal.run/fal-ai/moondream/batched/a%20b?fal_webhook=https%3A%2F%2Fme.example%2Fx%3Fy%3D1%26z%3D2"
     )
-    assert url == wanted
+    assert url == expected
 
 
 @pytest.mark.parametrize(
     "bad", ["moondream", "", "a//b", "../b", "a/..", "a/b?c", "https://fal.run/a/b", None, 5, "a/b c"]
 )
-def test_bad_endpoints(bad: Any) -> None:
+def test_invalid_endpoints(bad: Any) -> None:
     with pytest.raises(ConfigurationError, match="endpoint"):
         Endpoint.of(bad)
 
 
 @pytest.mark.parametrize("bad", ["", "../x", "..", "a/b", "a?b", "a b", "a%2fb", None, "x" * 257])
-def test_bad_request_ids(bad: Any) -> None:
+def test_invalid_request_ids(bad: Any) -> None:
     with pytest.raises(ConfigurationError, match="request id"):
         Endpoint.of("a/b").request_url(Hosts(), bad)
 
@@ -72,11 +81,11 @@ def test_bad_request_ids(bad: Any) -> None:
         ("", False),
     ],
 )
-def test_who_may_have_the_key(url: str, trusted: bool) -> None:
+def test_hosts_that_may_have_the_key(url: str, trusted: bool) -> None:
     assert Hosts().may_have_key(url) is trusted
 
 
-def test_the_store() -> None:
+def test_urls_of_the_file_store() -> None:
     assert Hosts().is_cdn("https://v3b.fal.media/files/b/x")
     assert not Hosts().is_cdn("https://fal.media.evil.example/x")
     assert not Hosts().is_cdn("http://v3.fal.media/x")
@@ -112,13 +121,13 @@ LOG = {"timestamp": "t", "message": "m", "level": "INFO", "source": "USER", "mor
     ],
 )
 def test_statuses(data: Any, status: Any) -> None:
-    assert status_of(data, "r") == status
+    assert parse_status(data, "r") == status
 
 
 @pytest.mark.parametrize("data", [{}, {"status": "FAILED"}, [], None, "COMPLETED"])
-def test_no_statuses(data: Any) -> None:
-    with pytest.raises(InvalidResponse, match="no state"):
-        status_of(data, "r")
+def test_invalid_statuses(data: Any) -> None:
+    with pytest.raises(InvalidResponse, match="not a known request state"):
+        parse_status(data, "r")
 
 
 def logged(*messages: str) -> InProgress:
@@ -126,24 +135,24 @@ def logged(*messages: str) -> InProgress:
 
 
 @pytest.mark.parametrize(
-    ("windows", "told"),
+    ("windows", "reported"),
     [
         ([["a"], ["a", "b"], ["a", "b"], ["b", "c"]], "abc"),  # a sliding window
         ([["a"], ["b"], ["c"]], "abc"),  # only the newest
         ([["a"], ["b"], ["a", "b", "c"]], "abc"),  # the newest, then all
-        ([["a", "a"], ["a", "a", "a"]], "aaa"),  # truly the same again
+        ([["a", "a"], ["a", "a", "a"]], "aaa"),  # the process wrote the same line again
         ([[], ["a"], []], "a"),
     ],
 )
-def test_a_line_is_told_once(windows: list[list[str]], told: str) -> None:
+def test_each_log_line_is_reported_once(windows: list[list[str]], reported: str) -> None:
     logs = NewLogs()
-    found = [log.message for window in windows for log in logs.only_new(logged(*window)).logs]  # type: ignore[union-attr]
-    assert "".join(found) == told
+    lines = [log.message for window in windows for log in logs.only_new(logged(*window)).logs]  # type: ignore[union-attr]
+    assert "".join(lines) == reported
 
 
 def error(status: int, body: Any, **headers: str) -> APIError:
     data = body if isinstance(body, bytes) else json.dumps(body).encode()
-    return error_of(status, {name.replace("_", "-"): value for name, value in headers.items()}, data, now=0)
+    return parse_error(status, {name.replace("_", "-"): value for name, value in headers.items()}, data, now=0)
 
 
 def test_errors() -> None:
@@ -166,7 +175,7 @@ def test_errors() -> None:
 
 
 @pytest.mark.parametrize(
-    ("status", "headers", "repeatable", "non_idempotent"),
+    ("status", "headers", "retried", "retried_if_non_idempotent"),
     [
         (429, {}, True, True),
         (408, {}, True, False),
@@ -181,29 +190,29 @@ def test_errors() -> None:
         (422, {}, False, False),
     ],
 )
-def test_what_is_sent_again(status: int, headers: dict[str, str], repeatable: bool, non_idempotent: bool) -> None:
-    found = error_of(status, headers, b"<html>nginx", now=0)
-    assert (failure_of(found, headers, last_word=True, non_idempotent=False) is not None) is repeatable
-    assert (failure_of(found, headers, last_word=True, non_idempotent=True) is not None) is non_idempotent
-    # A status is nobody's last word: the policy alone decides.
-    assert failure_of(found, headers, last_word=False, non_idempotent=False) is not None
+def test_retried_errors(status: int, headers: dict[str, str], retried: bool, retried_if_non_idempotent: bool) -> None:
+    failure = parse_error(status, headers, b"<html>nginx", now=0)
+    assert (retry_cause(failure, headers, is_final=True, non_idempotent=False) is not None) is retried
+    assert (retry_cause(failure, headers, is_final=True, non_idempotent=True) is not None) is retried_if_non_idempotent
+    # Status requests are not final: the retry policy alone decides.
+    assert retry_cause(failure, headers, is_final=False, non_idempotent=False) is not None
 
 
-def test_answers_in_moondreams_words() -> None:
+def test_responses_in_moondreams_format() -> None:
     usage = {"input_tokens": 1}
-    assert skill_answer("answer", {"output": "x", "usage_info": usage, "new": 2}, "r") == {
+    assert normalize_skill_response("answer", {"output": "x", "usage_info": usage, "new": 2}, "r") == {
         "request_id": "r",
         "answer": "x",
         "metrics": usage,
         "new": 2,
     }
-    assert skill_answer("path", {"path": None, "bbox": None}, "r")["path"] == ""
+    assert normalize_skill_response("path", {"path": None, "bbox": None}, "r")["path"] == ""
     with pytest.raises(InvalidResponse):
-        skill_answer("answer", [], "r")
+        normalize_skill_response("answer", [], "r")
 
 
 @pytest.mark.parametrize(
-    ("given", "wire"),
+    ("lifecycle", "wire"),
     [
         (Lifecycle(), {}),
         (Lifecycle(expires_in="never"), {}),
@@ -215,17 +224,17 @@ def test_answers_in_moondreams_words() -> None:
         ),
     ],
 )
-def test_lifecycles(given: Lifecycle, wire: Any) -> None:
-    assert given.to_wire() == wire
+def test_lifecycles(lifecycle: Lifecycle, wire: Any) -> None:
+    assert lifecycle.to_wire() == wire
 
 
 @pytest.mark.parametrize("bad", [{"expires_in": True}, {"expires_in": 0}, {"expires_in": "2d"}, {"default": "deny"}])
-def test_bad_lifecycles(bad: Any) -> None:
+def test_invalid_lifecycles(bad: Any) -> None:
     with pytest.raises(ConfigurationError):
         Lifecycle(**bad)
 
 
-def test_below() -> None:
-    assert below("https://x/a/status", "/stream", "logs=1") == "https://x/a/status/stream?logs=1"
-    assert below("https://x/a/status?region=eu#f", "/stream", "") == "https://x/a/status/stream?region=eu"
-    assert below("https://x/a/status?region=eu", "", "logs=1") == "https://x/a/status?region=eu&logs=1"
+def test_extending_a_url() -> None:
+    assert extend_url("https://x/a/status", "/stream", "logs=1") == "https://x/a/status/stream?logs=1"
+    assert extend_url("https://x/a/status?region=eu#f", "/stream", "") == "https://x/a/status/stream?region=eu"
+    assert extend_url("https://x/a/status?region=eu", "", "logs=1") == "https://x/a/status?region=eu&logs=1"
