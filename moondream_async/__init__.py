@@ -216,8 +216,10 @@ __all__ = [
     "vl",
 ]
 
-_MODULE_OF = {name: module for module, names in _MODULES.items() for name in names.split()}
-_MODULE_OF |= {name: "errors" for name in __all__ if name.endswith("Error")}
+_MODULE_OF = {
+    **{name: module for module, names in _MODULES.items() for name in names.split()},
+    **{name: "errors" for name in __all__ if name.endswith("Error")},
+}
 
 
 def __getattr__(name: str) -> Any:

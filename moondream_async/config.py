@@ -181,14 +181,14 @@ class Secret:
     def resolve(
         cls, explicit: Secret, *, source: str = "api_key", variable: str = "MOONDREAM_API_KEY"
     ) -> Secret | None:
-        """The cleaned key: the explicit one, else the environment's, else None.
+        """Return the cleaned key: the explicit one, else the environment's, else None.
 
         Spaces and quotes around the key are dropped.
 
         Args:
-            explicit: What the user gave; holds None if nothing.
-            source: The name under which it was given, for the error.
-            variable: The variable of the environment.
+            explicit: The user's argument; it holds None if there is none.
+            source: Name of the argument, for errors.
+            variable: Name of the environment variable.
 
         Raises:
             ConfigurationError: The key cannot be a header value.
@@ -222,7 +222,7 @@ class Secret:
         return f"the key{ending} from {given}"
 
     def parts(self) -> list[str]:
-        """The key, and of `id:secret` the secret, as far as they are too long to be words: to be kept out of errors."""
+        """Return the key, and the secret of `id:secret`, to keep out of errors; not those as short as words."""
         return [part for part in {self.reveal(), self.reveal().partition(":")[2]} if len(part) >= SHORTEST_SECRET]
 
     def __repr__(self) -> str:
@@ -372,10 +372,10 @@ def check_seconds(name: str, value: float | None) -> float | None:
 
 
 def path_part(name: str, value: object) -> str:
-    """A server's name for something, as it goes into a URL.
+    """Return a server's id for something, quoted for a URL.
 
     Raises:
-        ConfigurationError: It is no text, or an empty one.
+        ConfigurationError: It is not a string, or is empty.
     """
     if not isinstance(value, str) or not value.strip() or value.strip(".") == "":
         raise ConfigurationError(f"{name} must be a non-empty str, not {value!r}.")

@@ -53,7 +53,7 @@ class BatchOutput(Fields):
 
     Attributes:
         index: Position among the batch's result files, from 0.
-        url: Presigned URL: anyone who has it can read the file, without a key, until it expires.
+        url: Presigned URL: it gives access to the file without a key until it expires.
     """
 
     index: int

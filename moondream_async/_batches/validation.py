@@ -24,7 +24,7 @@ AddEntry = Callable[[int, Entry], None]
 
 @attrs.frozen
 class ReadyFile:
-    """Lines that are ready in a file of the user's.
+    """The lines of a user's ready file.
 
     Attributes:
         path: The file, in JSON Lines format.

@@ -1,15 +1,15 @@
-"""An item's outcome as a line of JSON, and back (pure).
+"""Convert an item's outcome to a line of JSON, and back (pure).
 
 ```json
 {"id": "a.jpg", "skill": "detect", "arguments": {"object": "face"}, "ok": true, "result": {"objects": []},
  "attempts": 1, "elapsed": 0.53, "run": "1f3a9c2e"}
 ```
 
-`result` is the answer as it was on the wire; of several skills, each by its name, as are the `arguments`, and `skill`
-is a list. A failed item has `"ok": false` and an `error` with `type`, `message`, and what the server said.
+`result` is the response as it was on the wire. With several skills, `skill` is a list, and `result` and `arguments` are
+objects by skill. A failed item has `"ok": false` and an `error` with `type`, `message`, and what the server reported.
 
-A failed item that is tried again gets a new line, with `"retried": true`, which takes the place of the old one. Both
-are in the file until the end of that run. Lines are strict JSON: numbers that are not finite are written as null.
+A retried item gets a new line with `"retried": true`, which replaces the old one. Both are in the file until that run
+ends. Lines are strict JSON: numbers that are not finite are written as null.
 """
 
 from __future__ import annotations
@@ -31,32 +31,32 @@ from .items import Outcome
 
 Record: TypeAlias = dict[str, Any]
 
-RETRIED = "retried"  # marks a line that takes the place of an earlier one
+RETRIED = "retried"  # marks a line that replaces an earlier one
 _MARK = b', "retried": true}\n'
 _FIELDS: dict[str, tuple[tuple[type, ...], str]] = {
-    "id": ((str, int, float), "a text or a number"),
-    "skill": ((str, list), "a text or a list"),
+    "id": ((str, int, float), "a string or a number"),
+    "skill": ((str, list), "a string or a list"),
     "arguments": ((dict,), "an object"),
     "ok": ((bool,), "true or false"),
-    "run": ((str,), "a text"),
+    "run": ((str,), "a string"),
 }
 _MAX_ARGUMENTS = 4 * 1024 * 1024
 UNWRITABLE = (ValueError, TypeError, RecursionError)
-"""What encoding a value that has no form in JSON can raise."""
-_OF_ANSWER = ("status", "type", "code", "param", "request_id", "retry_after")
+"""The errors of encoding a value that JSON cannot hold."""
+_RESPONSE_FIELDS = ("status", "type", "code", "param", "request_id", "retry_after")
 
 
 class NotARecord(ValueError):
-    """The line is not one of ours; the text says why."""
+    """The line is not a record; the message says why."""
 
 
 @attrs.frozen(eq=False)
 class Entry:
-    """A line that was read.
+    """A line of a results file.
 
     Attributes:
-        record: As it is written.
-        outcome: What it says; `index` is 0.
+        record: The JSON object.
+        outcome: The outcome that it holds; `index` is 0.
     """
 
     record: Record
@@ -64,17 +64,17 @@ class Entry:
 
     @property
     def retries(self) -> bool:
-        """Whether it takes the place of an earlier line, of the same item, that failed."""
+        """Whether it replaces an earlier line of the same item, which failed."""
         return self.record.get(RETRIED) is True
 
 
 @attrs.frozen(eq=False)
 class Finished:
-    """What is written of an item.
+    """A completed item, as it is written.
 
     Attributes:
-        id: A text or number.
-        arguments: What each skill was given, by skill.
+        id: A string or a number.
+        arguments: The arguments of each skill, by skill.
         result: As in `Outcome`.
         error: As in `Outcome`.
         attempts: As in `Outcome`.
@@ -90,12 +90,12 @@ class Finished:
 
 
 def to_line(finished: Finished, *, several: bool, run: str) -> bytes:
-    """The line, its end included.
+    """Return an item's line, including its newline.
 
     Args:
         finished: The item.
-        several: Whether results and arguments are told by skill.
-        run: Names the run, so that another one is not mixed in.
+        several: Whether results and arguments are objects by skill.
+        run: Name of the run; lines of another run are rejected.
     """
     skills = list(finished.arguments)
     record: Record = {
@@ -119,7 +119,7 @@ def read(value: object) -> Entry:
     """Read the JSON value of a line.
 
     Raises:
-        NotARecord: It is not one of ours, or its result cannot be read.
+        NotARecord: It is not a record, or its result cannot be parsed.
     """
     if not isinstance(value, dict):
         raise NotARecord("it is not a JSON object")
@@ -130,13 +130,13 @@ def read(value: object) -> Entry:
         if not isinstance(record[name], kinds):
             raise NotARecord(f"its {name!r} is not {what}")
     if isinstance(record["id"], bool):
-        raise NotARecord("its 'id' is not a text or a number")
+        raise NotARecord("its 'id' is not a string or a number")
     _check_skills(record)
     return Entry(record, to_outcome(0, record))
 
 
 def _check_skills(record: Record) -> None:
-    """Check that there are arguments, and results if it succeeded, of all its skills."""
+    """Check that all skills have arguments, and results if the item succeeded."""
     skill, arguments, result = record["skill"], record["arguments"], record.get("result")
     if result is not None and not isinstance(result, dict):
         raise NotARecord("its 'result' is not an object")
@@ -146,16 +146,16 @@ def _check_skills(record: Record) -> None:
         return
     names = cast("list[Any]", skill)
     if not names or not all(isinstance(name, str) and isinstance(arguments.get(name), dict) for name in names):
-        raise NotARecord("it has not the arguments of each 'skill'")
+        raise NotARecord("it lacks the arguments of a 'skill'")
     if record["ok"] and not all(name in cast("Record", result) for name in names):
-        raise NotARecord("it has not the result of each 'skill'")
+        raise NotARecord("it lacks the result of a 'skill'")
 
 
 def to_outcome(index: int, record: Record) -> Outcome[Any]:
-    """The outcome that a line tells of.
+    """Return the outcome that a line holds.
 
     Raises:
-        NotARecord: Its result is not one of its skill.
+        NotARecord: Its result does not fit its skill.
     """
     skill, found = record["skill"], record.get("result")
     try:
@@ -169,7 +169,7 @@ def to_outcome(index: int, record: Record) -> Outcome[Any]:
             result = {name: _read(name, each, meta, record, record["arguments"][name]) for name, each in found.items()}
         error = None if record["ok"] else error_of(record.get("error"), attempts)
     except responses.PARSE_ERRORS as exc:
-        raise NotARecord(f"its result is not one of {skill}: {exc}") from None
+        raise NotARecord(f"its result does not fit {skill}: {exc}") from None
     return Outcome(index, record["id"], result, error, attempts, elapsed)
 
 
@@ -179,7 +179,7 @@ def _read(skill: str, found: Any, meta: Meta, record: Record, arguments: Record)
     labels = arguments.get("object")
     if not isinstance(labels, list):
         return result
-    # Of several labels' results, the file has what was found, and the sums.
+    # Of several labels' results, the file holds the merged objects and the sums.
     name = SKILLS[skill].field
     things: Sequence[Any] = getattr(result, name)
     each = {
@@ -190,33 +190,33 @@ def _read(skill: str, found: Any, meta: Meta, record: Record, arguments: Record)
 
 
 def key_of(id: str | float, arguments: Mapping[str, Any]) -> bytes:
-    """Return what tells items apart: a digest of their id, and of what was asked about them.
+    """Return the key of an item: a digest of its id and arguments.
 
     Raises:
-        UNWRITABLE: They have no form in JSON, or are too long for a line.
+        UNWRITABLE: JSON cannot hold them, or they are too long for a line.
     """
     text = as_json([id, arguments], sort=True)
     if len(text) > _MAX_ARGUMENTS:
-        raise ValueError(f"they have {len(text):,} bytes; at most {_MAX_ARGUMENTS:,} are taken")
+        raise ValueError(f"they have {len(text):,} bytes; the limit is {_MAX_ARGUMENTS:,}")
     return hashlib.blake2b(text, digest_size=16).digest()
 
 
 def key_of_record(record: Record) -> bytes:
-    """The same, of a line."""
+    """Return the key of the item of a line."""
     arguments = record["arguments"]
     return key_of(record["id"], {record["skill"]: arguments} if isinstance(record["skill"], str) else arguments)
 
 
 def fingerprint(value: Any) -> str:
-    """A short name for what a run was asked to do."""
+    """Return a short name for the task of a run."""
     return hashlib.sha256(as_json(value, sort=True)).hexdigest()[:12]
 
 
 def as_json(value: Any, *, sort: bool = False) -> bytes:
-    """Encode as strict JSON in UTF-8: half characters are escaped, numbers that are not finite are null.
+    """Encode as strict JSON in UTF-8; lone surrogates are escaped, numbers that are not finite become null.
 
     Raises:
-        ValueError, TypeError, RecursionError: It has no form in JSON.
+        ValueError, TypeError, RecursionError: JSON cannot hold the value.
     """
     try:
         return _dumps(value, sort=sort)
@@ -232,7 +232,7 @@ def _dumps(value: Any, *, sort: bool) -> bytes:
 
 
 def _finite(value: Any) -> Any:
-    """The same with None for numbers that are not finite."""
+    """Replace numbers that are not finite by None."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, Mapping):
@@ -244,7 +244,7 @@ def _finite(value: Any) -> Any:
 
 
 def marked(line: bytes) -> bytes:
-    """The line, marked as one that takes the place of an earlier one."""
+    """Return the line, marked as one that replaces an earlier line."""
     return line.removesuffix(b"}\n") + _MARK
 
 
@@ -257,10 +257,10 @@ def _plain(value: Any) -> Any:
 
 
 def error_fields(error: MoondreamError) -> Record:
-    """What is written of an error."""
+    """Return the fields of an error, as they are written."""
     fields: Record = {"type": type(error).__name__, "message": error.message}
     if isinstance(error, APIError):
-        answer = {name: getattr(error, name) for name in _OF_ANSWER}
+        answer = {name: getattr(error, name) for name in _RESPONSE_FIELDS}
         answer["error_type"] = answer.pop("type")
         fields |= {name: value for name, value in answer.items() if value is not None}
     elif isinstance(error, (BatchError, BatchLineError)):
@@ -269,7 +269,7 @@ def error_fields(error: MoondreamError) -> Record:
 
 
 def error_of(fields: Any, attempts: int) -> MoondreamError:
-    """Make the error that was written; a general one if it was not, or is not ours any more."""
+    """Rebuild an error from its fields; return a `MoondreamError` if they are incomplete or name an unknown class."""
     try:
         error = _error_of(cast("Record", fields))
     except responses.PARSE_ERRORS:
@@ -284,7 +284,7 @@ def _error_of(fields: Record) -> MoondreamError:
     if not (isinstance(kind, type) and issubclass(kind, MoondreamError)):
         return MoondreamError(message)
     if issubclass(kind, APIError):
-        said = {name: fields.get(name) for name in _OF_ANSWER if name not in ("status", "type")}
+        said = {name: fields.get(name) for name in _RESPONSE_FIELDS if name not in ("status", "type")}
         return kind(message, status=int(fields.get("status", 0)), type=fields.get("error_type"), **said)
     if issubclass(kind, (BatchError, BatchLineError)):
         return kind(message, code=fields.get("code"))
@@ -292,7 +292,7 @@ def _error_of(fields: Record) -> MoondreamError:
 
 
 def metrics_of(result: Any) -> list[Any]:
-    """The metrics of a result, or of the results of several skills."""
+    """Return the metrics of a result, or of the results of several skills."""
     return [each.metrics for each in _results(result) if each.metrics is not None]
 
 

@@ -133,7 +133,7 @@ class SkillRunner:
                 attempts += result.meta.attempts
         except MoondreamError as exc:
             return attempts + exc.attempts, with_item(exc, item.id)
-        except Exception as exc:  # a bug of ours, or in the user's object: it fails one item, not the run
+        except Exception as exc:  # a bug here, or in the user's object: it fails one item, not the run
             log.exception("An item failed unexpectedly.")
             return attempts, MoondreamError(f"Unexpected {type(exc).__name__}: {exc}")
         return attempts, None

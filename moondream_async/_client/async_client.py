@@ -329,7 +329,7 @@ class AsyncClient:
         reasoning: bool | None = None,
         repair: bool = True,
     ) -> list[str]:
-        """Ask for a list; empty if the answer is none.
+        """Ask for a list; it is empty if the answer is "none".
 
         Args:
             image: As in `query`; None asks about nothing but the text.

@@ -1,4 +1,4 @@
-"""A logical call: its state between attempts, and what the hooks are told about it."""
+"""A logical call: its state between attempts, and how its hooks are notified."""
 
 from __future__ import annotations
 

@@ -73,7 +73,7 @@ class PresignedTarget:
         *,
         new_connection: bool = False,
     ) -> httpx.Response:
-        """Send a request as `Session.send` does, with nothing of the user's own HTTP client in it.
+        """Send a request as `Session.send` does, without what a user's HTTP client adds, such as cookies.
 
         Raises:
             APIError: The address is not public.

@@ -18,7 +18,7 @@ def _png(color: str) -> bytes:
 
 
 def test_each_analysis_has_a_palette_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pillow frees the palette's colour cache after a conversion: with a shared palette, other threads crash."""
+    """Pillow frees the palette's color cache after a conversion: with a shared palette, other threads crash."""
     palettes: list[Image.Image] = []
     quantize = Image.Image.quantize
 
