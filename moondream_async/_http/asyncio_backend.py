@@ -120,7 +120,7 @@ class AsyncioStream(httpcore.AsyncNetworkStream):
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         """Return what has arrived, as soon as something has; empty at the end."""
         if self.head.is_awaited:
-            if self.head.has_begun:
+            if self.head.has_started:
                 await asyncio.sleep(0)
             data = await self._read(self.head.limit(max_bytes), timeout)
             self.head.count(data)
@@ -149,7 +149,7 @@ class AsyncioStream(httpcore.AsyncNetworkStream):
         protocol = self._protocol
         if not buffer:
             return
-        self.head.check_silence(bool(protocol.chunks))
+        self.head.check_unsolicited(bool(protocol.chunks))
         if protocol.ended:
             raise httpcore.WriteError("the server closed the connection")
         protocol.transport.write(buffer)
@@ -159,7 +159,7 @@ class AsyncioStream(httpcore.AsyncNetworkStream):
                     await protocol.drained()
             except TimeoutError:
                 raise httpcore.WriteTimeout from None
-            self.head.check_silence(bool(protocol.chunks))
+            self.head.check_unsolicited(bool(protocol.chunks))
 
     async def aclose(self) -> None:
         """Close the socket."""

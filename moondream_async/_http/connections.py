@@ -57,7 +57,7 @@ class PooledConnection:
         stream = cast("dict[str, Any]", cast("Any", response).extensions).get("network_stream")
         if isinstance(stream, (AsyncioStream, TrioStream)):
             self._stream = stream
-            stream.head.arrived()
+            stream.head.complete()
             if stream.head.is_early and response.status < 400:
                 raise httpcore.RemoteProtocolError("the server answered before the request was sent")
             self._may_be_kept = not stream.head.is_early and _is_well_framed(response)
@@ -81,7 +81,7 @@ class PooledConnection:
             return False
         if isinstance(stream, TrioStream) and await stream.has_unread():
             return False
-        stream.head.expect()
+        stream.head.reset()
         return True
 
     def has_expired(self) -> bool:

@@ -1,4 +1,4 @@
-"""Chunks of bytes to lines, in linear time and bounded memory (pure)."""
+"""Split chunks of bytes into lines, in linear time and bounded memory (pure)."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ from collections.abc import Iterator
 
 import attrs
 
-LONGEST_LINE = 16 * 1024 * 1024
-"""Bytes of a line that is kept whole."""
+MAX_LINE = 16 * 1024 * 1024
+"""Maximum size of a line, in bytes; longer ones are cut."""
 
-_KEPT = 4096  # bytes of a longer line: enough to see what it is about
+_CUT_SIZE = 4096  # bytes that are kept of a longer line: enough to identify it
 
 
 @attrs.frozen
 class FileLine:
-    """A line of a file, without its end.
+    """A line of a file, without its line ending.
 
     Attributes:
-        number: Its position in the file, from 0.
-        text: Its bytes; only the first ones of a line that is too long.
+        number: Line number in the file, from 0.
+        text: The bytes of the line; only the first ones if it is too long.
         is_whole: Whether `text` is the whole line.
     """
 
@@ -28,10 +28,10 @@ class FileLine:
 
 
 class LineSplitter:
-    """Splits chunks into lines, each byte looked at once.
+    """Splits chunks into lines; scans each byte once.
 
     Attributes:
-        skipped: Bytes dropped so far of the current line, if it is too long.
+        skipped: Number of bytes dropped so far from the current line, if it is too long.
     """
 
     def __init__(self) -> None:
@@ -43,25 +43,25 @@ class LineSplitter:
         """Yield the lines that end in a chunk."""
         start = 0
         while (end := chunk.find(b"\n", start)) >= 0:
-            self._keep(chunk, start, end)
-            yield self._take()
+            self._append(chunk, start, end)
+            yield self._pop_line()
             start = end + 1
-        self._keep(chunk, start, len(chunk))
+        self._append(chunk, start, len(chunk))
 
     def finish(self) -> FileLine | None:
-        """Return the last line, if the file does not end with a line end."""
-        return self._take() if self._buffer else None
+        """Return the last line, if the file does not end with a line ending."""
+        return self._pop_line() if self._buffer else None
 
-    def _keep(self, chunk: bytes, start: int, end: int) -> None:
+    def _append(self, chunk: bytes, start: int, end: int) -> None:
         if self.skipped:
             self.skipped += end - start
             return
         self._buffer += chunk if end - start == len(chunk) else memoryview(chunk)[start:end]
-        if len(self._buffer) > LONGEST_LINE:
-            self.skipped = len(self._buffer) - _KEPT
-            self._buffer = self._buffer[:_KEPT]
+        if len(self._buffer) > MAX_LINE:
+            self.skipped = len(self._buffer) - _CUT_SIZE
+            self._buffer = self._buffer[:_CUT_SIZE]
 
-    def _take(self) -> FileLine:
+    def _pop_line(self) -> FileLine:
         line = FileLine(self._number, bytes(self._buffer), not self.skipped)
         self._buffer = bytearray()
         self.skipped, self._number = 0, self._number + 1

@@ -1,4 +1,4 @@
-"""Request bodies: built when a call has its slot, or read from disk as they are sent."""
+"""Request bodies: built once a call has its slot, or read from disk while they are sent."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Protocol
 import anyio
 import httpx
 
-_CHUNK = 256 * 1024
+_CHUNK_SIZE = 256 * 1024
 
 
 class Payload(Protocol):
-    """A body that is built when its call has a slot: only then is what it is built from in memory."""
+    """A body that is built once its call has a slot, so that waiting calls keep no image in memory."""
 
     async def prepare(self) -> bytes:
         """Return the body; called once."""
@@ -21,9 +21,9 @@ class Payload(Protocol):
 
 
 class BytesBody(httpx.ByteStream):
-    """Bytes in one piece.
+    """A body of bytes, sent as one chunk.
 
-    httpx's own iterates them in an async generator, of which trio warns when a call is cancelled half-way.
+    `httpx.ByteStream` iterates with an async generator; trio warns about it when a call is cancelled midway.
     """
 
     def __init__(self, data: bytes) -> None:
@@ -31,10 +31,10 @@ class BytesBody(httpx.ByteStream):
         self._data = data
 
     def __aiter__(self) -> AsyncIterator[bytes]:
-        return _Once(self._data)
+        return _SingleChunk(self._data)
 
 
-class _Once(AsyncIterator[bytes]):
+class _SingleChunk(AsyncIterator[bytes]):
     def __init__(self, data: bytes) -> None:
         self._data: bytes | None = data
 
@@ -46,17 +46,17 @@ class _Once(AsyncIterator[bytes]):
 
 
 class FileBody(httpx.AsyncByteStream):
-    """A file, or a part of it; can be sent again.
+    """A file, or part of one; can be sent more than once.
 
     Args:
         path: The file.
-        start: Its first byte, from 0.
-        length: How many.
-        sent: Is told how many bytes of it have been sent, anew each time it is.
+        start: Offset of the first byte.
+        length: Number of bytes.
+        on_progress: Called with the number of bytes sent so far. It restarts from 0 when the body is sent again.
     """
 
-    def __init__(self, path: Path, start: int, length: int, sent: Callable[[int], None] | None = None) -> None:
-        self._path, self._start, self._length, self._sent = path, start, length, sent
+    def __init__(self, path: Path, start: int, length: int, on_progress: Callable[[int], None] | None = None) -> None:
+        self._path, self._start, self._length, self._on_progress = path, start, length, on_progress
 
     def __len__(self) -> int:
         return self._length
@@ -67,12 +67,12 @@ class FileBody(httpx.AsyncByteStream):
             await file.seek(self._start)
             left = self._length
             while left > 0:
-                chunk = await file.read(min(_CHUNK, left))
+                chunk = await file.read(min(_CHUNK_SIZE, left))
                 if not chunk:
-                    raise OSError(f"{self._path.name!r} became shorter while it was sent")
+                    raise OSError(f"{self._path.name!r} became shorter while it was being sent")
                 left -= len(chunk)
                 yield chunk
-                if self._sent is not None:
-                    self._sent(self._length - left)
+                if self._on_progress is not None:
+                    self._on_progress(self._length - left)
         finally:
-            file.wrapped.close()  # without awaiting, which a cancelled upload could not
+            file.wrapped.close()  # synchronously: a cancelled upload cannot await

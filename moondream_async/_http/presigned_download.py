@@ -17,11 +17,11 @@ from .._hidden import HiddenStr, without_query
 from .._wire import errors
 from . import transport_errors
 from .client import HttpClient
+from .decompression import SUPPORTED_ENCODINGS, Decompressor
 from .lines import FileLine, LineSplitter
 from .presigned_urls import PresignedTarget
 from .request import Request, StatusErrors, request_headers, status_failure
 from .retrying import FailedAttempt, delay_by_policy
-from .unpacking import SUPPORTED, Unpacker
 
 _MAX_SKIPPED = 256 * 1024 * 1024  # bytes of a line that is too long, after which reading the file fails
 _MAX_TURN = 0.005  # seconds of work on bytes at hand, after which other tasks run
@@ -195,11 +195,11 @@ async def _share_loop(began: float) -> float:
 
 async def _is_compressed(response: httpx.Response) -> bool:
     encoding = response.headers.get("content-encoding", "identity").strip().lower()
-    if encoding not in ("identity", "", *SUPPORTED):
+    if encoding not in ("identity", "", *SUPPORTED_ENCODINGS):
         await response.aclose()
         problem = f"a file is compressed as {encoding[:40]!r}, which was not requested"
         raise _invalid(response.status_code, problem)
-    return encoding in SUPPORTED
+    return encoding in SUPPORTED_ENCODINGS
 
 
 async def _decompressed_body(response: httpx.Response, *, is_compressed: bool) -> AsyncGenerator[bytes]:
@@ -213,12 +213,12 @@ async def _decompressed_body(response: httpx.Response, *, is_compressed: bool) -
 
 
 async def _decompress(raw: AsyncIterable[bytes]) -> AsyncGenerator[bytes]:
-    unpacker = Unpacker()
+    decompressor = Decompressor()
     try:
         async for compressed in raw:
-            for chunk in unpacker.feed(compressed):
+            for chunk in decompressor.feed(compressed):
                 yield chunk
-        unpacker.finish()
+        decompressor.finish()
     except zlib.error as exc:
         problem = str(exc)
     else:

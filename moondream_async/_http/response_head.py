@@ -1,21 +1,21 @@
-"""Bounds of what a server may send before the headers of its answer are complete."""
+"""Limits on what a server may send before the headers of its response are complete."""
 
 from __future__ import annotations
 
 import httpcore
 
-LARGEST_HEAD = 64 * 1024
-"""Bytes of an answer's headers, with all interim (1xx) answers before them."""
+MAX_HEAD = 64 * 1024
+"""Maximum size of a response's headers and all interim (1xx) responses before them, in bytes."""
 
-_PIECE = 16 * 1024  # bytes parsed in one go, so that thousands of interim answers do not hold the event loop
+_MAX_READ = 16 * 1024  # bytes parsed in one go, so that thousands of interim responses do not block the event loop
 
 
 class ResponseHead:
-    """Counts what comes before an answer's headers are complete, and notices what comes before they are asked for.
+    """Counts the bytes before a response's headers are complete, and detects bytes that arrive before the request.
 
     Attributes:
-        is_awaited: Whether the headers are still to come.
-        is_early: Whether they began to come, on a kept connection, before the request was sent.
+        is_awaited: Whether the headers are still incomplete.
+        is_early: Whether bytes arrived on a reused connection before the request was sent completely.
     """
 
     def __init__(self) -> None:
@@ -23,45 +23,46 @@ class ResponseHead:
         self.is_early = False
         self._is_reused = False
         self._is_sending = False
-        self._read = 0
+        self._size = 0
 
-    def expect(self) -> None:
-        """Begin another exchange on a connection that was kept."""
+    def reset(self) -> None:
+        """Prepare for another request on a reused connection."""
         self.is_awaited = self._is_reused = True
         self.is_early = self._is_sending = False
-        self._read = 0
+        self._size = 0
 
-    def arrived(self) -> None:
-        """Note that the headers are complete: what comes now is the body, and bounded by its reader."""
+    def complete(self) -> None:
+        """Record that the headers are complete; what follows is the body, which its reader limits."""
         self.is_awaited = self._is_reused = False
 
     @property
-    def has_begun(self) -> bool:
-        """Whether some of it has come."""
-        return self._read > 0
+    def has_started(self) -> bool:
+        """Whether any bytes have arrived."""
+        return self._size > 0
 
     def limit(self, max_bytes: int) -> int:
         """Return how many bytes may be read in one go."""
-        return min(max_bytes, _PIECE)
+        return min(max_bytes, _MAX_READ)
 
     def count(self, data: bytes) -> None:
-        """Count what was read.
+        """Count bytes that were read.
 
         Raises:
-            httpcore.RemoteProtocolError: It is more than headers may have.
+            httpcore.RemoteProtocolError: The headers are larger than allowed.
         """
-        if self._read > LARGEST_HEAD:
-            raise httpcore.RemoteProtocolError(f"the headers of the answer have more than {LARGEST_HEAD:,} bytes")
-        self._read += len(data)
+        if self._size > MAX_HEAD:
+            raise httpcore.RemoteProtocolError(f"the response headers have more than {MAX_HEAD:,} bytes")
+        self._size += len(data)
 
-    def check_silence(self, has_data: bool) -> None:
-        """Note whether a kept connection says something before its next request is sent.
+    def check_unsolicited(self, has_data: bool) -> None:
+        """Record whether a reused connection has data before its next request is sent.
 
         Raises:
-            httpcore.RemoteProtocolError: Nothing of the request was sent yet, so that the bytes belong to no request.
+            httpcore.RemoteProtocolError: It has, and nothing of the request was sent yet, so the data belongs to no
+                request.
         """
         if self._is_reused and has_data:
             if not self._is_sending:
-                raise httpcore.RemoteProtocolError("the server sent an answer that nobody had asked for")
+                raise httpcore.RemoteProtocolError("the server sent a response without a request")
             self.is_early = True
         self._is_sending = True

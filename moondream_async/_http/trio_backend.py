@@ -35,7 +35,7 @@ class TrioStream(httpcore.AsyncNetworkStream):
     async def write(self, buffer: bytes, timeout: float | None = None) -> None:
         """Send it all."""
         for start in range(0, len(buffer), _PIECE):
-            self.head.check_silence(bool(self._inner.get_extra_info("is_readable")))
+            self.head.check_unsolicited(bool(self._inner.get_extra_info("is_readable")))
             await self._inner.write(buffer[start : start + _PIECE], timeout)
 
     async def aclose(self) -> None:

@@ -16,7 +16,7 @@ from moondream_async import APIError, AsyncClient, BatchLineError, Client
 from moondream_async._batches import wire
 from moondream_async._batches.result_lines import MAX_VALUES, read_line, read_result
 from moondream_async._cli import main
-from moondream_async._http.lines import LONGEST_LINE
+from moondream_async._http.lines import MAX_LINE
 from moondream_async._wire.responses import MAX_DEPTH
 from moondream_async.bulk import read_results
 from tests.support.batches import KEY, jobs_of
@@ -54,7 +54,7 @@ BAD: dict[str, bytes | Callable[[], bytes]] = {
     "neither result nor error": json.dumps({"id": "i2", "line_index": 2}).encode(),
     "an odd status": line(2, status=["ok"]).encode(),
     "too many values": lambda: line(2, result={"caption": "x", "many": [1] * (MAX_VALUES + 1)}).encode(),
-    "too long": lambda: line(2, result={"caption": "x" * (LONGEST_LINE + 1)}).encode(),
+    "too long": lambda: line(2, result={"caption": "x" * (MAX_LINE + 1)}).encode(),
     "no index, and no JSON": b"{" + b" " * 5_000,
 }
 

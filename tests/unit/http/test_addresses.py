@@ -1,4 +1,4 @@
-"""Which addresses are public: none that leads back into the user's own network."""
+"""Public addresses exclude everything that leads back into the user's own network."""
 
 from __future__ import annotations
 

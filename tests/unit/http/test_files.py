@@ -1,4 +1,4 @@
-"""Files behind presigned URLs: gone on with by range, begun anew when they have changed, never with more than is needed."""
+"""Downloads from presigned URLs: resumed by range, restarted when the file changed, sent without extra headers."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Handler = Callable[[httpx.Request], httpx.Response]
 
 
 class Cut(httpx.AsyncByteStream):
-    """So many bytes, and then the connection is gone."""
+    """A body whose connection breaks after these bytes."""
 
     def __init__(self, data: bytes) -> None:
         self._data = data
@@ -34,7 +34,7 @@ class Cut(httpx.AsyncByteStream):
         raise httpx.ReadError("cut")
 
 
-def part_of(request: httpx.Request) -> int:
+def range_start(request: httpx.Request) -> int:
     return int(request.headers["range"].removeprefix("bytes=").removesuffix("-"))
 
 
@@ -47,36 +47,36 @@ def partial(data: bytes, start: int, **headers: str) -> httpx.Response:
 async def read(
     handler: Handler, urls: list[str] | None = None, *, attempts: int = 4, base_url: str = "http://api.test/v1"
 ) -> tuple[list[bytes], list[httpx.Request]]:
-    asked: list[httpx.Request] = []
+    requests: list[httpx.Request] = []
 
-    def noted(request: httpx.Request) -> httpx.Response:
-        asked.append(request)
+    def record(request: httpx.Request) -> httpx.Response:
+        requests.append(request)
         return handler(request)
 
-    session = Session(max_connections=4, rate_limit=None, http_client=httpx.MockTransport(noted))
+    session = Session(max_connections=4, rate_limit=None, http_client=httpx.MockTransport(record))
     presigned = PresignedTarget.of(base_url)
     files = FileReader(
         HttpClient(session, Timeouts(), RetryPolicy(attempts=attempts, backoff=0.001), redactor=Redactor()), presigned
     )
-    known = list(urls or ["http://files.test/a?signature=secret"])
+    remaining = list(urls or ["http://files.test/a?signature=secret"])
 
     async def renew() -> str:
-        return known.pop(0)
+        return remaining.pop(0)
 
-    return [line.text async for line in files.lines(known.pop(0), renew)], asked
+    return [line.text async for line in files.lines(remaining.pop(0), renew)], requests
 
 
-async def test_whole() -> None:
-    lines, asked = await read(lambda _: httpx.Response(200, content=FILE))
+async def test_complete_file() -> None:
+    lines, requests = await read(lambda _: httpx.Response(200, content=FILE))
     assert lines == LINES
-    assert set(asked[0].headers) == {"user-agent", "accept-encoding", "host", "content-length"}
-    lines, _ = await read(lambda _: httpx.Response(200, content=FILE[:-1]))  # the last line has no end
+    assert set(requests[0].headers) == {"user-agent", "accept-encoding", "host", "content-length"}
+    lines, _ = await read(lambda _: httpx.Response(200, content=FILE[:-1]))  # no line ending after the last line
     assert lines == LINES
 
 
-async def test_cut_again_and_again() -> None:
+async def test_repeatedly_interrupted() -> None:
     def handler(request: httpx.Request) -> httpx.Response:
-        start = part_of(request) if "range" in request.headers else 0
+        start = range_start(request) if "range" in request.headers else 0
         stream = Cut(FILE[start : start + 700])
         status = 206 if start else 200
         headers = {"etag": '"a"', "content-range": f"bytes {start}-{len(FILE) - 1}/{len(FILE)}"}
@@ -87,21 +87,21 @@ async def test_cut_again_and_again() -> None:
             else httpx.Response(status, headers=headers, stream=stream)
         )
 
-    lines, asked = await read(handler, attempts=2)
+    lines, requests = await read(handler, attempts=2)
     assert lines == LINES
-    assert [part_of(request) for request in asked[1:4]] == [700, 1400, 2100]
-    assert asked[1].headers["if-range"] == '"a"'
+    assert [range_start(request) for request in requests[1:4]] == [700, 1400, 2100]
+    assert requests[1].headers["if-range"] == '"a"'
 
 
-@pytest.mark.parametrize("kind", ["knows no parts", "another file", "another part", "416"])
-async def test_begun_anew(kind: str) -> None:
+@pytest.mark.parametrize("kind", ["no ranges", "another file", "another range", "416"])
+async def test_restart(kind: str) -> None:
     calls: list[int] = []
 
     def handler(request: httpx.Request) -> httpx.Response:
         calls.append(1)
         if len(calls) == 1:
             return httpx.Response(200, stream=Cut(FILE[:1000]), headers={"etag": '"a"'})
-        if "range" not in request.headers or kind == "knows no parts":
+        if "range" not in request.headers or kind == "no ranges":
             return httpx.Response(200, content=FILE, headers={"etag": '"b"'})
         if kind == "416":
             return httpx.Response(416)
@@ -110,40 +110,42 @@ async def test_begun_anew(kind: str) -> None:
         return partial(FILE[500:], 500, etag='"a"')
 
     lines, _ = await read(handler)
-    if kind == "416":  # it says that all of it had been read
+    if kind == "416":  # it says that the whole file had been read
         assert lines == [*LINES[: len(lines) - 1], FILE[:1000].split(b"\n")[-1]]
     else:
         assert set(LINES) <= set(lines)
 
 
-async def test_packed() -> None:
-    packed = gzip.compress(FILE)
+async def test_compressed() -> None:
+    compressed = gzip.compress(FILE)
     calls: list[int] = []
 
     def handler(request: httpx.Request) -> httpx.Response:
         calls.append(1)
         assert "range" not in request.headers
         if len(calls) == 1:
-            return httpx.Response(200, stream=Cut(packed[: len(packed) // 2]), headers={"content-encoding": "gzip"})
-        return httpx.Response(200, stream=httpx.ByteStream(packed), headers={"content-encoding": "gzip"})
+            return httpx.Response(
+                200, stream=Cut(compressed[: len(compressed) // 2]), headers={"content-encoding": "gzip"}
+            )
+        return httpx.Response(200, stream=httpx.ByteStream(compressed), headers={"content-encoding": "gzip"})
 
     lines, _ = await read(handler)
     assert set(LINES) <= set(lines)
 
 
-async def test_addresses_that_expire() -> None:
+async def test_expired_urls() -> None:
     def handler(request: httpx.Request) -> httpx.Response:
         return httpx.Response(200, content=FILE) if request.url.path == "/c" else httpx.Response(403, text="secret")
 
-    lines, asked = await read(handler, ["http://files.test/a", "http://files.test/b", "http://files.test/c"])
+    lines, requests = await read(handler, ["http://files.test/a", "http://files.test/b", "http://files.test/c"])
     assert lines == LINES
-    assert [request.url.path for request in asked] == ["/a", "/b", "/c"]
-    with pytest.raises(APIError) as info:
+    assert [request.url.path for request in requests] == ["/a", "/b", "/c"]
+    with pytest.raises(APIError) as caught:
         await read(
             lambda _: httpx.Response(403, text="signature=secret"), ["http://u:pw@files.test/a?signature=secret"] * 9
         )
-    assert "secret" not in repr(vars(info.value)) + str(info.value)
-    assert "pw" not in str(info.value)
+    assert "secret" not in repr(vars(caught.value)) + str(caught.value)
+    assert "pw" not in str(caught.value)
 
 
 async def test_redirects() -> None:
@@ -152,21 +154,21 @@ async def test_redirects() -> None:
             return httpx.Response(302, headers={"location": "http://other.test/b?signature=secret"})
         return httpx.Response(200, content=FILE)
 
-    lines, asked = await read(handler)
+    lines, requests = await read(handler)
     assert lines == LINES
-    assert asked[1].headers["host"] == "other.test"
-    with pytest.raises(APIError) as info:
+    assert requests[1].headers["host"] == "other.test"
+    with pytest.raises(APIError) as caught:
         await read(lambda _: httpx.Response(302, headers={"location": "http://files.test/a?signature=secret"}))
-    assert "secret" not in str(info.value)
+    assert "secret" not in str(caught.value)
 
 
 @pytest.mark.parametrize("url", ["", "/relative", "file:///etc/passwd", "http://", "http://a:99999/", "ftp://a/b"])
-async def test_addresses_that_are_none(url: str) -> None:
+async def test_invalid_urls(url: str) -> None:
     with pytest.raises(APIError, match="not an http"):
         await read(lambda _: httpx.Response(200, content=FILE), [url])
 
 
 async def test_giving_up() -> None:
-    with pytest.raises(APIError, match="status 500") as info:
+    with pytest.raises(APIError, match="status 500") as caught:
         await read(lambda _: httpx.Response(500), attempts=3)
-    assert info.value.attempts == 3
+    assert caught.value.attempts == 3

@@ -1,20 +1,20 @@
-"""gzip and deflate undone in steps, so that a few bytes cannot become gigabytes at once (pure)."""
+"""Decompress gzip and deflate in steps, so that a few bytes cannot become gigabytes at once (pure)."""
 
 from __future__ import annotations
 
 import zlib
 from collections.abc import Iterator
 
-SUPPORTED = ("gzip", "x-gzip", "deflate")
-"""Content codings that can be undone."""
+SUPPORTED_ENCODINGS = ("gzip", "x-gzip", "deflate")
+"""Content encodings that can be decompressed."""
 
-_STEP = 256 * 1024  # bytes that are unpacked at a time
+_MAX_OUTPUT = 256 * 1024  # bytes that are decompressed at a time
 _GZIP_OR_ZLIB = 32 + zlib.MAX_WBITS
-_MAGIC = b"\x1f\x8b"
+_GZIP_MAGIC = b"\x1f\x8b"
 
 
-class Unpacker:
-    """Undoes gzip, of one member or several, and deflate.
+class Decompressor:
+    """Decompresses deflate, and gzip with any number of members.
 
     Raises:
         zlib.error: From its methods: the data is damaged.
@@ -22,13 +22,13 @@ class Unpacker:
 
     def __init__(self) -> None:
         self._inner = zlib.decompressobj(_GZIP_OR_ZLIB)
-        self._begun = self._is_padding = False
+        self._has_started = self._is_padding = False
 
     def feed(self, data: bytes) -> Iterator[bytes]:
-        """Yield what a chunk unpacks to, in bounded pieces."""
-        self._begun = self._begun or bool(data)
+        """Decompress a chunk, and yield the output in pieces of limited size."""
+        self._has_started = self._has_started or bool(data)
         while data and not self._is_padding:
-            piece = self._inner.decompress(data, _STEP)
+            piece = self._inner.decompress(data, _MAX_OUTPUT)
             if piece:
                 yield piece
             data = self._inner.unconsumed_tail
@@ -37,14 +37,14 @@ class Unpacker:
 
     def finish(self) -> None:
         """Check that the data was complete."""
-        if self._begun and not self._inner.eof:
+        if self._has_started and not self._inner.eof:
             raise zlib.error("the end is missing")
 
     def _next_member(self) -> bytes:
-        """Return what follows the end of a member, if it is another one."""
+        """Return what follows a finished member, if it is another member."""
         rest = self._inner.unused_data
-        if rest.startswith(_MAGIC):
+        if rest.startswith(_GZIP_MAGIC):
             self._inner = zlib.decompressobj(_GZIP_OR_ZLIB)
             return rest
-        self._is_padding = not _MAGIC.startswith(rest)
+        self._is_padding = not _GZIP_MAGIC.startswith(rest)
         return b""
