@@ -1,4 +1,4 @@
-"""One connection of the pool: directly or through a proxy; kept only if nothing was left on it."""
+"""Connections of the pool, direct or through a proxy; reused only if they have no unread data."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from .proxies import Proxy
 from .public_network import PublicOnly
 from .trio_backend import TrioBackend, TrioStream
 
-_KEEPALIVE = 60.0  # seconds a connection may idle; a server that closes it sooner is noticed on reuse
+_KEEPALIVE = 60.0  # seconds that a connection may idle; if the server closes it sooner, reuse detects that
 
 
 class PooledConnection:
-    """One connection, and a way to close it that cannot be interrupted.
+    """A connection that can be closed without being interrupted.
 
-    `task.cancel()` reaches into anyio's shielded scopes, so that httpcore's own clean-up, which
-    awaits locks, can be cut short. What was opened is therefore closed without awaiting.
+    `task.cancel()` reaches into anyio's shielded scopes, so httpcore's own cleanup, which awaits locks, can be
+    interrupted. Sockets are therefore closed without awaiting.
 
     Args:
-        origin: What it leads to.
-        tls: For https, or a proxy that is reached by https.
-        public_only: Connect to public addresses only.
-        proxy: What it goes through.
+        origin: The origin to connect to.
+        tls: TLS context for an https origin, or for a proxy with an https URL.
+        public_only: Whether to connect to public addresses only.
+        proxy: The proxy to connect through, if any.
     """
 
     def __init__(
@@ -38,7 +38,7 @@ class PooledConnection:
         network = PublicOnly(self._backend) if public_only else self._backend
         self.proxy = proxy
         self._stream: AsyncioStream | TrioStream | None = None
-        self._may_be_kept = True
+        self._can_be_kept = True
         if proxy is None:
             self._connection: httpcore.AsyncConnectionInterface = httpcore.AsyncHTTPConnection(
                 origin, ssl_context=tls, keepalive_expiry=_KEEPALIVE, network_backend=network
@@ -47,11 +47,11 @@ class PooledConnection:
             self._connection = _proxy_pool(proxy, tls, network).create_connection(origin)
 
     async def handle_async_request(self, request: httpcore.Request) -> httpcore.Response:
-        """Send a request, and read the head of its answer.
+        """Send a request, and read the head of its response.
 
         Raises:
-            httpcore.RemoteProtocolError: On a kept connection, an answer other than an error began to come before the
-                request was sent. It cannot be the request's; a server may refuse early, but not answer.
+            httpcore.RemoteProtocolError: On a reused connection, a response began to arrive before the request was
+                sent, and is not an error. It belongs to another request: a server may refuse early, but not succeed.
         """
         response = await self._connection.handle_async_request(request)
         stream = cast("dict[str, Any]", cast("Any", response).extensions).get("network_stream")
@@ -59,23 +59,23 @@ class PooledConnection:
             self._stream = stream
             stream.head.complete()
             if stream.head.is_early and response.status < 400:
-                raise httpcore.RemoteProtocolError("the server answered before the request was sent")
-            self._may_be_kept = not stream.head.is_early and _is_well_framed(response)
+                raise httpcore.RemoteProtocolError("the server responded before the request was sent")
+            self._can_be_kept = not stream.head.is_early and _is_well_framed(response)
         else:
-            self._may_be_kept = False
+            self._can_be_kept = False
         return response
 
     def is_reusable(self) -> bool:
-        """Tell whether its answer was read to the end, and nothing was left behind it."""
+        """Return whether its response was read to the end, and nothing follows it."""
         return (
-            self._may_be_kept
+            self._can_be_kept
             and self._connection.is_available()
             and not self._connection.has_expired()
             and not _has_leftover(self._connection)
         )
 
-    async def reuse(self) -> bool:
-        """Make it ready for another request; False if it has been closed, or something has come on it, meanwhile."""
+    async def prepare_reuse(self) -> bool:
+        """Prepare the connection for another request; return False if it was closed or has received data while idle."""
         stream = self._stream
         if stream is None or self._connection.has_expired():
             return False
@@ -85,15 +85,15 @@ class PooledConnection:
         return True
 
     def has_expired(self) -> bool:
-        """Tell whether it has idled too long, or was closed by the server."""
+        """Return whether it has idled too long, or was closed by the server."""
         return self._connection.has_expired()
 
     def abort(self) -> None:
-        """Close it at once; safe to call again."""
+        """Close the connection immediately; further calls do nothing."""
         self._backend.abort()
 
     async def aclose(self) -> None:
-        """Close it."""
+        """Close the connection."""
         self.abort()
         with contextlib.suppress(httpcore.NetworkError):
             await self._connection.aclose()
@@ -110,7 +110,7 @@ def _backend() -> AsyncioBackend | TrioBackend:
 def _proxy_pool(
     proxy: Proxy, tls: ssl.SSLContext | None, network: httpcore.AsyncNetworkBackend
 ) -> httpcore.AsyncConnectionPool:
-    """Make what knows how to connect through a proxy; no connection is kept in it."""
+    """Return the httpcore pool that creates connections through a proxy; it keeps none of them."""
     url = httpcore.URL(
         scheme=proxy.url.raw_scheme, host=proxy.url.raw_host, port=proxy.url.port, target=proxy.url.raw_path
     )
@@ -127,16 +127,16 @@ def _proxy_pool(
         return httpcore.AsyncSOCKSProxy(
             url, proxy_auth=proxy.auth, ssl_context=tls, keepalive_expiry=_KEEPALIVE, network_backend=network
         )
-    except (ImportError, RuntimeError):  # httpcore's way to say that socksio is not installed
+    except (ImportError, RuntimeError):  # socksio is not installed
         pass
     raise ConfigurationError(
-        f"{str(proxy)[0].upper()}{str(proxy)[1:]} speaks SOCKS, which needs an extra: "
+        f"{str(proxy)[0].upper()}{str(proxy)[1:]} uses SOCKS, which needs an extra: "
         "pip install 'moondream-async[proxy]'."
     )
 
 
 def _is_well_framed(response: httpcore.Response) -> bool:
-    """Tell whether there is one opinion only of where the answer ends; if not, what follows could be part of it."""
+    """Return whether the end of the response is unambiguous; if not, what follows might still be part of it."""
     headers = {name.lower(): value for name, value in response.headers}
     if response.status in (204, 304):
         return b"transfer-encoding" not in headers and headers.get(b"content-length", b"0").strip() == b"0"
@@ -144,9 +144,9 @@ def _is_well_framed(response: httpcore.Response) -> bool:
 
 
 def _has_leftover(connection: object) -> bool:
-    """Tell whether the parser holds bytes behind the end of the answer.
+    """Return whether the parser holds bytes after the end of the response.
 
-    httpcore has no public way to ask. Without an answer the connection is not kept, which is slow and never wrong.
+    httpcore has no public API for this. If its state cannot be read, the connection is not reused: slower, but safe.
     """
     while not hasattr(connection, "_h11_state"):
         inner = getattr(connection, "_connection", None)

@@ -1,4 +1,4 @@
-"""One call, as the log and the user's hooks see it; imported when somebody looks on."""
+"""Report the steps of a call to the log and to the user's hooks; imported only if there are any."""
 
 from __future__ import annotations
 
@@ -14,53 +14,53 @@ from .._log import log
 from ..hooks import CallInfo, EndInfo, EventInfo, Hooks, RequestInfo, ResponseInfo, RetryInfo
 from ..types import Metrics
 
-_numbers = itertools.count(1)
+_call_numbers = itertools.count(1)
 
 
 class CallObserver:
-    """Tells the log and the hooks. No payload and no key is ever logged."""
+    """Reports the steps of one call to the log and the hooks. Payloads and keys are never logged."""
 
     def __init__(
         self, hooks: tuple[Hooks, ...], operation: str, model: str | None, base_url: str, *, stream: bool
     ) -> None:
-        self.call = CallInfo(next(_numbers), operation, model, stream, base_url, time.time())
+        self.call = CallInfo(next(_call_numbers), operation, model, stream, base_url, time.time())
         self._hooks = hooks
-        self._began = time.monotonic()
+        self._started = time.monotonic()
         self._events = 0
-        self._over = False
+        self._ended = False
 
     async def request(self, attempt: int, nbytes: int) -> dict[str, str]:
-        """A request is about to be sent; returns the headers that hooks want with it."""
+        """Report that a request is about to be sent; return the headers that hooks add to it."""
         log.debug("call %d: %s, request %d, %d bytes", self.call.number, self.call.operation, attempt, nbytes)
         info = RequestInfo(self.call, attempt, nbytes)
         for hooks in self._hooks:
-            await _tell(hooks.request, info)
+            await _call_hook(hooks.request, info)
         return info.headers
 
     async def response(self, attempt: int, status: int | None, sent: float, error: Exception | None) -> None:
-        """A request was answered, or failed."""
+        """Report the response to a request, or its failure."""
         elapsed = time.monotonic() - sent
-        told = "no answer" if status is None else f"status {status}"
-        wrong = "" if error is None else f", {type(error).__name__}"
-        log.debug("call %d: %s after %.3f s%s", self.call.number, told, elapsed, wrong)
+        outcome = "no response" if status is None else f"status {status}"
+        suffix = "" if error is None else f", {type(error).__name__}"
+        log.debug("call %d: %s after %.3f s%s", self.call.number, outcome, elapsed, suffix)
         info = ResponseInfo(self.call, attempt, status, elapsed, error)
         for hooks in self._hooks:
-            await _tell(hooks.response, info)
+            await _call_hook(hooks.response, info)
 
     async def retry(self, attempt: int, delay: float, error: Exception) -> None:
-        """The call will be tried again."""
+        """Report that the call will be retried."""
         number, name = self.call.number, self.call.operation
-        log.info("call %d: %s is tried again in %.2f s after %s", number, name, delay, type(error).__name__)
+        log.info("call %d: retrying %s in %.2f s after %s", number, name, delay, type(error).__name__)
         info = RetryInfo(self.call, attempt, delay, error)
         for hooks in self._hooks:
-            await _tell(hooks.retry, info)
+            await _call_hook(hooks.retry, info)
 
     async def event(self, data: dict[str, Any]) -> None:
-        """An event of the stream has come."""
-        info = EventInfo(self.call, self._events, time.monotonic() - self._began, data)
+        """Report an event of the stream."""
+        info = EventInfo(self.call, self._events, time.monotonic() - self._started, data)
         self._events += 1
         for hooks in self._hooks:
-            await _tell(hooks.event, info)
+            await _call_hook(hooks.event, info)
 
     async def end(
         self,
@@ -71,25 +71,25 @@ class CallObserver:
         finish_reason: str | None = None,
         metrics: Metrics | None = None,
     ) -> None:
-        """The call is over; only the first time counts."""
-        if self._over:
+        """Report the end of the call; further calls do nothing."""
+        if self._ended:
             return
-        self._over = True
-        elapsed = time.monotonic() - self._began
-        how = "done" if error is None else type(error).__name__
-        log.debug("call %d: %s after %.3f s, %d request(s)", self.call.number, how, elapsed, attempts)
+        self._ended = True
+        elapsed = time.monotonic() - self._started
+        outcome = "done" if error is None else type(error).__name__
+        log.debug("call %d: %s after %.3f s, %d request(s)", self.call.number, outcome, elapsed, attempts)
         info = EndInfo(self.call, attempts, elapsed, error, request_id, finish_reason, metrics)
-        with anyio.CancelScope(shield=True):  # a cancelled call ends too
+        with anyio.CancelScope(shield=True):  # hooks also learn that a call was cancelled
             for hooks in self._hooks:
-                await _tell(hooks.end, info)
+                await _call_hook(hooks.end, info)
 
 
-async def _tell(hook: Callable[[Any], Any] | None, info: object) -> None:
+async def _call_hook(hook: Callable[[Any], Any] | None, info: object) -> None:
     if hook is None:
         return
     try:
-        answer = hook(info)
-        if inspect.isawaitable(answer):
-            await answer
+        returned = hook(info)
+        if inspect.isawaitable(returned):
+            await returned
     except Exception:
-        log.exception("A hook failed; the call goes on.")
+        log.exception("A hook failed; the call continues.")

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @attrs.define(eq=False)
 class StatsCounters:
-    """What `Stats` shows, as it changes."""
+    """The mutable counters behind `Stats`; the fields are the same."""
 
     in_flight: int = 0
     waiting: int = 0
@@ -27,17 +27,13 @@ class StatsCounters:
     output_tokens: int = 0
 
     def add_tokens(self, metrics: Metrics | None) -> None:
-        """Count the tokens of one answer."""
+        """Count the tokens of one response."""
         if metrics is not None:
-            self.input_tokens += _count(metrics.input_tokens)
-            self.output_tokens += _count(metrics.output_tokens)
+            self.input_tokens += metrics.input_tokens or 0
+            self.output_tokens += metrics.output_tokens or 0
 
     def snapshot(self) -> Stats:
-        """The values now."""
+        """Return the current values."""
         from ..hooks import Stats
 
-        return Stats(**{field.name: getattr(self, field.name) for field in attrs.fields(StatsCounters)})
-
-
-def _count(tokens: object) -> int:
-    return tokens if isinstance(tokens, int) else 0  # a server may send anything
+        return Stats(**attrs.asdict(self))

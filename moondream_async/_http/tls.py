@@ -1,4 +1,4 @@
-"""The TLS context of all clients, and what can be wrong with the certificates that the environment names."""
+"""Create the TLS context of all clients, and explain problems with the certificates that the environment names."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ import httpx
 from .._concurrency.forks import no_fork
 from ..errors import ConfigurationError
 
-_EMPTY = "it holds no certificate"
-_HASHED_NAME = re.compile(r"[0-9a-f]{8}\.\d+")  # how OpenSSL finds a certificate in a directory
+_NO_CERTIFICATE = "it holds no certificate"
+_HASHED_NAME = re.compile(r"[0-9a-f]{8}\.\d+")  # OpenSSL looks certificates up in a directory by such names
 
 
 @functools.cache
 def shared_ssl_context() -> ssl.SSLContext:
-    """Create the one TLS context of all clients: making one costs more than a hundred requests.
+    """Return the TLS context that all clients share: creating one costs more than a hundred requests.
 
     Raises:
-        ConfigurationError: `SSL_CERT_FILE` or `SSL_CERT_DIR` names no certificates.
+        ConfigurationError: `SSL_CERT_FILE` or `SSL_CERT_DIR` names no usable certificates.
     """
     file, directories = os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR")
     try:
@@ -33,8 +33,8 @@ def shared_ssl_context() -> ssl.SSLContext:
     else:
         if _has_certificates(context, file, directories):
             return context
-        problem = _EMPTY
-    if file:  # httpx looks at the directory only without it
+        problem = _NO_CERTIFICATE
+    if file:  # httpx ignores the directory if the file is set
         advice = f"SSL_CERT_FILE is {file!r}, which cannot be used: {problem}. Set it to a file of PEM certificates"
     elif directories:
         advice = (
@@ -49,10 +49,10 @@ def shared_ssl_context() -> ssl.SSLContext:
 def _has_certificates(context: ssl.SSLContext, file: str | None, directories: str | None) -> bool:
     if file or not directories:
         return context.cert_store_stats()["x509"] > 0
-    return any(map(_holds_certificates, directories.split(os.pathsep)))
+    return any(map(_is_certificate_directory, directories.split(os.pathsep)))
 
 
-def _holds_certificates(directory: str) -> bool:
+def _is_certificate_directory(directory: str) -> bool:
     try:
         return any(_HASHED_NAME.fullmatch(entry.name) for entry in Path(directory).iterdir())
     except (OSError, ValueError):
@@ -61,5 +61,5 @@ def _holds_certificates(directory: str) -> bool:
 
 def _reason(exc: Exception) -> str:
     if isinstance(exc, ssl.SSLError):
-        return _EMPTY
+        return _NO_CERTIFICATE
     return getattr(exc, "strerror", None) or str(exc) or type(exc).__name__

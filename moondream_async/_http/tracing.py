@@ -1,4 +1,4 @@
-"""What httpcore writes to its DEBUG log: without the credentials that a server repeats in its headers."""
+"""Keep credentials that a server repeats in its headers out of httpcore's DEBUG log."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ _LOGS = tuple(logging.getLogger(f"httpcore.{protocol}") for protocol in ("http11
 
 
 def trace_extension(headers: httpx.Headers) -> dict[str, Any]:
-    """Make httpcore's request extension that redacts an answer's headers before they are logged.
+    """Return httpcore's request extension that redacts response headers before they are logged.
 
     Args:
-        headers: The request's; those with hidden values are what is redacted.
+        headers: The headers of the request; their hidden values are redacted.
 
     Returns:
-        Nothing where httpcore's log is off, as it costs a call at each step of a request.
+        An empty dict if httpcore's log is off, as the extension costs a call at each step of a request.
     """
     if not any(log.isEnabledFor(logging.DEBUG) for log in _LOGS):
         return {}
@@ -30,7 +30,7 @@ def trace_extension(headers: httpx.Headers) -> dict[str, Any]:
     async def trace(event: str, info: dict[str, Any]) -> None:
         if event.endswith(".receive_response_headers.complete"):
             for part in cast("tuple[Any, ...]", info["return_value"]):
-                if isinstance(part, list):  # httpcore logs this very list, and makes the answer of it
+                if isinstance(part, list):  # httpcore logs this list, and builds the response from it
                     _redact(cast("list[tuple[bytes, bytes]]", part), redactor)
 
     return {"trace": trace}

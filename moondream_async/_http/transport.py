@@ -1,8 +1,7 @@
-"""The transport for load: an O(1) stack of idle connections per origin.
+"""Pool connections: an O(1) stack of idle connections per origin.
 
-httpx's stock pool walks all its connections on every request, and loses slots for good when
-tasks are cancelled while connecting. Here a connection is either in the hands of one request or
-on top of a stack; how many there may be is the business of the limiter in front (`session`).
+httpx's own pool walks all its connections on every request, and permanently loses slots when tasks are cancelled while
+connecting. Here a connection either belongs to one request or is on a stack. `session` limits their number.
 """
 
 from __future__ import annotations
@@ -23,21 +22,21 @@ from .proxies import EnvironmentProxies, Proxy
 from .tls import shared_ssl_context
 
 NEW_CONNECTION = "moondream_new_connection"
-"""The request extension that asks for a connection that was never used."""
+"""Request extension: whether to send the request on a new connection."""
 
-_STALE = (httpcore.RemoteProtocolError, httpcore.ReadError, httpcore.WriteError)
-_YIELD_EVERY = 128  # chunks that are read without letting other tasks run
+_STALE_ERRORS = (httpcore.RemoteProtocolError, httpcore.ReadError, httpcore.WriteError)
+_YIELD_EVERY = 128  # chunks, after which other tasks may run
 
 Origin = tuple[bytes, bytes, int | None]
 
 
 class PooledTransport(httpx.AsyncBaseTransport):
-    """HTTP/1.1 over httpcore's connections, on asyncio and trio, in any number of loops.
+    """HTTP/1.1 over httpcore's connections, on asyncio and trio, in any number of event loops.
 
     Requests go through the environment's proxies, except to loopback.
 
     Args:
-        public_only: Connect to public addresses only, whatever a name resolves to.
+        public_only: Whether to connect to public addresses only.
     """
 
     def __init__(self, *, public_only: bool = False) -> None:
@@ -45,13 +44,14 @@ class PooledTransport(httpx.AsyncBaseTransport):
         self._idle = LoopLocal(_IdleConnections)
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """Send on an idle connection, or on a new one; raises httpcore's or httpx's errors.
+        """Send a request on an idle connection, or on a new one.
 
         Raises:
-            ConfigurationError: The proxy, or the certificates, that the environment names cannot be used.
+            ConfigurationError: The proxy or the certificates that the environment names cannot be used.
+            TRANSPORT_ERRORS: There was no response.
         """
         idle = self._idle.get()
-        if not idle.hooked:
+        if not idle.closes_with_loop:
             await idle.close_with_loop(self._idle)
         url = request.url
         origin = (url.raw_scheme, url.raw_host, url.port)
@@ -63,78 +63,82 @@ class PooledTransport(httpx.AsyncBaseTransport):
             extensions=request.extensions,
         )
         while True:
-            line = None if request.extensions.get(NEW_CONNECTION) else await idle.take(origin)
-            reused = line is not None
-            if line is None:
-                line = self._connect(core.url.origin, idle.proxy_for(url))
+            connection = None if request.extensions.get(NEW_CONNECTION) else await idle.take(origin)
+            is_reused = connection is not None
+            if connection is None:
+                connection = self._new_connection(core.url.origin, idle.proxy_for(url))
             try:
-                answer = await line.handle_async_request(core)
+                response = await connection.handle_async_request(core)
                 break
             except BaseException as exc:
-                line.abort()
-                # A kept connection that the server had closed; it never read this request.
-                if reused and isinstance(exc, _STALE):
+                connection.abort()
+                # The server had closed an idle connection, and never read this request.
+                if is_reused and isinstance(exc, _STALE_ERRORS):
                     continue
-                if line.proxy is not None:
-                    exc.add_note(f" (through {line.proxy})")
+                if connection.proxy is not None:
+                    exc.add_note(f" (through {connection.proxy})")
                 raise
         return httpx.Response(
-            answer.status,
-            headers=answer.headers,
-            stream=_Body(answer, functools.partial(idle.give_back, origin, line)),
-            extensions=cast("Any", answer).extensions,
+            response.status,
+            headers=response.headers,
+            stream=_Body(response, functools.partial(idle.give_back, origin, connection)),
+            extensions=cast("Any", response).extensions,
         )
 
-    def _connect(self, origin: httpcore.Origin, proxy: Proxy | None) -> PooledConnection:
-        if self._public_only:  # where a proxy leads cannot be checked
+    def _new_connection(self, origin: httpcore.Origin, proxy: Proxy | None) -> PooledConnection:
+        if self._public_only:  # the addresses that a proxy connects to cannot be checked
             proxy = None
         encrypted = origin.scheme == b"https" or (proxy is not None and proxy.url.scheme == "https")
         tls = shared_ssl_context() if encrypted else None
         return PooledConnection(origin, tls, public_only=self._public_only, proxy=proxy)
 
     async def aclose(self) -> None:
-        """Close this loop's idle connections; those of other loops close when their loop ends."""
+        """Close the idle connections of the running event loop; those of other loops close when their loop ends."""
         idle = self._idle.pop()
         if idle is not None:
             await idle.aclose()
 
 
 class _IdleConnections:
-    """The idle connections of one event loop; last in, first out, so that the surplus ages."""
+    """The idle connections of one event loop; last in, first out, so that surplus ones expire.
+
+    Attributes:
+        closes_with_loop: Whether `close_with_loop` was called.
+    """
 
     def __init__(self) -> None:
-        self.hooked = False
+        self.closes_with_loop = False
         self._stacks: defaultdict[Origin, deque[PooledConnection]] = defaultdict(deque)
         self._proxies = EnvironmentProxies()
         self._at_loop_end: AsyncGenerator[None, None] | None = None
         self._closed = False
 
     def proxy_for(self, url: httpx.URL) -> Proxy | None:
-        """Find the proxy that new connections to an origin go through."""
+        """Return the proxy for new connections to a URL's origin, if any."""
         return self._proxies.find(url.scheme, url.host, url.port)
 
     async def take(self, origin: Origin) -> PooledConnection | None:
         stack = self._stacks[origin]
         if stack and stack[0].has_expired():
-            await stack.popleft().aclose()  # one of the surplus, as it goes
+            await stack.popleft().aclose()  # one surplus connection per request
         while stack:
-            line = stack.pop()
-            if await line.reuse():
-                return line
-            await line.aclose()
+            connection = stack.pop()
+            if await connection.prepare_reuse():
+                return connection
+            await connection.aclose()
         return None
 
-    def give_back(self, origin: Origin, line: PooledConnection) -> None:
-        """Keep the connection, if its answer was read to the end and nothing came after it; close it otherwise."""
-        if not self._closed and line.is_reusable():
-            self._stacks[origin].append(line)
+    def give_back(self, origin: Origin, connection: PooledConnection) -> None:
+        """Keep the connection if its response was read to the end and nothing follows it; close it otherwise."""
+        if not self._closed and connection.is_reusable():
+            self._stacks[origin].append(connection)
         else:
-            line.abort()
+            connection.abort()
 
     async def close_with_loop(self, owner: LoopLocal[_IdleConnections]) -> None:
-        # A loop closes the async generators that are alive when it ends: the one moment at
-        # which sockets that `asyncio.run` leaves behind can still be closed in order.
-        self.hooked = True
+        # An event loop closes live async generators when it ends: the only moment at which sockets that
+        # `asyncio.run` leaves behind can still be closed properly.
+        self.closes_with_loop = True
 
         async def wait_for_end() -> AsyncGenerator[None, None]:
             try:
@@ -155,21 +159,21 @@ class _IdleConnections:
         self._closed = True
         stacks, self._stacks = self._stacks, defaultdict(deque)
         for stack in stacks.values():
-            for line in stack:
-                await line.aclose()
+            for connection in stack:
+                await connection.aclose()
 
 
 class _Body(httpx.AsyncByteStream):
-    """An answer's bytes; closing it gives the connection back, or closes that too."""
+    """The body of a response; closing it returns its connection to the pool, or closes the connection too."""
 
-    def __init__(self, answer: httpcore.Response, give_back: Callable[[], None]) -> None:
-        self._answer = answer
+    def __init__(self, response: httpcore.Response, give_back: Callable[[], None]) -> None:
+        self._response = response
         self._give_back = give_back
         self._chunks: Any = None
         self._closed = False
 
     def __aiter__(self) -> AsyncIterator[bytes]:
-        self._chunks = aiter(cast("AsyncIterable[bytes]", self._answer.stream))
+        self._chunks = aiter(cast("AsyncIterable[bytes]", self._response.stream))
         return _Chunks(self._chunks)
 
     async def aclose(self) -> None:
@@ -180,13 +184,13 @@ class _Body(httpx.AsyncByteStream):
             with anyio.CancelScope(shield=True):
                 if hasattr(self._chunks, "aclose"):
                     await self._chunks.aclose()
-                await self._answer.aclose()
+                await self._response.aclose()
         finally:
             self._give_back()
 
 
 class _Chunks:
-    """A body's chunks; lets other tasks run now and then, as thousands of tiny ones can lie in one read."""
+    """The chunks of a body; lets other tasks run regularly, as one read can return thousands of tiny chunks."""
 
     def __init__(self, chunks: AsyncIterator[bytes]) -> None:
         self._chunks = chunks

@@ -1,4 +1,4 @@
-"""The same calls over aiohttp's connections."""
+"""Calls over aiohttp's connections."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ async def test_broken_servers(tiny: EncodedImage, how: str) -> None:
                 await client.query(tiny, "?")
 
 
-async def test_nobody_listens(tiny: EncodedImage) -> None:
+async def test_no_server(tiny: EncodedImage) -> None:
     async with AsyncClient(base_url="http://127.0.0.1:1/v1", retry=1, http_client="aiohttp") as client:
         with pytest.raises(md.APIConnectionError, match=r"127\.0\.0\.1:1"):
             await client.query(tiny, "?")
@@ -149,6 +149,6 @@ def test_without_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
         AsyncClient("k", http_client="aiohttp")
 
 
-def test_another_name() -> None:
+def test_unknown_http_client() -> None:
     with pytest.raises(ConfigurationError, match="not curl"):
         AsyncClient("k", http_client="curl")  # type: ignore[arg-type]

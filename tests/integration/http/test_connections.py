@@ -1,4 +1,4 @@
-"""A connection is kept only if nothing was left on it: no call is given another call's answer, on any event loop."""
+"""A connection with unread data is not reused: no call gets the response of another, on any event loop."""
 
 from __future__ import annotations
 
@@ -44,13 +44,13 @@ async def at_once(exchange: Exchange) -> None:
     await exchange.send(answer_of(exchange.number) + EXTRA)
 
 
-async def a_moment_later(exchange: Exchange) -> None:
+async def shortly_after(exchange: Exchange) -> None:
     await exchange.send(answer_of(exchange.number))
     await asyncio.sleep(0.02)
     await exchange.send(EXTRA)
 
 
-async def part_of_one(exchange: Exchange) -> None:
+async def incomplete(exchange: Exchange) -> None:
     await exchange.send(answer_of(exchange.number) + EXTRA[:30])
 
 
@@ -61,7 +61,7 @@ async def after_chunks(exchange: Exchange) -> None:
 
 
 async def both_framings(exchange: Exchange) -> None:
-    # By its length the answer ends here; by its chunks it has ended before.
+    # Content-Length puts the end of the response here; its chunks end earlier.
     body = b'%x\r\n{"answer":"%d"}\r\n0\r\n\r\n' % (14, exchange.number)
     head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Length: %d\r\n\r\n" % (len(body) + len(EXTRA))
     await exchange.send(head + body)
@@ -69,7 +69,7 @@ async def both_framings(exchange: Exchange) -> None:
     await exchange.send(EXTRA)
 
 
-SURPLUS = (at_once, a_moment_later, part_of_one, after_chunks, both_framings)
+SURPLUS = (at_once, shortly_after, incomplete, after_chunks, both_framings)
 
 
 @pytest.fixture
@@ -83,45 +83,45 @@ def tls(monkeypatch: pytest.MonkeyPatch) -> ssl.SSLContext:
     return context
 
 
-async def three_answers(base_url: str, *, aiohttp: bool, image: EncodedImage) -> list[str]:
-    said: list[str] = []
+async def ask_three_times(base_url: str, *, aiohttp: bool, image: EncodedImage) -> list[str]:
+    answers: list[str] = []
     options: dict[str, Any] = {"http_client": "aiohttp"} if aiohttp else {}
     async with AsyncClient("k", base_url=base_url, retry=1, timeout=10, **options) as client:
         for _ in range(3):
             try:
-                said.append((await client.query(image, "?")).answer)
+                answers.append((await client.query(image, "?")).answer)
             except MoondreamError as exc:
-                said.append(type(exc).__name__)
+                answers.append(type(exc).__name__)
             await anyio.sleep(0.05)
-    return said
+    return answers
 
 
 @pytest.mark.parametrize("loop", LOOPS)
 @pytest.mark.parametrize("surplus", SURPLUS)
-def test_an_answer_too_many(loop: str, surplus: Any, tiny: EncodedImage) -> None:
-    said: list[str] = []
+def test_surplus_response(loop: str, surplus: Any, tiny: EncodedImage) -> None:
+    answers: list[str] = []
 
     async def main() -> None:
-        said.extend(await three_answers(server.base_url, aiohttp=loop == "aiohttp", image=tiny))
+        answers.extend(await ask_three_times(server.base_url, aiohttp=loop == "aiohttp", image=tiny))
 
     with serve_in_thread(surplus) as server:
         LOOPS[loop](main)
-    assert "EXTRA" not in said
-    if surplus is not both_framings or loop != "aiohttp":  # which refuses such an answer altogether
-        assert said == ["1", "2", "3"]
+    assert "EXTRA" not in answers
+    if surplus is not both_framings or loop != "aiohttp":  # aiohttp rejects such a response
+        assert answers == ["1", "2", "3"]
 
 
 @pytest.mark.parametrize("loop", LOOPS)
-@pytest.mark.parametrize("surplus", [at_once, a_moment_later])
-def test_an_answer_too_many_over_tls(loop: str, surplus: Any, tiny: EncodedImage, tls: ssl.SSLContext) -> None:
-    said: list[str] = []
+@pytest.mark.parametrize("surplus", [at_once, shortly_after])
+def test_surplus_response_over_tls(loop: str, surplus: Any, tiny: EncodedImage, tls: ssl.SSLContext) -> None:
+    answers: list[str] = []
 
     async def main() -> None:
-        said.extend(await three_answers(server.base_url, aiohttp=loop == "aiohttp", image=tiny))
+        answers.extend(await ask_three_times(server.base_url, aiohttp=loop == "aiohttp", image=tiny))
 
     with serve_in_thread(surplus, tls) as server:
         LOOPS[loop](main)
-    assert said == ["1", "2", "3"]
+    assert answers == ["1", "2", "3"]
 
 
 @pytest.mark.parametrize("loop", LOOPS)
@@ -131,7 +131,7 @@ def test_clean_connections_are_kept(loop: str, encrypted: bool, tiny: EncodedIma
         await exchange.send(answer_of(exchange.number))
 
     async def main() -> None:
-        assert await three_answers(server.base_url, aiohttp=loop == "aiohttp", image=tiny) == ["1", "2", "3"]
+        assert await ask_three_times(server.base_url, aiohttp=loop == "aiohttp", image=tiny) == ["1", "2", "3"]
 
     with serve_in_thread(handler, tls if encrypted else None) as server:
         LOOPS[loop](main)
@@ -139,7 +139,7 @@ def test_clean_connections_are_kept(loop: str, encrypted: bool, tiny: EncodedIma
 
 
 @pytest.mark.parametrize("status", [204, 304])
-async def test_a_body_where_there_can_be_none(status: int, tiny: EncodedImage) -> None:
+async def test_a_body_after_a_status_without_one(status: int, tiny: EncodedImage) -> None:
     async def handler(exchange: Exchange) -> None:
         if exchange.number > 1:
             await exchange.send(answer_of(exchange.number))
@@ -155,8 +155,8 @@ async def test_a_body_where_there_can_be_none(status: int, tiny: EncodedImage) -
         assert server.connections == 2
 
 
-async def test_an_answer_before_its_request(tiny: EncodedImage) -> None:
-    """Speak as soon as the next request's head has begun to come: no answer to a request whose image is on its way."""
+async def test_a_response_before_its_request(tiny: EncodedImage) -> None:
+    """A response that arrives while the request's image is still being sent is not accepted."""
     large = EncodedImage.of(bytes(6_000_000), media_type="image/png", size=(1, 1), original=(1, 1))
 
     async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -190,7 +190,7 @@ async def test_an_answer_before_its_request(tiny: EncodedImage) -> None:
 
 
 async def test_an_early_refusal_counts(tiny: EncodedImage) -> None:
-    """A server may refuse a request before it has read all of it; the request is not sent again for that."""
+    """A server may refuse a request before it has read all of it; that alone does not cause a retry."""
     large = EncodedImage.of(bytes(6_000_000), media_type="image/png", size=(1, 1), original=(1, 1))
 
     async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -245,5 +245,5 @@ async def test_fal() -> None:
             await exchange.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
 
     async with serve(handler) as server, AsyncFalClient("k", base_url=server.base_url, retry=1) as client:
-        found: list[Any] = [await client.status("fal-ai/x", "r") for _ in range(3)]
-    assert [status.position for status in found] == [1, 2, 3]
+        statuses: list[Any] = [await client.status("fal-ai/x", "r") for _ in range(3)]
+    assert [status.position for status in statuses] == [1, 2, 3]

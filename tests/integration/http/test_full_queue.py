@@ -1,4 +1,4 @@
-"""A full queue or a reached limit means "not yet": what becomes of calls that are refused."""
+"""Calls that are refused by a full queue or a rate limit wait while others succeed."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ from moondream_async import AsyncClient, EncodedImage, RetryPolicy
 from tests.support.effort import scaled
 from tests.support.loopback import Exchange, serve
 
-FULL = {"error": "Queue is full", "status": "rejected"}  # Station's words, with status 200
+FULL = {"error": "Queue is full", "status": "rejected"}  # as Station sends it, with status 200
 
 
 class Station:
-    """One worker, and a queue: what does not fit is refused."""
+    """A server with one worker and a bounded queue; it refuses requests that do not fit."""
 
     def __init__(self, queue: int, seconds: float = 0.01) -> None:
-        self.room, self.seconds = queue + 1, seconds
+        self.capacity, self.seconds = queue + 1, seconds
         self.worker = asyncio.Lock()
         self.refused = 0
 
     async def __call__(self, exchange: Exchange) -> None:
-        if not self.room:
+        if not self.capacity:
             self.refused += 1
             await exchange.answer(FULL)
             return
-        self.room -= 1
+        self.capacity -= 1
         async with self.worker:
             await asyncio.sleep(self.seconds)
-        self.room += 1
+        self.capacity += 1
         if '"stream":true' in exchange.body.decode():
             await exchange.start_stream()
             await exchange.event({"chunk": "yes"})
@@ -75,7 +75,7 @@ async def test_map_waits_for_a_full_queue(tiny: EncodedImage) -> None:
 
 @pytest.mark.parametrize(("status", "body"), [(200, FULL), (429, {})])
 @pytest.mark.parametrize("calls", [1, 3])
-async def test_calls_fail_after_their_attempts_when_nothing_gets_through(
+async def test_calls_fail_after_their_attempts_when_none_succeeds(
     tiny: EncodedImage, status: int, body: object, calls: int
 ) -> None:
     async def refuse(exchange: Exchange) -> None:
@@ -90,7 +90,7 @@ async def test_calls_fail_after_their_attempts_when_nothing_gets_through(
         assert server.requests == 2
 
 
-async def test_a_call_that_others_overtake_still_ends_at_its_deadline(tiny: EncodedImage) -> None:
+async def test_a_refused_call_ends_at_its_deadline_while_others_succeed(tiny: EncodedImage) -> None:
     async def refuse_one(exchange: Exchange) -> None:
         if exchange.json["question"] == "refused":
             await exchange.answer({}, 429, "Retry-After: 0\r\n")
@@ -106,7 +106,7 @@ async def test_a_call_that_others_overtake_still_ends_at_its_deadline(tiny: Enco
             await refused
 
 
-async def test_statuses_that_are_not_retried_stay_so(tiny: EncodedImage) -> None:
+async def test_excluded_statuses_are_not_retried(tiny: EncodedImage) -> None:
     station = Station(queue=0)
     policy = RetryPolicy(statuses={503})
     async with serve(station) as server, AsyncClient(base_url=server.base_url, retry=policy) as client:

@@ -1,4 +1,4 @@
-"""Looking on: hooks, log, counters."""
+"""Hooks, the log and the counters."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ ANSWER = {
 FAST = RetryPolicy(backoff=0)
 
 
-class Seen:
-    """Hooks that write down what they are told."""
+class Recorder:
+    """Hooks that record their calls."""
 
     def __init__(self) -> None:
-        self.told: list[tuple[str, Any]] = []
-        self.hooks = Hooks(**{name: self.writer(name) for name in ("request", "response", "retry", "event", "end")})
+        self.calls: list[tuple[str, Any]] = []
+        self.hooks = Hooks(**{name: self.record_as(name) for name in ("request", "response", "retry", "event", "end")})
 
-    def writer(self, name: str) -> Any:
-        return lambda info: self.told.append((name, info))
+    def record_as(self, name: str) -> Any:
+        return lambda info: self.calls.append((name, info))
 
     @property
     def names(self) -> list[str]:
-        return [name for name, _ in self.told]
+        return [name for name, _ in self.calls]
 
     def last(self, name: str) -> Any:
-        return next(info for told, info in reversed(self.told) if told == name)
+        return next(info for called, info in reversed(self.calls) if called == name)
 
 
 @respx.mock
@@ -46,21 +46,21 @@ async def test_a_call_with_a_retry(tiny: EncodedImage) -> None:
     import httpx
 
     respx.post(f"{BASE}/query").mock(side_effect=[httpx.Response(503), httpx.Response(200, json=ANSWER)])
-    seen = Seen()
-    async with AsyncClient("k", model="m", retry=FAST, hooks=seen.hooks) as client:
+    recorder = Recorder()
+    async with AsyncClient("k", model="m", retry=FAST, hooks=recorder.hooks) as client:
         await client.query(tiny, "?")
-        assert seen.names == ["request", "response", "retry", "request", "response", "end"]
-        assert len({id(info.call) for _, info in seen.told}) == 1
-        call = seen.told[0][1].call
+        assert recorder.names == ["request", "response", "retry", "request", "response", "end"]
+        assert len({id(info.call) for _, info in recorder.calls}) == 1
+        call = recorder.calls[0][1].call
         assert (call.operation, call.model, call.stream, call.base_url) == ("query", "m", False, BASE)
-        first, failed, retry = (info for _, info in seen.told[:3])
+        first, failed, retry = (info for _, info in recorder.calls[:3])
         assert (first.attempt, failed.status, retry.attempt) == (1, 503, 1)
         assert first.nbytes > len(tiny.uri)
         assert isinstance(failed.error, md.ServerError)
         assert isinstance(retry.error, md.ServerError)
-        last = seen.last("response")
+        last = recorder.last("response")
         assert (last.attempt, last.status, last.error) == (2, 200, None)
-        end = seen.last("end")
+        end = recorder.last("end")
         assert (end.attempts, end.error, end.request_id, end.finish_reason) == (2, None, "r", "stop")
         assert end.metrics.input_tokens == 700
         assert end.elapsed >= last.elapsed >= 0
@@ -70,7 +70,7 @@ async def test_a_call_with_a_retry(tiny: EncodedImage) -> None:
 
 
 @respx.mock
-async def test_headers_of_hooks_are_sent_and_replace_none(tiny: EncodedImage) -> None:
+async def test_hooks_can_add_headers_but_not_replace_them(tiny: EncodedImage) -> None:
     route = respx.post(f"{BASE}/query").respond(json=ANSWER)
 
     def add(info: md.RequestInfo) -> None:
@@ -84,22 +84,22 @@ async def test_headers_of_hooks_are_sent_and_replace_none(tiny: EncodedImage) ->
 
 
 @respx.mock
-async def test_async_hooks_several_and_failing_ones(tiny: EncodedImage, caplog: pytest.LogCaptureFixture) -> None:
+async def test_multiple_hooks_with_async_and_failing_ones(tiny: EncodedImage, caplog: pytest.LogCaptureFixture) -> None:
     respx.post(f"{BASE}/query").respond(json=ANSWER)
-    seen: list[str] = []
+    calls: list[str] = []
 
-    async def late(info: md.RequestInfo) -> None:
+    async def asynchronous(info: md.RequestInfo) -> None:
         await asyncio.sleep(0)
-        seen.append(info.call.operation)
+        calls.append(info.call.operation)
 
     def broken(info: object) -> None:
-        raise KeyError("my own mistake")
+        raise KeyError("a bug in a hook")
 
-    hooks = [Hooks(request=broken, end=broken), Hooks(request=late, end=lambda info: seen.append("end"))]
+    hooks = [Hooks(request=broken, end=broken), Hooks(request=asynchronous, end=lambda info: calls.append("end"))]
     async with AsyncClient("k", hooks=hooks) as client:
         assert (await client.query(tiny, "?")).answer == "yes"
-    assert seen == ["query", "end"]
-    assert [record.getMessage() for record in caplog.records] == ["A hook failed; the call goes on."] * 2
+    assert calls == ["query", "end"]
+    assert [record.getMessage() for record in caplog.records] == ["A hook failed; the call continues."] * 2
 
 
 async def test_a_stream(tiny: EncodedImage) -> None:
@@ -109,15 +109,15 @@ async def test_a_stream(tiny: EncodedImage) -> None:
         await exchange.event({"chunk": "s", "completed": True, **ANSWER})
         await exchange.end_stream()
 
-    seen = Seen()
-    async with serve(handler) as server, AsyncClient(base_url=server.base_url, hooks=seen.hooks) as client:
+    recorder = Recorder()
+    async with serve(handler) as server, AsyncClient(base_url=server.base_url, hooks=recorder.hooks) as client:
         async with await client.query(tiny, "?", stream=True) as stream:
             assert client.stats.in_flight == 1
             assert [piece async for piece in stream] == ["ye", "s"]
-        assert seen.names == ["request", "response", "event", "event", "end"]
-        assert [info.index for name, info in seen.told if name == "event"] == [0, 1]
-        assert seen.last("event").data["request_id"] == "r"
-        end = seen.last("end")
+        assert recorder.names == ["request", "response", "event", "event", "end"]
+        assert [info.index for name, info in recorder.calls if name == "event"] == [0, 1]
+        assert recorder.last("event").data["request_id"] == "r"
+        end = recorder.last("end")
         assert (end.error, end.request_id, end.metrics.output_tokens) == (None, "r", 5)
         assert client.stats.input_tokens == 700
         assert client.stats.in_flight == 0
@@ -125,29 +125,29 @@ async def test_a_stream(tiny: EncodedImage) -> None:
         assert client.stats.input_tokens == 700
 
 
-@pytest.mark.parametrize("how", ["cut", "left", "error"])
+@pytest.mark.parametrize("how", ["cut", "closed", "error"])
 async def test_streams_that_end_early(tiny: EncodedImage, how: str) -> None:
     async def handler(exchange: Exchange) -> None:
         await exchange.start_stream()
         await exchange.event({"chunk": "ye", "completed": False})
         if how == "error":
             await exchange.event({"error": "Inference failed"})
-        if how == "left":
+        if how == "closed":
             await exchange.reader.read()
         exchange.cut()
 
-    seen = Seen()
-    async with serve(handler) as server, AsyncClient(base_url=server.base_url, hooks=seen.hooks) as client:
+    recorder = Recorder()
+    async with serve(handler) as server, AsyncClient(base_url=server.base_url, hooks=recorder.hooks) as client:
         stream = await client.query(tiny, "?", stream=True)
-        if how == "left":
+        if how == "closed":
             await anext(stream)
             await stream.aclose()
-            assert seen.last("end").error is None
+            assert recorder.last("end").error is None
         else:
             with pytest.raises(md.StreamInterruptedError):
                 await stream.result()
-            assert isinstance(seen.last("end").error, md.StreamInterruptedError)
-        assert seen.names.count("end") == 1
+            assert isinstance(recorder.last("end").error, md.StreamInterruptedError)
+        assert recorder.names.count("end") == 1
         assert client.stats.in_flight == 0
 
 
@@ -172,18 +172,18 @@ async def test_a_stream_cancelled_in_a_hook_is_closed(tiny: EncodedImage) -> Non
 
 
 @respx.mock
-async def test_calls_that_fail(tiny: EncodedImage) -> None:
+async def test_failing_calls(tiny: EncodedImage) -> None:
     respx.post(f"{BASE}/query").respond(401, json={"error": "no"})
-    seen = Seen()
-    async with AsyncClient("k", hooks=seen.hooks) as client:
+    recorder = Recorder()
+    async with AsyncClient("k", hooks=recorder.hooks) as client:
         with pytest.raises(md.AuthenticationError):
             await client.query(tiny, "?")
-        end = seen.last("end")
+        end = recorder.last("end")
         assert (type(end.error), end.attempts) == (md.AuthenticationError, 1)
         with pytest.raises(md.ImageError):
             await client.query(b"no image", "?")
-        assert isinstance(seen.last("end").error, md.ImageError)
-        assert seen.last("end").attempts == 0
+        assert isinstance(recorder.last("end").error, md.ImageError)
+        assert recorder.last("end").attempts == 0
         assert client.stats.in_flight == client.stats.waiting == 0
 
 
@@ -194,20 +194,20 @@ async def test_cancelled_and_waiting_calls(tiny: EncodedImage) -> None:
         await hold.wait()
         await exchange.answer(ANSWER)
 
-    seen = Seen()
+    recorder = Recorder()
     async with serve(handler) as server:
-        async with AsyncClient(base_url=server.base_url, max_connections=2, hooks=seen.hooks) as client:
+        async with AsyncClient(base_url=server.base_url, max_connections=2, hooks=recorder.hooks) as client:
             tasks = [asyncio.create_task(client.query(tiny, "?")) for _ in range(5)]
             await until(lambda: server.requests == 2)
             assert (client.stats.in_flight, client.stats.waiting, client.stats.calls) == (2, 3, 5)
             tasks[0].cancel()
             tasks[4].cancel()
-            await until(lambda: seen.names.count("end") == 2)
-            assert all(isinstance(info.error, asyncio.CancelledError) for name, info in seen.told if name == "end")
+            await until(lambda: recorder.names.count("end") == 2)
+            assert all(isinstance(info.error, asyncio.CancelledError) for name, info in recorder.calls if name == "end")
             hold.set()
             await asyncio.gather(*tasks, return_exceptions=True)
             assert (client.stats.in_flight, client.stats.waiting) == (0, 0)
-            assert seen.names.count("end") == 5
+            assert recorder.names.count("end") == 5
 
 
 async def test_429s_are_counted(tiny: EncodedImage) -> None:
@@ -225,21 +225,21 @@ async def test_429s_are_counted(tiny: EncodedImage) -> None:
 @respx.mock
 def test_the_sync_client(tiny: EncodedImage) -> None:
     respx.post(f"{BASE}/query").respond(json=ANSWER)
-    seen = Seen()
-    with Client("k", hooks=seen.hooks) as client:
+    recorder = Recorder()
+    with Client("k", hooks=recorder.hooks) as client:
         assert client.stats == Stats()
         client.query(tiny, "?")
-        assert seen.names == ["request", "response", "end"]
+        assert recorder.names == ["request", "response", "end"]
         assert client.stats.requests == 1
-        other = Seen()
+        other = Recorder()
         client.with_options(hooks=other.hooks).query(tiny, "?")
-        assert len(seen.told) == 3
-        assert len(other.told) == 3
+        assert len(recorder.calls) == 3
+        assert len(other.calls) == 3
         assert client.stats.requests == 2
 
 
 @respx.mock
-async def test_the_log_tells_no_secrets(tiny: EncodedImage, caplog: pytest.LogCaptureFixture) -> None:
+async def test_the_log_contains_no_secrets(tiny: EncodedImage, caplog: pytest.LogCaptureFixture) -> None:
     import httpx
 
     respx.post(f"{BASE}/query").mock(side_effect=[httpx.Response(503), httpx.Response(200, json=ANSWER)])
@@ -249,17 +249,17 @@ async def test_the_log_tells_no_secrets(tiny: EncodedImage, caplog: pytest.LogCa
     text = caplog.text
     assert "query, request 1" in text
     assert "status 503" in text
-    assert "is tried again in 0.00 s after ServerError" in text
+    assert "retrying query in 0.00 s after ServerError" in text
     for secret in ("the-secret-key", "private", "yes", "image_url", "base64"):
         assert secret not in text
 
 
 @respx.mock
-async def test_nothing_is_made_for_nobody(tiny: EncodedImage, monkeypatch: pytest.MonkeyPatch) -> None:
-    from moondream_async._http import observer  # imported when somebody looks on
+async def test_no_observer_without_hooks_and_log(tiny: EncodedImage, monkeypatch: pytest.MonkeyPatch) -> None:
+    from moondream_async._http import observer  # the package imports it on first use
 
     respx.post(f"{BASE}/query").respond(json=ANSWER)
-    monkeypatch.setattr(observer, "CallObserver", None)  # making one would fail
+    monkeypatch.setattr(observer, "CallObserver", None)  # creating one would fail
     logging.getLogger("moondream_async").setLevel(logging.WARNING)
     try:
         async with AsyncClient("k") as client:
@@ -274,6 +274,6 @@ def test_bad_hooks(hooks: Any) -> None:
         AsyncClient("k", hooks=hooks)
 
 
-def test_a_hook_that_is_no_function() -> None:
+def test_a_hook_must_be_a_function() -> None:
     with pytest.raises(ConfigurationError, match="'retry' must be a function"):
         Hooks(retry=3)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""Answers made to cost memory, or to hold the event loop: bounded, typed, and their connection closed."""
+"""Hostile responses: bounded memory, typed errors, closed connections, and no blocked event loop."""
 
 from __future__ import annotations
 
@@ -48,31 +48,30 @@ async def endless_trailers(exchange: Exchange) -> None:
         await exchange.send(b"X: y\r\n" * 1000)
 
 
-async def no_http(exchange: Exchange) -> None:
+async def not_http(exchange: Exchange) -> None:
     for _ in range(10_000):
         await exchange.send(b"nonsense" * 5000)
 
 
-ENDLESS = (endless_interim, endless_header, endless_headers, endless_extension, endless_trailers, no_http)
+ENDLESS = (endless_interim, endless_header, endless_headers, endless_extension, endless_trailers, not_http)
 
 
 @pytest.mark.parametrize("loop", LOOPS)
-@pytest.mark.parametrize("answer", ENDLESS)
-def test_endless_answers(loop: str, answer: Any, tiny: EncodedImage) -> None:
+@pytest.mark.parametrize("respond", ENDLESS)
+def test_endless_responses(loop: str, respond: Any, tiny: EncodedImage) -> None:
     written = 0
     caught: list[md.MoondreamError] = []
 
-    async def counting(exchange: Exchange) -> None:
-        nonlocal written
+    async def handler(exchange: Exchange) -> None:
         send = exchange.send
 
-        async def counted(data: bytes) -> None:
+        async def count_and_send(data: bytes) -> None:
             nonlocal written
             written += len(data)
             await send(data)
 
-        exchange.send = counted  # type: ignore[method-assign]
-        await answer(exchange)
+        exchange.send = count_and_send  # type: ignore[method-assign]
+        await respond(exchange)
 
     async def main() -> None:
         async with AsyncClient(base_url=server.base_url, retry=RetryPolicy(attempts=2, backoff=0)) as client:
@@ -81,14 +80,14 @@ def test_endless_answers(loop: str, answer: Any, tiny: EncodedImage) -> None:
             except md.MoondreamError as exc:
                 caught.append(exc)
 
-    with serve_in_thread(counting) as server:
+    with serve_in_thread(handler) as server:
         LOOPS[loop](main)
     assert isinstance(caught[0], md.APIConnectionError)
     assert written < 100_000_000
     assert server.open == 0 or server.connections == 2
 
 
-async def test_headers_that_drip_end_with_the_total_time(tiny: EncodedImage) -> None:
+async def test_the_total_timeout_ends_dripping_headers(tiny: EncodedImage) -> None:
     async def drip(exchange: Exchange) -> None:
         await exchange.send(b"HTTP/1.1 200 OK\r\nX: ")
         while True:
@@ -103,7 +102,7 @@ async def test_headers_that_drip_end_with_the_total_time(tiny: EncodedImage) -> 
 
 @pytest.mark.parametrize("flood", ["interim", "chunks"])
 async def test_other_tasks_run_during_a_flood(flood: str, tiny: EncodedImage) -> None:
-    """Count the turns that another task gets while tens of thousands of tiny pieces are read."""
+    """Another task runs regularly while tens of thousands of tiny pieces are read."""
     pieces = 60_000
 
     async def handler(exchange: Exchange) -> None:
@@ -131,7 +130,7 @@ async def test_other_tasks_run_during_a_flood(flood: str, tiny: EncodedImage) ->
     assert turns - before >= (3 if flood == "interim" else pieces // 128)
 
 
-async def test_tiny_chunks_take_memory_in_proportion() -> None:
+async def test_memory_of_tiny_chunks_is_proportional() -> None:
     class Chunks(httpx.AsyncByteStream):
         async def __aiter__(self) -> Any:
             for _ in range(300_000):

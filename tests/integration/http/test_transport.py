@@ -1,4 +1,4 @@
-"""The transport on real sockets: reuse, stale connections, cancellation, many calls, loops, TLS."""
+"""The transport on real sockets: reuse, stale connections, cancellation, many calls, event loops, TLS."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ async def test_closing_closes_every_connection(tiny: EncodedImage) -> None:
         await until(lambda: server.open == 0)
 
 
-@pytest.mark.parametrize("closing", ["with-the-answer", "later"])
+@pytest.mark.parametrize("closing", ["with-the-response", "later"])
 async def test_a_stale_connection_is_replaced_without_using_an_attempt(tiny: EncodedImage, closing: str) -> None:
     async def answer_and_close(exchange: Exchange) -> None:
         await exchange.answer(ANSWER)
@@ -63,26 +63,26 @@ async def test_a_stale_connection_is_replaced_without_using_an_attempt(tiny: Enc
             await asyncio.sleep(0.04 if closing == "later" else 0)
 
 
-async def test_a_connection_that_dies_under_the_request_is_replaced(tiny: EncodedImage) -> None:
-    async def die_on_reuse(exchange: Exchange) -> None:
-        seen = getattr(exchange.writer, "seen", 0)
-        exchange.writer.seen = seen + 1  # type: ignore[attr-defined]
-        if seen:
+async def test_a_connection_that_breaks_on_reuse_is_replaced(tiny: EncodedImage) -> None:
+    async def cut_on_reuse(exchange: Exchange) -> None:
+        requests = getattr(exchange.writer, "requests", 0)
+        exchange.writer.requests = requests + 1  # type: ignore[attr-defined]
+        if requests:
             exchange.cut()
         else:
             await exchange.answer(ANSWER)
 
-    async with serve(die_on_reuse) as server, AsyncClient(base_url=server.base_url, retry=1) as client:
+    async with serve(cut_on_reuse) as server, AsyncClient(base_url=server.base_url, retry=1) as client:
         for _ in range(3):
             assert (await client.query(tiny, "?")).answer == "yes"
         assert server.connections == 3
 
 
-async def test_a_fresh_connection_that_dies_is_an_error(tiny: EncodedImage) -> None:
-    async def die(exchange: Exchange) -> None:
+async def test_a_new_connection_that_breaks_is_an_error(tiny: EncodedImage) -> None:
+    async def cut(exchange: Exchange) -> None:
         exchange.cut()
 
-    async with serve(die) as server, AsyncClient(base_url=server.base_url, retry=1) as client:
+    async with serve(cut) as server, AsyncClient(base_url=server.base_url, retry=1) as client:
         with pytest.raises(APIConnectionError) as caught:
             await client.query(tiny, "?")
         assert caught.value.attempts == 1
@@ -91,19 +91,19 @@ async def test_a_fresh_connection_that_dies_is_an_error(tiny: EncodedImage) -> N
 
 
 async def test_requests_in_flight_never_exceed_the_limit(tiny: EncodedImage) -> None:
-    busy = most = 0
+    in_flight = peak = 0
 
     async def count(exchange: Exchange) -> None:
-        nonlocal busy, most
-        busy += 1
-        most = max(most, busy)
+        nonlocal in_flight, peak
+        in_flight += 1
+        peak = max(peak, in_flight)
         await asyncio.sleep(0.005)
-        busy -= 1
+        in_flight -= 1
         await exchange.answer(ANSWER)
 
     async with serve(count) as server, AsyncClient(base_url=server.base_url, max_connections=7) as client:
         await asyncio.gather(*(client.query(tiny, "?") for _ in range(100)))
-        assert most == 7
+        assert peak == 7
         assert server.connections <= 7
 
 
@@ -117,19 +117,19 @@ async def test_thousands_at_once(tiny: EncodedImage) -> None:
         assert slots_in_use(client) == 0
 
 
-async def test_cancellation_loses_no_slot_and_no_connection(tiny: EncodedImage) -> None:
-    chance, rounds = random.Random(7), scaled(30, 100)
+async def test_cancellation_leaks_no_slot_and_no_connection(tiny: EncodedImage) -> None:
+    rng, rounds = random.Random(7), scaled(30, 100)
 
-    async def dawdle(exchange: Exchange) -> None:
-        await asyncio.sleep(chance.random() * 0.004)
+    async def slow(exchange: Exchange) -> None:
+        await asyncio.sleep(rng.random() * 0.004)
         await exchange.answer(ANSWER)
 
-    async with serve(dawdle) as server, AsyncClient(base_url=server.base_url, max_connections=16, retry=1) as client:
+    async with serve(slow) as server, AsyncClient(base_url=server.base_url, max_connections=16, retry=1) as client:
         cancelled = 0
         for _ in range(rounds):
             tasks = [asyncio.create_task(client.query(tiny, "?")) for _ in range(100)]
             for task in tasks:
-                delay = chance.choice((0, 0, chance.random() * 0.01))
+                delay = rng.choice((0, 0, rng.random() * 0.01))
                 asyncio.get_running_loop().call_later(delay, task.cancel)
             outcomes = await asyncio.gather(*tasks, return_exceptions=True)
             cancelled += sum(isinstance(o, asyncio.CancelledError) for o in outcomes)
@@ -228,11 +228,11 @@ async def test_large_bodies_both_ways() -> None:
         assert size > 12_000_000
 
 
-async def test_nobody_listens(tiny: EncodedImage) -> None:
+async def test_no_server(tiny: EncodedImage) -> None:
     async with serve(say_yes) as server:
-        gone = server.base_url
+        closed_url = server.base_url
     policy = RetryPolicy(attempts=3, backoff=0)
-    async with AsyncClient(base_url=gone, retry=policy) as client:
-        with pytest.raises(APIConnectionError, match=gone) as caught:
+    async with AsyncClient(base_url=closed_url, retry=policy) as client:
+        with pytest.raises(APIConnectionError, match=closed_url) as caught:
             await client.query(tiny, "?")
         assert caught.value.attempts == 3
