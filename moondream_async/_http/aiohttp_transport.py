@@ -1,4 +1,4 @@
-"""httpx's requests over aiohttp's connections (extra `aiohttp`): asyncio only, and a quarter less CPU per call."""
+"""Send httpx requests over aiohttp's connections (extra `aiohttp`): asyncio only, a quarter less CPU per call."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ try:
 except ImportError:
     raise ConfigurationError("http_client='aiohttp' needs aiohttp: pip install 'moondream-async[aiohttp]'.") from None
 
-_KEEPALIVE = 60.0  # seconds a connection may idle
+_KEEPALIVE = 60.0  # seconds that a connection may idle
 
 
 class FastTransport(httpx.AsyncBaseTransport):
-    """One aiohttp session for each event loop; the slots in front of it limit its connections."""
+    """One aiohttp session per event loop; the session's slots limit the number of connections."""
 
     def __init__(self) -> None:
         self._sessions = LoopLocal(_session_transport)
@@ -34,7 +34,12 @@ class FastTransport(httpx.AsyncBaseTransport):
         self._proxied = PooledTransport()
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """Send; what goes through a proxy of the environment goes over our own transport."""
+        """Send a request; over `PooledTransport` if it goes through a proxy of the environment.
+
+        Raises:
+            ConfigurationError: The event loop is not asyncio's.
+            TRANSPORT_ERRORS: There was no response.
+        """
         try:
             asyncio.get_running_loop()
         except RuntimeError:
@@ -47,7 +52,7 @@ class FastTransport(httpx.AsyncBaseTransport):
         return response
 
     async def aclose(self) -> None:
-        """Close this loop's connections."""
+        """Close the connections of the running event loop."""
         await self._proxied.aclose()
         transport = self._sessions.pop()
         if transport is not None:
@@ -70,7 +75,7 @@ class _Stream(httpx.AsyncByteStream):
 
 @contextmanager
 def _as_httpx_errors() -> Generator[None]:
-    """What httpx-aiohttp leaves as it is, or calls a timeout although it is a closed connection."""
+    """Convert errors that httpx-aiohttp does not convert, or reports as a timeout when the connection was closed."""
     try:
         yield
     except httpx.ConnectTimeout as exc:
@@ -80,11 +85,11 @@ def _as_httpx_errors() -> Generator[None]:
     except aiohttp.ClientError as exc:
         raise httpx.RemoteProtocolError(str(exc)) from None
     except TimeoutError:
-        raise httpx.ReadTimeout("no answer in time") from None
+        raise httpx.ReadTimeout("no response in time") from None
 
 
 class _Connector(aiohttp.TCPConnector):
-    """Reuses a connection only if nothing has come on it while it was idle, which aiohttp does not check."""
+    """Reuses a connection only if it received no data while idle, which aiohttp does not check."""
 
     async def _get(self, key: Any, traces: Any) -> Any:
         while (connection := await super()._get(key, traces)) is not None:

@@ -1,7 +1,7 @@
-"""httpcore's network backend for asyncio, straight on a Protocol.
+"""A network backend of httpcore for asyncio, built directly on a Protocol.
 
-httpcore's own goes through anyio's streams: several checkpoints and cancel scopes for each
-read and write. This one costs a third less CPU per request (`benchmarks/README.md`).
+httpcore's own backend uses anyio's streams, with several checkpoints and cancel scopes for each read and write. This
+one takes a third less CPU per request (`benchmarks/README.md`).
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ import httpcore
 
 from .response_head import ResponseHead
 
-_PAUSE_ABOVE = 512 * 1024  # bytes read ahead of the consumer, before the socket is left alone
-_HAPPY_EYEBALLS = 0.25  # seconds before the next address is tried beside the first (RFC 8305)
+_MAX_BUFFER = 512 * 1024  # unread bytes, above which reading from the socket is paused
+_HAPPY_EYEBALLS_DELAY = 0.25  # seconds before the next address is tried in parallel (RFC 8305)
 
 
 class _Protocol(asyncio.Protocol):
-    """Collects what is read; wakes the one reader and the one writer."""
+    """Buffers received data; wakes the reader and the writer, of which there is one each."""
 
     def __init__(self) -> None:
         self.chunks: list[bytes] = []
@@ -44,7 +44,7 @@ class _Protocol(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         self.chunks.append(data)
         self.size += len(data)
-        if self.size > _PAUSE_ABOVE and not self._paused_reading:
+        if self.size > _MAX_BUFFER and not self._paused_reading:
             self._paused_reading = True
             self.transport.pause_reading()
         _wake(self._reader)
@@ -66,26 +66,26 @@ class _Protocol(asyncio.Protocol):
         self._writable = True
         _wake(self._writer)
 
-    def take(self, max_bytes: int) -> bytes:
+    def read_buffer(self, max_bytes: int) -> bytes:
         data = self.chunks[0] if len(self.chunks) == 1 else b"".join(self.chunks)
         self.chunks.clear()
         if len(data) > max_bytes:
             self.chunks.append(data[max_bytes:])
             data = data[:max_bytes]
         self.size -= len(data)
-        if self._paused_reading and self.size <= _PAUSE_ABOVE:
+        if self._paused_reading and self.size <= _MAX_BUFFER:
             self._paused_reading = False
             self.transport.resume_reading()
         return data
 
-    async def readable(self) -> None:
+    async def wait_readable(self) -> None:
         self._reader = asyncio.get_running_loop().create_future()
         try:
             await self._reader
         finally:
             self._reader = None
 
-    async def drained(self) -> None:
+    async def drain(self) -> None:
         while not self._writable and not self.ended:
             self._writer = asyncio.get_running_loop().create_future()
             try:
@@ -104,12 +104,12 @@ def _wake(waiter: asyncio.Future[None] | None) -> None:
 
 
 class AsyncioStream(httpcore.AsyncNetworkStream):
-    """One open socket.
+    """An open socket.
 
     Attributes:
-        head: Bounds of the answer's head, and what may come before it.
-        deadline: The moment, on the monotonic clock, after which a read that has to wait gives up, whatever its own
-            timeout; None is never. It costs nothing where a cancel scope around every read would.
+        head: Limits on the head of the response and on what precedes it.
+        deadline: Time on the monotonic clock at which a read that waits for data times out, regardless of its own
+            timeout; None means never. It is free, unlike a cancel scope around every read.
     """
 
     def __init__(self, protocol: _Protocol) -> None:
@@ -118,7 +118,7 @@ class AsyncioStream(httpcore.AsyncNetworkStream):
         self.head = ResponseHead()
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        """Return what has arrived, as soon as something has; empty at the end."""
+        """Return received data, waiting until there is some; empty at the end of the stream."""
         if self.head.is_awaited:
             if self.head.has_started:
                 await asyncio.sleep(0)
@@ -131,21 +131,21 @@ class AsyncioStream(httpcore.AsyncNetworkStream):
         protocol = self._protocol
         if not protocol.chunks and not protocol.ended:
             if self.deadline is not None:
-                left = max(0.0, self.deadline - time.monotonic())
-                timeout = left if timeout is None else min(timeout, left)
+                remaining = max(0.0, self.deadline - time.monotonic())
+                timeout = remaining if timeout is None else min(timeout, remaining)
             try:
                 async with asyncio.timeout(timeout):
-                    await protocol.readable()
+                    await protocol.wait_readable()
             except TimeoutError:
                 raise httpcore.ReadTimeout from None
         if protocol.chunks:
-            return protocol.take(max_bytes)
+            return protocol.read_buffer(max_bytes)
         if protocol.error is not None:
             raise httpcore.ReadError(str(protocol.error) or "connection lost")
         return b""
 
     async def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        """Send it all."""
+        """Send all of the buffer."""
         protocol = self._protocol
         if not buffer:
             return
@@ -156,7 +156,7 @@ class AsyncioStream(httpcore.AsyncNetworkStream):
         if not protocol.writable:
             try:
                 async with asyncio.timeout(timeout):
-                    await protocol.drained()
+                    await protocol.drain()
             except TimeoutError:
                 raise httpcore.WriteTimeout from None
             self.head.check_unsolicited(bool(protocol.chunks))
@@ -164,12 +164,12 @@ class AsyncioStream(httpcore.AsyncNetworkStream):
     async def aclose(self) -> None:
         """Close the socket."""
         self._protocol.transport.abort()
-        await asyncio.sleep(0)  # lets the loop close the socket before it may be closed itself
+        await asyncio.sleep(0)  # lets the loop close the socket before the loop itself may be closed
 
     async def start_tls(
         self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
     ) -> httpcore.AsyncNetworkStream:
-        """The same connection, encrypted from here on."""
+        """Return the same connection, encrypted from now on."""
         protocol = self._protocol
         plain = protocol.transport
         loop = asyncio.get_running_loop()
@@ -182,22 +182,22 @@ class AsyncioStream(httpcore.AsyncNetworkStream):
         return AsyncioStream(protocol)
 
     def get_extra_info(self, info: str) -> Any:
-        """What httpcore asks about the socket."""
+        """Return information about the socket that httpcore requests."""
         protocol = self._protocol
-        if info == "is_readable":  # on an idle connection: the server closed it, or talks out of turn
+        if info == "is_readable":  # on an idle connection: the server closed it, or sent unsolicited data
             return protocol.ended or bool(protocol.chunks) or has_unread(protocol.transport)
         names = {"client_addr": "sockname", "server_addr": "peername"}
         return protocol.transport.get_extra_info(names.get(info, info))
 
 
 class AsyncioBackend(httpcore.AsyncNetworkBackend):
-    """Connects one TCP socket on asyncio, uvloop included, and can close it at any moment."""
+    """Connects one TCP socket on asyncio, uvloop included, and can close it at any time."""
 
     def __init__(self) -> None:
         self._protocol: _Protocol | None = None
 
     def abort(self) -> None:
-        """Close what was opened, at once; safe to call again."""
+        """Close the socket immediately, if it is open; further calls do nothing."""
         if self._protocol is not None:
             self._protocol.transport.abort()
 
@@ -209,12 +209,12 @@ class AsyncioBackend(httpcore.AsyncNetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[Any] | None = None,
     ) -> httpcore.AsyncNetworkStream:
-        """Open a connection; happy eyeballs where the loop has them (uvloop has not)."""
+        """Open a connection, with Happy Eyeballs if the loop supports it (uvloop does not)."""
         loop = asyncio.get_running_loop()
         options: dict[str, Any] = {}
-        # Between addresses only: asyncio's race can lose a socket that connects as its loop ends.
+        # Only if there can be several addresses: asyncio's race can leak a socket that connects as its loop ends.
         if isinstance(loop, asyncio.BaseEventLoop) and not _is_address(host):
-            options["happy_eyeballs_delay"] = _HAPPY_EYEBALLS
+            options["happy_eyeballs_delay"] = _HAPPY_EYEBALLS_DELAY
         if local_address is not None:
             options["local_addr"] = (local_address, 0)
 
@@ -223,16 +223,16 @@ class AsyncioBackend(httpcore.AsyncNetworkBackend):
                 try:
                     return await loop.create_connection(_Protocol, host, port, **options)
                 except RuntimeError:
-                    # At interpreter exit asyncio has no thread left to look names up in; `atexit` hooks may still call.
+                    # At interpreter exit asyncio has no thread left to resolve names; `atexit` hooks may still call.
                     return await _connect_to_any(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
 
-        # asyncio loses the socket when it is cancelled between the connect and its return, so the
-        # attempt is let run to its end, and its connection closed, when nobody waits for it any more.
+        # asyncio leaks the socket when it is cancelled between connecting and returning. So a cancelled attempt runs
+        # to its end, and its connection is closed then.
         attempt = loop.create_task(connect())
         try:
             transport, protocol = await asyncio.shield(attempt)
         except asyncio.CancelledError:
-            attempt.add_done_callback(_abandon)
+            attempt.add_done_callback(_abort_connection)
             raise
         except (TimeoutError, OSError) as exc:
             _raise_connect_error(exc)
@@ -243,12 +243,12 @@ class AsyncioBackend(httpcore.AsyncNetworkBackend):
         return AsyncioStream(protocol)
 
     async def sleep(self, seconds: float) -> None:
-        """Sleep, for httpcore's own connect retries (which we do not use)."""
+        """Sleep; for httpcore's connect retries, which this package does not use."""
         await asyncio.sleep(seconds)
 
 
 def has_unread(transport: asyncio.BaseTransport) -> bool:
-    """Tell whether the system holds bytes, or the end, that the loop has not read yet."""
+    """Return whether the socket has data, or its end, that the event loop has not read yet."""
     sock = transport.get_extra_info("socket")
     descriptor = sock.fileno() if sock is not None else -1
     if descriptor < 0:
@@ -270,14 +270,14 @@ def _is_address(host: str) -> bool:
 
 async def _connect_to_any(addresses: list[Any]) -> tuple[asyncio.BaseTransport, _Protocol]:
     loop = asyncio.get_running_loop()
-    *others, last = [address[4] for address in addresses]
-    for host, port, *_ in others:
+    *first, last = [address[4] for address in addresses]
+    for host, port, *_ in first:
         with contextlib.suppress(OSError):
             return await loop.create_connection(_Protocol, host, port)
     return await loop.create_connection(_Protocol, last[0], last[1])
 
 
-def _abandon(attempt: asyncio.Task[tuple[asyncio.BaseTransport, _Protocol]]) -> None:
+def _abort_connection(attempt: asyncio.Task[tuple[asyncio.BaseTransport, _Protocol]]) -> None:
     if not attempt.cancelled() and attempt.exception() is None:
         attempt.result()[1].transport.abort()
 

@@ -1,4 +1,4 @@
-"""httpcore's own network backend, with the bounds of ours: for trio."""
+"""httpcore's network backend for trio, with the limits of `asyncio_backend`."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import httpcore
 
 from .response_head import ResponseHead
 
-_PIECE = 64 * 1024  # bytes that are sent without looking whether the server speaks out of turn
+_MAX_WRITE = 64 * 1024  # bytes sent between checks for unsolicited data
 
 
 class TrioStream(httpcore.AsyncNetworkStream):
-    """One open socket of httpcore's.
+    """An open socket.
 
     Attributes:
-        head: Bounds of the answer's head, and what may come before it.
+        head: Limits on the head of the response and on what precedes it.
     """
 
     def __init__(self, inner: httpcore.AsyncNetworkStream) -> None:
@@ -25,7 +25,7 @@ class TrioStream(httpcore.AsyncNetworkStream):
         self.head = ResponseHead()
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        """Return what has arrived, as soon as something has; empty at the end."""
+        """Return received data, waiting until there is some; empty at the end of the stream."""
         if not self.head.is_awaited:
             return await self._inner.read(max_bytes, timeout)
         data = await self._inner.read(self.head.limit(max_bytes), timeout)
@@ -33,10 +33,10 @@ class TrioStream(httpcore.AsyncNetworkStream):
         return data
 
     async def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        """Send it all."""
-        for start in range(0, len(buffer), _PIECE):
+        """Send all of the buffer."""
+        for start in range(0, len(buffer), _MAX_WRITE):
             self.head.check_unsolicited(bool(self._inner.get_extra_info("is_readable")))
-            await self._inner.write(buffer[start : start + _PIECE], timeout)
+            await self._inner.write(buffer[start : start + _MAX_WRITE], timeout)
 
     async def aclose(self) -> None:
         """Close the socket."""
@@ -49,19 +49,19 @@ class TrioStream(httpcore.AsyncNetworkStream):
     async def start_tls(
         self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
     ) -> httpcore.AsyncNetworkStream:
-        """Return the same connection, encrypted from here on."""
+        """Return the same connection, encrypted from now on."""
         try:
             return TrioStream(await self._inner.start_tls(ssl_context, server_hostname, timeout))
-        except httpcore.ConnectError as exc:  # trio's own has no text
+        except httpcore.ConnectError as exc:  # trio's errors have no text
             problem = _tls_problem(exc)
         raise httpcore.ConnectError(problem)
 
     def get_extra_info(self, info: str) -> Any:
-        """Answer what httpcore asks about the socket."""
+        """Return information about the socket that httpcore requests."""
         return self._inner.get_extra_info(info)
 
     async def has_unread(self) -> bool:
-        """Tell whether bytes are left that were decrypted, or are about to be, where the socket does not show them."""
+        """Return whether the TLS layer holds unread data, which the socket does not show."""
         if self.get_extra_info("ssl_object") is None:
             return False
         try:
@@ -74,14 +74,14 @@ class TrioStream(httpcore.AsyncNetworkStream):
 
 
 class TrioBackend(httpcore.AsyncNetworkBackend):
-    """Connects one TCP socket on trio, and can close it at any moment."""
+    """Connects one TCP socket on trio, and can close it at any time."""
 
     def __init__(self) -> None:
         self._inner: httpcore.AsyncNetworkBackend = cast("Any", httpcore).TrioBackend()
         self._stream: TrioStream | None = None
 
     def abort(self) -> None:
-        """Close what was opened, at once; safe to call again."""
+        """Close the socket immediately, if it is open; further calls do nothing."""
         if self._stream is not None:
             self._stream.abort()
 
@@ -99,12 +99,12 @@ class TrioBackend(httpcore.AsyncNetworkBackend):
         return self._stream
 
     async def sleep(self, seconds: float) -> None:
-        """Sleep, for httpcore's own connect retries (which we do not use)."""
+        """Sleep; for httpcore's connect retries, which this package does not use."""
         await self._inner.sleep(seconds)
 
 
 def _tls_problem(exc: BaseException | None) -> str:
-    """Find what OpenSSL said, among the causes of an error."""
+    """Return OpenSSL's message, from the causes of an error."""
     text = str(exc)
     while exc is not None:
         if isinstance(exc, ssl.SSLError):
