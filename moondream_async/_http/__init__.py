@@ -1,1 +1,1 @@
-"""Sending and receiving: the one room that imports httpx, and the one that knows event loops and threads."""
+"""HTTP: requests, retries, streams, downloads and the connection pool; the only package that imports httpx."""

@@ -27,10 +27,10 @@ from .transport_errors import TRANSPORT_ERRORS, from_transport, total_timeout
 if TYPE_CHECKING:
     from .observer import CallObserver
 
-LARGEST_EVENT = 16 * 1024 * 1024
+MAX_EVENT = 16 * 1024 * 1024
 """Maximum size of one event, in bytes; a stream with a larger one fails."""
 
-_DRAIN = 0.25  # seconds to wait for the end of the body after the last event
+_DRAIN_TIMEOUT = 0.25  # seconds to wait for the end of the body after the last event
 
 Explain = Callable[[BaseException], FailedAttempt]
 
@@ -67,14 +67,14 @@ class _TextSource:
             raise StopAsyncIteration
         if self._expiry < time.monotonic():
             raise OutOfTimeError
-        chunk = await (self._next_in_time() if self._socket is None else self._next())
+        chunk = await (self._next_with_timeout() if self._socket is None else self._next())
         if chunk is None:
             self._ended = True
             # Some servers omit the blank line after the last event; the event is complete anyway.
             return self._decoder.decode(b"", final=True) + "\n\n"
         self._event_size += len(chunk)
-        if self._event_size > LARGEST_EVENT:
-            raise ResponseTooLargeError(f"one event has more than {LARGEST_EVENT:,} bytes")
+        if self._event_size > MAX_EVENT:
+            raise ResponseTooLargeError(f"one event has more than {MAX_EVENT:,} bytes")
         return self._decoder.decode(chunk)
 
     def reset_event_size(self) -> None:
@@ -95,7 +95,7 @@ class _TextSource:
         except Exception as exc:
             raise from_transport(exc) from None
 
-    async def _next_in_time(self) -> bytes | None:
+    async def _next_with_timeout(self) -> bytes | None:
         with anyio.move_on_after(self._expiry - time.monotonic()):
             try:
                 return await anext(self._bytes, None)
@@ -119,9 +119,9 @@ def _raw_bytes(response: httpx.Response) -> AsyncIterator[bytes]:
 
 
 async def event_data(response: httpx.Response, release: Callable[[], None], expiry: float) -> AsyncGenerator[str, None]:
-    """Yield the data of each event; free the connection and the slot however it ends.
+    """Yield the data of each event; always release the connection and the slot at the end.
 
-    It is an async generator, so the event loop closes it if a user drops it midway.
+    It is an async generator, so the event loop closes it if the user abandons it midway.
     """
     text = _TextSource(response, expiry)
     try:
@@ -270,7 +270,7 @@ class EventStream:
 
     async def finish(self) -> None:
         """Briefly read on to the end of the body after the last event, so that the connection can be reused."""
-        with anyio.move_on_after(_DRAIN, shield=True):
+        with anyio.move_on_after(_DRAIN_TIMEOUT, shield=True):
             try:
                 async for _ in self._event_data:
                     pass

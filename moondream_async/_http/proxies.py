@@ -1,4 +1,4 @@
-"""Proxies that the environment names, and the hosts that it exempts from them."""
+"""Find the proxy for a URL in the environment or the system's settings, and the hosts exempt from it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import httpx
 from ..errors import ConfigurationError
 
 _SCHEMES = ("http", "https", "socks5", "socks5h")
-_SYSTEM = "the system's settings"
+_SYSTEM_SETTINGS = "the system's settings"
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -25,11 +25,11 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 @attrs.frozen
 class Proxy:
-    """A proxy, and where it was set.
+    """A proxy.
 
     Attributes:
         url: Its URL; may hold a user name and a password.
-        source: The environment variable that names it.
+        source: Where it was set: the name of an environment variable, or `"the system's settings"`.
     """
 
     url: httpx.URL = attrs.field(repr=False)
@@ -37,7 +37,7 @@ class Proxy:
 
     @property
     def is_socks(self) -> bool:
-        """Whether it speaks SOCKS 5."""
+        """Whether it is a SOCKS 5 proxy."""
         return self.url.scheme.startswith("socks")
 
     @property
@@ -53,7 +53,7 @@ class Proxy:
 
 @attrs.frozen
 class _Exemption:
-    """One entry of `no_proxy`: a network, or a pattern of names; for one scheme or port, or for all."""
+    """An entry of `no_proxy`: a network or a pattern of host names, for all schemes and ports unless it names one."""
 
     scheme: str | None
     port: int | None
@@ -71,15 +71,15 @@ class _Exemption:
 
 
 class EnvironmentProxies:
-    """The environment's proxies, as they are now."""
+    """The proxies of the environment at the time of creation."""
 
     def __init__(self) -> None:
         self._proxies = urllib.request.getproxies()
         self._from_system = not urllib.request.getproxies_environment()
-        self._exemptions = [] if self._from_system else _exemptions(self._proxies.get("no", ""))
+        self._exemptions = [] if self._from_system else _parse_no_proxy(self._proxies.get("no", ""))
 
     def find(self, scheme: str, host: str, port: int | None) -> Proxy | None:
-        """Find the proxy for an origin; None if it is reached directly, as loopback always is.
+        """Return the proxy for an origin, or None if it is reached directly, as loopback always is.
 
         Raises:
             ConfigurationError: The proxy's URL cannot be used.
@@ -87,21 +87,21 @@ class EnvironmentProxies:
         kind = scheme if scheme in self._proxies else "all"
         if kind not in self._proxies or self._is_exempt(scheme, host, port):
             return None
-        return _proxy(self._proxies[kind], _SYSTEM if self._from_system else _variable(kind))
+        return _parse_proxy(self._proxies[kind], _SYSTEM_SETTINGS if self._from_system else _variable_name(kind))
 
     def _is_exempt(self, scheme: str, host: str, port: int | None) -> bool:
         name = host.lower().strip("[]").rstrip(".")
-        address = _address(name)
+        address = _parse_address(name)
         if is_loopback(name):
             return True
         if self._from_system and urllib.request.proxy_bypass(host):
             return True
-        number = port or (443 if scheme == "https" else 80)
-        return any(exemption.covers(scheme, name, address, number) for exemption in self._exemptions)
+        port = port or (443 if scheme == "https" else 80)
+        return any(exemption.covers(scheme, name, address, port) for exemption in self._exemptions)
 
 
 def is_proxied(url: str) -> bool:
-    """Tell whether a request to this URL goes through a proxy of the environment.
+    """Return whether a request to this URL goes through a proxy of the environment.
 
     Raises:
         ConfigurationError: The proxy's URL cannot be used.
@@ -111,24 +111,24 @@ def is_proxied(url: str) -> bool:
 
 
 def is_loopback(host: str) -> bool:
-    """Tell whether a name or an address means this machine: `localhost`, `127.0.0.0/8`, `::1`."""
+    """Return whether a host name or address is this machine: `localhost`, `127.0.0.0/8`, `::1`."""
     name = host.lower().rstrip(".")
     if name == "localhost" or name.endswith(".localhost"):
         return True
-    address = _address(name)
+    address = _parse_address(name)
     return address is not None and (address.is_loopback or address.is_unspecified)
 
 
-def _address(host: str) -> Address | None:
+def _parse_address(host: str) -> Address | None:
     try:
         address = ipaddress.ip_address(host.partition("%")[0])
     except ValueError:
-        return _short_address(host)
+        return _parse_short_address(host)
     return getattr(address, "ipv4_mapped", None) or address
 
 
-def _short_address(host: str) -> Address | None:
-    """Read `127.1`, `0x7f000001` and the like, as the system's resolver does."""
+def _parse_short_address(host: str) -> Address | None:
+    """Parse `127.1`, `0x7f000001` and the like, as the system's resolver does."""
     if not re.fullmatch(r"[0-9][0-9a-fx]*(\.[0-9][0-9a-fx]*){0,3}", host):
         return None
     try:
@@ -137,13 +137,13 @@ def _short_address(host: str) -> Address | None:
         return None
 
 
-def _exemptions(value: str) -> list[_Exemption]:
-    """Read `no_proxy`; an entry that means nothing exempts nothing."""
-    found = (_exemption(entry.lower()) for entry in re.split(r"[,;\s]+", value) if entry)
-    return [exemption for exemption in found if exemption is not None]
+def _parse_no_proxy(value: str) -> list[_Exemption]:
+    """Parse `no_proxy`; invalid entries are ignored."""
+    exemptions = (_parse_exemption(entry.lower()) for entry in re.split(r"[,;\s]+", value) if entry)
+    return [exemption for exemption in exemptions if exemption is not None]
 
 
-def _exemption(entry: str) -> _Exemption | None:
+def _parse_exemption(entry: str) -> _Exemption | None:
     scheme, separator, rest = entry.rpartition("://")
     match = re.fullmatch(r"\[([^\[\]]*)\](/\d+)?(?::(\d+))?|([^/]*:[^/]*:.*)|(.*?)(?::(\d+))?", rest)
     if match is None:
@@ -152,37 +152,37 @@ def _exemption(entry: str) -> _Exemption | None:
     port = bracketed_port or name_port
     if port is not None and len(port) > 5:
         return None
-    make = partial(_Exemption, scheme if separator else None, int(port) if port else None)
-    network = _network(bracketed + (bits or "") if bracketed is not None else bare_ipv6 or name or "")
+    build = partial(_Exemption, scheme if separator else None, int(port) if port else None)
+    network = _parse_network(bracketed + (bits or "") if bracketed is not None else bare_ipv6 or name or "")
     if network is not None:
-        return make(network=network)
+        return build(network=network)
     pattern = "*" if name == "*" else (name or "").removeprefix("*").strip(".")
-    return make(pattern=_ascii(pattern)) if pattern else None
+    return build(pattern=_to_ascii(pattern)) if pattern else None
 
 
-def _network(text: str) -> Network | None:
+def _parse_network(text: str) -> Network | None:
     try:
         return ipaddress.ip_network(re.sub(r"%[^/]*", "", text), strict=False)
     except ValueError:
         return None
 
 
-def _ascii(name: str) -> str:
+def _to_ascii(name: str) -> str:
     try:
         return name if name.isascii() else name.encode("idna").decode("ascii")
     except UnicodeError:
         return name
 
 
-def _variable(kind: str) -> str:
-    """Name the environment variable that `urllib` has read."""
+def _variable_name(kind: str) -> str:
+    """Return the name of the environment variable that `urllib` read."""
     lower = f"{kind}_proxy"
     if os.environ.get(lower):
         return lower
     return next((name for name in os.environ if name.lower() == lower), lower)
 
 
-def _proxy(value: str, source: str) -> Proxy:
+def _parse_proxy(value: str, source: str) -> Proxy:
     try:
         url = httpx.URL(value if "://" in value else f"http://{value}")
         host, port = url.host, url.port

@@ -1,4 +1,4 @@
-"""Retries: the value of a failed attempt, and the loop around attempts."""
+"""Make attempts until one succeeds or the retry policy gives up."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class FailedAttempt:
 
     Attributes:
         error: The error to raise.
-        cause: What decides about a retry; None: do not retry.
+        cause: The cause of the failure, for the retry policy; None: do not retry.
         sent: When it was sent, on the monotonic clock.
     """
 
@@ -81,7 +81,7 @@ async def run_with_retries(
 def delay_by_policy(
     policy: RetryPolicy, failed: FailedAttempt, attempt: int, elapsed: float, *, total: int | None = None
 ) -> float | None:
-    """Return the seconds to wait under the retry policy, or None to give up.
+    """Return the seconds to wait before a retry under the policy, or None to give up.
 
     Args:
         policy: The user's retry policy.

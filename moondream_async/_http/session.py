@@ -25,12 +25,11 @@ from .transport_errors import drop_frames, from_transport
 
 UserClient = httpx.AsyncClient | httpx.AsyncBaseTransport | Literal["aiohttp"]
 
-
-_MAX_DOWNLOADS = 16  # images that are downloaded at once, in each event loop
+_MAX_DOWNLOADS = 16  # concurrent image downloads in each event loop
 
 
 class Slot:
-    """The right to have one request in flight. It can be released from anywhere, any number of times."""
+    """The right to have one request in flight. It can be released by any task, any number of times."""
 
     def __init__(self, limiter: anyio.CapacityLimiter, counters: StatsCounters, progress: Progress) -> None:
         self._limiter = limiter
@@ -42,7 +41,7 @@ class Slot:
     async def acquire(self) -> None:
         """Wait for a free slot; slots are given in the order of the calls."""
         try:
-            self._limiter.acquire_on_behalf_of_nowait(self)  # saves a turn of the loop
+            self._limiter.acquire_on_behalf_of_nowait(self)  # saves an iteration of the event loop
         except anyio.WouldBlock:
             self._counters.waiting += 1
             try:
@@ -92,7 +91,7 @@ class Session:
         self.progress = self.rate_limiter.progress
         self._limiters = LoopLocal(lambda: anyio.CapacityLimiter(max_connections))
         self._is_borrowed = not (http_client is None or isinstance(http_client, str))
-        self._transport = _transport(http_client)
+        self._transport = _make_transport(http_client)
 
     @functools.cached_property
     def downloads(self) -> Session:
@@ -130,7 +129,7 @@ class Session:
             headers: All headers but `Content-Length`.
             body: Bytes, or (a part of) a file.
             timeout: httpx's timeouts.
-            new_connection: Whether to open a new connection: a request on a reused one may have to be resent.
+            new_connection: Whether to open a new connection: a request on a reused one may have to be sent again.
             bare: Whether a user's own httpx client must not add its headers, cookies and credentials.
             public: Whether to connect to public addresses only. With a proxy or a user's own client, the address is
                 checked before the request, and they resolve the name again.
@@ -146,7 +145,7 @@ class Session:
         outer = sys.exception()
         try:
             if public and (self._is_borrowed or is_proxied(str(url))):
-                await _refuse_private(url, timeout)
+                await _check_public(url, timeout)
             elif public:
                 http = self._public_transport
             return await self._send(http, method, url, headers, body, timeout, new_connection=new_connection, bare=bare)
@@ -156,7 +155,7 @@ class Session:
         try:
             raise failure
         finally:
-            del failure, outer  # which would keep each other alive
+            del failure, outer  # they would keep each other alive
 
     async def _send(
         self,
@@ -208,12 +207,12 @@ class Session:
             await self._transport.aclose()
 
 
-async def _refuse_private(url: httpx.URL, timeout: httpx.Timeout) -> None:
-    with contextlib.suppress(httpcore.ConnectError, httpcore.ConnectTimeout):  # a proxy may know the name
+async def _check_public(url: httpx.URL, timeout: httpx.Timeout) -> None:
+    with contextlib.suppress(httpcore.ConnectError, httpcore.ConnectTimeout):  # a proxy may resolve the name
         await check_public(url.host, url.port or 443, timeout.connect)
 
 
-def _transport(http_client: UserClient | None) -> httpx.AsyncClient | httpx.AsyncBaseTransport:
+def _make_transport(http_client: UserClient | None) -> httpx.AsyncClient | httpx.AsyncBaseTransport:
     if http_client is None:
         return PooledTransport()
     if http_client == "aiohttp":

@@ -1,4 +1,4 @@
-"""What httpx, httpcore and the operating system raise -> our errors and the retry's view of them."""
+"""Convert errors of httpx, httpcore and the operating system to `MoondreamError`s and retry causes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .public_network import NotPublicError
 
 
 class UnexpectedError(httpx.TransportError):
-    """What a transport raised is not an error of HTTP: a closed loop, the interpreter's end, a bug in a user's own."""
+    """A transport raised an unrelated error: a closed event loop, interpreter exit, a bug in a user's own transport."""
 
 
 CONNECT_TIMEOUTS = (httpx.ConnectTimeout, httpcore.ConnectTimeout)
@@ -35,24 +35,24 @@ BROKEN = (
     OSError,
 )
 NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpcore.ConnectError, httpcore.ConnectTimeout)
-"""What can only be raised before anything of the request has gone out."""
+"""Errors that are raised only before any of the request was sent."""
 
 TRANSPORT_ERRORS = (*TIMEOUTS, *MISUSE, *BROKEN)
-"""Everything a request can raise, short of a programming error."""
+"""All errors that a request can raise, except programming errors."""
 
-_LONGEST_REASON = 500  # characters
+_MAX_REASON = 500  # characters
 _USERINFO = re.compile(r"(?<=://)[^\s/@]*@")
 
 
 def explain(exc: BaseException, *, address: str, timeouts: Timeouts) -> tuple[MoondreamError, RetryCause | None]:
-    """Make the error for the user, and say how a retry sees it (None: not to be tried again).
+    """Return the error for the user, and the cause for the retry policy (None: do not retry).
 
     Args:
         exc: One of `TRANSPORT_ERRORS`.
-        address: What was called, without a query or credentials.
-        timeouts: Those that were set.
+        address: The URL that was called, without its query and credentials.
+        timeouts: The timeouts of the request.
     """
-    via = "".join(getattr(exc, "__notes__", ()))  # which proxy it went through
+    via = "".join(getattr(exc, "__notes__", ()))  # the proxy that it went through
     if isinstance(exc, CONNECT_TIMEOUTS):
         message = f"No connection to {address}{via} within {timeouts.connect:g} s (Timeouts.connect)."
         return APITimeoutError(message), RetryCause("timeout")
@@ -69,22 +69,22 @@ def explain(exc: BaseException, *, address: str, timeouts: Timeouts) -> tuple[Mo
 
 
 def from_transport(exc: BaseException) -> BaseException:
-    """Return what to raise in place of what a transport raised.
+    """Return the exception to raise in place of one that a transport raised.
 
-    Errors that are not of HTTP become `UnexpectedError`; cancellation, and what a test asserts, stay as they are.
+    Unrelated errors become `UnexpectedError`. Cancellation and assertions of tests are returned unchanged.
     """
-    kept = (*TRANSPORT_ERRORS, MoondreamError, NotPublicError, AssertionError)
-    if isinstance(exc, Exception) and not isinstance(exc, kept):
-        return UnexpectedError(f"{type(exc).__name__}: {exc}{_place(exc)}")
+    unchanged = (*TRANSPORT_ERRORS, MoondreamError, NotPublicError, AssertionError)
+    if isinstance(exc, Exception) and not isinstance(exc, unchanged):
+        return UnexpectedError(f"{type(exc).__name__}: {exc}{_location(exc)}")
     return exc
 
 
 def drop_frames(exc: BaseException, outer: BaseException | None) -> None:
-    """Drop the frames of a transport from a traceback: their locals hold the request as it is sent, with the key.
+    """Remove the frames of a transport from a traceback: their locals hold the request, with the key.
 
     Args:
-        exc: What the transport raised.
-        outer: What was being handled before; that, and what led to it, is not the transport's.
+        exc: The exception that the transport raised.
+        outer: The exception that was being handled before; it and its causes are left unchanged.
     """
     link: BaseException | None = exc
     while link is not None and link is not outer and link.__traceback__ is not None:
@@ -93,24 +93,21 @@ def drop_frames(exc: BaseException, outer: BaseException | None) -> None:
 
 
 def ambiguous(error: MoondreamError) -> MoondreamError:
-    """Return the error of a request that may have been accepted, and must not be sent twice."""
-    error.message += " (The request may have been accepted all the same, and is not sent again.)"
+    """Return the error of a non-idempotent request that the server may have accepted, with a note that says so."""
+    error.message += " (The request may have been accepted, so it is not sent again.)"
     return error
 
 
 def total_timeout(seconds: float, name: str, address: str = "") -> APITimeoutError:
-    """Make the error for an attempt, or a whole call, that took too long."""
-    return APITimeoutError(f"No complete answer{f' from {address}' if address else ''} within {seconds:g} s ({name}).")
-
-
-def without_proxy_credentials(text: str) -> str:
-    """Redact the user names and passwords of the environment's proxies."""
-    return Redactor(_proxy_secrets()).text(_USERINFO.sub("", text))
+    """Return the error for an attempt, or a whole call, that exceeded its timeout."""
+    source = f" from {address}" if address else ""
+    return APITimeoutError(f"No complete response{source} within {seconds:g} s ({name}).")
 
 
 def _reason(exc: BaseException) -> str:
-    reason = str(exc)[:_LONGEST_REASON] or type(exc).__name__
-    return without_proxy_credentials(reason)
+    """Return the error's text, without the user names and passwords of the environment's proxies."""
+    reason = str(exc)[:_MAX_REASON] or type(exc).__name__
+    return Redactor(_proxy_secrets()).text(_USERINFO.sub("", reason))
 
 
 def _proxy_secrets() -> Iterator[str]:
@@ -120,8 +117,8 @@ def _proxy_secrets() -> Iterator[str]:
         yield from (userinfo, unquote(userinfo), password, unquote(password))
 
 
-def _place(exc: BaseException) -> str:
-    """Where the error was raised: what is left to a user whose own transport has a bug."""
+def _location(exc: BaseException) -> str:
+    """Return where the error was raised, for users whose own transport has a bug."""
     frame = exc.__traceback__
     if frame is None:
         return ""

@@ -1,4 +1,4 @@
-"""One logical call: headers, retries, timeouts, errors, pacing; with respx and with real sockets."""
+"""Logical calls: headers, retries, timeouts, errors, rate limiting; with respx and with real sockets."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ ANSWER = {"answer": "yes", "request_id": "r"}
 
 
 @respx.mock
-async def test_what_is_sent(tiny: EncodedImage) -> None:
+async def test_request(tiny: EncodedImage) -> None:
     route = respx.post(f"{BASE}/query").respond(json=ANSWER)
     async with AsyncClient(f' "{KEY}"\n', headers={"X-Team": "a"}, model="m") as client:
         result = await client.query(tiny, "what?", reasoning=False)
@@ -106,7 +106,7 @@ async def test_station_errors_with_status_200_are_errors_and_are_retried(tiny: E
 
 @respx.mock
 @pytest.mark.parametrize("body", [b"", b"<html>hello</html>", b"[]", b'{"result": 1}', b"\xff"])
-async def test_unreadable_answers_are_errors(tiny: EncodedImage, body: bytes) -> None:
+async def test_invalid_responses_are_errors(tiny: EncodedImage, body: bytes) -> None:
     respx.post(f"{BASE}/query").respond(200, content=body)
     async with AsyncClient(KEY) as client:
         with pytest.raises(md.APIError, match="cannot be used") as caught:
@@ -115,7 +115,7 @@ async def test_unreadable_answers_are_errors(tiny: EncodedImage, body: bytes) ->
 
 
 @respx.mock
-async def test_a_key_echoed_by_the_server_is_not_repeated(tiny: EncodedImage) -> None:
+async def test_a_key_echoed_by_the_server_is_redacted(tiny: EncodedImage) -> None:
     respx.post(f"{BASE}/query").respond(401, json={"error": {"message": f"Key {KEY} is unknown"}})
     async with AsyncClient(KEY) as client:
         with pytest.raises(md.AuthenticationError) as caught:
@@ -161,30 +161,28 @@ async def test_nothing_is_sent_for_bad_arguments(tiny: EncodedImage) -> None:
 
 
 @respx.mock
-async def test_users_own_client_and_transport(tiny: EncodedImage) -> None:
+async def test_the_users_own_client_and_transport(tiny: EncodedImage) -> None:
     route = respx.post(f"{BASE}/query").respond(json=ANSWER)
-    async with httpx.AsyncClient(headers={"X-Mine": "1"}) as mine:
-        async with AsyncClient(KEY, http_client=mine) as client:
+    async with httpx.AsyncClient(headers={"X-Mine": "1"}) as http_client:
+        async with AsyncClient(KEY, http_client=http_client) as client:
             assert (await client.query(tiny, "?")).answer == "yes"
         assert route.calls.last.request.headers["x-mine"] == "1"
-        assert not mine.is_closed
-    async with AsyncClient(KEY, http_client=mine) as client:
+        assert not http_client.is_closed
+    async with AsyncClient(KEY, http_client=http_client) as client:
         with pytest.raises(md.ConfigurationError, match="http_client is closed"):
             await client.query(tiny, "?")
-    seen: list[httpx.Request] = []
+    requests: list[httpx.Request] = []
 
     def answer(request: httpx.Request) -> httpx.Response:
-        seen.append(request)
+        requests.append(request)
         return httpx.Response(200, json=ANSWER)
 
     async with AsyncClient(KEY, http_client=httpx.MockTransport(answer)) as client:
         assert (await client.query(tiny, "?")).answer == "yes"
-    assert seen[0].headers["x-moondream-auth"] == KEY
+    assert requests[0].headers["x-moondream-auth"] == KEY
 
 
-async def test_proxies_of_the_environment_go_through_stock_httpx(
-    tiny: EncodedImage, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_environment_proxies_are_used(tiny: EncodedImage, monkeypatch: pytest.MonkeyPatch) -> None:
     async def proxy(exchange: Exchange) -> None:
         assert exchange.head.startswith("POST http://moondream.invalid/v1/query ")
         await exchange.answer(ANSWER)
@@ -234,19 +232,19 @@ class TestTimeouts:
                     await once.query(tiny, "?")
                 assert server.requests == 3
 
-    async def test_total_bounds_a_dribble(self, tiny: EncodedImage) -> None:
-        async def dribble(exchange: Exchange) -> None:
+    async def test_total_limits_a_dripping_response(self, tiny: EncodedImage) -> None:
+        async def drip(exchange: Exchange) -> None:
             await exchange.send(b"HTTP/1.1 200 OK\r\nContent-Length: 99999\r\n\r\n")
             while True:
                 await exchange.send(b" ")
                 await asyncio.sleep(0.01)
 
-        async with serve(dribble) as server:
+        async with serve(drip) as server:
             async with AsyncClient(base_url=server.base_url, timeout=Timeouts(idle=5, total=0.1), retry=1) as client:
                 with pytest.raises(md.APITimeoutError, match="total"):
                     await client.query(tiny, "?")
 
-    async def test_deadline_bounds_all_attempts(self, tiny: EncodedImage) -> None:
+    async def test_deadline_limits_all_attempts(self, tiny: EncodedImage) -> None:
         async def hang(exchange: Exchange) -> None:
             await asyncio.sleep(30)
 
@@ -278,7 +276,7 @@ async def say_yes(exchange: Exchange) -> None:
     await exchange.answer(ANSWER)
 
 
-class TestPacing:
+class TestRateLimiting:
     async def test_a_429_holds_all_tasks_back_together(self, tiny: EncodedImage) -> None:
         async def refuse_first(exchange: Exchange) -> None:
             if exchange.number == 1:
@@ -288,7 +286,7 @@ class TestPacing:
 
         async with serve(refuse_first) as server, AsyncClient(base_url=server.base_url) as client:
             tasks = [asyncio.create_task(client.query(tiny, "?"))]
-            await until(lambda: not pace_of(client).free)
+            await until(lambda: not rate_of(client).free)
             tasks += [asyncio.create_task(client.query(tiny, "?")) for _ in range(5)]
             await asyncio.sleep(0.05)
             assert server.requests == 1
@@ -304,20 +302,20 @@ class TestPacing:
             await asyncio.gather(*(client.query(tiny, "?") for _ in range(5)))
         assert clock.slept == [0.25] * 4
 
-    async def test_cancelled_waiters_cost_nobody_a_turn(self, tiny: EncodedImage) -> None:
+    async def test_cancelled_waiters_do_not_delay_others(self, tiny: EncodedImage) -> None:
         async with serve(say_yes) as server, AsyncClient(base_url=server.base_url, rate_limit=0.01) as client:
             await client.query(tiny, "?")
-            before = pace_of(client).wait(0)
+            before = rate_of(client).wait(0)
             waiting = [asyncio.create_task(client.query(tiny, "?")) for _ in range(50)]
             await asyncio.sleep(0.02)
             for task in waiting:
                 task.cancel()
             await asyncio.gather(*waiting, return_exceptions=True)
-            assert pace_of(client).wait(0) == before
+            assert rate_of(client).wait(0) == before
 
 
 class FakeClock:
-    """Stands in for `time` and `anyio` in the pacer: sleeping moves the clock."""
+    """Replaces `time` and `anyio` in the rate limiter: sleeping moves the clock."""
 
     Lock = anyio.Lock
 
@@ -333,7 +331,7 @@ class FakeClock:
         self.now += seconds
 
 
-def pace_of(client: AsyncClient) -> Any:
+def rate_of(client: AsyncClient) -> Any:
     return client._api.http.session.rate_limiter.rate  # pyright: ignore[reportPrivateUsage]
 
 
@@ -362,7 +360,7 @@ async def test_errors_keep_nothing_alive(tiny: EncodedImage) -> None:
         (422, '{"detail":[5]}'),
     ],
 )
-async def test_odd_json_is_a_typed_error(tiny: EncodedImage, status: int, body: str) -> None:
+async def test_malformed_json_is_a_typed_error(tiny: EncodedImage, status: int, body: str) -> None:
     respx.post(f"{BASE}/query").respond(status, content=body.encode())
     async with AsyncClient(KEY) as client:
         with pytest.raises(md.APIError) as caught:
@@ -392,8 +390,8 @@ async def test_hooks_that_read_the_body(tiny: EncodedImage, moondream_sandbox: A
     async def log(response: httpx.Response) -> None:
         await response.aread()
 
-    async with httpx.AsyncClient(event_hooks={"response": [log]}) as mine:
-        async with AsyncClient(base_url=moondream_sandbox.base_url, http_client=mine, timeout=5, retry=1) as client:
+    async with httpx.AsyncClient(event_hooks={"response": [log]}) as own:
+        async with AsyncClient(base_url=moondream_sandbox.base_url, http_client=own, timeout=5, retry=1) as client:
             assert await client.models()
             stream = await client.caption(tiny, stream=True)
             assert (await stream.result()).caption
@@ -426,14 +424,14 @@ async def test_unusable_proxies(proxy: str, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.mark.parametrize("url", ["http://256.1.1.1", "http://☃.x", "http://a..b", "http://" + "a" * 70 + ".x"])
-async def test_hosts_that_cannot_be(url: str) -> None:
+async def test_invalid_hosts(url: str) -> None:
     async with AsyncClient(base_url=url, retry=1) as client:
         with pytest.raises(md.MoondreamError):
             await client.models()
 
 
 @respx.mock
-async def test_a_key_that_is_a_word_is_left_in_answers(tiny: EncodedImage) -> None:
+async def test_a_short_key_is_not_redacted_in_answers(tiny: EncodedImage) -> None:
     respx.post(f"{BASE}/query").respond(json={"answer": "This is a test."})
     async with AsyncClient("test") as client:
         assert (await client.query(tiny, "?")).answer == "This is a test."

@@ -1,4 +1,4 @@
-"""Keys stay hidden: in reprs, traceback locals, logs and errors; and errors say which key was refused."""
+"""Keys stay hidden in reprs, traceback locals, logs and errors; errors say which key was refused."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ CALLS: dict[str, Call] = {
 
 
 def shown_in(error: BaseException) -> str:
-    """All that a debugger shows of an error: its chain, its frames but for the test's own, their locals, cut too."""
+    """Return all that a debugger shows of an error: its chain and frames, without this file's, and their locals."""
     pieces: list[str] = []
     links: list[BaseException] = [error]
     for link in links:
@@ -80,7 +80,7 @@ def shown_in(error: BaseException) -> str:
 
 
 class Failing(httpx.AsyncBaseTransport):
-    """A transport of a user's, with a bug."""
+    """A user's transport with a bug."""
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         raise KeyError("bug")
@@ -114,7 +114,7 @@ async def test_tracebacks_of_cancelled_and_timed_out_calls(name: str, tiny: Enco
 
 
 async def test_tracebacks_while_a_request_is_written(tiny: EncodedImage) -> None:
-    """Locals of httpcore and h11 hold the request as it is sent."""
+    """Locals of httpcore and h11 hold the request in wire format."""
 
     class Stuck(httpx.AsyncBaseTransport):
         async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
@@ -129,7 +129,7 @@ async def test_tracebacks_while_a_request_is_written(tiny: EncodedImage) -> None
     assert "SECRET" not in shown_in(caught.value)
 
 
-async def test_a_callers_own_traceback_stays_whole(tiny: EncodedImage) -> None:
+async def test_the_callers_traceback_is_unchanged(tiny: EncodedImage) -> None:
     async with AsyncClient(KEY, base_url=URL, http_client=Failing(), retry=1) as client:
         traces: list[Any] = []
         try:
@@ -142,7 +142,7 @@ async def test_a_callers_own_traceback_stays_whole(tiny: EncodedImage) -> None:
 
 
 @pytest.mark.parametrize("name", CALLS)
-async def test_errors_of_a_users_transport_are_ours(name: str, tiny: EncodedImage) -> None:
+async def test_errors_of_a_users_transport_are_converted(name: str, tiny: EncodedImage) -> None:
     async with AsyncClient(KEY, base_url=URL, headers=OWN, http_client=Failing()) as client:
         with pytest.raises(md.APIConnectionError, match=r"KeyError: 'bug' \(test_keys.py, line \d+\)") as caught:
             await CALLS[name](client, tiny)
@@ -151,7 +151,7 @@ async def test_errors_of_a_users_transport_are_ours(name: str, tiny: EncodedImag
 
 
 @pytest.mark.parametrize("stream", [False, True])
-async def test_errors_while_an_answer_is_read_are_ours(stream: bool, tiny: EncodedImage) -> None:
+async def test_errors_while_reading_a_response_are_converted(stream: bool, tiny: EncodedImage) -> None:
     def answer(_: httpx.Request) -> httpx.Response:
         kind = "text/event-stream" if stream else "application/json"
         return httpx.Response(200, stream=FailingBody(), headers={"content-type": kind})
@@ -161,7 +161,7 @@ async def test_errors_while_an_answer_is_read_are_ours(stream: bool, tiny: Encod
             await (read_stream(client, tiny) if stream else client.caption(tiny))
 
 
-async def test_a_test_that_asserts_in_a_transport_fails_as_it_should(tiny: EncodedImage) -> None:
+async def test_assertions_in_a_transport_are_not_converted(tiny: EncodedImage) -> None:
     def answer(_: httpx.Request) -> httpx.Response:
         raise AssertionError("not what was expected")
 
@@ -180,27 +180,27 @@ async def test_tracebacks_of_closed_clients(name: str, tiny: EncodedImage) -> No
     assert "SECRET" not in shown_in(caught.value)
 
 
-def test_reprs_of_what_clients_are_made_of() -> None:
+def test_reprs_of_the_parts_of_clients() -> None:
     client = AsyncClient(KEY, base_url=URL, headers=OWN)
     fal = AsyncFalClient(FAL_KEY, headers=OWN)
-    net: Any = client._api.http  # pyright: ignore[reportPrivateUsage]
-    access: Any = fal._connection  # pyright: ignore[reportPrivateUsage]
-    for part in (client, net, net.session, fal, access.http, access.http.session, fal._uploads):  # pyright: ignore[reportPrivateUsage]
+    http: Any = client._api.http  # pyright: ignore[reportPrivateUsage]
+    connection: Any = fal._connection  # pyright: ignore[reportPrivateUsage]
+    for part in (client, http, http.session, fal, connection.http, connection.http.session, fal._uploads):  # pyright: ignore[reportPrivateUsage]
         assert "SECRET" not in repr(vars(part))
-    assert "SECRET" not in repr(access) + repr(access.auth) + repr(dict(access.auth))
+    assert "SECRET" not in repr(connection) + repr(connection.auth) + repr(dict(connection.auth))
     assert "shown" in repr(client._api.requests._skill_headers)
 
 
 def test_reprs_of_httpx_objects_of_calls() -> None:
-    seen: list[httpx.Request] = []
+    requests: list[httpx.Request] = []
 
     def answer(request: httpx.Request) -> httpx.Response:
-        seen.append(request)
+        requests.append(request)
         return httpx.Response(200, json={"data": []})
 
     with Client(KEY, base_url=URL, headers=OWN, http_client=httpx.MockTransport(answer)) as client:
         client.models()
-    request = seen[0]
+    request = requests[0]
     for shown in (request.headers, request.headers.raw, request.headers.items(), httpx.Headers(request.headers)):
         assert "SECRET" not in repr(shown)
     assert request.headers["authorization"] == OWN["Authorization"]
@@ -238,7 +238,7 @@ def test_hidden_strings_are_strings() -> None:
         ("X-Keyboard", False),
     ],
 )
-def test_names_of_credentials(name: str, credential: bool) -> None:
+def test_header_names_of_credentials(name: str, credential: bool) -> None:
     assert is_credential(name) is credential
 
 
@@ -309,7 +309,7 @@ async def test_fal_debug_logs_and_errors(caplog: pytest.LogCaptureFixture) -> No
     assert "https://fal.ai/dashboard/keys" in str(caught.value)
 
 
-async def test_a_fal_call_that_is_cancelled() -> None:
+async def test_tracebacks_of_cancelled_fal_calls() -> None:
     hanging = asyncio.Event()
 
     async def handler(_: Exchange) -> None:
@@ -353,7 +353,7 @@ async def test_a_key_in_the_events_of_a_stream(piece: int, tiny: EncodedImage) -
 
 
 @pytest.mark.parametrize("escape", ["\\u002d", "%2D", "&#45;", "-"])
-async def test_a_key_in_answers(escape: str, tiny: EncodedImage) -> None:
+async def test_a_key_in_responses(escape: str, tiny: EncodedImage) -> None:
     async def handler(exchange: Exchange) -> None:
         text = json.dumps({"caption": "a", "note": {"seen": [KEY]}, "request_id": KEY})
         await exchange.answer(text.replace("-", escape).encode())
@@ -364,7 +364,7 @@ async def test_a_key_in_answers(escape: str, tiny: EncodedImage) -> None:
     assert result.request_id == "***"
 
 
-async def test_the_credentials_in_a_users_headers_are_redacted(tiny: EncodedImage) -> None:
+async def test_credentials_in_the_users_headers_are_redacted(tiny: EncodedImage) -> None:
     async def handler(exchange: Exchange) -> None:
         await exchange.answer({"error": {"message": " ".join(OWN.values())}}, status=403)
 
@@ -490,12 +490,12 @@ def test_proxy_passwords(proxy: str, monkeypatch: pytest.MonkeyPatch, caplog: py
         ("", ""),
     ],
 )
-def test_addresses_are_shown_without_secrets(url: str, shown: str) -> None:
+def test_urls_are_shown_without_secrets(url: str, shown: str) -> None:
     assert without_query(url) == shown
 
 
 async def test_a_hanging_write_shows_no_key(tiny: EncodedImage) -> None:
-    """The real transport: the request's bytes are in the locals of httpcore when a body cannot be written."""
+    """With the real transport, the request's bytes are in the locals of httpcore while a body cannot be written."""
     stuck = asyncio.Event()
 
     async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

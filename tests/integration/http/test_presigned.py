@@ -1,4 +1,4 @@
-"""Presigned URLs: https and public addresses only, as an API that is itself on the public internet names them."""
+"""Presigned URLs of a public API must use https and public addresses; those of a private API need not."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ PUBLIC = "https://api.test/v1"
 
 @pytest.fixture
 def resolve(monkeypatch: pytest.MonkeyPatch) -> Callable[[dict[str, str]], list[str]]:
-    """Names resolve to what the test says; returns what was asked for."""
-    asked: list[str] = []
+    """Set the addresses of names; returns the names looked up."""
+    lookups: list[str] = []
 
     def set_up(names: dict[str, str]) -> list[str]:
         async def getaddrinfo(host: Any, port: Any, **_: Any) -> Any:
-            asked.append(host)
+            lookups.append(host)
             return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (names.get(host, host), port))]
 
         monkeypatch.setattr(anyio, "getaddrinfo", getaddrinfo)
-        return asked
+        return lookups
 
     return set_up
 
@@ -67,7 +67,7 @@ async def read(url: str, presigned: PresignedTarget, transport: httpx.AsyncBaseT
         ("http://example.com/v1", False, True, False),
     ],
 )
-def test_what_an_api_may_name(base_url: str, allow_private: bool, http: bool, private: bool) -> None:
+def test_allowed_urls_by_base_url(base_url: str, allow_private: bool, http: bool, private: bool) -> None:
     presigned = PresignedTarget.of(base_url, allow_private=allow_private)
     assert (presigned.allow_http, presigned.allow_private) == (http, private)
 
@@ -88,15 +88,15 @@ def test_https_only() -> None:
     "location", ["http://files.test/b?sig=secret", "file:///etc/passwd", "https://a:b:c/", "ftp://a/b"]
 )
 async def test_redirects_stay_on_https(location: str) -> None:
-    asked: list[str] = []
+    requests: list[str] = []
 
     def answer(request: httpx.Request) -> httpx.Response:
-        asked.append(str(request.url))
+        requests.append(str(request.url))
         return httpx.Response(302, headers={"location": location})
 
     with pytest.raises(md.APIError, match="cannot be used") as caught:
         await read("https://93.184.216.34/a?sig=secret", PresignedTarget.of(PUBLIC), httpx.MockTransport(answer))
-    assert asked == ["https://93.184.216.34/a?sig=secret"]
+    assert requests == ["https://93.184.216.34/a?sig=secret"]
     assert "secret" not in str(caught.value)
 
 
@@ -119,18 +119,18 @@ async def test_private_addresses_are_not_called(
 
 async def test_a_redirect_into_a_private_network(resolve: Callable[[dict[str, str]], list[str]]) -> None:
     resolve({"files.test": "93.184.216.34", "inside.test": "10.0.0.1", "api.test": "93.184.216.34"})
-    asked: list[str] = []
+    requests: list[str] = []
 
     def answer(request: httpx.Request) -> httpx.Response:
-        asked.append(request.url.host)
+        requests.append(request.url.host)
         return httpx.Response(302, headers={"location": "https://inside.test/admin"})
 
     with pytest.raises(md.APIError, match=r"inside\.test has no public address"):
         await read("https://files.test/a", PresignedTarget.of(PUBLIC), httpx.MockTransport(answer))
-    assert asked == ["files.test"]
+    assert requests == ["files.test"]
 
 
-async def test_an_api_in_a_private_network_may_name_files_there(
+async def test_an_api_in_a_private_network_may_use_private_urls(
     resolve: Callable[[dict[str, str]], list[str]],
 ) -> None:
     async def handler(exchange: Exchange) -> None:
@@ -138,23 +138,23 @@ async def test_an_api_in_a_private_network_may_name_files_there(
 
     async with serve(handler) as server:
         port = server.base_url.rpartition(":")[2].removesuffix("/v1")
-        asked = resolve({"files.test": "127.0.0.1", "api.internal": "10.0.0.1"})
+        lookups = resolve({"files.test": "127.0.0.1", "api.internal": "10.0.0.1"})
         presigned = PresignedTarget.of("http://api.internal/v1")
         assert await read(f"http://127.0.0.1:{port}/a", presigned) == [b"one", b"two"]
-        assert asked == ["127.0.0.1", "api.internal"]
+        assert lookups == ["127.0.0.1", "api.internal"]
         allowed = PresignedTarget.of(PUBLIC, allow_private=True)
         allowed.allow_http = True
         assert await read(f"http://127.0.0.1:{port}/a", allowed) == [b"one", b"two"]
 
 
-async def test_consent_reaches_the_files() -> None:
+async def test_allow_private_urls_applies_to_files() -> None:
     options = md.ImageOptions(allow_private_urls=True)
     for client, private in ((md.AsyncClient("a-key"), False), (md.AsyncClient("a-key", image_options=options), True)):
         assert client._api.files._target.allow_private is private  # pyright: ignore[reportPrivateUsage]
 
 
 @pytest.mark.parametrize("url", ["http://files.test/a?sig=secret", "https://127.0.0.1:1/a?sig=secret"])
-async def test_uploads_of_fal_go_to_public_addresses(url: str) -> None:
+async def test_fal_uploads_go_to_public_addresses(url: str) -> None:
     sent: list[str] = []
 
     def answer(request: httpx.Request) -> httpx.Response:
@@ -171,7 +171,7 @@ async def test_uploads_of_fal_go_to_public_addresses(url: str) -> None:
     assert "secret" not in str(caught.value) + repr(vars(caught.value))
 
 
-async def test_answers_with_signatures_are_not_kept() -> None:
+async def test_errors_do_not_keep_responses_with_signatures() -> None:
     def answer(request: httpx.Request) -> httpx.Response:
         if request.url.path == "/storage/upload/initiate":
             return httpx.Response(200, content=json.dumps({"upload_url": 1, "other": "https://a/?sig=secret"}))

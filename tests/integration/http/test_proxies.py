@@ -1,4 +1,4 @@
-"""Which hosts go through a proxy of the environment, and what is said when one does not work."""
+"""Proxies of the environment: the hosts that use them, and the errors when they do not work."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_loopback_is_never_proxied(host: str, monkeypatch: pytest.MonkeyPatch) -
 @pytest.mark.parametrize(
     "host", ["moondream.ai", "localhost.example", "128.0.0.1", "10.0.0.1", "fe80::1", "1270.0.0.1"]
 )
-def test_what_is_not_loopback(host: str) -> None:
+def test_not_loopback(host: str) -> None:
     assert not is_loopback(host)
 
 
@@ -68,7 +68,7 @@ def test_what_is_not_loopback(host: str) -> None:
         ("[2001:db8::1]:81", "http://[2001:db8::1]:80", False),
         ("[2001:db8::1]:81", "http://[2001:db8::1]:81", True),
         ("bücher.example", "http://xn--bcher-kva.example", True),
-        # What means nothing exempts nothing, and spoils nothing.
+        # Invalid entries are ignored.
         ("[::1", "http://a.example", False),
         ("]:", "http://a.example", False),
         ("10.0.0.0/99,a.example", "http://a.example", True),
@@ -83,7 +83,7 @@ def test_no_proxy(no_proxy: str, url: str, is_exempt: bool, monkeypatch: pytest.
 
 
 @pytest.mark.parametrize("name", ["http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"])
-def test_a_proxy_knows_where_it_was_set(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_proxy_names_its_source(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(name, PROXY)
     proxy = EnvironmentProxies().find("http", "a.example", None)
     assert str(proxy) == f"the proxy http://proxy.example:3128 (set in {name})"
@@ -120,7 +120,7 @@ async def test_a_proxy_that_refuses_a_tunnel_is_named(tiny: EncodedImage, monkey
 
 
 async def test_a_tunnel(tiny: EncodedImage, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A proxy that leads to its own TLS: the tunnel is kept, and its credentials go to the proxy only."""
+    """The tunnel is reused; the proxy's credentials go only to the proxy, and the key only to the server."""
     heads: list[str] = []
     authority = trustme.CA()
     context, trusting = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.create_default_context()
@@ -148,7 +148,9 @@ async def test_a_tunnel(tiny: EncodedImage, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.mark.parametrize("loop", ["asyncio", "aiohttp"])
-async def test_a_surplus_answer_through_a_proxy(loop: str, tiny: EncodedImage, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_surplus_response_through_a_proxy(
+    loop: str, tiny: EncodedImage, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async def proxy(exchange: Exchange) -> None:
         for answer in (f'{{"answer":"{exchange.number}"}}', '{"answer":"EXTRA"}'):
             await exchange.send(f"HTTP/1.1 200 OK\r\nContent-Length: {len(answer)}\r\n\r\n{answer}".encode())

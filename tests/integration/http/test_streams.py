@@ -1,4 +1,4 @@
-"""Streams on real sockets: split at any byte, odd line ends, cut off, too large, too slow, left early."""
+"""Streams on real sockets: split at any byte, with any line ending, interrupted, too large, too slow, closed early."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ async def test_byte_by_byte(tiny: EncodedImage) -> None:
 
 
 @pytest.mark.parametrize("tail", ["", "\n"])
-async def test_a_last_event_without_its_blank_line_counts(tiny: EncodedImage, tail: str) -> None:
+async def test_a_last_event_without_its_blank_line_is_read(tiny: EncodedImage, tail: str) -> None:
     async def stop_short(exchange: Exchange) -> None:
         await exchange.start_stream()
         await exchange.chunk(stream_bytes().rstrip(b"\n") + tail.encode())
@@ -93,8 +93,10 @@ async def test_an_event_of_megabytes(tiny: EncodedImage) -> None:
 
 
 @pytest.mark.parametrize("after", [0, 2])
-async def test_an_endless_event_meets_the_cap(tiny: EncodedImage, after: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(event_stream, "LARGEST_EVENT", 200_000)
+async def test_an_endless_event_exceeds_the_limit(
+    tiny: EncodedImage, after: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(event_stream, "MAX_EVENT", 200_000)
 
     async def endless(exchange: Exchange) -> None:
         await exchange.start_stream()
@@ -114,8 +116,8 @@ async def test_an_endless_event_meets_the_cap(tiny: EncodedImage, after: int, mo
         await until(lambda: server.open == 0)
 
 
-async def test_many_small_events_do_not_meet_the_cap(tiny: EncodedImage, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(event_stream, "LARGEST_EVENT", 5_000)
+async def test_many_small_events_do_not_exceed_the_limit(tiny: EncodedImage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(event_stream, "MAX_EVENT", 5_000)
 
     async def many(exchange: Exchange) -> None:
         await exchange.start_stream()
@@ -251,7 +253,7 @@ async def test_an_error_where_a_stream_was_expected(
             await client.query(tiny, "?", stream=True)
 
 
-async def test_a_whole_answer_where_a_stream_was_expected(tiny: EncodedImage) -> None:
+async def test_a_complete_response_where_a_stream_was_expected(tiny: EncodedImage) -> None:
     async def answer(exchange: Exchange) -> None:
         await exchange.answer({"caption": TEXT, "finish_reason": "stop"})
 
@@ -269,7 +271,7 @@ async def endless_pieces(exchange: Exchange) -> None:
         await asyncio.sleep(0.001)
 
 
-async def test_leaving_early_closes_the_connection_and_frees_the_slot(tiny: EncodedImage) -> None:
+async def test_closing_early_closes_the_connection_and_releases_the_slot(tiny: EncodedImage) -> None:
     async with serve(endless_pieces) as server, AsyncClient(base_url=server.base_url, max_connections=1) as client:
         for _ in range(5):
             async with await client.query(tiny, "?", stream=True) as stream:
@@ -282,7 +284,7 @@ async def test_leaving_early_closes_the_connection_and_frees_the_slot(tiny: Enco
         await until(lambda: server.open == 0)
 
 
-async def test_a_finished_stream_gives_its_connection_back(tiny: EncodedImage) -> None:
+async def test_the_connection_of_a_finished_stream_is_reused(tiny: EncodedImage) -> None:
     async def answer(exchange: Exchange) -> None:
         await exchange.start_stream()
         await exchange.chunk(stream_bytes())
@@ -297,10 +299,8 @@ async def test_a_finished_stream_gives_its_connection_back(tiny: EncodedImage) -
         assert (server.requests, server.connections) == (10, 1)
 
 
-async def test_a_server_that_never_ends_its_body_does_not_hold_us(
-    tiny: EncodedImage, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(event_stream, "_DRAIN", 0.02)
+async def test_a_body_that_never_ends_does_not_block(tiny: EncodedImage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(event_stream, "_DRAIN_TIMEOUT", 0.02)
 
     async def linger(exchange: Exchange) -> None:
         await exchange.start_stream()
@@ -312,7 +312,7 @@ async def test_a_server_that_never_ends_its_body_does_not_hold_us(
         await until(lambda: server.open == 0)
 
 
-async def test_a_dropped_stream_warns_and_frees_its_slot(tiny: EncodedImage) -> None:
+async def test_a_dropped_stream_warns_and_releases_its_slot(tiny: EncodedImage) -> None:
     async with serve(endless_pieces) as server, AsyncClient(base_url=server.base_url, max_connections=1) as client:
         stream = await client.query(tiny, "?", stream=True)
         await anext(stream)
@@ -345,14 +345,14 @@ async def test_idle_and_total_timeouts(tiny: EncodedImage) -> None:
             assert set(stream.text) == {"x"}
 
 
-async def test_random_cancellations_of_streams_lose_no_slot(tiny: EncodedImage) -> None:
-    chance = random.Random(3)
+async def test_random_cancellations_of_streams_leak_no_slot(tiny: EncodedImage) -> None:
+    rng = random.Random(3)
 
     async def pieces(exchange: Exchange) -> None:
         await exchange.start_stream()
         for _ in range(5):
             await exchange.event({"chunk": "x"})
-            await asyncio.sleep(chance.random() * 0.002)
+            await asyncio.sleep(rng.random() * 0.002)
         await exchange.event({"completed": True})
         await exchange.end_stream()
 
@@ -365,7 +365,7 @@ async def test_random_cancellations_of_streams_lose_no_slot(tiny: EncodedImage) 
         for _ in range(20):
             tasks = [asyncio.create_task(consume(client)) for _ in range(30)]
             for task in tasks:
-                asyncio.get_running_loop().call_later(chance.random() * 0.02, task.cancel)
+                asyncio.get_running_loop().call_later(rng.random() * 0.02, task.cancel)
             await asyncio.gather(*tasks, return_exceptions=True)
         await asyncio.gather(*(consume(client) for _ in range(8)))
         limiter = client._api.http.session._limiters.get()  # pyright: ignore[reportPrivateUsage]
@@ -373,7 +373,7 @@ async def test_random_cancellations_of_streams_lose_no_slot(tiny: EncodedImage) 
         await until(lambda: server.open <= 8)
 
 
-async def test_the_stream_is_what_the_official_dicts_hold(tiny: EncodedImage) -> None:
+async def test_a_stream_can_be_indexed_like_the_official_clients_dict(tiny: EncodedImage) -> None:
     async def answer(exchange: Exchange) -> None:
         await exchange.start_stream()
         await exchange.chunk(stream_bytes())
@@ -433,7 +433,7 @@ async def test_a_malformed_first_event_closes_the_connection(tiny: EncodedImage)
         await exchange.reader.read()
 
     async with serve(fail) as server, AsyncClient(base_url=server.base_url) as client:
-        gc.disable()  # so that nothing but the client closes it
+        gc.disable()  # so that only the client can close it
         try:
             with pytest.raises(md.APIError, match="not JSON"):
                 await client.query(tiny, "?", stream=True)

@@ -1,4 +1,4 @@
-"""Certificates: those that the environment names, and servers that are not trusted."""
+"""Certificates: those that the environment names, and untrusted servers."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.support.loopback import Exchange, serve, serve_in_thread
 
 
 @pytest.fixture(autouse=True)
-def _fresh(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.delenv("SSL_CERT_FILE", raising=False)
     monkeypatch.delenv("SSL_CERT_DIR", raising=False)
     tls.shared_ssl_context.cache_clear()
@@ -66,7 +66,7 @@ async def test_a_directory_without_certificates(
             await client.query(tiny, "?")
 
 
-async def test_a_broken_variable_does_not_disturb_http(tiny: EncodedImage, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_broken_variable_does_not_affect_http(tiny: EncodedImage, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SSL_CERT_FILE", "/nonexistent.pem")
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/nonexistent.pem")
     async with serve(say_yes) as server, AsyncClient(base_url=server.base_url) as client:
