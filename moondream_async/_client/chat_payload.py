@@ -28,7 +28,7 @@ class ChatPayload:
 
     async def prepare(self) -> bytes:
         """Return the body, preparing the images."""
-        return self._build(await chat.prepared(self._messages, self._encode_all))
+        return self._build(await chat.prepare_messages(self._messages, self._encode_all))
 
     async def _encode_all(self, images: list[Any]) -> list[str]:
         with no_fork():

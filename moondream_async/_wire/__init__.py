@@ -1,1 +1,1 @@
-"""The wire, without I/O: request bodies, answers, errors, stream events, retry and pace decisions."""
+"""The wire format, without I/O: request bodies, responses, errors, stream events, retry and rate decisions."""

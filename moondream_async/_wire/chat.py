@@ -1,4 +1,4 @@
-"""Chat, in OpenAI's shape: messages in, answers and stream events out (reference: moondream-api.md 1.8)."""
+"""Build requests and read responses of chat, in OpenAI's format (reference: moondream-api.md 1.8)."""
 
 from __future__ import annotations
 
@@ -10,48 +10,48 @@ from ..config import SamplingSettings
 from ..errors import ConfigurationError
 from ..types import ChatDelta, ChatResult, Meta, Metrics, Reasoning, Result
 from . import checks, responses
-from .responses import InvalidResponse
+from .responses import InvalidResponse, optional_text
 
 Object = dict[str, Any]
 
 DEFAULT_MODEL = "moondream3.1-9B-A2B"
-"""The endpoint wants a model named."""
+"""The model to name if the user names none: the endpoint requires one."""
 
-_IMAGE: Object = {}
-"""Stands for an image in a message, until it is prepared."""
+_IMAGE_PLACEHOLDER: Object = {}
+"""Stands for an image in a message until it is encoded."""
 
 _ROLES = ("system", "user", "assistant")
 _NOT_IN_EXTRA = frozenset({"id", "choices", "usage"})
 
 
 EncodeAll = Callable[[list[Any]], Awaitable[list[str]]]
-"""Makes data URIs of images, side by side."""
+"""Encodes images as data URIs, concurrently."""
 
 
-async def prepared(messages: object, encode: EncodeAll) -> list[Object]:
-    """The messages as they are sent: checked, every image a data URI; those given are left as they are.
+async def prepare_messages(messages: object, encode: EncodeAll) -> list[Object]:
+    """Check messages and return them as they are sent, with images as data URIs; the originals are not changed.
 
     Args:
-        messages: Dicts of `role` and `content`: a text, or a list of texts, images, and parts in OpenAI's shape; or an
-            answer, a `ChatResult`.
-        encode: Prepares the images.
+        messages: Dicts of `role` and `content`: a text, or a list of texts, images and parts in OpenAI's format. A
+            `ChatResult` can be passed as a message, too.
+        encode: Encodes the images.
 
     Raises:
-        ConfigurationError: One is of another shape.
+        ConfigurationError: A message has another format.
     """
     if isinstance(messages, (str, bytes, Mapping)) or not isinstance(messages, Sequence) or not messages:
         raise ConfigurationError("messages must be a list of dicts such as {'role': 'user', 'content': 'Hello'}.")
     images: list[Any] = []
-    read = [_message(number, each, images) for number, each in enumerate(cast("Sequence[Any]", messages))]
-    ready = iter(await encode(images))
-    return [_with_images(message, ready) for message in read]
+    checked = [_check_message(number, each, images) for number, each in enumerate(cast("Sequence[Any]", messages))]
+    uris = iter(await encode(images))
+    return [_insert_images(message, uris) for message in checked]
 
 
-def _with_images(message: Object, ready: Iterator[str]) -> Object:
+def _insert_images(message: Object, uris: Iterator[str]) -> Object:
     content = message["content"]
     if isinstance(content, str):
         return message
-    return {**message, "content": [_image(next(ready)) if part is _IMAGE else part for part in content]}
+    return {**message, "content": [_image_part(next(uris)) if part is _IMAGE_PLACEHOLDER else part for part in content]}
 
 
 def body(
@@ -62,13 +62,13 @@ def body(
     reasoning: bool | None,
     model: str | None,
 ) -> bytes:
-    """The body of `/chat/completions`."""
-    checked = checks.settings(settings) if settings is not None else {}
-    if "max_tokens" in checked:
-        if "max_completion_tokens" in checked:
+    """Return the body of a request to `/chat/completions`."""
+    fields: Object = checks.settings(settings) if settings is not None else {}
+    if "max_tokens" in fields:
+        if "max_completion_tokens" in fields:
             raise ConfigurationError("settings must have max_tokens or max_completion_tokens, not both.")
-        checked["max_completion_tokens"] = checked.pop("max_tokens")
-    fields: Object = {**checked, "model": model or DEFAULT_MODEL, "messages": messages}
+        fields["max_completion_tokens"] = fields.pop("max_tokens")
+    fields |= {"model": model or DEFAULT_MODEL, "messages": messages}
     fields["stream"] = checks.flag("stream", stream)
     if stream:
         fields["stream_options"] = {"include_usage": True}
@@ -82,33 +82,37 @@ def body(
 
 
 def result(data: Any, meta: Meta) -> ChatResult:
-    """Read a whole answer."""
+    """Read a complete response."""
     fields = responses.object_of(data)
     choice = _choice(fields)
     if choice is None:
-        raise InvalidResponse("it has no list 'choices' with an answer in it")
+        raise InvalidResponse("it has no list 'choices' with an answer")
     message = responses.object_of(choice.get("message"))
     return ChatResult(
         content=_text(message.get("content")),
         role=str(message.get("role") or "assistant"),
         reasoning=_reasoning(message),
-        request_id=_optional(fields.get("id")),
-        finish_reason=_optional(choice.get("finish_reason")),
-        metrics=_usage(fields),
+        request_id=optional_text(fields, "id"),
+        finish_reason=optional_text(choice, "finish_reason"),
+        metrics=_metrics(fields),
         meta=meta,
         extra=fields,
     )
 
 
 class ChatReducer:
-    """Collects the chunks of a chat stream, up to `[DONE]`."""
+    """Collects the chunks of a chat stream, up to `[DONE]`.
+
+    Attributes:
+        completed: Whether the stream is complete.
+    """
 
     def __init__(self) -> None:
         self._content: list[str] = []
         self._thoughts: list[str] = []
         self._fields: Object = {}
         self._finish_reason: str | None = None
-        self._whole_reasoning: Reasoning | None = None
+        self._reasoning: Reasoning | None = None
         self._metrics: Metrics | None = None
         self.completed = False
 
@@ -119,28 +123,28 @@ class ChatReducer:
 
     @property
     def partial(self) -> str:
-        """What an interrupted stream leaves behind."""
+        """The partial result of an interrupted stream."""
         return self.text
 
     @property
     def may_end(self) -> bool:
-        """Whether an end without `[DONE]` is one all the same: the answer has said why it ends."""
+        """Whether the stream may end without `[DONE]`: the finish reason has arrived."""
         return self._finish_reason is not None
 
     def feed(self, event: Object) -> ChatDelta | None:
-        """Take one chunk; return what it adds, or None if it adds nothing."""
+        """Add a chunk; return its new text, or None if it has none."""
         if event.get("completed") and "choices" not in event:
             self.completed = True
             return None
         self._fields |= {name: value for name, value in event.items() if name not in _NOT_IN_EXTRA}
         self._fields.setdefault("id", event.get("id"))
-        self._metrics = _usage(event) or self._metrics
+        self._metrics = _metrics(event) or self._metrics
         choice = _choice(event)
-        if choice is None or choice.get("index"):  # the chunk that tells the usage; another answer beside the first
+        if choice is None or choice.get("index"):  # the chunk with the usage, or an alternative answer
             return None
-        if isinstance(choice.get("message"), dict):  # a server that does not stream answers all at once
-            return self._whole(event)
-        self._finish_reason = _optional(choice.get("finish_reason")) or self._finish_reason
+        if isinstance(choice.get("message"), dict):  # the complete response of a server that does not stream
+            return self._feed_response(event)
+        self._finish_reason = optional_text(choice, "finish_reason") or self._finish_reason
         delta = responses.object_of(choice.get("delta") or {})
         content, thought = _text(delta.get("content")), _text(delta.get("reasoning"))
         if not content and not thought:
@@ -151,35 +155,35 @@ class ChatReducer:
 
     @property
     def summary(self) -> Result:
-        """What the chunks have said of the call."""
+        """Request id, finish reason and metrics of the call so far."""
         return Result(
-            request_id=_optional(self._fields.get("id")), finish_reason=self._finish_reason, metrics=self._metrics
+            request_id=optional_text(self._fields, "id"), finish_reason=self._finish_reason, metrics=self._metrics
         )
 
     def result(self, meta: Meta) -> ChatResult:
-        """The typed result of all chunks."""
+        """Return the typed result of all chunks so far."""
         thoughts = "".join(self._thoughts)
         return ChatResult(
             content=self.text,
-            reasoning=self._whole_reasoning or (Reasoning(text=thoughts) if thoughts else None),
-            request_id=_optional(self._fields.get("id")),
+            reasoning=self._reasoning or (Reasoning(text=thoughts) if thoughts else None),
+            request_id=optional_text(self._fields, "id"),
             finish_reason=self._finish_reason,
             metrics=self._metrics,
             meta=meta,
             extra={name: value for name, value in self._fields.items() if name != "id"},
         )
 
-    def _whole(self, event: Object) -> ChatDelta:
-        found = result(event, Meta(status=200))
-        self._finish_reason, self.completed = found.finish_reason, True
-        self._metrics, self._whole_reasoning = found.metrics, found.reasoning
-        self._content.append(found.content)
-        thought = found.reasoning.text if found.reasoning is not None else ""
+    def _feed_response(self, event: Object) -> ChatDelta:
+        response = result(event, Meta(status=200))
+        self._finish_reason, self.completed = response.finish_reason, True
+        self._metrics, self._reasoning = response.metrics, response.reasoning
+        self._content.append(response.content)
+        thought = response.reasoning.text if response.reasoning is not None else ""
         self._thoughts.append(thought)
-        return ChatDelta(content=found.content, reasoning=thought or None)
+        return ChatDelta(content=response.content, reasoning=thought or None)
 
 
-def _message(number: int, message: Any, images: list[Any]) -> Object:
+def _check_message(number: int, message: Any, images: list[Any]) -> Object:
     if isinstance(message, ChatResult):
         return {"role": message.role, "content": message.content}
     if not isinstance(message, Mapping):
@@ -192,36 +196,36 @@ def _message(number: int, message: Any, images: list[Any]) -> Object:
     content = fields.get("content")
     if isinstance(content, (list, tuple)):
         parts = cast("Sequence[Any]", content)
-        fields["content"] = [_part(f"messages[{number}]", part, images) for part in parts]
+        fields["content"] = [_check_part(f"messages[{number}]", part, images) for part in parts]
     elif not isinstance(content, str):
         raise ConfigurationError(f"messages[{number}] must have a content: a text, or a list of texts and images.")
     return fields
 
 
-def _part(where: str, part: Any, images: list[Any]) -> Object:
-    """A part as it is sent; an image is put aside, and marked."""
+def _check_part(where: str, part: Any, images: list[Any]) -> Object:
+    """Return a part as it is sent; an image is added to `images`, and replaced by a placeholder."""
     if isinstance(part, str):
         return {"type": "text", "text": part}
     if not isinstance(part, Mapping):
         images.append(part)
-        return _IMAGE
+        return _IMAGE_PLACEHOLDER
     fields = cast("Mapping[str, Any]", part)
     kind = fields.get("type")
     if kind == "text" and isinstance(fields.get("text"), str):
         return dict(fields)
     if kind in ("image_url", "image"):
-        given = fields.get(kind)
-        nested = cast("Mapping[str, Any]", given).get("url") if isinstance(given, Mapping) else given
-        if nested is not None:
-            images.append(nested)
-            return _IMAGE
+        value = fields.get(kind)
+        image = cast("Mapping[str, Any]", value).get("url") if isinstance(value, Mapping) else value
+        if image is not None:
+            images.append(image)
+            return _IMAGE_PLACEHOLDER
     raise ConfigurationError(
         f"A part of {where} must be a text, an image, {{'type': 'text', 'text': ...}} or "
         f"{{'type': 'image_url', 'image_url': {{'url': ...}}}}."
     )
 
 
-def _image(uri: str) -> Object:
+def _image_part(uri: str) -> Object:
     return {"type": "image_url", "image_url": {"url": uri}}
 
 
@@ -236,14 +240,14 @@ def _reasoning(message: Object) -> Reasoning | None:
         return None
     details = message.get("reasoning_details")
     grounding = cast("Object", details).get("grounding") if isinstance(details, dict) else None
-    told: Object = cast("Object", thoughts) if isinstance(thoughts, dict) else {"text": _text(thoughts)}
+    reasoning: Object = cast("Object", thoughts) if isinstance(thoughts, dict) else {"text": _text(thoughts)}
     try:
-        return responses.reasoning({"grounding": grounding or [], **told})
-    except responses.PARSE_ERRORS:  # the answer is worth more than what its thoughts point at
-        return Reasoning(text=_text(told.get("text")))
+        return responses.reasoning({"grounding": grounding or [], **reasoning})
+    except responses.PARSE_ERRORS:  # do not lose the answer because of invalid grounding
+        return Reasoning(text=_text(reasoning.get("text")))
 
 
-def _usage(fields: Object) -> Metrics | None:
+def _metrics(fields: Object) -> Metrics | None:
     usage = fields.get("usage")
     if not isinstance(usage, dict):
         return None
@@ -255,13 +259,9 @@ def _usage(fields: Object) -> Metrics | None:
 def _text(value: Any) -> str:
     if value is None:
         return ""
-    if isinstance(value, list):  # OpenAI's parts
+    if isinstance(value, list):  # parts in OpenAI's format
         parts = [cast("Object", part) for part in cast("list[Any]", value) if isinstance(part, dict)]
         return "".join(part["text"] for part in parts if isinstance(part.get("text"), str))
     if not isinstance(value, str):
         raise InvalidResponse("its content is not text")
     return value
-
-
-def _optional(value: Any) -> str | None:
-    return None if value is None else str(value)
