@@ -42,7 +42,7 @@ class FalErrors:
         error = wire.parse_error(response.status, headers, response.body, now=time.time(), redactor=response.redactor)
         cause = wire.retry_cause(error, headers, is_final=self.is_final, non_idempotent=self.non_idempotent)
         if self.explains_key and "locked" not in error.message.lower():  # "locked" is about the balance
-            errors.explain_refused_key(error, self.key, given_by="set FAL_KEY or pass key=...", keys_url=FAL_KEYS_URL)
+            errors.explain_refused_key(error, self.key, how_to_set="set FAL_KEY or pass key=...", keys_url=FAL_KEYS_URL)
         return FailedAttempt(error, cause)
 
     def to_failure(self, error: APIError) -> FailedAttempt:

@@ -201,7 +201,7 @@ def parse_error(
         location = entry.get("loc")
         error.type = _text(entry.get("type")) or error.type
         if isinstance(location, list):
-            error.param = ".".join(map(errors.text_of, cast("list[Any]", location)))
+            error.param = ".".join(map(errors.to_text, cast("list[Any]", location)))
     error.type = error.type or headers.get("x-fal-error-type")
     return error
 
@@ -295,7 +295,7 @@ def parse_webhook(body: bytes) -> WebhookEvent:
 
 def _log(entry: Object) -> Log:
     return Log(
-        message=errors.text_of(entry.get("message", "")),
+        message=errors.to_text(entry.get("message", "")),
         level=_text(entry.get("level")),
         timestamp=_text(entry.get("timestamp")),
         source=_text(entry.get("source")),
@@ -303,4 +303,4 @@ def _log(entry: Object) -> Log:
 
 
 def _text(value: Any) -> str | None:
-    return None if value is None else errors.text_of(value)
+    return None if value is None else errors.to_text(value)

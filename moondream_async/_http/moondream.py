@@ -59,7 +59,7 @@ class MoondreamErrors:
 
     def to_failure(self, error: APIError) -> FailedAttempt:
         """Return the failed attempt for an error that the server reports."""
-        errors.explain_refused_key(error, self.key, given_by="set MOONDREAM_API_KEY or pass api_key=...")
+        errors.explain_refused_key(error, self.key, how_to_set="set MOONDREAM_API_KEY or pass api_key=...")
         status = errors.effective_status(error)
         if self.retry_statuses is None or status in self.retry_statuses:
             return FailedAttempt(error, RetryCause("status", status, error.retry_after))

@@ -60,7 +60,7 @@ class StatusErrors:
 def status_failure(status: int, headers: Mapping[str, str], url: httpx.URL) -> FailedAttempt:
     """Return the failed attempt for a status that is not 2xx."""
     wait = parse_retry_after(headers, now=time.time())
-    error = errors.of_status(status, f"{without_query(url)} answered with status {status}.", retry_after=wait)
+    error = errors.from_status(status, f"{without_query(url)} answered with status {status}.", retry_after=wait)
     return FailedAttempt(error, RetryCause("status", status, wait))
 
 

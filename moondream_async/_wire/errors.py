@@ -1,4 +1,4 @@
-"""Error answers -> typed errors: every envelope of moondream-api.md 1.5 and station-api.md."""
+"""Convert error responses to typed errors: every envelope of moondream-api.md 1.5 and station-api.md."""
 
 from __future__ import annotations
 
@@ -24,32 +24,33 @@ _CLASSES: dict[int, type[APIError]] = {
     422: errors.UnprocessableEntityError,
     429: errors.RateLimitError,
 }
-_LONGEST_MESSAGE = 500
-_LONGEST_BODY = 4_000
-_NOTHING_TO_HIDE = Redactor()
+_STATION_STATUSES = {"rejected": 429, "timeout": 504, "error": 500}
+_MAX_MESSAGE = 500  # characters
+_MAX_BODY = 4_000  # characters
+_EMPTY_REDACTOR = Redactor()
 
 
 def from_response(
-    status: int, headers: Mapping[str, str], body: bytes, *, now: float, redactor: Redactor = _NOTHING_TO_HIDE
+    status: int, headers: Mapping[str, str], body: bytes, *, now: float, redactor: Redactor = _EMPTY_REDACTOR
 ) -> APIError:
-    """Make the typed error of an answer whose status is not 2xx.
+    """Return the typed error for a response whose status is not 2xx.
 
     Args:
         status: The HTTP status.
-        headers: The answer's headers, names in lower case.
-        body: The answer's body: JSON in any known envelope, plain text, or a gateway's HTML page.
-        now: The time of day, as `time.time()`, to read a `Retry-After` date against.
-        redactor: Keeps credentials out of everything that the error holds.
+        headers: The response headers, with names in lower case.
+        body: The response body: JSON in any known envelope, plain text, or a gateway's HTML page.
+        now: The time of day, as `time.time()`, to which a `Retry-After` date is compared.
+        redactor: Keeps credentials out of the error.
     """
     data, headers = _decode(body, redactor), redactor.headers(headers)
-    message = _message(data) or _status_words(status, headers)
+    message = _message(data) or _default_message(status, headers)
     return _error(status, status, message, data, headers, now)
 
 
 def from_success(status: int, headers: Mapping[str, str], data: Any, *, now: float) -> APIError | None:
-    """The typed error inside an answer with a 2xx status, or None if it is none.
+    """Return the typed error that a response with a 2xx status reports, or None if it reports none.
 
-    Moondream Station answers most failures with 200 and `{"error": ...}`.
+    Moondream Station reports most failures with status 200 and `{"error": ...}`.
     """
     if not isinstance(data, dict):
         return None
@@ -61,16 +62,15 @@ def from_success(status: int, headers: Mapping[str, str], data: Any, *, now: flo
 
 
 def from_event(status: int, headers: Mapping[str, str], event: Mapping[str, Any], *, now: float) -> APIError | None:
-    """The typed error that a stream event is, or None. The request was accepted, so the server failed."""
+    """Return the typed error that a stream event reports, or None. The request was accepted, so the server failed."""
     return from_success(status, headers, {"status": "error", **event}, now=now)
 
 
 def implied_status(body: Mapping[str, Any]) -> int:
-    """The HTTP status that a Station error with status 200 stands for."""
-    by_word = {"rejected": 429, "timeout": 504, "error": 500}
-    word = body.get("status")
-    if isinstance(word, str) and word in by_word:
-        return by_word[word]
+    """Return the HTTP status that a Station error with status 200 corresponds to."""
+    status = body.get("status")
+    if isinstance(status, str) and status in _STATION_STATUSES:
+        return _STATION_STATUSES[status]
     message = _message(body) or ""
     if re.search(r"\bnot (available|found)\b", message, re.IGNORECASE):
         return 404
@@ -78,17 +78,16 @@ def implied_status(body: Mapping[str, Any]) -> int:
 
 
 def effective_status(error: APIError) -> int:
-    """The status a retry goes by: the error's own, or the one that a Station error with 200 stands for."""
+    """Return the status that decides about a retry: the error's own, or the implied one of a Station error."""
     if error.status >= 300:
         return error.status
     body: Any = error.body
     return implied_status(cast("dict[str, Any]", body)) if isinstance(body, dict) else error.status
 
 
-def of_status(status: int, message: str, *, retry_after: float | None = None) -> APIError:
-    """The typed error for a status, in our words."""
-    kind = errors.ServerError if status >= 500 else _CLASSES.get(status, APIError)
-    return kind(message, status=status, retry_after=retry_after)
+def from_status(status: int, message: str, *, retry_after: float | None = None) -> APIError:
+    """Return the typed error for a status, with this message."""
+    return _class_of(status)(message, status=status, retry_after=retry_after)
 
 
 def invalid_response(status: int, body: Any, problem: str, *, hint: str = "") -> APIError:
@@ -104,15 +103,18 @@ def invalid_response(status: int, body: Any, problem: str, *, hint: str = "") ->
     return APIError(f"{message} {hint}" if hint else message, status=status, body=body)
 
 
-def _error(status: int, meaning: int, message: str, data: Any, headers: Mapping[str, str], now: float) -> APIError:
-    kind = errors.ServerError if meaning >= 500 else _CLASSES.get(meaning, APIError)
+def _class_of(status: int) -> type[APIError]:
+    return errors.ServerError if status >= 500 else _CLASSES.get(status, APIError)
+
+
+def _error(status: int, implied: int, message: str, data: Any, headers: Mapping[str, str], now: float) -> APIError:
     details = _envelope(data)
-    return kind(
+    return _class_of(implied)(
         message,
         status=status,
-        type=_word(details, "type") or _word(details, "error_type"),
-        code=_word(details, "code"),
-        param=_word(details, "param"),
+        type=_text_field(details, "type") or _text_field(details, "error_type"),
+        code=_text_field(details, "code"),
+        param=_text_field(details, "param"),
         request_id=_request_id(data, headers),
         retry_after=parse_retry_after(headers, now=now),
         body=data,
@@ -120,29 +122,29 @@ def _error(status: int, meaning: int, message: str, data: Any, headers: Mapping[
 
 
 def start_of(body: bytes, redactor: Redactor) -> str:
-    """Decode the start of a body, for an error to show; redacted before it is cut, so that no part of a key is left."""
-    return redactor.text(body[: 8 * _LONGEST_BODY].decode("utf-8", "replace"))[:_LONGEST_BODY]
+    """Return the start of a body for an error; redacted before it is cut, so that no part of a key remains."""
+    return redactor.text(body[: 8 * _MAX_BODY].decode("utf-8", "replace"))[:_MAX_BODY]
 
 
-def text_of(value: object) -> str:
-    """Show a JSON value; one that is nested too deeply to be shown is named by its type."""
+def to_text(value: object) -> str:
+    """Return a JSON value as text; one that is nested too deeply is described by its type."""
     try:
         return str(value)
     except RecursionError:
         return f"a nested {type(value).__name__}"
 
 
-def explain_refused_key(error: APIError, key: Secret | None, *, given_by: str, keys_url: str = KEYS_URL) -> None:
-    """Say which key was refused, and where to get one.
+def explain_refused_key(error: APIError, key: Secret | None, *, how_to_set: str, keys_url: str = KEYS_URL) -> None:
+    """Add a hint to an error that says which key was refused, and where to get one.
 
     Args:
-        error: A 401 or 403; others are left as they are.
-        key: The key that was sent.
-        given_by: How a key is given, for an error that has none.
-        keys_url: Where keys are made.
+        error: The error; only 401 and 403 get a hint.
+        key: The key that was sent, if any.
+        how_to_set: How to set a key, if none was sent.
+        keys_url: Where keys are created.
     """
     if error.status == 401:
-        which = f"No key was sent: {given_by}" if key is None else f"The server refused {key.describe()}"
+        which = f"No key was sent: {how_to_set}" if key is None else f"The server refused {key.describe()}"
         error.hint = f"{which}. Keys: {keys_url}"
     elif error.status == 403 and key is not None:
         error.hint = f"The request was sent with {key.describe()}."
@@ -164,33 +166,33 @@ def _envelope(data: Any) -> dict[str, Any]:
 
 def _message(data: Any) -> str | None:
     if isinstance(data, dict):
-        found = _message_of_object(cast("dict[str, Any]", data))
+        message = _message_of_object(cast("dict[str, Any]", data))
     elif isinstance(data, str):
-        found = _message_of_text(data)
+        message = _message_of_text(data)
     else:
-        found = None
-    return found[:_LONGEST_MESSAGE] if found else None
+        message = None
+    return message[:_MAX_MESSAGE] if message else None
 
 
 def _message_of_object(data: dict[str, Any]) -> str | None:
     error, detail = data.get("error"), data.get("detail")
     if isinstance(error, dict):
         inner = cast("dict[str, Any]", error)
-        return _word(inner, "message") or _word(inner, "code") or _word(inner, "type")
+        return _text_field(inner, "message") or _text_field(inner, "code") or _text_field(inner, "type")
     if isinstance(error, str) and error:
         return f"{error}: {detail}" if isinstance(detail, str) and detail else error
     if isinstance(detail, list):
-        return "; ".join(_validation_item(item) for item in cast("list[Any]", detail))
-    return _word(data, "detail") or _word(data, "message")
+        return "; ".join(_validation_message(item) for item in cast("list[Any]", detail))
+    return _text_field(data, "detail") or _text_field(data, "message")
 
 
-def _validation_item(item: Any) -> str:
+def _validation_message(item: Any) -> str:
     if not isinstance(item, dict):
-        return text_of(item)
+        return to_text(item)
     entry = cast("dict[str, Any]", item)
     location = entry.get("loc")
-    where = ".".join(map(text_of, cast("list[Any]", location))) if isinstance(location, list) else ""
-    message = text_of(entry.get("msg"))
+    where = ".".join(map(to_text, cast("list[Any]", location))) if isinstance(location, list) else ""
+    message = to_text(entry.get("msg"))
     return f"{where}: {message}" if where else message
 
 
@@ -203,14 +205,14 @@ def _message_of_text(text: str) -> str | None:
     return " ".join(text.split()) or None
 
 
-def _status_words(status: int, headers: Mapping[str, str]) -> str:
+def _default_message(status: int, headers: Mapping[str, str]) -> str:
     if 300 <= status < 400:
-        where = without_query(headers.get("location", "another address"))
-        return f"The server redirects to {where}; the client does not follow, so that the key stays. Check base_url."
+        location = without_query(headers.get("location", "another address"))
+        return f"The server redirects to {location}; redirects are not followed, to protect the key. Check base_url."
     return f"The server answered with status {status} and no message."
 
 
-def _word(data: Mapping[str, Any], name: str) -> str | None:
+def _text_field(data: Mapping[str, Any], name: str) -> str | None:
     value = data.get(name)
     if isinstance(value, str) and value:
         return value
@@ -220,7 +222,7 @@ def _word(data: Mapping[str, Any], name: str) -> str | None:
 def _request_id(data: Any, headers: Mapping[str, str]) -> str | None:
     body = cast("dict[str, Any]", data) if isinstance(data, dict) else {}
     return (
-        _word(body, "request_id")
-        or _word(_envelope(data), "request_id")
+        _text_field(body, "request_id")
+        or _text_field(_envelope(data), "request_id")
         or next((headers[name] for name in ("x-request-id", "x-fal-request-id") if name in headers), None)
     )

@@ -1,4 +1,4 @@
-"""Stream events -> pieces -> result: reducers for every event shape of moondream-api.md 1.4."""
+"""Reduce stream events to pieces and a result, for every event format of moondream-api.md 1.4."""
 
 from __future__ import annotations
 
@@ -14,19 +14,22 @@ from .responses import InvalidResponse
 R = TypeVar("R", bound=Result)
 Object = dict[str, Any]
 
-_OF_A_PIECE = frozenset({"chunk", "text", "completed", "token_index"})
-"""Fields of an event that belong to its piece of text, not to the result."""
+_TEXT_EVENT_FIELDS = frozenset({"chunk", "text", "completed", "token_index"})
+"""Fields of a text event that belong to its piece of text, not to the result."""
+
+_SEGMENT_EVENT_FIELDS = frozenset({"type", "chunk", "completed", "token_index"})
+"""Fields of a segment event that do not belong to the result."""
 
 
 def parse(data: str) -> Object | None:
-    """Read the data of one server-sent event; None if it is empty and so carries nothing.
+    """Read the data of a server-sent event; return None if it is empty.
 
     Raises:
-        Unusable: It is not a JSON object.
+        InvalidResponse: It is not a JSON object.
     """
     if not data:
         return None
-    if data.strip() == "[DONE]":  # OpenAI's end mark; Moondream's skills do not send it, proxies may
+    if data.strip() == "[DONE]":  # OpenAI's end marker; Moondream's skills do not send it, but proxies may
         return {"completed": True}
     event = responses.decode(data)
     if not isinstance(event, dict):
@@ -38,9 +41,12 @@ class TextReducer(Generic[R]):
     """Collects the text events of a query or caption stream.
 
     Args:
-        field: The wire field of the whole text: `answer` or `caption`.
-        read: Reads the collected fields into the typed result.
-        image_size: Of the upright original, for the result to remember.
+        field: The wire field of the complete text: `answer` or `caption`.
+        read: Builds the typed result from the collected fields.
+        image_size: Size of the upright original, in pixels, for the result.
+
+    Attributes:
+        completed: Whether the stream is complete.
     """
 
     def __init__(self, field: str, read: Callable[[Any, Meta], R], image_size: tuple[int, int] | None = None) -> None:
@@ -60,46 +66,50 @@ class TextReducer(Generic[R]):
 
     @property
     def partial(self) -> str:
-        """What an interrupted stream leaves behind."""
+        """The partial result of an interrupted stream."""
         return self.text
 
     def feed(self, event: Object) -> str | None:
-        """Take one event; return the new text, or None if it brought none."""
+        """Add an event; return its new text, or None if it has none."""
         piece = event.get("chunk")
         if piece is None:
             piece = event.get("text") or ""
         if not isinstance(piece, str):
             raise InvalidResponse("a chunk is not text")
-        if not event.keys() <= _OF_A_PIECE:
+        if not event.keys() <= _TEXT_EVENT_FIELDS:
             for name, value in event.items():
-                if name not in _OF_A_PIECE and value is not None:
+                if name not in _TEXT_EVENT_FIELDS and value is not None:
                     self._fields[name] = value
         if event.get("completed") or isinstance(event.get(self._field), str):
             self.completed = True
-            piece += self._missing_end(piece)
+            piece += self._missing_suffix(piece)
         if not piece:
             return None
         self._pieces.append(piece)
         return piece
 
     def result(self, meta: Meta) -> R:
-        """The typed result; the final event's whole text, where it came, is the text."""
+        """Return the typed result. The complete text of the final event, if any, replaces the pieces."""
         result = self._read({self._field: self.text, **self._fields}, meta)
         return attrs.evolve(result, image_size=self._image_size)
 
-    def _missing_end(self, piece: str) -> str:
-        whole = self._fields.get(self._field)
-        so_far = self.text + piece
-        if isinstance(whole, str) and len(whole) > len(so_far) and whole.startswith(so_far):
-            return whole[len(so_far) :]
+    def _missing_suffix(self, piece: str) -> str:
+        """Return the end of the complete text that no piece contained."""
+        complete = self._fields.get(self._field)
+        received = self.text + piece
+        if isinstance(complete, str) and len(complete) > len(received) and complete.startswith(received):
+            return complete[len(received) :]
         return ""
 
 
 class SegmentReducer:
-    """Collects the events of a segment stream: box, pieces of the coarse path, refined path.
+    """Collects the events of a segment stream: the box, pieces of the coarse path, the refined path.
 
     Args:
-        image_size: Of the upright original, for the result to remember.
+        image_size: Size of the upright original, in pixels, for the result.
+
+    Attributes:
+        completed: Whether the stream is complete.
     """
 
     def __init__(self, image_size: tuple[int, int] | None = None) -> None:
@@ -110,25 +120,25 @@ class SegmentReducer:
 
     @property
     def text(self) -> str:
-        """The path so far: coarse until the last event, refined after it."""
+        """The path so far: coarse until the final event, refined after it."""
         path = self._fields.get("path")
         return path if isinstance(path, str) else "".join(self._pieces)
 
     @property
     def partial(self) -> SegmentResult:
-        """What an interrupted stream leaves behind."""
+        """The partial result of an interrupted stream."""
         return self.result(Meta(status=200))
 
     def feed(self, event: Object) -> SegmentUpdate | None:
-        """Take one event; return the update, or None if it brought nothing to show."""
+        """Add an event; return the update, or None if it contains nothing new."""
         completed = bool(event.get("completed")) or event.get("type") == "final"
-        found = event.get("bbox")
-        box = None if found is None else responses.box(found)
+        bbox = event.get("bbox")
+        box = None if bbox is None else responses.box(bbox)
         chunk = event.get("chunk")
         if chunk is not None and not isinstance(chunk, str):
             raise InvalidResponse("a chunk is not text")
         for name, value in event.items():
-            if name not in ("type", "chunk", "completed", "token_index") and value is not None:
+            if name not in _SEGMENT_EVENT_FIELDS and value is not None:
                 self._fields[name] = value
         if chunk:
             self._pieces.append(chunk)
@@ -140,6 +150,6 @@ class SegmentReducer:
         return SegmentUpdate(bbox=box, chunk=chunk or None)
 
     def result(self, meta: Meta) -> SegmentResult:
-        """The typed result: the refined path and box, or what has come so far."""
+        """Return the typed result: the refined path and box, or the coarse ones received so far."""
         result = responses.segment({**self._fields, "path": self.text}, meta)
         return attrs.evolve(result, image_size=self._image_size)
