@@ -1,4 +1,4 @@
-"""Keeping credentials out of what a server says: errors, headers, events, answers (pure)."""
+"""Redact credentials in what a server sends: errors, headers, events, responses (pure)."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from .._hidden import HiddenBytes, HiddenStr
 from ..config import SHORTEST_SECRET
 
 _MASK = "***"
-_ROUNDS = 4  # of escapes within escapes that are undone
-_MAX_UNESCAPED = 64 * 1024  # characters of one text, or one body, in which escaped forms are looked for
+_MAX_ESCAPE_LEVELS = 4  # nested escapes that are decoded
+_MAX_UNESCAPED = 64 * 1024  # characters of a text or body that are searched for escaped forms
 _ESCAPE = re.compile(
     r"%u(?P<iis>[0-9a-fA-F]{4})|%(?P<percent>[0-9a-fA-F]{2})"
     r"|&#0{0,8}(?P<decimal>[1-9][0-9]{0,2});?|&#[xX]0{0,8}(?P<entity>[1-9a-fA-F][0-9a-fA-F]?);?"
@@ -23,13 +23,13 @@ _ESCAPE = re.compile(
 
 
 class Redactor:
-    """Replaces secrets by `***` in decoded text, whatever form they come in.
+    """Replaces secrets by `***` in decoded text, in any form.
 
-    Found are the secret itself, its base64 (also within the base64 of something longer) and its hexadecimal digits;
-    and each of these with JSON, percent, HTML or backslash escapes in it. Such a text is returned without its escapes.
+    It finds the secret itself, its base64 encoding (also as part of a longer one) and its hexadecimal digits; and each
+    of these with JSON, percent, HTML or backslash escapes. A text with an escaped secret is returned unescaped.
 
     Args:
-        secrets: What to replace. Those of less than 8 characters are words, and stay.
+        secrets: The secrets. Those with fewer than 8 characters are ignored, as they may be ordinary words.
     """
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
@@ -38,70 +38,70 @@ class Redactor:
         self.add(*secrets)
 
     def add(self, *secrets: str) -> None:
-        """Replace these, too."""
+        """Add secrets."""
         long = [secret for secret in secrets if len(secret) >= SHORTEST_SECRET]
         new = dict.fromkeys(form for secret in long for form in _forms_of(secret) if form not in self._forms)
         self._forms = (*self._forms, *map(HiddenStr, new))
         self._raw_forms = (*self._raw_forms, *(HiddenBytes(form.encode()) for form in new))
 
     def may_be_in(self, raw: str | bytes) -> bool:
-        """Tell whether undecoded text could hold a secret; cheap, for answers that hardly ever do."""
+        """Return whether undecoded text may contain a secret: a cheap check, as responses hardly ever do."""
         if not self._forms:
             return False
         if isinstance(raw, str):
             return _has_escapes(raw) or any(form in raw for form in self._forms)
-        # UTF-16 and UTF-32, which JSON may come in, have zeros.
+        # JSON in UTF-16 or UTF-32 contains null bytes.
         escaped = b"\\" in raw or b"%" in raw or b"&" in raw or b"\0" in raw
         return escaped or any(form in raw for form in self._raw_forms)
 
     def text(self, text: str) -> str:
-        """Redact one string."""
-        text = self._masked(text)
+        """Return the text with secrets replaced."""
+        text = self._mask(text)
         if not self._forms or len(text) > _MAX_UNESCAPED:
             return text
         plain = text
-        for _ in range(_ROUNDS):
+        for _ in range(_MAX_ESCAPE_LEVELS):
             if not _has_escapes(plain):
                 break
-            plain = _ESCAPE.sub(_unescaped, plain)
-            if (masked := self._masked(plain)) != plain:
+            plain = _ESCAPE.sub(_unescape, plain)
+            if (masked := self._mask(plain)) != plain:
                 text = plain = masked
         return text
 
     def json(self, data: Any) -> Any:
-        """Redact decoded JSON, in place where it is a dict or a list; returns it."""
+        """Redact decoded JSON, dicts and lists in place, and return it."""
         if not self._forms:
             return data
         if isinstance(data, str):
             return self.text(data)
-        left = _MAX_UNESCAPED
+        remaining = _MAX_UNESCAPED
 
-        def leaf(value: Any) -> Any:
-            nonlocal left
+        def redact_leaf(value: Any) -> Any:
+            nonlocal remaining
             if not isinstance(value, str):
                 return value
-            left -= len(value) if _has_escapes(value) else 0
-            return self.text(value) if left >= 0 else self._masked(value)
+            remaining -= len(value) if _has_escapes(value) else 0
+            return self.text(value) if remaining >= 0 else self._mask(value)
 
         pending = [data]
         while pending:
             node = pending.pop()
             if isinstance(node, dict):
-                _replace_items(cast("dict[str, Any]", node), leaf)
+                _replace_items(cast("dict[str, Any]", node), redact_leaf)
                 pending += cast("dict[str, Any]", node).values()
             elif isinstance(node, list):
-                node[:] = map(leaf, cast("list[Any]", node))
+                node[:] = map(redact_leaf, cast("list[Any]", node))
                 pending += cast("list[Any]", node)
         return data
 
     def headers(self, headers: Mapping[str, str]) -> dict[str, str]:
-        """Redact the values of headers."""
+        """Return the headers with secrets in their values replaced."""
         return {name: self.text(value) for name, value in headers.items()}
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__}>"
 
-    def _masked(self, text: str) -> str:
+    def _mask(self, text: str) -> str:
         for form in self._forms:
             if form in text:
                 text = text.replace(form, _MASK)
@@ -109,13 +109,13 @@ class Redactor:
 
 
 def secrets_in_header(value: str) -> list[str]:
-    """List what is secret in a header that holds a credential: all of it, the token after a scheme, each cookie."""
+    """Return the secrets in a header that holds a credential: all of it, the token after a scheme, each cookie."""
     parts = re.split(r"[;,\s]+", value)
-    return [value, *parts, *(part.partition(mark)[2] for part in parts for mark in "=:")]
+    return [value, *parts, *(part.partition(separator)[2] for part in parts for separator in "=:")]
 
 
-def _replace_items(node: dict[str, Any], leaf: Callable[[Any], Any]) -> None:
-    replaced = {leaf(name): leaf(value) for name, value in node.items()}
+def _replace_items(node: dict[str, Any], redact_leaf: Callable[[Any], Any]) -> None:
+    replaced = {redact_leaf(name): redact_leaf(value) for name, value in node.items()}
     node.clear()
     node.update(replaced)
 
@@ -133,7 +133,7 @@ def _forms_of(secret: str) -> list[str]:
 
 
 def _base64_forms(data: bytes) -> list[str]:
-    """The characters of base64 that depend on these bytes alone, at each of the three positions they can begin at."""
+    """Return the base64 characters that depend on these bytes alone, at each of the three possible alignments."""
     forms: list[str] = []
     for offset, first in ((0, 0), (1, 2), (2, 3)):
         last = (offset + len(data)) * 8 // 6
@@ -141,9 +141,9 @@ def _base64_forms(data: bytes) -> list[str]:
     return forms
 
 
-def _unescaped(match: re.Match[str]) -> str:
+def _unescape(match: re.Match[str]) -> str:
     kind, value = match.lastgroup, match.group(match.lastgroup or 0)
-    if kind is None:  # backslashes at the end
+    if kind is None:  # trailing backslashes
         return ""
     if kind == "plain":
         return value

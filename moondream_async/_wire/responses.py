@@ -1,4 +1,4 @@
-"""Answers -> results: every field of moondream-api.md 1.3, unknown ones kept in `extra`."""
+"""Convert responses to results: every field of moondream-api.md 1.3; unknown fields are kept in `extra`."""
 
 from __future__ import annotations
 
@@ -28,119 +28,119 @@ T = TypeVar("T")
 
 
 class InvalidResponse(ValueError):
-    """The answer is not of the shape the skill answers with; the text says what is wrong."""
+    """The response does not have the documented format; the message says what is wrong."""
 
 
 PARSE_ERRORS = (InvalidResponse, TypeError, ValueError, ArithmeticError, LookupError, AttributeError)
-"""What reading an answer that is JSON, but not of the documented shape, can raise."""
+"""All errors that reading JSON in an undocumented format can raise."""
 
 
 MAX_DEPTH = 64
-"""Lists and objects in one another. Answers have 5; what is much deeper can be read only on a stack with room."""
+"""Maximum nesting of lists and objects. Responses have 5 levels; many more could overflow the stack."""
 
 _MAX_TOKENS = 2**53
-_MAX_DIGITS = 308  # of a whole number that a double holds
+_MAX_DIGITS = 308  # of an integer that fits a double
 
 
 def decode(body: str | bytes) -> Any:
-    """Read a JSON body.
+    """Decode a JSON body.
 
-    Numbers that are not finite (`NaN`, `1e999`), or too large for a double, are read as null: no JSON could be
-    written with them.
+    Numbers that are not finite (`NaN`, `1e999`) or too large for a double become None, as they could not be written
+    as JSON again.
 
     Raises:
-        Unusable: It is not JSON, or nested more than 64 deep.
+        InvalidResponse: It is not JSON, or nested more than 64 levels deep.
     """
     try:
-        data = _DECODER.decode(body if isinstance(body, str) else _text_of(body))
+        data = _DECODER.decode(body if isinstance(body, str) else _to_text(body))
     except (ValueError, RecursionError):
         raise InvalidResponse("it is not JSON, or nested too deeply") from None
-    if _brackets(body) > MAX_DEPTH and _is_deeper(data, MAX_DEPTH):
-        raise InvalidResponse(f"it is nested more than {MAX_DEPTH} deep")
+    if _count_brackets(body) > MAX_DEPTH and _is_deeper(data, MAX_DEPTH):
+        raise InvalidResponse(f"it is nested more than {MAX_DEPTH} levels deep")
     return data
 
 
-def _text_of(body: bytes) -> str:
+def _to_text(body: bytes) -> str:
     return body.decode(json.detect_encoding(body), "surrogatepass")
 
 
-def _no_number(_: str) -> None:
+def _parse_constant(_: str) -> None:
     return None
 
 
-def _finite(digits: str) -> float | None:
+def _parse_float(digits: str) -> float | None:
     number = float(digits)
     return number if math.isfinite(number) else None
 
 
-def _whole(digits: str) -> int | None:
+def _parse_int(digits: str) -> int | None:
     return int(digits) if len(digits) <= _MAX_DIGITS else None
 
 
-_DECODER = json.JSONDecoder(parse_constant=_no_number, parse_float=_finite, parse_int=_whole)
+_DECODER = json.JSONDecoder(parse_constant=_parse_constant, parse_float=_parse_float, parse_int=_parse_int)
 
 
-def _brackets(body: str | bytes) -> int:
+def _count_brackets(body: str | bytes) -> int:
     if isinstance(body, str):
         return body.count("[") + body.count("{")
     return body.count(b"[") + body.count(b"{")
 
 
 def _is_deeper(data: Any, depth: int) -> bool:
-    """Whether lists and objects are nested deeper than this; looks at every value once."""
+    """Return whether lists and objects are nested deeper than this; visits each value once."""
     level: list[Any] = [data]
     for _ in range(depth):
-        level = [value for each in level for value in _values(each)]
-    return any(isinstance(each, (list, dict)) for each in level)
+        level = [child for value in level for child in _children(value)]
+    return any(isinstance(value, (list, dict)) for value in level)
 
 
-def _values(value: Any) -> Iterable[Any]:
+def _children(value: Any) -> Iterable[Any]:
     if isinstance(value, dict):
         return cast("Object", value).values()
     return cast("list[Any]", value) if isinstance(value, list) else ()
 
 
 def query(data: Any, meta: Meta) -> QueryResult:
-    """Read the answer of `/query`."""
-    fields, rest = _split(data, "answer", "reasoning")
+    """Read the response of `/query`."""
+    fields, extra = _split(data, "answer", "reasoning")
     answer, thoughts = text_of(fields, "answer"), fields.get("reasoning")
-    return QueryResult(answer=answer, reasoning=reasoning(thoughts), meta=meta, **_common(fields, rest))
+    return QueryResult(answer=answer, reasoning=reasoning(thoughts), meta=meta, **_common(fields, extra))
 
 
 def caption(data: Any, meta: Meta) -> CaptionResult:
-    """Read the answer of `/caption`."""
-    fields, rest = _split(data, "caption")
-    return CaptionResult(caption=text_of(fields, "caption"), meta=meta, **_common(fields, rest))
+    """Read the response of `/caption`."""
+    fields, extra = _split(data, "caption")
+    return CaptionResult(caption=text_of(fields, "caption"), meta=meta, **_common(fields, extra))
 
 
 def detect(data: Any, meta: Meta) -> DetectResult:
-    """Read the answer of `/detect`."""
-    fields, rest = _split(data, "objects")
-    return DetectResult(objects=each_of(fields, "objects", box), meta=meta, **_common(fields, rest))
+    """Read the response of `/detect`."""
+    fields, extra = _split(data, "objects")
+    return DetectResult(objects=each_of(fields, "objects", box), meta=meta, **_common(fields, extra))
 
 
 def point(data: Any, meta: Meta) -> PointResult:
-    """Read the answer of `/point`."""
-    fields, rest = _split(data, "points", "count")
+    """Read the response of `/point`."""
+    fields, extra = _split(data, "points", "count")
     points, count = each_of(fields, "points", position), fields.get("count")
-    return PointResult(points=points, count=_count(count), meta=meta, **_common(fields, rest))
+    return PointResult(points=points, count=_count(count), meta=meta, **_common(fields, extra))
 
 
 def segment(data: Any, meta: Meta) -> SegmentResult:
-    """Read the answer of `/segment`."""
-    fields, rest = _split(data, "path", "bbox", "parse_error")
-    found, note = fields.get("bbox"), fields.get("parse_error")
+    """Read the response of `/segment`."""
+    fields, extra = _split(data, "path", "bbox", "parse_error")
+    bbox = fields.get("bbox")
     return SegmentResult(
         path=text_of(fields, "path"),
-        bbox=None if found is None else box(found),
-        parse_error=None if note is None else str(note),
+        bbox=None if bbox is None else box(bbox),
+        parse_error=optional_text(fields, "parse_error"),
         meta=meta,
-        **_common(fields, rest),
+        **_common(fields, extra),
     )
 
 
 def models(data: Any) -> list[Model]:
-    """Read the answer of `GET /models`, in OpenAI's shape (`data`) or Station's (`models`)."""
+    """Read the response of `GET /models`, in OpenAI's format (`data`) or Station's (`models`)."""
     listing = object_of(data)
     entries = listing.get("data", listing.get("models"))
     if not isinstance(entries, list):
@@ -149,20 +149,20 @@ def models(data: Any) -> list[Model]:
 
 
 def box(data: Any) -> BoundingBox:
-    """Read one box."""
+    """Read a bounding box."""
     edges = object_of(data)
     x_min, y_min, x_max, y_max = (_number(edges, name) for name in ("x_min", "y_min", "x_max", "y_max"))
     return BoundingBox(x_min, y_min, x_max, y_max, optional_text(edges, "label"))
 
 
 def position(data: Any) -> Point:
-    """Read one point."""
-    at = object_of(data)
-    return Point(_number(at, "x"), _number(at, "y"), optional_text(at, "label"))
+    """Read a point."""
+    fields = object_of(data)
+    return Point(_number(fields, "x"), _number(fields, "y"), optional_text(fields, "label"))
 
 
 def reasoning(data: Any) -> Reasoning | None:
-    """Read `reasoning`: an object with text and grounding, or bare text."""
+    """Read `reasoning`: an object with text and grounding, or plain text."""
     if data is None:
         return None
     if isinstance(data, str):
@@ -173,13 +173,13 @@ def reasoning(data: Any) -> Reasoning | None:
 
 
 def metrics(fields: Mapping[str, Any]) -> Metrics | None:
-    """Read `metrics`, or the token count of Station's `_stats`."""
-    given = fields.get("metrics")
-    if isinstance(given, dict):
-        known = cast("Object", given)
-        read, written, cached = (_count(known.get(name)) for name in _COUNTS)
-        times = {name: _milliseconds(known.get(name)) for name in _TIMES}
-        return Metrics(input_tokens=read, output_tokens=written, cached_tokens=cached, **times)
+    """Read `metrics`, or the token count in Station's `_stats`."""
+    values = fields.get("metrics")
+    if isinstance(values, dict):
+        values = cast("Object", values)
+        input_tokens, output_tokens, cached_tokens = (_count(values.get(name)) for name in _COUNTS)
+        times = {name: _milliseconds(values.get(name)) for name in _TIMES}
+        return Metrics(input_tokens, output_tokens, cached_tokens=cached_tokens, **times)
     stats = fields.get("_stats", fields.get("stats"))
     if isinstance(stats, dict):
         return Metrics(output_tokens=_count(cast("Object", stats).get("tokens")))
@@ -187,7 +187,7 @@ def metrics(fields: Mapping[str, Any]) -> Metrics | None:
 
 
 def _count(value: Any) -> int | None:
-    """A count; None for what is not one. The answer is worth more than what is said of it."""
+    """Return a count, or None if it is not valid: invalid metrics are no reason to lose the answer."""
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
     return int(value) if is_number and 0 <= value <= _MAX_TOKENS and value == int(value) else None
 
@@ -198,7 +198,7 @@ def _milliseconds(value: Any) -> float | None:
 
 
 def summary(fields: Object | None) -> Result:
-    """What any answer, or last event of a stream, says of the call: id, finish reason, metrics."""
+    """Read request id, finish reason and metrics from any response, or from the last event of a stream."""
     return Result(**_common(fields or {}, {}))
 
 
@@ -208,27 +208,28 @@ _COMMON = frozenset({"request_id", "finish_reason", "metrics"})
 
 
 def _split(data: Any, *names: str) -> tuple[Object, Object]:
+    """Return all fields, and those that are neither named nor common to all skills."""
     fields = object_of(data)
-    rest = {name: value for name, value in fields.items() if name not in names and name not in _COMMON}
-    return fields, rest
+    extra = {name: value for name, value in fields.items() if name not in names and name not in _COMMON}
+    return fields, extra
 
 
-def _common(fields: Object, rest: Object) -> dict[str, Any]:
+def _common(fields: Object, extra: Object) -> dict[str, Any]:
     return {
         "request_id": optional_text(fields, "request_id"),
         "finish_reason": optional_text(fields, "finish_reason"),
         "metrics": metrics(fields),
-        "extra": rest,
+        "extra": extra,
     }
 
 
 def _model(entry: Object) -> Model:
-    rest = {name: value for name, value in entry.items() if name not in ("id", "name", "description")}
+    extra = {name: value for name, value in entry.items() if name not in ("id", "name", "description")}
     return Model(
         id=text_of(entry, "id"),
         name=optional_text(entry, "name"),
         description=optional_text(entry, "description"),
-        extra=rest,
+        extra=extra,
     )
 
 
@@ -250,21 +251,21 @@ def _pair(data: Any) -> tuple[float, float]:
 
 
 def object_of(data: Any) -> Object:
-    """The JSON object that it is.
+    """Return the data, if it is a JSON object.
 
     Raises:
-        Unusable: It is something else.
+        InvalidResponse: It is not an object.
     """
     if not isinstance(data, dict):
-        raise InvalidResponse(f"there is {type(data).__name__} where an object should be")
+        raise InvalidResponse(f"it has {type(data).__name__} instead of an object")
     return cast("Object", data)
 
 
 def text_of(fields: Object, name: str) -> str:
-    """A field that is a text.
+    """Return a text field.
 
     Raises:
-        Unusable: It is something else.
+        InvalidResponse: It is missing or not text.
     """
     value = fields.get(name)
     if not isinstance(value, str):
@@ -273,7 +274,7 @@ def text_of(fields: Object, name: str) -> str:
 
 
 def optional_text(fields: Object, name: str) -> str | None:
-    """A field as a text; None if it is not there."""
+    """Return a field as text, or None if it is missing."""
     value = fields.get(name)
     return None if value is None else str(value)
 
@@ -286,10 +287,10 @@ def _number(fields: Object, name: str) -> float:
 
 
 def each_of(fields: Object, name: str, read: Callable[[Any], T]) -> tuple[T, ...]:
-    """What the entries of a field that is a list are read as.
+    """Read each entry of a list field.
 
     Raises:
-        Unusable: It is no list.
+        InvalidResponse: It is missing or not a list.
     """
     items = fields.get(name)
     if not isinstance(items, list):

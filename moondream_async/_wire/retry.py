@@ -1,4 +1,4 @@
-"""Whether to send again, and when: pure functions of a policy and a failure."""
+"""Decide whether and when to retry: pure functions of a policy and a cause."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ NOT_PROCESSED = (425, 429)
 class RetryCause:
     """Why an attempt failed, as far as a retry depends on it.
 
-    Args:
-        cause: An answer with a status, a connection that could not be made or broke, a timeout.
-        status: The status that the answer meant (Station's 200 with "Queue is full" means 429).
-        retry_after: Seconds the server asked to wait.
+    Attributes:
+        cause: `"status"`: the response's status; `"connection"`: it failed or broke; or `"timeout"`.
+        status: The effective status of the response (Station's 200 with "Queue is full" means 429).
+        retry_after: Seconds that the server asked to wait.
     """
 
     cause: Literal["status", "connection", "timeout"]
@@ -30,24 +30,22 @@ class RetryCause:
     retry_after: float | None = None
 
 
-def next_delay(
-    policy: RetryPolicy, failure: RetryCause, *, attempt: int, elapsed: float, jitter: float
-) -> float | None:
-    """Seconds to wait before the next attempt, or None to give up.
+def next_delay(policy: RetryPolicy, cause: RetryCause, *, attempt: int, elapsed: float, jitter: float) -> float | None:
+    """Return the seconds to wait before the next attempt, or None to give up.
 
     Args:
         policy: The user's policy.
-        failure: How the last attempt failed.
-        attempt: How many attempts were made, the failed one included.
+        cause: Why the last attempt failed.
+        attempt: Number of attempts so far, including the failed one.
         elapsed: Seconds since the first attempt began.
         jitter: A random number in 0..1.
     """
-    if attempt >= policy.attempts or not _worth_it(policy, failure):
+    if attempt >= policy.attempts or not _is_retryable(policy, cause):
         return None
-    if failure.retry_after is not None:
-        if failure.retry_after > policy.max_retry_after:
+    if cause.retry_after is not None:
+        if cause.retry_after > policy.max_retry_after:
             return None
-        delay = failure.retry_after
+        delay = cause.retry_after
     else:
         delay = jitter * backoff(policy, attempt)
     if policy.deadline is not None and elapsed + delay >= policy.deadline:
@@ -56,46 +54,46 @@ def next_delay(
 
 
 def backoff(policy: RetryPolicy, attempt: int) -> float:
-    """The longest wait after this attempt (1-based): doubling, capped; full jitter comes on top."""
-    exponent = min(attempt - 1, 64)  # beyond this the cap has long been reached
+    """Return the maximum wait after an attempt (counted from 1), before jitter: it doubles up to a maximum."""
+    exponent = min(attempt - 1, 64)  # the maximum is reached long before
     return min(policy.max_backoff, policy.backoff * 2.0**exponent)
 
 
-def _worth_it(policy: RetryPolicy, failure: RetryCause) -> bool:
-    if failure.cause == "timeout":
+def _is_retryable(policy: RetryPolicy, cause: RetryCause) -> bool:
+    if cause.cause == "timeout":
         return policy.retry_timeouts
-    if failure.cause == "connection":
+    if cause.cause == "connection":
         return True
-    if failure.status == 504 and not policy.retry_timeouts:
+    if cause.status == 504 and not policy.retry_timeouts:
         return False
-    return failure.status in policy.statuses
+    return cause.status in policy.statuses
 
 
 def parse_retry_after(headers: Mapping[str, str], *, now: float) -> float | None:
-    """Seconds to wait, from `retry-after-ms` or `Retry-After` (seconds or an HTTP date).
+    """Return the seconds to wait, from `retry-after-ms` or `Retry-After` (seconds or an HTTP date).
 
     Args:
-        headers: Names in lower case.
+        headers: Headers, with names in lower case.
         now: The time of day, as `time.time()`.
 
     Returns:
-        Seconds, never negative; None when neither header is there or can be read.
+        Seconds, never negative; None if there is no valid header.
     """
-    milliseconds = _number(headers.get("retry-after-ms"))
+    milliseconds = _parse_number(headers.get("retry-after-ms"))
     if milliseconds is not None:
         return milliseconds / 1000
     value = headers.get("retry-after")
-    seconds = _number(value)
+    seconds = _parse_number(value)
     if seconds is not None or value is None:
         return seconds
     try:
-        moment = parsedate_to_datetime(value.strip())
-        return max(0.0, moment.timestamp() - now)
+        date = parsedate_to_datetime(value.strip())
+        return max(0.0, date.timestamp() - now)
     except (ValueError, TypeError, OverflowError):
         return None
 
 
-def _number(text: str | None) -> float | None:
+def _parse_number(text: str | None) -> float | None:
     try:
         value = float(text) if text is not None else math.nan
     except ValueError:
