@@ -1,4 +1,4 @@
-"""Error answers: every envelope of the reference pages becomes the right class, with its details."""
+"""Error responses: every envelope of the reference pages becomes the right class, with its details."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def test_redirects_are_explained() -> None:
 
 
 @pytest.mark.parametrize(
-    ("body", "kind", "meant"),
+    ("body", "kind", "implied"),
     [
         ({"error": "Queue is full", "status": "rejected"}, md.RateLimitError, 429),
         ({"error": "Request timeout", "status": "timeout"}, md.ServerError, 504),
@@ -94,20 +94,20 @@ def test_redirects_are_explained() -> None:
         ({"error": "Function 'segment' not available"}, md.NotFoundError, 404),
     ],
 )
-def test_station_errors_come_with_200(body: Any, kind: type[md.APIError], meant: int) -> None:
+def test_station_errors_with_status_200(body: Any, kind: type[md.APIError], implied: int) -> None:
     error = errors.from_success(200, {}, body, now=0)
     assert type(error) is kind
     assert error.status == 200
     assert error.message == body["error"]
-    assert errors.effective_status(error) == meant
+    assert errors.effective_status(error) == implied
 
 
 @pytest.mark.parametrize("body", [{"answer": "a"}, {"answer": "a", "error": None}, {"error": ""}, [], None, "error"])
-def test_answers_are_no_errors(body: Any) -> None:
+def test_responses_without_an_error(body: Any) -> None:
     assert errors.from_success(200, {}, body, now=0) is None
 
 
-def test_an_error_event_is_the_servers_failure() -> None:
+def test_an_error_event_is_a_server_error() -> None:
     assert isinstance(errors.from_event(200, {}, {"error": "Inference failed"}, now=0), md.ServerError)
     assert isinstance(errors.from_event(200, {}, {"error": "x", "status": "rejected"}, now=0), md.RateLimitError)
     assert errors.from_event(200, {}, {"chunk": "error"}, now=0) is None

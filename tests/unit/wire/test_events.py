@@ -1,4 +1,4 @@
-"""Stream events: every documented shape gives the same pieces and the same result."""
+"""Stream events: every documented format gives the same pieces and the same result."""
 
 from __future__ import annotations
 
@@ -38,18 +38,18 @@ RUBY_TAIL = [{"chunk": "A "}, {"caption": "A cat"}]
 OPENAI_END = [{"chunk": "A "}, {"chunk": "cat"}, {"completed": True}]
 
 
-def reduce(shape: list[dict[str, Any]]) -> tuple[list[str], TextReducer[Any]]:
+def reduce(stream: list[dict[str, Any]]) -> tuple[list[str], TextReducer[Any]]:
     reducer = TextReducer("caption", responses.caption)
-    return [piece for event in shape if (piece := reducer.feed(event)) is not None], reducer
+    return [piece for event in stream if (piece := reducer.feed(event)) is not None], reducer
 
 
 @pytest.mark.parametrize(
-    "shape",
+    "stream",
     [DEMO, DOCS, ENGINE, STATION, RUBY, RUBY_TAIL, OPENAI_END],
     ids=["demo", "docs", "engine", "station", "ruby", "tail", "openai"],
 )
-def test_every_shape_gives_the_same_text(shape: list[dict[str, Any]]) -> None:
-    pieces, reducer = reduce(shape)
+def test_every_format_gives_the_same_text(stream: list[dict[str, Any]]) -> None:
+    pieces, reducer = reduce(stream)
     assert "".join(pieces) == "A cat"
     assert reducer.text == "A cat"
     assert reducer.completed
@@ -64,7 +64,7 @@ def test_the_final_event_fills_the_result() -> None:
     assert reduce(STATION)[1].result(META).metrics.output_tokens == 3
 
 
-def test_the_final_events_whole_text_wins() -> None:
+def test_the_complete_text_of_the_final_event_wins() -> None:
     _, reducer = reduce([{"chunk": "A kat"}, {"chunk": "", "completed": True, "caption": "A cat"}])
     assert reducer.result(META).caption == "A cat"
 
@@ -75,7 +75,7 @@ def test_an_unfinished_stream_keeps_its_partial_text() -> None:
     assert reducer.partial == "A cat"
 
 
-def test_streamed_reasoning_arrives_in_the_result() -> None:
+def test_streamed_reasoning_is_in_the_result() -> None:
     reducer = TextReducer("answer", responses.query)
     reducer.feed(
         {"chunk": "yes", "completed": True, "answer": "yes", "reasoning": {"text": "because", "grounding": []}}
@@ -87,7 +87,7 @@ def test_streamed_reasoning_arrives_in_the_result() -> None:
 
 def test_segment_as_documented() -> None:
     reducer = SegmentReducer()
-    shown = [
+    updates = [
         reducer.feed({"type": "bbox", "bbox": BOX}),
         reducer.feed({"type": "path_delta", "chunk": "M 0 0.76", "completed": False, "token_index": 0}),
         reducer.feed({"type": "path_delta", "chunk": " L 0 0.3", "completed": False}),
@@ -102,9 +102,9 @@ def test_segment_as_documented() -> None:
             }
         ),
     ]
-    assert shown[0] == SegmentUpdate(bbox=BoundingBox(**BOX))
-    assert [u["chunk"] for u in shown if u is not None and "chunk" in u] == ["M 0 0.76", " L 0 0.3"]
-    last = shown[3]
+    assert updates[0] == SegmentUpdate(bbox=BoundingBox(**BOX))
+    assert [u["chunk"] for u in updates if u is not None and "chunk" in u] == ["M 0 0.76", " L 0 0.3"]
+    last = updates[3]
     assert last is not None
     assert last.get("completed")
     assert "chunk" not in last
@@ -143,7 +143,7 @@ def test_parse() -> None:
 
 
 @pytest.mark.parametrize("event", [{"chunk": 3}, {"text": ["a"]}])
-def test_chunks_that_are_no_text(event: dict[str, Any]) -> None:
+def test_chunks_that_are_not_text(event: dict[str, Any]) -> None:
     with pytest.raises(InvalidResponse):
         reduce([event])
     with pytest.raises(InvalidResponse):

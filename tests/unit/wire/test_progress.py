@@ -1,4 +1,4 @@
-"""What a refusal means for a call: a table of what happened before it."""
+"""Whether a refusal counts as an attempt, depending on what happened before it."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from moondream_async._wire.progress import Progress
 @pytest.mark.parametrize(
     ("in_transit", "accepted_at", "started", "now", "leaves"),
     [
-        (0, None, 0.0, 1.0, False),  # the only call, and nothing ever got through
-        (1, None, 0.0, 1.0, True),  # another request is on its way
-        (0, 0.5, 0.0, 1.0, True),  # another call got through meanwhile
-        (0, 0.5, 0.6, 1.0, False),  # it got through before this call began
+        (0, None, 0.0, 1.0, False),  # the only call; no request was accepted yet
+        (1, None, 0.0, 1.0, True),  # another request is in transit
+        (0, 0.5, 0.0, 1.0, True),  # another request was accepted meanwhile
+        (0, 0.5, 0.6, 1.0, False),  # it was accepted before this call began
         (1, None, 0.0, 59.9, True),
-        (1, None, 0.0, 60.0, False),  # nothing got through for a minute
+        (1, None, 0.0, 60.0, False),  # no request was accepted for a minute
         (0, 100.0, 0.0, 159.9, True),
         (0, 100.0, 0.0, 160.0, False),
     ],
 )
-def test_refusals_that_leave_the_attempts(
+def test_refusals_that_do_not_count_as_attempts(
     in_transit: int, accepted_at: float | None, started: float, now: float, leaves: bool
 ) -> None:
     progress = Progress()
@@ -41,6 +41,6 @@ def test_waiting_calls_give_up_with_a_copy_of_the_last_refusal() -> None:
     assert isinstance(error, RateLimitError)
     assert error is not refusal
     assert (error.status, error.message) == (429, "slow down")
-    assert progress.give_up(100.0, started=90.0) is None  # that call has not waited yet
+    assert progress.give_up(100.0, started=90.0) is None  # that call has just begun to wait
     progress.accepted(100.0)
     assert progress.give_up(200.0, started=0.0) is None

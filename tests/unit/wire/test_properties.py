@@ -1,4 +1,4 @@
-"""Whatever JSON a server sends, reading it ends in a result or in one of the known ways to fail."""
+"""Any JSON from a server gives a result or one of the documented errors."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ OBJECTS = st.dictionaries(NAMES, JSON, max_size=8)
 @pytest.mark.parametrize(
     "read", [responses.query, responses.caption, responses.detect, responses.point, responses.segment]
 )
-def test_answers(read: Any, data: Any) -> None:
+def test_responses(read: Any, data: Any) -> None:
     with contextlib.suppress(*responses.PARSE_ERRORS):
         result = read(data, Meta(200))
         assert dict(result) == result.to_dict()
@@ -62,7 +62,7 @@ def test_streams(events: list[dict[str, Any]]) -> None:
                 reducer.feed(event)
             reducer.result(Meta(200))
         assert isinstance(reducer.text, str)
-        assert reducer.partial is not None  # what an interrupted stream leaves behind can always be had
+        assert reducer.partial is not None  # it is available after any interruption
 
 
 @given(value=st.text(max_size=40))

@@ -1,4 +1,4 @@
-"""Credentials are found in every form that a server may repeat them in, in time that follows the text's length."""
+"""Credentials are found in every form in which a server may repeat them, in linear time."""
 
 from __future__ import annotations
 
@@ -60,18 +60,18 @@ def test_every_form_is_found(form: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["50% of \\n &c\\d &amp; %41 \\", "a\\/b", "plain", ""])
-def test_other_text_stays_as_it_is(text: str) -> None:
+def test_other_text_is_unchanged(text: str) -> None:
     assert Redactor([KEY]).text(text) == text
     assert Redactor([KEY]).json({"a": [text, 1]}) == {"a": [text, 1]}
 
 
-def test_words_are_no_secrets() -> None:
+def test_short_secrets_are_ignored() -> None:
     redactor = Redactor(["test", ""])
     assert redactor.text("a test") == "a test"
     assert not redactor.may_be_in("a test \\")
 
 
-def test_the_redactor_itself_shows_nothing() -> None:
+def test_the_repr_of_a_redactor_shows_no_secret() -> None:
     redactor = Redactor([KEY])
     assert "SECRET" not in repr(redactor) + repr(vars(redactor))
 
@@ -87,8 +87,8 @@ def test_deep_and_large_values() -> None:
 
 
 @pytest.mark.parametrize("text", ["\\", "%41", "%25", "&#", "&amp;", "\\u", "&#9", "\\\\u004", "md/SECRE", "%u00"])
-def test_work_follows_the_length(text: str) -> None:
-    """Counted as calls of Python's and C's functions, which a loop that is quadratic makes quadratically often."""
+def test_work_is_linear_in_the_length(text: str) -> None:
+    """Work is measured in calls of Python and C functions: a quadratic loop would make quadratically many."""
 
     def calls(size: int) -> int:
         count = 0
@@ -108,7 +108,7 @@ def test_work_follows_the_length(text: str) -> None:
     assert calls(40_000) < 5 * calls(10_000) + 100
 
 
-def test_no_part_of_a_key_is_left_where_a_body_is_cut() -> None:
+def test_no_part_of_a_key_remains_where_a_body_is_cut() -> None:
     redactor = Redactor([KEY])
     for start in range(3_970, 4_001):
         error = errors.from_response(500, {}, b"x" * start + KEY.encode() + b"y" * 9_000, now=0, redactor=redactor)
@@ -132,13 +132,13 @@ def test_errors_are_redacted_in_every_field() -> None:
     assert "SECRET" not in repr(vars(error)) + str(error)
 
 
-def test_redirects_are_named_without_their_query() -> None:
+def test_redirects_are_shown_without_their_query() -> None:
     headers = {"location": "https://user:pass@elsewhere/a?token=1#x"}
     message = errors.from_response(307, headers, b"", now=0).message
     assert "redirects to https://elsewhere/a;" in message
 
 
-def test_what_is_secret_in_a_header() -> None:
+def test_secrets_in_a_header() -> None:
     assert {"Bearer abc", "abc"} <= set(secrets_in_header("Bearer abc"))
     assert {"one", "two=2"} <= set(secrets_in_header("a=one; b=two=2"))
     assert {"Key id:secret", "secret"} <= set(secrets_in_header("Key id:secret"))

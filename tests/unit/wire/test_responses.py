@@ -1,4 +1,4 @@
-"""Answers: every documented field, dict-style reading, and what is not an answer."""
+"""Responses: every documented field, access like a dict, and invalid ones."""
 
 from __future__ import annotations
 
@@ -69,13 +69,13 @@ def test_caption_as_documented() -> None:
 
 
 def test_detect_and_point() -> None:
-    found = responses.detect({"objects": [BOX, {**BOX, "x_min": 0}]}, META)
-    assert found.objects == (BoundingBox(0.2, 0.3, 0.6, 0.8), BoundingBox(0.0, 0.3, 0.6, 0.8))
-    assert found["objects"][0]["x_min"] == 0.2
-    assert dict(found.objects[0]) == BOX
-    assert found["objects"][0] == BOX
-    assert [*found["objects"], "more"][2] == "more"
-    assert json.loads(json.dumps(dict(found))) == found.to_dict()
+    result = responses.detect({"objects": [BOX, {**BOX, "x_min": 0}]}, META)
+    assert result.objects == (BoundingBox(0.2, 0.3, 0.6, 0.8), BoundingBox(0.0, 0.3, 0.6, 0.8))
+    assert result["objects"][0]["x_min"] == 0.2
+    assert dict(result.objects[0]) == BOX
+    assert result["objects"][0] == BOX
+    assert [*result["objects"], "more"][2] == "more"
+    assert json.loads(json.dumps(dict(result))) == result.to_dict()
     assert responses.detect({"objects": []}, META)["objects"] == []
     points = responses.point({"points": [{"x": 0.2, "y": 1}], "count": 1}, META)
     assert points.points == (Point(0.2, 1.0),)
@@ -86,12 +86,12 @@ def test_detect_and_point() -> None:
 def test_segment() -> None:
     result = responses.segment({"path": "M 0 0 Z", "bbox": BOX, "request_id": "r"}, META)
     assert (result.path, result.bbox) == ("M 0 0 Z", BoundingBox(0.2, 0.3, 0.6, 0.8))
-    nothing = responses.segment({"path": "", "parse_error": "no path"}, META)
-    assert (nothing.path, nothing.bbox, nothing.parse_error) == ("", None, "no path")
-    assert "bbox" not in nothing
+    empty = responses.segment({"path": "", "parse_error": "no path"}, META)
+    assert (empty.path, empty.bbox, empty.parse_error) == ("", None, "no path")
+    assert "bbox" not in empty
 
 
-def test_station_stats_count_as_metrics() -> None:
+def test_station_stats_are_read_as_metrics() -> None:
     stats = {"tokens": 3, "duration": 0.01, "tokens_per_sec": 326.7}
     result = responses.caption({"caption": "a", "_stats": stats}, META)
     assert result.metrics == Metrics(output_tokens=3)
@@ -125,12 +125,12 @@ def test_both_model_listings(listing: Any) -> None:
         (responses.segment, {"path": "", "bbox": "none"}),
     ],
 )
-def test_what_is_no_answer(read: Any, data: Any) -> None:
+def test_invalid_responses(read: Any, data: Any) -> None:
     with pytest.raises(InvalidResponse):
         read(data, META)
 
 
-def test_broken_grounding_is_no_answer() -> None:
+def test_invalid_grounding() -> None:
     with pytest.raises(InvalidResponse):
         responses.query(
             {"answer": "a", "reasoning": {"text": "t", "grounding": [{"start_idx": 0, "end_idx": 1, "points": [3]}]}},
@@ -139,7 +139,7 @@ def test_broken_grounding_is_no_answer() -> None:
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"\xff\xfe", b"[" * 100_000, b"<html>"])
-def test_what_is_no_json(body: bytes) -> None:
+def test_invalid_json(body: bytes) -> None:
     with pytest.raises(InvalidResponse):
         responses.decode(body)
 
@@ -154,7 +154,7 @@ def test_results_are_frozen_and_comparable() -> None:
 
 
 @pytest.mark.parametrize(
-    ("sent", "read"),
+    ("number", "decoded"),
     [
         ("NaN", None),
         ("-Infinity", None),
@@ -168,32 +168,32 @@ def test_results_are_frozen_and_comparable() -> None:
         ("1e-999", 0.0),
     ],
 )
-def test_numbers_that_no_json_can_hold_are_null(sent: str, read: Any) -> None:
-    assert responses.decode(f'{{"a": [{sent}]}}') == {"a": [read]}
-    assert responses.decode(f'{{"a": [{sent}]}}'.encode()) == {"a": [read]}
-    with pytest.raises(InvalidResponse) if read is None else nullcontext():
-        responses.position(responses.decode(f'{{"x": {sent}, "y": 0}}'))
+def test_numbers_that_json_cannot_represent_are_null(number: str, decoded: Any) -> None:
+    assert responses.decode(f'{{"a": [{number}]}}') == {"a": [decoded]}
+    assert responses.decode(f'{{"a": [{number}]}}'.encode()) == {"a": [decoded]}
+    with pytest.raises(InvalidResponse) if decoded is None else nullcontext():
+        responses.position(responses.decode(f'{{"x": {number}, "y": 0}}'))
 
 
 @pytest.mark.parametrize(("opened", "closed", "depth"), [("[", "]", 1), ('{"a":', "}", 1), ('[{"b":1,"a":', "}]", 2)])
-def test_nesting_is_bounded(opened: str, closed: str, depth: int) -> None:
+def test_nesting_is_limited(opened: str, closed: str, depth: int) -> None:
     times = responses.MAX_DEPTH // depth
     body = opened * times + "0" + closed * times
     assert responses.decode(body) == json.loads(body)
-    for more in (f"[{body}]", body.replace("0", "[]"), body.replace("0", '[0, {"a": []}]')):
+    for deeper in (f"[{body}]", body.replace("0", "[]"), body.replace("0", '[0, {"a": []}]')):
         with pytest.raises(InvalidResponse, match="deep"):
-            responses.decode(more)
+            responses.decode(deeper)
     with pytest.raises(InvalidResponse, match="deep"):
         responses.decode(opened * 100_000)
     wide = "[" + ",".join(["[]"] * 1000) + "]"
     assert responses.decode(wide.encode("utf-16")) == [[]] * 1000
 
 
-_NO_COUNTS = ["7", [1], {"a": 1}, True, -5, 1.5, 10**40, 1e300, None, "", False]
+INVALID_COUNTS = ["7", [1], {"a": 1}, True, -5, 1.5, 10**40, 1e300, None, "", False]
 
 
-@pytest.mark.parametrize("value", _NO_COUNTS)
-def test_counts_that_are_none_are_not_kept(value: Any) -> None:
+@pytest.mark.parametrize("value", INVALID_COUNTS)
+def test_invalid_counts_are_none(value: Any) -> None:
     names = [field.name for field in attrs.fields(Metrics) if not field.name.endswith("_ms")]
     assert responses.metrics({"metrics": dict.fromkeys(names, value)}) == Metrics()
     assert responses.metrics({"_stats": {"tokens": value}}) == Metrics()

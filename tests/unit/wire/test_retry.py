@@ -1,4 +1,4 @@
-"""The retry decision and the reading of Retry-After: tables."""
+"""The retry decision and the parsing of Retry-After."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ def test_retry_after(headers: dict[str, str], seconds: float | None) -> None:
 
 
 def decide(
-    policy: RetryPolicy, failure: RetryCause, *, attempt: int = 1, elapsed: float = 0, jitter: float = 1
+    policy: RetryPolicy, cause: RetryCause, *, attempt: int = 1, elapsed: float = 0, jitter: float = 1
 ) -> float | None:
-    return next_delay(policy, failure, attempt=attempt, elapsed=elapsed, jitter=jitter)
+    return next_delay(policy, cause, attempt=attempt, elapsed=elapsed, jitter=jitter)
 
 
 @pytest.mark.parametrize("status", [408, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524])
@@ -48,12 +48,12 @@ def test_statuses_that_are_retried(status: int) -> None:
 
 
 @pytest.mark.parametrize("status", [200, 301, 400, 401, 402, 403, 404, 409, 413, 422, 501, 505, None])
-def test_statuses_that_are_not(status: int | None) -> None:
+def test_statuses_that_are_not_retried(status: int | None) -> None:
     assert decide(RetryPolicy(), RetryCause("status", status)) is None
 
 
 @pytest.mark.parametrize(
-    ("policy", "failure", "attempt", "elapsed", "delay"),
+    ("policy", "cause", "attempt", "elapsed", "delay"),
     [
         (RetryPolicy(), RetryCause("connection"), 1, 0, 0.5),
         (RetryPolicy(), RetryCause("connection"), 2, 0, 1.0),
@@ -77,8 +77,8 @@ def test_statuses_that_are_not(status: int | None) -> None:
         (RetryPolicy(deadline=10), RetryCause("status", 429, 11.0), 1, 0, None),
     ],
 )
-def test_decision(policy: RetryPolicy, failure: RetryCause, attempt: int, elapsed: float, delay: float | None) -> None:
-    assert decide(policy, failure, attempt=attempt, elapsed=elapsed) == delay
+def test_decision(policy: RetryPolicy, cause: RetryCause, attempt: int, elapsed: float, delay: float | None) -> None:
+    assert decide(policy, cause, attempt=attempt, elapsed=elapsed) == delay
 
 
 def test_jitter_is_full() -> None:
@@ -86,7 +86,7 @@ def test_jitter_is_full() -> None:
     assert decide(RetryPolicy(), RetryCause("connection"), jitter=0.5) == 0.25
 
 
-def test_backoff_doubles_up_to_its_cap_and_never_overflows() -> None:
+def test_backoff_doubles_up_to_its_maximum_and_never_overflows() -> None:
     policy = RetryPolicy(backoff=0.5, max_backoff=30)
     assert [backoff(policy, n) for n in (1, 2, 3, 7, 8, 5000)] == [0.5, 1, 2, 30, 30, 30]
 
@@ -106,20 +106,20 @@ def test_backoff_doubles_up_to_its_cap_and_never_overflows() -> None:
         {"deadline": 0},
     ],
 )
-def test_unusable_policies(fields: dict[str, object]) -> None:
+def test_invalid_policies(fields: dict[str, object]) -> None:
     with pytest.raises(ConfigurationError):
         RetryPolicy(**fields)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("value", [0, -1, float("nan"), float("inf"), "5", True])
-def test_unusable_timeouts(value: object) -> None:
+def test_invalid_timeouts(value: object) -> None:
     with pytest.raises(ConfigurationError):
         Timeouts.of(value)  # type: ignore[arg-type]
     with pytest.raises(ConfigurationError):
         Timeouts(idle=value)  # type: ignore[arg-type]
 
 
-def test_what_users_may_pass() -> None:
+def test_shorthands() -> None:
     assert Timeouts.of(None) == Timeouts(connect=10, idle=120, total=600)
     assert Timeouts.of(5) == Timeouts(connect=5, idle=5, total=5)
     assert Timeouts.of(30) == Timeouts(connect=10, idle=30, total=30)
