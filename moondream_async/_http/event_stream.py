@@ -111,7 +111,7 @@ def _find_asyncio_stream(response: httpx.Response) -> AsyncioStream | None:
 
 
 def _raw_bytes(response: httpx.Response) -> AsyncIterator[bytes]:
-    if response.is_stream_consumed:  # by a hook of the user's own httpx client
+    if response.is_stream_consumed:  # a hook of a user-supplied httpx client has read it
         return aiter(httpx.ByteStream(response.content))
     if "content-encoding" in response.headers:
         return aiter(response.aiter_bytes())

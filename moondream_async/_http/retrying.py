@@ -55,7 +55,7 @@ async def run_with_retries(
     Args:
         attempt_once: Makes one attempt; receives its number, from 1.
         policy: Its deadline limits all attempts together.
-        delay_after: Returns the seconds to wait after a failed attempt of the given number, or None to give up.
+        delay_after: Returns the seconds to wait after the failed attempt of this number, or None to give up.
         observer: Notified of each retry.
         request: Named in the error when the deadline expires.
     """

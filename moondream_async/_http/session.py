@@ -39,7 +39,7 @@ class Slot:
         self._sent = False
 
     async def acquire(self) -> None:
-        """Wait for a free slot; slots are given in the order of the calls."""
+        """Wait for a free slot; calls get slots in the order in which they wait."""
         try:
             self._limiter.acquire_on_behalf_of_nowait(self)  # saves an iteration of the event loop
         except anyio.WouldBlock:
@@ -95,7 +95,7 @@ class Session:
 
     @functools.cached_property
     def downloads(self) -> Session:
-        """A session for images on other hosts: with slots of its own, and never with the user's HTTP client."""
+        """A session for images on other hosts: with separate slots, and never with the user's HTTP client."""
         return Session(max_connections=_MAX_DOWNLOADS)
 
     @functools.cached_property

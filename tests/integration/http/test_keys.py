@@ -59,7 +59,7 @@ CALLS: dict[str, Call] = {
 }
 
 
-def shown_in(error: BaseException) -> str:
+def visible_in(error: BaseException) -> str:
     """Return all that a debugger shows of an error: its chain and frames, without this file's, and their locals."""
     pieces: list[str] = []
     links: list[BaseException] = [error]
@@ -110,7 +110,7 @@ async def test_tracebacks_of_cancelled_and_timed_out_calls(name: str, tiny: Enco
         with pytest.raises(md.MoondreamError) as timed_out:
             await CALLS[name](quick, tiny)
         for error in (cancelled.value, timed_out.value):
-            assert "SECRET" not in shown_in(error)
+            assert "SECRET" not in visible_in(error)
 
 
 async def test_tracebacks_while_a_request_is_written(tiny: EncodedImage) -> None:
@@ -126,7 +126,7 @@ async def test_tracebacks_while_a_request_is_written(tiny: EncodedImage) -> None
         with pytest.raises(TimeoutError) as caught:
             async with asyncio.timeout(0.05):
                 await client.query(tiny, "?")
-    assert "SECRET" not in shown_in(caught.value)
+    assert "SECRET" not in visible_in(caught.value)
 
 
 async def test_the_callers_traceback_is_unchanged(tiny: EncodedImage) -> None:
@@ -146,7 +146,7 @@ async def test_errors_of_a_users_transport_are_converted(name: str, tiny: Encode
     async with AsyncClient(KEY, base_url=URL, headers=OWN, http_client=Failing()) as client:
         with pytest.raises(md.APIConnectionError, match=r"KeyError: 'bug' \(test_keys.py, line \d+\)") as caught:
             await CALLS[name](client, tiny)
-    assert "SECRET" not in shown_in(caught.value)
+    assert "SECRET" not in visible_in(caught.value)
     assert caught.value.attempts == 1
 
 
@@ -177,7 +177,7 @@ async def test_tracebacks_of_closed_clients(name: str, tiny: EncodedImage) -> No
     client = AsyncClient(KEY, base_url=URL, headers=OWN, http_client=own)
     with pytest.raises(md.ConfigurationError) as caught:
         await CALLS[name](client, tiny)
-    assert "SECRET" not in shown_in(caught.value)
+    assert "SECRET" not in visible_in(caught.value)
 
 
 def test_reprs_of_the_parts_of_clients() -> None:
@@ -247,7 +247,7 @@ def test_header_names_of_credentials(name: str, credential: bool) -> None:
 def test_tracebacks_of_refused_arguments(make: Any, wrong: dict[str, Any]) -> None:
     with pytest.raises(md.ConfigurationError) as caught:
         make(FAL_KEY, base_url=URL, **{"headers": OWN, **wrong})
-    assert "SECRET" not in shown_in(caught.value)
+    assert "SECRET" not in visible_in(caught.value)
 
 
 def test_tracebacks_of_a_fal_key_of_two_parts(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -255,7 +255,7 @@ def test_tracebacks_of_a_fal_key_of_two_parts(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setenv("FAL_KEY_SECRET", "hidden with blanks")
     with pytest.raises(md.ConfigurationError, match="FAL_KEY_ID and FAL_KEY_SECRET") as caught:
         AsyncFalClient()
-    assert "hidden" not in shown_in(caught.value)
+    assert "hidden" not in visible_in(caught.value)
 
 
 async def test_hooks_show_no_credentials(tiny: EncodedImage) -> None:
@@ -304,7 +304,7 @@ async def test_fal_debug_logs_and_errors(caplog: pytest.LogCaptureFixture) -> No
     async with serve(handler) as server, AsyncFalClient(FAL_KEY, base_url=server.base_url) as fal:
         with pytest.raises(md.AuthenticationError, match=r"no user \*\*\*") as caught:
             await fal.status("fal-ai/x", "r1")
-    assert "SECRET" not in caplog.text + shown_in(caught.value)
+    assert "SECRET" not in caplog.text + visible_in(caught.value)
     assert "the key ending in 3210 from key=" in str(caught.value)
     assert "https://fal.ai/dashboard/keys" in str(caught.value)
 
@@ -324,7 +324,7 @@ async def test_tracebacks_of_cancelled_fal_calls() -> None:
             task.cancel()
             with pytest.raises(asyncio.CancelledError) as caught:
                 await task
-            assert "SECRET" not in shown_in(caught.value)
+            assert "SECRET" not in visible_in(caught.value)
 
 
 @pytest.mark.parametrize("piece", [5, 1000])
@@ -349,7 +349,7 @@ async def test_a_key_in_the_events_of_a_stream(piece: int, tiny: EncodedImage) -
             await read_stream(client, tiny)
     assert caught.value.partial == "a***"
     assert events[0] == {"chunk": "a", "note": "***"}
-    assert "SECRET" not in shown_in(caught.value)
+    assert "SECRET" not in visible_in(caught.value)
 
 
 @pytest.mark.parametrize("escape", ["\\u002d", "%2D", "&#45;", "-"])
@@ -516,4 +516,4 @@ async def test_a_hanging_write_shows_no_key(tiny: EncodedImage) -> None:
     finally:
         stuck.set()
         listener.close()
-    assert "SECRET" not in shown_in(caught.value)
+    assert "SECRET" not in visible_in(caught.value)
