@@ -127,7 +127,11 @@ def body_of(function: ast.FunctionDef | ast.AsyncFunctionDef, facade: Facade) ->
     if facade.name != "Client" or not any(a.arg == "stream" for a in function.args.args):
         return [f"return {call}"]
     wrap = {"segment": "_wrap_segment", "chat": "_wrap_chat"}.get(name, "_wrap_text")
-    return [f"return self.{wrap}({call})"]
+    result = to_sync(ast.unparse(function.returns or ast.Constant(None)))
+    return [
+        f"wrap: Callable[[Any], {result}] = self.{wrap}",
+        f"return {call.replace('self._run(', 'self._run_and_wrap(wrap, ')}",
+    ]
 
 
 def is_overload(function: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:

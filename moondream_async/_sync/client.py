@@ -182,16 +182,16 @@ class Client(Facade):
             APITimeoutError: A timeout expired.
             APIConnectionError: The server cannot be reached, or the connection broke.
         """
-        return self._wrap_text(
-            self._run(
-                self._async.query,
-                image=image,
-                question=question,
-                stream=stream,
-                settings=settings,
-                reasoning=reasoning,
-                spatial_refs=spatial_refs,
-            )
+        wrap: Callable[[Any], QueryResult | TextStream[QueryResult]] = self._wrap_text
+        return self._run_and_wrap(
+            wrap,
+            self._async.query,
+            image=image,
+            question=question,
+            stream=stream,
+            settings=settings,
+            reasoning=reasoning,
+            spatial_refs=spatial_refs,
         )
 
     @overload
@@ -246,8 +246,9 @@ class Client(Facade):
         Raises:
             MoondreamError: As in `query`.
         """
-        return self._wrap_chat(
-            self._run(self._async.chat, messages=messages, stream=stream, settings=settings, reasoning=reasoning)
+        wrap: Callable[[Any], ChatResult | ChatStream] = self._wrap_chat
+        return self._run_and_wrap(
+            wrap, self._async.chat, messages=messages, stream=stream, settings=settings, reasoning=reasoning
         )
 
     def ask_yes_no(
@@ -321,7 +322,7 @@ class Client(Facade):
         reasoning: bool | None = None,
         repair: bool = True,
     ) -> list[str]:
-        """Ask for a list; empty if the answer is none.
+        """Ask for a list; it is empty if the answer is "none".
 
         Args:
             image: As in `query`; None asks about nothing but the text.
@@ -422,8 +423,9 @@ class Client(Facade):
         Raises:
             MoondreamError: As in `query`.
         """
-        return self._wrap_text(
-            self._run(self._async.caption, image=image, length=length, stream=stream, settings=settings)
+        wrap: Callable[[Any], CaptionResult | TextStream[CaptionResult]] = self._wrap_text
+        return self._run_and_wrap(
+            wrap, self._async.caption, image=image, length=length, stream=stream, settings=settings
         )
 
     def detect(
@@ -523,15 +525,15 @@ class Client(Facade):
         Raises:
             MoondreamError: As in `query`.
         """
-        return self._wrap_segment(
-            self._run(
-                self._async.segment,
-                image=image,
-                object=object,
-                spatial_refs=spatial_refs,
-                stream=stream,
-                settings=settings,
-            )
+        wrap: Callable[[Any], SegmentResult | SegmentStream] = self._wrap_segment
+        return self._run_and_wrap(
+            wrap,
+            self._async.segment,
+            image=image,
+            object=object,
+            spatial_refs=spatial_refs,
+            stream=stream,
+            settings=settings,
         )
 
     @overload

@@ -21,6 +21,7 @@ from ..errors import ConfigurationError, MoondreamError
 
 P = ParamSpec("P")
 T = TypeVar("T")
+R = TypeVar("R")
 
 _FORK_CHECK_INTERVAL = 1.0  # seconds between checks for a fork; in a forked child, no result arrives
 _CANCEL_TIMEOUT = 1.0  # seconds that an interrupted call may take to end
@@ -175,9 +176,24 @@ class Portal:
         Raises:
             ConfigurationError: The client is closed, or the call comes from the background loop and would deadlock.
         """
+        return self.call_and_wrap(_identity, func, *args, **kwargs)
+
+    def call_and_wrap(
+        self, wrap: Callable[[T], R], func: Callable[P, Awaitable[T]], /, *args: P.args, **kwargs: P.kwargs
+    ) -> R:
+        """Run a coroutine function as `call` does, and return its wrapped result.
+
+        The result is closed if an interrupt comes before it is wrapped.
+
+        Args:
+            wrap: Makes the sync object out of the async one.
+            func: The coroutine function.
+            args: Its arguments.
+            kwargs: Its keyword arguments.
+        """
         call = Call(func, args, kwargs)
         try:
-            return self._start(call).result()
+            return wrap(self._start(call).result())
         except MoondreamError as exc:
             if os.getenv(_FULL_TRACEBACK):
                 raise
@@ -320,8 +336,9 @@ class Call(Generic[T]):
     async def _run(self) -> None:
         try:
             with anyio.CancelScope() as self._scope:
-                if not self._is_cancelled:
-                    self._results.append(await self._func(*self._args, **self._kwargs))
+                if self._is_cancelled:  # before it began: what it owns is still closed at its first await
+                    self._scope.cancel()
+                self._results.append(await self._func(*self._args, **self._kwargs))
         except BaseException as exc:
             self._error = exc
             if not isinstance(exc, Exception):  # such as the cancellation of the whole loop
@@ -350,3 +367,7 @@ def _wait(flag: _Flag) -> None:
             raise ConfigurationError(
                 "The process was forked during this call, which continues in the parent process only."
             )
+
+
+def _identity(value: T) -> T:
+    return value

@@ -360,6 +360,11 @@ class Facade:
     def _run(self, func: Callable[P, Awaitable[T]], /, *args: P.args, **kwargs: P.kwargs) -> T:
         return self._portal.call(func, *args, **kwargs)
 
+    def _run_and_wrap(
+        self, wrap: Callable[[T], R], func: Callable[P, Awaitable[T]], /, *args: P.args, **kwargs: P.kwargs
+    ) -> R:
+        return self._portal.call_and_wrap(wrap, func, *args, **kwargs)
+
     def _iterate(self, pieces: AsyncPieces[T]) -> Generator[T]:
         return iterate(self._portal, pieces)
 
