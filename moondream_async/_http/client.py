@@ -367,27 +367,20 @@ class HttpClient:
         request, body, headers = call.request, await call.prepare(), call.request.headers
         if call.observer is not None:
             headers = with_extra_headers(headers, await call.observer.request(attempt, len(body)))
-        if request.target is None:
-            return await self.session.send(
-                request.method, request.url, headers, body, self._wire_timeouts, new_connection=request.non_idempotent
-            )
-        redirects = request.target.max_redirects if request.method == "GET" else 0
+        target, new = request.target, request.non_idempotent
+        if target is None:
+            args = (request.method, request.url, headers, body, self._wire_timeouts)
+            return await self.session.send(*args, new_connection=new)
+        redirects = target.max_redirects if request.method == "GET" else 0
         call.url = request.url
         while True:
-            response = await request.target.send(
-                self.session,
-                request.method,
-                call.url,
-                headers,
-                body,
-                self._wire_timeouts,
-                new_connection=request.non_idempotent,
-            )
+            args = (request.method, call.url, headers, body, self._wire_timeouts)
+            response = await target.send(call.url, functools.partial(self.session.send, *args, new_connection=new))
             if not redirects or response.status_code not in REDIRECT_STATUSES or "location" not in response.headers:
                 return response
             await response.aclose()
             location, redirects = _join(call.url, response.headers["location"]), redirects - 1
-            call.url = request.target.check(location, from_url=call.url)
+            call.url = target.check(location, from_url=call.url)
             headers = headers.copy()
             headers["Host"] = call.url.netloc.decode("ascii")
 

@@ -8,12 +8,10 @@ import httpx
 from .._hidden import without_query
 from ..errors import APIError, ConfigurationError, ImageError, MoondreamError
 from .client import HttpClient
-from .payloads import FileBody
 from .proxies import is_proxied
 from .public_network import NotPublicError
-from .request import REDIRECT_STATUSES, Request, Response, request_headers, status_failure
+from .request import REDIRECT_STATUSES, Request, Response, Send, request_headers, status_failure
 from .retrying import FailedAttempt
-from .session import Session
 
 MAX_DOWNLOAD = 64 * 1024 * 1024
 """Maximum size of an image that is downloaded, in bytes."""
@@ -107,18 +105,8 @@ class ImageTarget:
             return parsed
         raise _download_error(f"its URL is not valid: {problem}")
 
-    async def send(
-        self,
-        session: Session,
-        method: str,
-        url: httpx.URL,
-        headers: httpx.Headers,
-        body: bytes | FileBody,
-        timeout: httpx.Timeout,
-        *,
-        new_connection: bool = False,
-    ) -> httpx.Response:
-        """Send a request as `Session.send` does.
+    async def send(self, url: httpx.URL, send: Send) -> httpx.Response:
+        """Send a request.
 
         Raises:
             ImageError: The address is not public, or the response is compressed.
@@ -129,9 +117,7 @@ class ImageTarget:
                 "allow any address with ImageOptions(allow_private_urls=True)"
             )
         try:
-            response = await session.send(
-                method, url, headers, body, timeout, new_connection=new_connection, public=not self.allow_private
-            )
+            response = await send(public=not self.allow_private)
         except NotPublicError as exc:
             host = str(exc)
         else:

@@ -14,9 +14,8 @@ import httpx
 
 from .._hidden import without_query
 from .._wire.errors import invalid_response
-from .payloads import FileBody
 from .public_network import NotPublicError, check_public, is_public
-from .session import Session
+from .request import Send
 
 _LOOKUP_TIMEOUT = 10.0  # seconds
 
@@ -62,26 +61,14 @@ class PresignedTarget:
             raise invalid_response(200, None, f"it names a file at {without_query(parsed)}, but only https is allowed")
         return SignedURL(parsed)
 
-    async def send(
-        self,
-        session: Session,
-        method: str,
-        url: httpx.URL,
-        headers: httpx.Headers,
-        body: bytes | FileBody,
-        timeout: httpx.Timeout,
-        *,
-        new_connection: bool = False,
-    ) -> httpx.Response:
-        """Send a request as `Session.send` does, without what a user's HTTP client adds, such as cookies.
+    async def send(self, url: httpx.URL, send: Send) -> httpx.Response:
+        """Send a request without what a user's HTTP client adds, such as cookies.
 
         Raises:
             APIError: The address is not public.
         """
-        args = (method, url, headers, body, timeout)
-        public = not self.allow_private
         try:
-            return await session.send(*args, new_connection=new_connection, bare=True, public=public)
+            return await send(bare=True, public=not self.allow_private)
         except NotPublicError as exc:
             host = str(exc)
         if not await self._is_api_private():
@@ -92,7 +79,7 @@ class PresignedTarget:
                 hint="ImageOptions(allow_private_urls=True) allows it.",
             )
         self.allow_private = self.allow_http = True
-        return await session.send(*args, new_connection=new_connection, bare=True)
+        return await send(bare=True)
 
     async def _is_api_private(self) -> bool:
         parts = urlsplit(self.base_url)

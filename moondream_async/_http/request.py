@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Protocol, TypeAlias, TypeVar
 
 import attrs
@@ -19,13 +19,14 @@ from ..errors import APIError, ConfigurationError
 from ..types import Meta
 from .payloads import FileBody, Payload
 from .retrying import FailedAttempt
-from .session import Session
 
 R = TypeVar("R")
 
 USER_AGENT = f"moondream-async/{__version__}"
 
 REDIRECT_STATUSES = (301, 302, 303, 307, 308)
+
+Send: TypeAlias = Callable[..., Awaitable[httpx.Response]]
 
 Body: TypeAlias = bytes | FileBody | Payload
 """A request body; a `Payload` is built once, after the call has acquired its slot."""
@@ -81,24 +82,19 @@ class Target(Protocol):
         """
         ...
 
-    async def send(
-        self,
-        session: Session,
-        method: str,
-        url: httpx.URL,
-        headers: httpx.Headers,
-        body: bytes | FileBody,
-        timeout: httpx.Timeout,
-        *,
-        new_connection: bool = False,
-    ) -> httpx.Response:
-        """Send a request as `Session.send` does, to allowed addresses only."""
+    async def send(self, url: httpx.URL, send: Send) -> httpx.Response:
+        """Send a request, to allowed addresses only.
+
+        Args:
+            url: The URL that was checked.
+            send: Sends the request; takes the options `bare` and `public` of `Session.send`.
+        """
         ...
 
 
-@attrs.frozen(eq=False)
+@attrs.define(eq=False)  # not frozen, which would cost as much as the rest of building a request
 class Request:
-    """A request, ready to be sent any number of times.
+    """A request, ready to be sent any number of times; not to be changed.
 
     Attributes:
         operation: Name of the call in hooks and logs.
