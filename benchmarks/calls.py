@@ -1,4 +1,4 @@
-"""Calls: small and large bodies, few and many in flight, answers at once and after a while."""
+"""Measure calls: small and large bodies, few and many in flight, immediate and delayed responses."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from . import contestants, harness
 from .harness import Figure, Stopwatch, value
 
 REFERENCE = "httpx"
-# body, in flight, path (when the server answers), seconds a round
+# bytes of the body, calls in flight, path (the delay of the response), seconds per round
 CASES = {
     "2 KB, 1 in flight": (2_000, 1, "", 1.0),
     "2 KB, 16 in flight": (2_000, 16, "", 1.0),
@@ -27,21 +27,21 @@ _MAX_THREADS = 256
 
 
 def run(*, quick: bool) -> list[Figure]:
-    """All cases; contestants in turn, round by round."""
-    left_out = contestants.missing()
-    if left_out:
-        print("Left out, as not installed: " + ", ".join(f"{name} ({module})" for name, module in left_out.items()))
+    """Run all cases: the contestants in turn, round by round."""
+    skipped = contestants.missing()
+    if skipped:
+        print("Skipped, not installed: " + ", ".join(f"{name} ({module})" for name, module in skipped.items()))
     with harness.server() as url:
-        return [figure for case in (QUICK if quick else CASES) for figure in _case(url, case, left_out, quick=quick)]
+        return [figure for case in (QUICK if quick else CASES) for figure in _run_case(url, case, skipped, quick=quick)]
 
 
 def report(figures: list[Figure]) -> str:
-    """The table."""
+    """Return the figures as a table."""
     return harness.table(figures, REFERENCE)
 
 
 def budgets(figures: list[Figure]) -> dict[str, tuple[float, Callable[[float], bool], str]]:
-    """What has to hold, as ratios within this run."""
+    """Return the budgets, as ratios within this run."""
 
     def ratio(case: str, name: str, mine: str, theirs: str) -> float:
         return value(figures, case, mine, name) / value(figures, case, theirs, name)
@@ -51,33 +51,33 @@ def budgets(figures: list[Figure]) -> dict[str, tuple[float, Callable[[float], b
         ratio(waiting, "per second", mine, "official, threads")
         for mine in ("moondream-async", "moondream-async, aiohttp")
     )
-    us = "moondream-async"
+    ours = "moondream-async"
     return {
-        "CPU of a call, of httpx's": (
-            ratio(single, "CPU us", us, "httpx"),
+        "CPU of a call, x httpx": (
+            ratio(single, "CPU us", ours, "httpx"),
             lambda r: r <= 0.75,
             "<= 0.75",
         ),
-        "256 in flight, 100 ms: x httpx": (ratio(waiting, "per second", us, "httpx"), lambda r: r >= 100, ">= 100"),
+        "256 in flight, 100 ms: x httpx": (ratio(waiting, "per second", ours, "httpx"), lambda r: r >= 100, ">= 100"),
         "256 in flight, 100 ms: x official": (against_official, lambda r: r >= 0.9, ">= 0.9"),
-        "256 in flight, at once: x httpx": (ratio(busy, "per second", us, "httpx"), lambda r: r >= 60, ">= 60"),
+        "256 in flight, at once: x httpx": (ratio(busy, "per second", ours, "httpx"), lambda r: r >= 60, ">= 60"),
         "512 in flight, 1 s: x raw protocol": (
-            ratio("2 KB, 512 in flight, 1 s", "per second", us, "raw protocol"),
+            ratio("2 KB, 512 in flight, 1 s", "per second", ours, "raw protocol"),
             lambda r: r >= 0.9,
             ">= 0.9",
         ),
-        "CPU of 300 KB, of the official client's": (
-            ratio("300 KB, 1 in flight", "CPU us", us, "official, threads"),
+        "CPU of a 300 KB call, x official": (
+            ratio("300 KB, 1 in flight", "CPU us", ours, "official, threads"),
             lambda r: r <= 0.7,
             "<= 0.7",
         ),
     }
 
 
-def _case(url: str, case: str, left_out: dict[str, str], *, quick: bool) -> list[Figure]:
+def _run_case(url: str, case: str, skipped: dict[str, str], *, quick: bool) -> list[Figure]:
     size, in_flight, path, seconds = CASES[case]
     rounds, seconds = (1, seconds / 2) if quick else (3, seconds)
-    names = [name for name in (*contestants.ASYNC, *contestants.THREADS) if name not in left_out]
+    names = [name for name in (*contestants.ASYNC, *contestants.THREADS) if name not in skipped]
     if in_flight > _MAX_THREADS:
         names = [name for name in names if name not in contestants.THREADS]
     watches = {name: Stopwatch() for name in names}
@@ -92,7 +92,7 @@ def _case(url: str, case: str, left_out: dict[str, str], *, quick: bool) -> list
 
 async def _async_round(name: str, url: str, size: int, in_flight: int, seconds: float, watch: Stopwatch) -> None:
     async with contestants.ASYNC[name](url, size) as call:
-        await asyncio.gather(*(call() for _ in range(in_flight)))  # connections are made, nothing is measured
+        await asyncio.gather(*(call() for _ in range(in_flight)))  # open the connections, without measuring
         with watch.round():
             watch.calls = await harness.run_tasks(call, in_flight=in_flight, seconds=seconds)
 

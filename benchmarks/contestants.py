@@ -1,7 +1,7 @@
-"""Who races: ours, and what users would otherwise write; each makes the same call to the same server.
+"""The contestants: ours, and what users would otherwise write. Each makes the same call to the same server.
 
-`httpx`, `aiohttp` and the raw protocol get the finished body and read JSON; ours and the official client build it, and
-make results; `openai` asks the chat endpoint. Those whose package is not installed are left out, and said so.
+`httpx`, `aiohttp` and the raw protocol send a finished body and parse JSON. Ours and the official client build the body
+and return results. `openai` calls the chat endpoint. Contestants that are not installed are skipped and listed.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ HEADERS = {"X-Moondream-Auth": KEY, "Content-Type": "application/json"}
 
 @asynccontextmanager
 async def ours(url: str, size: int) -> AsyncGenerator[Call]:
-    picture = image(size)
+    encoded = image(size)
     async with AsyncClient(KEY, base_url=url, max_connections=2000) as client:
-        yield lambda: client.query(picture, "what?")
+        yield lambda: client.query(encoded, "what?")
 
 
 @asynccontextmanager
 async def ours_aiohttp(url: str, size: int) -> AsyncGenerator[Call]:
-    picture = image(size)
+    encoded = image(size)
     async with AsyncClient(KEY, base_url=url, max_connections=2000, http_client="aiohttp") as client:
-        yield lambda: client.query(picture, "what?")
+        yield lambda: client.query(encoded, "what?")
 
 
 @asynccontextmanager
@@ -68,10 +68,10 @@ async def openai_chat(url: str, size: int) -> AsyncGenerator[Call]:
     import httpx
     import openai
 
-    picture = image(size).image_url
+    encoded = image(size).image_url
     content: Any = [
         {"type": "text", "text": "what?"},
-        {"type": "image_url", "image_url": {"url": picture}},
+        {"type": "image_url", "image_url": {"url": encoded}},
     ]
     http = openai.DefaultAsyncHttpxClient(limits=httpx.Limits(max_connections=2000, max_keepalive_connections=2000))
     async with openai.AsyncOpenAI(api_key=KEY, base_url=f"{url}/v1", max_retries=0, http_client=http) as client:
@@ -80,36 +80,36 @@ async def openai_chat(url: str, size: int) -> AsyncGenerator[Call]:
 
 @asynccontextmanager
 async def raw_protocol(url: str, size: int) -> AsyncGenerator[Call]:
-    """The floor: bytes out, bytes in, no library."""
+    """Write and read bytes, without a library: the lower bound."""
     host, _, path = url.removeprefix("http://").partition("/")
     content = body(size)
     prefix = f"/{path}" if path else ""
     head = f"POST {prefix}/v1/query HTTP/1.1\r\nHost: {host}\r\nContent-Length: {len(content)}\r\n\r\n"
-    request, idle = head.encode() + content, list[_Raw]()
-    made: list[_Raw] = []
+    request, idle = head.encode() + content, list[_RawConnection]()
+    connections: list[_RawConnection] = []
 
     async def call() -> None:
         if idle:
             connection = idle.pop()
         else:
             name, _, port = host.partition(":")
-            _, connection = await asyncio.get_running_loop().create_connection(_Raw, name, int(port))
-            made.append(connection)
-        json.loads(await connection.ask(request))
+            _, connection = await asyncio.get_running_loop().create_connection(_RawConnection, name, int(port))
+            connections.append(connection)
+        json.loads(await connection.send(request))
         idle.append(connection)
 
     yield call
-    for connection in made:
+    for connection in connections:
         connection.transport.abort()
 
 
-class _Raw(asyncio.Protocol):
+class _RawConnection(asyncio.Protocol):
     transport: Any = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = transport
 
-    def ask(self, request: bytes) -> asyncio.Future[bytes]:
+    def send(self, request: bytes) -> asyncio.Future[bytes]:
         self.answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
         self.received = b""
         self.transport.write(request)
@@ -117,16 +117,16 @@ class _Raw(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self.received += data
-        head, found, rest = self.received.partition(b"\r\n\r\n")
-        if found and len(rest) >= int(head.lower().partition(b"content-length: ")[2].split(b"\r\n")[0]):
+        head, separator, rest = self.received.partition(b"\r\n\r\n")
+        if separator and len(rest) >= int(head.lower().partition(b"content-length: ")[2].split(b"\r\n")[0]):
             self.answer.set_result(rest)
 
 
 @contextmanager
 def ours_sync(url: str, size: int) -> Generator[Callable[[], object]]:
-    picture = image(size)
+    encoded = image(size)
     with Client(KEY, base_url=url, max_connections=2000) as client:
-        yield lambda: client.query(picture, "what?")
+        yield lambda: client.query(encoded, "what?")
 
 
 @contextmanager
@@ -134,9 +134,9 @@ def official(url: str, size: int) -> Generator[Callable[[], object]]:
     import moondream
     from moondream.types import Base64EncodedImage
 
-    picture = Base64EncodedImage(image_url=image(size).image_url)
+    encoded = Base64EncodedImage(image_url=image(size).image_url)
     client = moondream.vl(api_key=KEY, endpoint=f"{url}/v1")
-    yield lambda: client.query(picture, "what?")
+    yield lambda: client.query(encoded, "what?")
 
 
 ASYNC = {
@@ -157,10 +157,10 @@ _NEEDS = {
 
 
 def missing() -> dict[str, str]:
-    """Contestants that cannot take part, and the module they need."""
+    """Return the contestants that are not installed, and the module that each needs."""
     return {name: module for name, module in _NEEDS.items() if importlib.util.find_spec(module) is None}
 
 
 def body(size: int) -> bytes:
-    """What ours would send, ready made."""
+    """Return the body that ours would send."""
     return json.dumps({"image_url": image(size).image_url, "question": "what?", "stream": False}).encode()

@@ -1,4 +1,4 @@
-"""Starting the server, timing calls, writing tables: what every benchmark needs."""
+"""What all benchmarks share: the server, timing and memory, tables."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ KEY = "k" * 40
 
 @attrs.frozen
 class Figure:
-    """One contestant in one case: a value for each column of the benchmark's table."""
+    """The values of one contestant in one case, by column of the benchmark's table."""
 
     case: str
     contestant: str
@@ -32,7 +32,7 @@ class Figure:
 
 @attrs.frozen
 class Column:
-    """A column of a table; with a ratio, one more that compares with the reference contestant."""
+    """A column of a table; with `ratio`, a second column compares it with the reference contestant."""
 
     name: str
     digits: int = 0
@@ -45,11 +45,11 @@ SPEED = (
     Column("peak MB", 1),
     Column("spread", 2),
 )
-"""What most benchmarks measure: calls (or events) per second, CPU and memory of this process, noise."""
+"""What most benchmarks measure: calls (or events) per second, CPU and memory of this process, and noise."""
 
 
 def table(figures: list[Figure], reference: str, columns: tuple[Column, ...] = SPEED) -> str:
-    """A Markdown table with ratios to the reference contestant of each case."""
+    """Return a Markdown table with ratios to the reference contestant of each case."""
     heads = [
         head for column in columns for head in ([column.name, f"x {reference}"] if column.ratio else [column.name])
     ]
@@ -68,13 +68,13 @@ def table(figures: list[Figure], reference: str, columns: tuple[Column, ...] = S
 
 
 def value(figures: list[Figure], case: str, contestant: str, name: str) -> float:
-    """One value, for a budget; not a number if that contestant did not take part."""
-    found = (f.values[name] for f in figures if f.case == case and f.contestant == contestant and name in f.values)
-    return next(found, float("nan"))
+    """Return one value, for a budget; NaN if the contestant was skipped."""
+    values = (f.values[name] for f in figures if f.case == case and f.contestant == contestant and name in f.values)
+    return next(values, float("nan"))
 
 
 class Server:
-    """The benchmark server in a second process, on a core of its own where there are two."""
+    """The benchmark server in a second process, on a separate core if there are at least two."""
 
     def __init__(self, port: int = 0) -> None:
         self.port = port
@@ -105,7 +105,7 @@ class Server:
 
 @contextmanager
 def server() -> Generator[str]:
-    """Run the benchmark server; this process keeps to the other cores meanwhile."""
+    """Run the benchmark server; meanwhile, this process uses the other cores only."""
     running, cores = Server(), _cores()
     running.start()
     if len(cores) > 1:
@@ -123,58 +123,58 @@ def _cores() -> list[int]:
 
 
 def image(size: int) -> EncodedImage:
-    """An encoded image whose base64 has about `size` bytes; its content does not matter to the server."""
+    """Return an encoded image whose base64 has about `size` bytes; the server ignores its content."""
     return EncodedImage.of(b"\xff" * (size * 3 // 4), media_type="image/jpeg", size=(1, 1), original=(1, 1))
 
 
 async def run_tasks(call: Callable[[], Awaitable[object]], *, in_flight: int, seconds: float) -> int:
-    """Keep `in_flight` calls going for so long; the last ones are waited for. Returns how many were made."""
-    made, end = 0, time.perf_counter() + seconds
+    """Keep `in_flight` calls running for a time, wait for the last ones, and return the number of calls."""
+    calls, end = 0, time.perf_counter() + seconds
 
     async def worker() -> None:
-        nonlocal made
+        nonlocal calls
         while time.perf_counter() < end:
             await call()
-            made += 1
+            calls += 1
 
     await asyncio.gather(*(worker() for _ in range(in_flight)))
-    return made
+    return calls
 
 
 def run_threads(call: Callable[[], object], *, threads: int, seconds: float) -> int:
-    """The same from threads."""
-    made, end = [0] * threads, time.perf_counter() + seconds
+    """Do the same as `run_tasks` in threads."""
+    calls, end = [0] * threads, time.perf_counter() + seconds
 
     def worker(number: int) -> None:
         while time.perf_counter() < end:
             call()
-            made[number] += 1
+            calls[number] += 1
 
-    crew = [threading.Thread(target=worker, args=(number,)) for number in range(threads)]
-    for thread in crew:
+    workers = [threading.Thread(target=worker, args=(number,)) for number in range(threads)]
+    for thread in workers:
         thread.start()
-    for thread in crew:
+    for thread in workers:
         thread.join()
-    return sum(made)
+    return sum(calls)
 
 
 def rss_mb(name: str = "VmRSS", process: int | str = "self") -> float:
-    """The memory of a process, now or (`VmHWM`) at most, in MB (Linux)."""
-    # `ru_maxrss` would do for the latter, had it not been handed down by the process that started this one.
+    """Return the memory of a process in MB, now or (with `VmHWM`) at its peak; Linux only."""
+    # `ru_maxrss` is inherited from the parent process, so it is no alternative for the peak.
     status = Path(f"/proc/{process}/status")
-    found = re.search(rf"{name}:\s+(\d+)", status.read_text()) if status.exists() else None
-    return int(found[1]) / 1000 if found else float("nan")
+    match = re.search(rf"{name}:\s+(\d+)", status.read_text()) if status.exists() else None
+    return int(match[1]) / 1000 if match else float("nan")
 
 
 def reset_peak() -> None:
-    """Have `VmHWM` begin anew."""
+    """Reset `VmHWM`."""
     switch = Path("/proc/self/clear_refs")
     if switch.exists():
         switch.write_text("5")
 
 
 class Stopwatch:
-    """Times rounds of calls; the memory is what the round took above what there was before."""
+    """Measures rounds of calls; the memory of a round is its peak minus the memory before it."""
 
     def __init__(self) -> None:
         self.rates: list[float] = []
@@ -184,7 +184,7 @@ class Stopwatch:
 
     @contextmanager
     def round(self, calls: int = 0) -> Generator[Stopwatch]:
-        """Time one round; set `.calls` in it, if their number is not known before."""
+        """Measure one round; set `.calls` in it if their number is not known before."""
         self.calls = calls
         reset_peak()
         before, cpu, wall = rss_mb(), time.process_time(), time.perf_counter()
@@ -194,7 +194,7 @@ class Stopwatch:
         self.peaks.append(max(0.0, rss_mb("VmHWM") - before))
 
     def figure(self, contestant: str, case: str) -> Figure:
-        """The medians of the rounds; the spread is the largest rate over the smallest."""
+        """Return the medians of the rounds; the spread is the largest rate divided by the smallest."""
         values = {
             "per second": median(self.rates),
             "CPU us": median(self.cpu),

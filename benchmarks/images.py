@@ -1,9 +1,8 @@
-"""Preparing images: ours against the official client's way (decode, convert to RGB, JPEG at quality 95).
+"""Compare our preparation of images with the official client's way (decode, convert to RGB, JPEG at quality 95).
 
-What is sent (bytes), what of it reaches the model (megapixels, by the crop grid), how true it is there
-(PSNR against the original resized straight to what the model can see at most), wall time, CPU, and the
-peak memory of a process that does just this. And the longest stall of an event loop while 20 photos
-are prepared beside it.
+It measures the bytes sent, the megapixels that reach the model through its crop grid, the quality there (PSNR against
+the original, resized directly to what the model can see at most), wall time, CPU, and the peak memory of a process that
+does nothing else; also the longest stall of an event loop while 20 photos are prepared.
 """
 
 from __future__ import annotations
@@ -40,7 +39,7 @@ COLUMNS = (
     Column("CPU ms"),
     Column("peak MB"),
 )
-STALL = "20 photos beside an event loop"
+STALL = "an event loop while 20 photos are prepared"
 
 
 def ours(path: Path) -> bytes:
@@ -57,44 +56,48 @@ CONTESTANTS: dict[str, Callable[[Path], bytes]] = {"moondream-async": ours, REFE
 
 
 def run(*, quick: bool) -> list[Figure]:
-    """All cases."""
+    """Run all cases."""
     figures: list[Figure] = []
     with tempfile.TemporaryDirectory() as folder:
         for number, (case, draw) in enumerate(CASES.items()):
             path = Path(folder) / f"image-{number}"
             path.write_bytes(draw())
-            figures += _case(case, path, 2 if quick else 9)
-    stalls = {name: _in_a_new_process(f"longest_stall({count})") for name, count in (("stall ms", 20), ("idle ms", 0))}
+            figures += _run_case(case, path, 2 if quick else 9)
+    stalls = {
+        name: _run_in_new_process(f"longest_stall({count})") for name, count in (("stall ms", 20), ("idle ms", 0))
+    }
     return [*figures, Figure(STALL, "moondream-async", stalls)]
 
 
 def report(figures: list[Figure]) -> str:
-    """The table."""
+    """Return the figures as a table."""
     stall = figures[-1].values
     return (
         harness.table(figures[:-1], REFERENCE, COLUMNS)
-        + f"\n\nLongest stall of the event loop: {stall['stall ms']:.1f} ms beside 20 photos;"
-        + f" {stall['idle ms']:.1f} ms beside none."
+        + f"\n\nLongest stall of the event loop: {stall['stall ms']:.1f} ms while 20 photos are prepared;"
+        + f" {stall['idle ms']:.1f} ms without."
     )
 
 
 def budgets(figures: list[Figure]) -> dict[str, tuple[float, Callable[[float], bool], str]]:
-    """What has to hold, as ratios within this run (and the stall, in milliseconds)."""
+    """Return the budgets, as ratios within this run (and the stall, in milliseconds)."""
 
     def ratio(name: str) -> float:
-        mine, theirs = (value(figures, "12 MP photo, JPEG", who, name) for who in ("moondream-async", REFERENCE))
+        mine, theirs = (
+            value(figures, "12 MP photo, JPEG", contestant, name) for contestant in ("moondream-async", REFERENCE)
+        )
         return mine / theirs
 
     stall = value(figures, STALL, "moondream-async", "stall ms")
     return {
-        "12 MP photo: bytes, fewer by": (1 / ratio("KB sent"), lambda r: r >= 10, ">= 10"),
-        "12 MP photo: pixels seen, more by": (ratio("MP seen"), lambda r: r >= 1.4, ">= 1.4"),
-        "12 MP photo: wall time, of the official way's": (ratio("wall ms"), lambda r: r <= 1, "<= 1"),
-        "20 photos: stall of the loop, ms": (stall, lambda r: r < 10, "< 10"),
+        "12 MP photo: times fewer bytes": (1 / ratio("KB sent"), lambda r: r >= 10, ">= 10"),
+        "12 MP photo: times more pixels seen": (ratio("MP seen"), lambda r: r >= 1.4, ">= 1.4"),
+        "12 MP photo: wall time, x official way": (ratio("wall ms"), lambda r: r <= 1, "<= 1"),
+        "20 photos: longest stall of the loop, ms": (stall, lambda r: r < 10, "< 10"),
     }
 
 
-def _case(case: str, path: Path, rounds: int) -> list[Figure]:
+def _run_case(case: str, path: Path, rounds: int) -> list[Figure]:
     wall: dict[str, list[float]] = {name: [] for name in CONTESTANTS}
     cpu: dict[str, list[float]] = {name: [] for name in CONTESTANTS}
     for _ in range(rounds):
@@ -117,7 +120,7 @@ def _case(case: str, path: Path, rounds: int) -> list[Figure]:
                     "PSNR dB": _psnr(path, sent),
                     "wall ms": median(wall[name]) * 1000,
                     "CPU ms": median(cpu[name]) * 1000,
-                    "peak MB": _peak(name, path),
+                    "peak MB": _peak_memory(name, path),
                 },
             )
         )
@@ -125,20 +128,20 @@ def _case(case: str, path: Path, rounds: int) -> list[Figure]:
 
 
 def _psnr(path: Path, sent: bytes) -> float:
-    """How near what the model sees of `sent` is to the most that it can see of the original, in dB."""
+    """Return the PSNR of what the model sees of `sent` against the most it could see of the original, in dB."""
     original = Image.open(path).convert("RGB")
     picture = Image.open(io.BytesIO(sent)).convert("RGB")
     if (original.width < original.height) != (picture.width < picture.height):
         original = ImageOps.exif_transpose(Image.open(path)).convert("RGB")
-    most = seen_size(*best_size(*original.size))
-    best = original.resize(most, Image.Resampling.LANCZOS)
-    seen = picture.resize(seen_size(*picture.size), Image.Resampling.LANCZOS).resize(most, Image.Resampling.LANCZOS)
-    error = sum(ImageStat.Stat(ImageChops.difference(best, seen)).sum2) / (3 * most[0] * most[1])
+    limit = seen_size(*best_size(*original.size))
+    best = original.resize(limit, Image.Resampling.LANCZOS)
+    seen = picture.resize(seen_size(*picture.size), Image.Resampling.LANCZOS).resize(limit, Image.Resampling.LANCZOS)
+    error = sum(ImageStat.Stat(ImageChops.difference(best, seen)).sum2) / (3 * limit[0] * limit[1])
     return 10 * math.log10(255**2 / error) if error else math.inf
 
 
-def _peak(name: str, path: Path) -> float:
-    """Megabytes that a process of its own needs at most, above what it needs after a tiny image."""
+def _peak_memory(name: str, path: Path) -> float:
+    """Return the peak memory of a process that prepares the image, minus what a tiny image needs, in MB."""
     code = (
         "import sys; from pathlib import Path; from PIL import Image\n"
         "from benchmarks.harness import rss_mb; from benchmarks.images import CONTESTANTS\n"
@@ -150,20 +153,20 @@ def _peak(name: str, path: Path) -> float:
     return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 
 
-def _in_a_new_process(expression: str) -> float:
-    """Where what other benchmarks have left in memory makes no garbage collection longer."""
+def _run_in_new_process(expression: str) -> float:
+    """Evaluate in a process where objects of other benchmarks do not make garbage collection slower."""
     code = f"from benchmarks.images import longest_stall; print({expression})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     return float(done.stdout)
 
 
 def longest_stall(count: int) -> float:
-    """The longest an event loop was kept from a task that wakes every millisecond, in ms."""
+    """Return the longest delay of a task that wakes every millisecond, in ms."""
     data = photo((4000, 3000))
-    return median(asyncio.run(_stall([bytes(bytearray(data)) for _ in range(count)])) for _ in range(3))
+    return median(asyncio.run(_measure_stall([bytes(bytearray(data)) for _ in range(count)])) for _ in range(3))
 
 
-async def _stall(images: list[bytes]) -> float:
+async def _measure_stall(images: list[bytes]) -> float:
     longest = 0.0
 
     async def watch() -> None:
@@ -174,9 +177,9 @@ async def _stall(images: list[bytes]) -> float:
             longest = max(longest, time.perf_counter() - before - 0.001)
 
     async with AsyncClient("k") as client:
-        await client.encode_image(photo((64, 64)))  # imports and threads are not what is measured
-        watching = asyncio.create_task(watch())
+        await client.encode_image(photo((64, 64)))  # import modules and start threads before the measurement
+        watcher = asyncio.create_task(watch())
         await asyncio.gather(*(client.encode_image(image) for image in images))
         await asyncio.sleep(0.3)
-        watching.cancel()
+        watcher.cancel()
     return longest * 1000

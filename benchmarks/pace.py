@@ -1,6 +1,6 @@
-"""How much of a rate limit a long run uses, and how many 429s it takes: against the sandbox's tiers.
+"""Measure how much of a rate limit a long run uses, and how many 429s it gets, for the tiers of Moondream Cloud.
 
-All runs go on side by side, each with a sandbox and a client of its own: they mostly wait.
+All runs are concurrent, each with its own sandbox and client: they mostly wait.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from . import harness
 from .harness import Column, Figure, value
 
 TIERS = (2, 10)  # requests/s; Moondream's own
-LATENCY = 0.3  # seconds before an answer
-AT_ONCE = 32
+LATENCY = 0.3  # seconds before a response
+CONCURRENCY = 32
 ADAPTIVE, EXPLICIT, SLEEPS = "map, adaptive", "map, rate_limit set", "httpx, one by one, sleeping"
-START = 10.0  # seconds in which adapting finds the rate: it starts free, so the first burst is refused
+START = 10.0  # seconds in which the rate is found; it starts without a limit, so part of the first burst is refused
 COLUMNS = (
     Column("% of the rate", 1),
     Column("refused at the start"),
@@ -35,58 +35,58 @@ COLUMNS = (
 
 
 def run(*, quick: bool) -> list[Figure]:
-    """All tiers, all contestants, at the same time."""
-    return asyncio.run(_all(20.0 if quick else 240.0))
+    """Run all contestants at all tiers, concurrently."""
+    return asyncio.run(_run_all(20.0 if quick else 240.0))
 
 
 def report(figures: list[Figure]) -> str:
-    """The table."""
+    """Return the figures as a table."""
     return harness.table(figures, "", COLUMNS)
 
 
 def budgets(figures: list[Figure]) -> dict[str, tuple[float, Callable[[float], bool], str]]:
-    """What has to hold within this run."""
-    found: dict[str, tuple[float, Callable[[float], bool], str]] = {}
-    for tier, who in itertools.product(TIERS, (ADAPTIVE, EXPLICIT)):
-        case = _case(tier)
-        found[f"{case}, {who}: % of the rate"] = (
-            value(figures, case, who, "% of the rate"),
+    """Return the budgets."""
+    limits: dict[str, tuple[float, Callable[[float], bool], str]] = {}
+    for tier, contestant in itertools.product(TIERS, (ADAPTIVE, EXPLICIT)):
+        case = _tier_case(tier)
+        limits[f"{case}, {contestant}: % of the rate"] = (
+            value(figures, case, contestant, "% of the rate"),
             lambda share: share >= 95,
             ">= 95",
         )
-        found[f"{case}, {who}: % refused later"] = (
-            value(figures, case, who, "% refused later"),
+        limits[f"{case}, {contestant}: % refused later"] = (
+            value(figures, case, contestant, "% refused later"),
             lambda r: r <= 2,
             "<= 2",
         )
-        found[f"{case}, {who}: failed"] = (value(figures, case, who, "failed"), lambda n: n == 0, "0")
-    return found
+        limits[f"{case}, {contestant}: failed"] = (value(figures, case, contestant, "failed"), lambda n: n == 0, "0")
+    return limits
 
 
-def _case(tier: int) -> str:
+def _tier_case(tier: int) -> str:
     return f"{tier} requests/s allowed"
 
 
-async def _all(seconds: float) -> list[Figure]:
+async def _run_all(seconds: float) -> list[Figure]:
     runs: list[tuple[str, int, Callable[[str, int, float], Awaitable[_Tally]]]] = []
     for tier in TIERS:
-        runs += [(ADAPTIVE, tier, _adaptive), (EXPLICIT, tier, _explicit), (SLEEPS, tier, _sleeping)]
-    return list(await asyncio.gather(*(_measured(*each, seconds) for each in runs)))
+        runs += [(ADAPTIVE, tier, _run_adaptive), (EXPLICIT, tier, _run_explicit), (SLEEPS, tier, _run_sleeping)]
+    return list(await asyncio.gather(*(_run_case(*each, seconds) for each in runs)))
 
 
 class _Tally:
-    """What became of the requests between the first and the end of the time."""
+    """The outcomes of all requests until the time is over."""
 
     def __init__(self) -> None:
         self.answered = self.refused = self.failed = self.refused_at_start = 0
 
 
-async def _measured(
-    who: str, tier: int, work: Callable[[str, int, float], Awaitable[_Tally]], seconds: float
+async def _run_case(
+    contestant: str, tier: int, work: Callable[[str, int, float], Awaitable[_Tally]], seconds: float
 ) -> Figure:
     async with Sandbox(rate_limit=tier, latency=LATENCY) as sandbox:
         tally = await work(sandbox.base_url, tier, seconds)
-    # A pause earns the server's bucket a burst of `tier` requests: it counts as allowed, too.
+    # The server's bucket starts full, with a burst of `tier` requests, which are allowed, too.
     allowed = tier * (seconds + 1)
     values = {
         "% of the rate": 100 * tally.answered / allowed,
@@ -95,23 +95,23 @@ async def _measured(
         "answered": float(tally.answered),
         "failed": float(tally.failed),
     }
-    return Figure(_case(tier), who, values)
+    return Figure(_tier_case(tier), contestant, values)
 
 
-async def _adaptive(url: str, tier: int, seconds: float) -> _Tally:
-    return await _mapped(url, None, seconds)
+async def _run_adaptive(url: str, tier: int, seconds: float) -> _Tally:
+    return await _run_map(url, None, seconds)
 
 
-async def _explicit(url: str, tier: int, seconds: float) -> _Tally:
-    return await _mapped(url, tier, seconds)
+async def _run_explicit(url: str, tier: int, seconds: float) -> _Tally:
+    return await _run_map(url, tier, seconds)
 
 
-async def _mapped(url: str, rate_limit: float | None, seconds: float) -> _Tally:
+async def _run_map(url: str, rate_limit: float | None, seconds: float) -> _Tally:
     tally, image = _Tally(), _picture()
     async with AsyncClient(base_url=url, rate_limit=rate_limit) as client:
         encoded = await client.encode_image(image)
         start_ends = time.monotonic() + START
-        async with client.map("caption", itertools.repeat(encoded), concurrency=AT_ONCE) as outcomes:
+        async with client.map("caption", itertools.repeat(encoded), concurrency=CONCURRENCY) as outcomes:
             try:
                 async with asyncio.timeout(seconds):
                     async for outcome in outcomes:
@@ -125,16 +125,16 @@ async def _mapped(url: str, rate_limit: float | None, seconds: float) -> _Tally:
     return tally
 
 
-async def _sleeping(url: str, tier: int, seconds: float) -> _Tally:
-    """What many users write: one call after the other, with a sleep that keeps the limit."""
+async def _run_sleeping(url: str, tier: int, seconds: float) -> _Tally:
+    """Make one call after the other, with a sleep that keeps the limit, as many users do."""
     tally = _Tally()
     async with AsyncClient(base_url=url) as client:
         image = (await client.encode_image(_picture())).image_url
     async with httpx.AsyncClient(base_url=url) as http:
         end = time.monotonic() + seconds
         while time.monotonic() < end:
-            answer = await http.post("/caption", json={"image_url": image, "length": "normal"})
-            if answer.status_code == 200:
+            response = await http.post("/caption", json={"image_url": image, "length": "normal"})
+            if response.status_code == 200:
                 tally.answered += 1
             else:
                 tally.refused += 1

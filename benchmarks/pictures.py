@@ -1,4 +1,4 @@
-"""The images that benchmarks prepare: drawn here, the same every time, with the detail that real ones have."""
+"""Draw the images that benchmarks prepare: reproducible, and with the detail of real images."""
 
 from __future__ import annotations
 
@@ -13,37 +13,37 @@ Size = tuple[int, int]
 
 
 def photo(size: Size, orientation: int = 1) -> bytes:
-    """A JPEG as a phone makes it: detail of every scale that its lens resolves, edges, and its sensor's noise."""
+    """Return a JPEG like a phone's: detail of every scale that the lens resolves, edges, and sensor noise."""
     exif = Image.Exif()
     exif[0x0112] = orientation
-    return _file(_landscape(size, finest=4, grain=5), "JPEG", quality=92, exif=exif)
+    return _encode(_draw_landscape(size, finest=4, grain=5), "JPEG", quality=92, exif=exif)
 
 
 def texture(size: Size) -> bytes:
-    """A JPEG with nothing but detail, down to the pixel: leaves, gravel, fur through a very good lens."""
-    return _file(_landscape(size, finest=1, grain=0), "JPEG", quality=92)
+    """Return a JPEG full of detail down to single pixels: leaves, gravel or fur through a very good lens."""
+    return _encode(_draw_landscape(size, finest=1, grain=0), "JPEG", quality=92)
 
 
 def screenshot(size: Size) -> bytes:
-    """A PNG of windows full of text, with a picture in one of them."""
+    """Return a PNG of windows full of text, one with an image."""
     picture = Image.new("RGB", size, "#e8e8ee")
     draw, dice = ImageDraw.Draw(picture), random.Random(1)
     for column in range(3):
         left, right = size[0] * column // 3 + 20, size[0] * (column + 1) // 3 - 20
         draw.rectangle((left, 60, right, size[1] - 60), fill="white", outline="#888888")
         draw.rectangle((left, 60, right, 110), fill=("#3060c0", "#308050", "#805030")[column])
-        _text(draw, (left + 20, 140, right - 20, size[1] - 80), 22, dice)
-    picture.paste(_landscape((size[0] // 4, size[1] // 4), finest=1, grain=0), (size[0] // 3 + 60, size[1] // 2))
-    return _file(picture, "PNG")
+        _draw_text(draw, (left + 20, 140, right - 20, size[1] - 80), 22, dice)
+    picture.paste(_draw_landscape((size[0] // 4, size[1] // 4), finest=1, grain=0), (size[0] // 3 + 60, size[1] // 2))
+    return _encode(picture, "PNG")
 
 
 def scan(size: Size) -> bytes:
-    """A grey page of print, with the paper's grain, as a scanner's JPEG."""
+    """Return a JPEG like a scanner's: a gray page of print, with the grain of the paper."""
     page = Image.new("L", size, 245)
     margin = size[0] // 10
-    _text(ImageDraw.Draw(page), (margin, margin, size[0] - margin, size[1] - margin), 34, random.Random(2))
+    _draw_text(ImageDraw.Draw(page), (margin, margin, size[0] - margin, size[1] - margin), 34, random.Random(2))
     grain = Image.effect_noise(size, 6)
-    return _file(ImageChops.add(page, grain, 1, -128), "JPEG", quality=85)
+    return _encode(ImageChops.add(page, grain, 1, -128), "JPEG", quality=85)
 
 
 CASES: dict[str, Callable[[], bytes]] = {
@@ -57,12 +57,12 @@ CASES: dict[str, Callable[[], bytes]] = {
 }
 
 
-def _landscape(size: Size, *, finest: int, grain: float) -> Image.Image:
-    # Light has detail of every scale; colours change slowly, as cameras record them.
-    light = _fractal(size, 0, finest)
+def _draw_landscape(size: Size, *, finest: int, grain: float) -> Image.Image:
+    # Brightness has detail of every scale; colors change slowly, as cameras record them.
+    light = _fractal_noise(size, 0, finest)
     small = size[0] // 8, size[1] // 8
-    colours = [_fractal(small, seed, 4).resize(size, Image.Resampling.BICUBIC) for seed in (1, 2)]
-    faint = [colour.point([128 + (value - 128) // 2 for value in range(256)]) for colour in colours]
+    colors = [_fractal_noise(small, seed, 4).resize(size, Image.Resampling.BICUBIC) for seed in (1, 2)]
+    faint = [color.point([128 + (value - 128) // 2 for value in range(256)]) for color in colors]
     if grain:
         light = ImageChops.add(light, Image.effect_noise(size, grain), 1, -128)
     picture = Image.merge("YCbCr", (light, *faint)).convert("RGB")
@@ -73,8 +73,8 @@ def _landscape(size: Size, *, finest: int, grain: float) -> Image.Image:
     return picture
 
 
-def _fractal(size: Size, seed: int, finest: int) -> Image.Image:
-    """Noise of every scale from `finest` pixels up, the coarser the stronger (1/f, as in nature)."""
+def _fractal_noise(size: Size, seed: int, finest: int) -> Image.Image:
+    """Return noise of every scale from `finest` pixels up; coarser noise is stronger (1/f, as in nature)."""
     dice = random.Random(seed)
     total = Image.new("L", size, 128)
     step, contrast = finest, 4.0 * 1.6 ** math.log2(finest)
@@ -87,7 +87,7 @@ def _fractal(size: Size, seed: int, finest: int) -> Image.Image:
     return total
 
 
-def _text(draw: ImageDraw.ImageDraw, box: tuple[int, int, int, int], height: int, dice: random.Random) -> None:
+def _draw_text(draw: ImageDraw.ImageDraw, box: tuple[int, int, int, int], height: int, dice: random.Random) -> None:
     font = ImageFont.load_default(height)
     letters = "etaoinshrdlucmfwypvbgkETAOINSHRDLU0123456789.,;"
     for top in range(box[1], box[3] - height, height * 3 // 2):
@@ -97,7 +97,7 @@ def _text(draw: ImageDraw.ImageDraw, box: tuple[int, int, int, int], height: int
         draw.text((box[0], top), line, fill=0, font=font)
 
 
-def _file(picture: Image.Image, kind: str, **options: object) -> bytes:
+def _encode(picture: Image.Image, kind: str, **options: object) -> bytes:
     buffer = io.BytesIO()
     picture.save(buffer, kind, **options)
     return buffer.getvalue()

@@ -1,9 +1,9 @@
-"""The benchmarks' server: as little Python as answers HTTP/1.1 right, in a process of its own.
+"""Serve the benchmarks: the least Python that responds correctly over HTTP/1.1, in a separate process.
 
-The path says how it answers: `/delay-100/v1/query` after 100 ms, `/events-1000/v1/query` with a
-stream of 1,000 events in one piece, `/events-1000/apart/v1/query` with each event written by itself.
-`/cut-5/v1/query` cuts the connection after 5 events.
-It listens on loopback, at the port given (0: any), prints its port, and ends when its standard input does.
+The path sets the response: `/delay-100/v1/query` responds after 100 ms, `/events-1000/v1/query` with a stream of 1,000
+events in one write, `/events-1000/apart/v1/query` with one write per event. `/cut-5/v1/query` cuts the connection after
+5 events. The server listens on loopback at the port of its first argument (0 for any), prints the port, and ends when
+its standard input is closed.
 """
 
 from __future__ import annotations
@@ -35,19 +35,19 @@ STREAM_HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-e
 
 
 def events(count: int) -> Iterator[bytes]:
-    """The HTTP chunks of a stream, its end included."""
+    """Yield the HTTP chunks of a stream, including its end."""
     for index in range(count - 1):
-        yield _chunk({"chunk": f" word{index}", "completed": False, "token_index": index})
-    yield _chunk({"chunk": " end", "completed": True, **ANSWER}) + b"0\r\n\r\n"
+        yield _to_chunk({"chunk": f" word{index}", "completed": False, "token_index": index})
+    yield _to_chunk({"chunk": " end", "completed": True, **ANSWER}) + b"0\r\n\r\n"
 
 
-def _chunk(event: object) -> bytes:
+def _to_chunk(event: object) -> bytes:
     data = f"data: {json.dumps(event)}\n\n".encode()
     return b"%x\r\n%s\r\n" % (len(data), data)
 
 
 class Connection(asyncio.Protocol):
-    """Answers one connection's requests, one after the other."""
+    """Responds to the requests of one connection, one after the other."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
@@ -58,10 +58,10 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self.buffer += data
-        while self._take_request():
-            self._answer()
+        while self._read_request():
+            self._respond()
 
-    def _take_request(self) -> bool:
+    def _read_request(self) -> bool:
         if not self.needed:
             end = self.buffer.find(b"\r\n\r\n")
             if end < 0:
@@ -76,13 +76,13 @@ class Connection(asyncio.Protocol):
         self.needed = 0
         return True
 
-    def _answer(self) -> None:
-        delay, count = _number(b"delay", self.path), _number(b"events", self.path)
-        cut = _number(b"cut", self.path)
+    def _respond(self) -> None:
+        delay, count = _number_of(b"delay", self.path), _number_of(b"events", self.path)
+        cut = _number_of(b"cut", self.path)
         loop = asyncio.get_running_loop()
         if count and b"/apart/" in self.path:
             self.transport.write(STREAM_HEAD)
-            self.writing = loop.create_task(self._write_apart(count))
+            self.task = loop.create_task(self._write_apart(count))
         elif cut:
             self.transport.write(STREAM_HEAD + b"".join(itertools.islice(events(cut + 1), cut)))
             self.transport.close()
@@ -101,13 +101,13 @@ class Connection(asyncio.Protocol):
             await asyncio.sleep(0.0002)
 
 
-def _number(name: bytes, path: bytes) -> int:
-    found = re.search(b"/" + name + rb"-(\d+)/", path)
-    return int(found[1]) if found else 0
+def _number_of(name: bytes, path: bytes) -> int:
+    match = re.search(b"/" + name + rb"-(\d+)/", path)
+    return int(match[1]) if match else 0
 
 
 async def main() -> None:
-    """Serve until standard input ends."""
+    """Serve until standard input is closed."""
     loop = asyncio.get_running_loop()
     server = await loop.create_server(Connection, "127.0.0.1", int(sys.argv[1]), backlog=4096)
     print(server.sockets[0].getsockname()[1], flush=True)

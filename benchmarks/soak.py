@@ -1,7 +1,7 @@
-"""A long run in which things go wrong all the time; sockets, threads, tasks and memory must end where they began.
+"""Run for long with constant failures: afterwards, there must be no more sockets, threads, tasks or memory than before.
 
-Calls that succeed, calls cancelled at random, streams read to their end, left early, and cut off by the server, which
-is stopped and started again ten times on the way.
+Calls succeed or are cancelled at random; streams are read to their end, left early, or cut off by the server, which is
+restarted ten times.
 """
 
 from __future__ import annotations
@@ -22,33 +22,32 @@ from .harness import KEY, Column, Figure, Server, value
 REFERENCE = ""
 CASE = "calls with cancellations, cut streams and restarts"
 COLUMNS = tuple(Column(name) for name in ("at the start", "at the end"))
-_AT_ONCE = 200
+_CONCURRENCY = 200
 _RESTARTS = 10
 
 
 def run(*, quick: bool) -> list[Figure]:
-    """The soak."""
+    """Run the soak."""
     total = 6_000 if quick else 100_000
     return asyncio.run(_soak(total))
 
 
 def report(figures: list[Figure]) -> str:
-    """The table, and what happened."""
-    happened = figures[-1].values
-    told = ", ".join(f"{count:,.0f} {what}" for what, count in happened.items())
-    return harness.table(figures[:-1], REFERENCE, COLUMNS) + f"\n\n{told}."
+    """Return the figures as a table, and the numbers of outcomes."""
+    outcomes = ", ".join(f"{count:,.0f} {name}" for name, count in figures[-1].values.items())
+    return harness.table(figures[:-1], REFERENCE, COLUMNS) + f"\n\n{outcomes}."
 
 
 def budgets(figures: list[Figure]) -> dict[str, tuple[float, Callable[[float], bool], str]]:
-    """Nothing may be left behind; memory may grow by what an allocator keeps."""
+    """Return the budgets: no leaks; memory may grow by what an allocator keeps."""
     limits = {"sockets and files": 0, "threads": 0, "tasks": 0, "calls in flight or waiting": 0, "memory, MB": 20}
     return {
         f"soak: more {name}": (
             value(figures, CASE, name, "at the end") - value(figures, CASE, name, "at the start"),
-            lambda grown, most=most: grown <= most,
-            f"<= {most}",
+            lambda growth, limit=limit: growth <= limit,
+            f"<= {limit}",
         )
-        for name, most in limits.items()
+        for name, limit in limits.items()
     }
 
 
@@ -62,15 +61,15 @@ async def _soak(total: int) -> list[Figure]:
         cutting = AsyncClient(KEY, base_url=f"{server.url}/cut-5", retry=policy)
         streaming = AsyncClient(KEY, base_url=f"{server.url}/events-20", retry=policy)
         clients = (client, cutting, streaming)
-        await _calls(clients, total // 10, outcomes, random.Random(0))  # what is made once has been made
-        await asyncio.to_thread(int)  # the thread that will restart the server
-        before = _state(clients)
+        await _run_calls(clients, total // 10, outcomes, random.Random(0))  # create what is created only once
+        await asyncio.to_thread(int)  # start the thread that will restart the server
+        before = _resources(clients)
         outcomes.clear()
-        stopping = asyncio.create_task(_restart(server, outcomes, total))
-        await _calls(clients, total, outcomes, random.Random(1))
-        await stopping
+        restarts = asyncio.create_task(_restart(server, outcomes, total))
+        await _run_calls(clients, total, outcomes, random.Random(1))
+        await restarts
         await asyncio.sleep(0.5)
-        after = _state(clients)
+        after = _resources(clients)
         for each in clients:
             await each.aclose()
     finally:
@@ -79,14 +78,14 @@ async def _soak(total: int) -> list[Figure]:
     return [*figures, Figure(CASE, "outcomes", dict(sorted(outcomes.items())))]
 
 
-async def _calls(
+async def _run_calls(
     clients: tuple[AsyncClient, ...], total: int, outcomes: collections.Counter[str], dice: random.Random
 ) -> None:
-    left = iter(range(total))
+    remaining = iter(range(total))
 
     async def worker() -> None:
-        for _ in left:
-            task = asyncio.create_task(_one(clients, dice))
+        for _ in remaining:
+            task = asyncio.create_task(_call_once(clients, dice))
             if dice.random() < 0.1:
                 await asyncio.sleep(dice.random() * 0.02)
                 task.cancel()
@@ -97,40 +96,40 @@ async def _calls(
             except MoondreamError as exc:
                 outcomes[type(exc).__name__] += 1
 
-    await asyncio.gather(*(worker() for _ in range(_AT_ONCE)))
+    await asyncio.gather(*(worker() for _ in range(_CONCURRENCY)))
 
 
-async def _one(clients: tuple[AsyncClient, ...], dice: random.Random) -> str:
+async def _call_once(clients: tuple[AsyncClient, ...], dice: random.Random) -> str:
     client, cutting, streaming = clients
     image = harness.image(2_000)
-    what = dice.random()
-    if what < 0.7:
+    kind = dice.random()
+    if kind < 0.7:
         await client.query(image, "what?")
         return "answered"
-    source = cutting if what < 0.8 else streaming
+    source = cutting if kind < 0.8 else streaming
     async with await source.query(image, "what?", stream=True) as stream:
         async for _ in stream:
-            if what > 0.9:
+            if kind > 0.9:
                 return "left early"
     return "read to the end"
 
 
 async def _restart(server: Server, outcomes: collections.Counter[str], total: int) -> None:
-    """Stop and start the server each time another part of the calls is done."""
+    """Restart the server at regular intervals of finished calls."""
     for number in range(1, _RESTARTS + 1):
-        while outcomes.total() < total * number / (_RESTARTS + 1):  # noqa: ASYNC110 - a count is waited for
+        while outcomes.total() < total * number / (_RESTARTS + 1):  # noqa: ASYNC110 - waits for a count
             await asyncio.sleep(0.01)
         await asyncio.to_thread(server.stop)
         await asyncio.sleep(0.1)
         await asyncio.to_thread(server.start)
 
 
-def _state(clients: tuple[AsyncClient, ...]) -> dict[str, float]:
+def _resources(clients: tuple[AsyncClient, ...]) -> dict[str, float]:
     gc.collect()
     files = Path("/proc/self/fd")
     idle = sum(_idle_connections(client) for client in clients)
     return {
-        # Idle connections are kept on purpose; what is open beyond them is lost.
+        # Idle connections are kept on purpose; other open sockets are leaks.
         "sockets and files": len(list(files.iterdir())) - idle if files.exists() else 0,
         "threads": threading.active_count(),
         "tasks": len(asyncio.all_tasks()),
@@ -140,5 +139,5 @@ def _state(clients: tuple[AsyncClient, ...]) -> dict[str, float]:
 
 
 def _idle_connections(client: AsyncClient) -> int:
-    idle = client._net.session._own._idle.get()  # type: ignore[union-attr]
+    idle = client._api.http.session._transport._idle.get()  # type: ignore[union-attr]
     return sum(len(stack) for stack in idle._stacks.values())

@@ -1,4 +1,4 @@
-"""Starting: imports, making a client, and a thousand clients made and closed."""
+"""Measure the start: imports, the first client, and 1,000 clients that are created and closed."""
 
 from __future__ import annotations
 
@@ -22,39 +22,42 @@ _PROGRAMS = {
     "import moondream_async": "import moondream_async",
     "import, client, first call": (
         "from moondream_async import AsyncClient, EncodedImage; "
-        f"AsyncClient('{KEY}', base_url='http://localhost:1')._net"
+        f"AsyncClient('{KEY}', base_url='http://localhost:1')._api.http"
     ),
 }
-IMPORTS, CLIENTS = "imports, in a new process", "clients"
+IMPORTS, CLIENTS = "imports in a new process", "clients"
 
 
 def run(*, quick: bool) -> list[Figure]:
-    """All cases."""
+    """Run all cases."""
     rounds = 5 if quick else 15
     times: dict[str, list[tuple[float, int, int]]] = {name: [] for name in _PROGRAMS}
     for _ in range(rounds):
         for name, program in _PROGRAMS.items():
-            times[name].append(_imported(program))
+            times[name].append(_measure_imports(program))
     figures = [
-        Figure(IMPORTS, name, {"ms": median(t[0] for t in found), "modules": found[0][1], "heavy": found[0][2]})
-        for name, found in times.items()
+        Figure(IMPORTS, name, {"ms": median(t[0] for t in rows), "modules": rows[0][1], "heavy": rows[0][2]})
+        for name, rows in times.items()
     ]
-    return figures + asyncio.run(_clients(200 if quick else 1000))
+    return figures + asyncio.run(_measure_clients(200 if quick else 1000))
 
 
 def report(figures: list[Figure]) -> str:
-    """The table."""
+    """Return the figures as a table, and the memory that clients keep."""
     kept = value(figures, CLIENTS, "1,000 made and closed", "kept MB")
-    return harness.table(figures, REFERENCE, COLUMNS) + f"\n\nMade and closed, clients leave {kept:.1f} MB behind."
+    return (
+        harness.table(figures, REFERENCE, COLUMNS)
+        + f"\n\n1,000 clients that were created and closed keep {kept:.1f} MB."
+    )
 
 
 def budgets(figures: list[Figure]) -> dict[str, tuple[float, Callable[[float], bool], str]]:
-    """What has to hold, as ratios within this run (and the second client, in milliseconds)."""
+    """Return the budgets, as ratios within this run (and the second client, in milliseconds)."""
     names = ("import, client, first call", "import httpx", "httpx's own first call")
     first, httpx, its_first = (value(figures, IMPORTS, name, "ms") for name in names)
     return {
-        "first call's imports, of `import httpx`": (first / httpx, lambda r: r <= 1.2, "<= 1.2"),
-        "first call's imports, of those of httpx's first call": (first / its_first, lambda r: r <= 1.2, "<= 1.2"),
+        "first call's imports, x `import httpx`": (first / httpx, lambda r: r <= 1.2, "<= 1.2"),
+        "first call's imports, x httpx's first call": (first / its_first, lambda r: r <= 1.2, "<= 1.2"),
         "import loads httpx or Pillow": (
             value(figures, IMPORTS, "import moondream_async", "heavy"),
             lambda r: r == 0,
@@ -69,8 +72,8 @@ def budgets(figures: list[Figure]) -> dict[str, tuple[float, Callable[[float], b
     }
 
 
-def _imported(program: str) -> tuple[float, int, int]:
-    """Milliseconds, modules that are new, and how many of httpx and Pillow are among them."""
+def _measure_imports(program: str) -> tuple[float, int, int]:
+    """Return the milliseconds, the number of new modules, and 1 if httpx or Pillow is among them."""
     code = (
         "import sys, time; now = sys.modules; before = len(now); t = time.perf_counter()\n"
         f"{program}\n"
@@ -80,23 +83,23 @@ def _imported(program: str) -> tuple[float, int, int]:
     return float(out[0]), int(out[1]), int(out[2] == "True")
 
 
-async def _clients(count: int) -> list[Figure]:
+async def _measure_clients(count: int) -> list[Figure]:
     picture = harness.image(2_000)
     with harness.server() as url:
 
-        async def made_used_closed() -> float:
+        async def use_client() -> float:
             started = time.perf_counter()
             client = AsyncClient(KEY, base_url=url)
-            made = time.perf_counter() - started
+            elapsed = time.perf_counter() - started
             await client.query(picture, "what?")
             await client.aclose()
-            return made
+            return elapsed
 
-        first = await made_used_closed()
+        first = await use_client()
         for _ in range(50):
-            await made_used_closed()
+            await use_client()
         before = harness.rss_mb()
-        times = [await made_used_closed() for _ in range(count)]
+        times = [await use_client() for _ in range(count)]
         kept = (harness.rss_mb() - before) * 1000 / count
     return [
         Figure(CLIENTS, "the first", {"ms": first * 1000}),

@@ -1,4 +1,4 @@
-"""Streams: events that come together and one by one, the time to the first, and many streams at once."""
+"""Measure streams: events that arrive together or one by one, the time to the first, and many streams at once."""
 
 from __future__ import annotations
 
@@ -20,48 +20,48 @@ from .harness import KEY, Column, Figure, Stopwatch, value
 
 REFERENCE = "httpx-sse"
 EVENTS = 1000
-AT_ONCE = 256
+CONCURRENCY = 256
 COLUMNS = (*harness.SPEED, Column("first event ms", 1))
 
 TOGETHER = f"{EVENTS:,} events together"
 Read = Callable[[], Awaitable[float]]
-"""Reads one stream to its end; returns the seconds to its first event."""
+"""Reads one stream to its end and returns the seconds until its first event."""
 
 
 def run(*, quick: bool) -> list[Figure]:
-    """All cases."""
+    """Run all cases."""
     with harness.server() as url:
-        return asyncio.run(_run(url, rounds=3 if quick else 15))
+        return asyncio.run(_run_all(url, rounds=3 if quick else 15))
 
 
 def report(figures: list[Figure]) -> str:
-    """The table."""
+    """Return the figures as a table."""
     return harness.table(figures, REFERENCE, COLUMNS)
 
 
 def budgets(figures: list[Figure]) -> dict[str, tuple[float, Callable[[float], bool], str]]:
-    """What has to hold, as ratios within this run."""
+    """Return the budgets, as ratios within this run."""
     mine, theirs = (value(figures, TOGETHER, name, "CPU us") for name in ("moondream-async", REFERENCE))
-    return {"CPU of an event, of httpx-sse's": (mine / theirs, lambda r: r <= 1.3, "<= 1.3")}
+    return {"CPU of an event, x httpx-sse": (mine / theirs, lambda r: r <= 1.3, "<= 1.3")}
 
 
-async def _run(url: str, *, rounds: int) -> list[Figure]:
-    figures = await _case(TOGETHER, f"{url}/events-{EVENTS}", 1, EVENTS, rounds)
-    figures += await _case(f"{EVENTS:,} events one by one", f"{url}/events-{EVENTS}/apart", 1, EVENTS, rounds)
+async def _run_all(url: str, *, rounds: int) -> list[Figure]:
+    figures = await _run_case(TOGETHER, f"{url}/events-{EVENTS}", 1, EVENTS, rounds)
+    figures += await _run_case(f"{EVENTS:,} events one by one", f"{url}/events-{EVENTS}/apart", 1, EVENTS, rounds)
     few = 40
-    return figures + await _case(
-        f"{AT_ONCE} streams at once, {few} events one by one",
+    return figures + await _run_case(
+        f"{CONCURRENCY} streams at once, {few} events one by one",
         f"{url}/events-{few}/apart",
-        AT_ONCE,
+        CONCURRENCY,
         few,
         max(2, rounds // 5),
     )
 
 
-async def _case(case: str, base: str, streams: int, events: int, rounds: int) -> list[Figure]:
+async def _run_case(case: str, base: str, streams: int, events: int, rounds: int) -> list[Figure]:
     watches = {name: Stopwatch() for name in READERS}
     firsts: dict[str, list[float]] = {name: [] for name in READERS}
-    for number in range(rounds + 1):  # the first makes the connections
+    for number in range(rounds + 1):  # the first round opens the connections
         for name, open_reader in READERS.items():
             async with open_reader(base) as read:
                 await read()

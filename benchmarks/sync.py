@@ -1,6 +1,6 @@
-"""The sync `Client`: what the facade adds to an async call and to a streamed event; and photos from files.
+"""Measure the sync `Client`: what the facade adds to an async call and to a streamed event; and photos from files.
 
-The official `moondream` package (`pip install --no-deps moondream==2.6.1`) makes the same calls, where it is installed.
+The official `moondream` package (`pip install --no-deps moondream==2.6.1`) makes the same calls if it is installed.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ REFERENCE = "moondream-async, sync"
 
 
 def run(*, quick: bool) -> list[Figure]:
-    """All cases."""
+    """Run all cases."""
     rounds = 2 if quick else 5
     with harness.server() as url, tempfile.TemporaryDirectory() as folder:
-        figures = _facade(url, 300 if quick else 2000, rounds) + _events(url, rounds * 3)
+        figures = _measure_calls(url, 300 if quick else 2000, rounds) + _measure_events(url, rounds * 3)
         if importlib.util.find_spec("moondream") is None:
-            print("The official package is not installed and left out: pip install --no-deps moondream==2.6.1")
+            print("Skipped, not installed: the official client: pip install --no-deps moondream==2.6.1")
             return figures
         for name, orientation in (("upright", 1), ("on its side", 6)):
             photo = pictures.photo((4000, 3000), orientation)
@@ -38,22 +38,22 @@ def run(*, quick: bool) -> list[Figure]:
             for path in paths:
                 path.write_bytes(photo)
             for threads in (1, 16):
-                figures += _photos(url, paths, name, threads, 1.0 if quick else 2.0)
+                figures += _measure_photos(url, paths, name, threads, 1.0 if quick else 2.0)
         return figures
 
 
 def report(figures: list[Figure]) -> str:
-    """The table."""
+    """Return the figures as a table."""
     return harness.table(figures, REFERENCE)
 
 
 def budgets(figures: list[Figure]) -> dict[str, tuple[float, Callable[[float], bool], str]]:
-    """None of its own: `calls` compares with the official client."""
+    """Return no budgets: `calls` compares with the official client."""
     return {}
 
 
-def _facade(url: str, total: int, rounds: int) -> list[Figure]:
-    """One call after the other, through the facade and without it."""
+def _measure_calls(url: str, total: int, rounds: int) -> list[Figure]:
+    """Make one call after the other, through the facade and without it."""
     image = harness.image(2_000)
     sync, plain = Stopwatch(), Stopwatch()
 
@@ -75,8 +75,8 @@ def _facade(url: str, total: int, rounds: int) -> list[Figure]:
     return [sync.figure(REFERENCE, case), plain.figure("moondream-async, async", case)]
 
 
-def _events(url: str, rounds: int) -> list[Figure]:
-    """One streamed event, through the facade and without it."""
+def _measure_events(url: str, rounds: int) -> list[Figure]:
+    """Read streamed events, through the facade and without it."""
     figures: list[Figure] = []
     image = harness.image(2_000)
     for case, path in (("events together", ""), ("events one by one", "/apart")):
@@ -100,13 +100,13 @@ def _events(url: str, rounds: int) -> list[Figure]:
     return figures
 
 
-def _photos(url: str, paths: list[Path], name: str, threads: int, seconds: float) -> list[Figure]:
-    """A photo from a file of its own each time, as scripts do (calls that want the same file at once would share)."""
-    official, turn = _official(url), itertools.cycle(paths)
+def _measure_photos(url: str, paths: list[Path], name: str, threads: int, seconds: float) -> list[Figure]:
+    """Send a photo from another file each time, as scripts do (concurrent calls with the same file would share it)."""
+    official, next_paths = _official_client(url), itertools.cycle(paths)
     with Client(KEY, base_url=url) as client:
         calls: dict[str, Callable[[], object]] = {
-            REFERENCE: lambda: client.query(next(turn), "what?"),
-            "official client": lambda: official.query(Image.open(next(turn)), "what?"),
+            REFERENCE: lambda: client.query(next(next_paths), "what?"),
+            "official client": lambda: official.query(Image.open(next(next_paths)), "what?"),
         }
         watches = {contestant: Stopwatch() for contestant in calls}
         for _ in range(3):
@@ -118,7 +118,7 @@ def _photos(url: str, paths: list[Path], name: str, threads: int, seconds: float
     return [watch.figure(contestant, case) for contestant, watch in watches.items()]
 
 
-def _official(url: str) -> Any:
+def _official_client(url: str) -> Any:
     import moondream
 
     return moondream.vl(api_key=KEY, endpoint=f"{url}/v1")
