@@ -1,8 +1,8 @@
-"""Check that code and docs keep to plain English: no word or phrase of the list below.
+"""Check that code and docs are in plain English, without the words and phrases listed below.
 
 `python tools/check_words.py [--list] [--at-most N] [PATH ...]` prints each finding as `file:line: word: text` and exits
-with 1 if there are more than N (default 0). `--list` prints the number of findings in each file instead. Without paths
-it checks all tracked files.
+with 1 if there are more than N (default: 0). `--list` prints the number of findings in each file instead. Without paths
+it checks all tracked files; of a folder, the tracked files in it.
 
 In Python files only comments, docstrings and other strings are checked, not names. A line that ends in
 `# words: ok` is skipped; `ALLOWED` lists phrases in which a word is right.
@@ -66,7 +66,7 @@ _ALLOWED = re.compile("|".join(ALLOWED))
 
 
 def prose_of(path: Path) -> Iterator[tuple[int, str]]:
-    """Yield the numbered lines of a file that hold prose; of Python, comments and strings only."""
+    """Yield the lines of a file that hold prose, with their numbers; for Python, only comments and strings."""
     text = path.read_text(encoding="utf-8")
     lines = text.splitlines()
     if path.suffix != ".py":
@@ -84,7 +84,7 @@ def prose_of(path: Path) -> Iterator[tuple[int, str]]:
 
 
 def findings(path: Path) -> Iterator[tuple[int, str, str, str]]:
-    """Yield line number, matched words, what to write instead, and the line."""
+    """Yield the line number, the matched words, what to write instead, and the line."""
     for number, line in prose_of(path):
         allowed = [match.span() for match in _ALLOWED.finditer(line)]
         for match in _PATTERN.finditer(line):
@@ -100,16 +100,21 @@ def tracked_files() -> list[Path]:
     return [ROOT / name for name in listed.split("\0") if name]
 
 
+def files(paths: list[Path]) -> Iterator[Path]:
+    """Yield the files to check: those in `paths`, and the tracked files of the folders in it."""
+    for path in map(Path.resolve, paths):
+        yield from (each for each in tracked_files() if each.is_relative_to(path)) if path.is_dir() else (path,)
+
+
 def main() -> int:
-    """Check the files and print what was found."""
+    """Check the files and print the findings."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("paths", nargs="*", type=Path, metavar="PATH", help="files to check; default: all tracked")
+    parser.add_argument("paths", nargs="*", type=Path, metavar="PATH", help="files or folders to check; default: all")
     parser.add_argument("--list", action="store_true", help="print the number of findings in each file")
-    parser.add_argument("--at-most", type=int, default=0, metavar="N", help="findings that are allowed; default 0")
+    parser.add_argument("--at-most", type=int, default=0, metavar="N", help="number of findings allowed; default: 0")
     arguments = parser.parse_args()
     counts: Counter[str] = Counter()
-    for path in arguments.paths or tracked_files():
-        path = path.resolve()
+    for path in files(arguments.paths or [ROOT]):
         name = path.relative_to(ROOT).as_posix() if path.is_relative_to(ROOT) else str(path)
         if path.suffix not in SUFFIXES or name in SKIPPED or not path.is_file():
             continue

@@ -1,8 +1,8 @@
-"""Feed damaged results files to their readers: only a `MoondreamError` may come out, and every unhurt line is read.
+"""Read damaged results files: each may raise only a `MoondreamError`, and every intact line must be read.
 
 `python tools/fuzz_results.py [--minutes 5] [--seed 0]`. Each batch runs in a child process with limits on memory and
-processor time; what breaks the rule is kept as a file, and the exit code is 1. The time that hostile files of two sizes
-take is compared, too: it may grow only as they do.
+CPU time. A file that breaks the rule is kept, and the exit code is 1. The tool also compares the times for hostile
+files of two sizes: the time may only grow linearly.
 """
 
 from __future__ import annotations
@@ -22,10 +22,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-BATCH = 300  # files a child
+BATCH = 300  # files per batch
 MEMORY = 4_000_000_000  # bytes of address space
-SECONDS = 20  # of processor time for one file
-LARGE, TIMES, SLACK = 200_000, 8, 3.0  # bytes; the larger file is so many times as large; and may take so much longer
+SECONDS = 20  # CPU time for one file
+SIZE = 200_000  # bytes of the smaller hostile file
+GROWTH = 8  # how many times as large the larger one is
+SLACK = 3.0  # how many times as much as `GROWTH` its time may be
 
 _BOX = {"x_min": 0.1, "y_min": 0.2, "x_max": 0.3, "y_max": 0.4}
 _RESULTS: dict[str, Any] = {
@@ -73,51 +75,52 @@ def _line(name: Any, skill: str, *, ok: bool = True) -> bytes:
     return json.dumps(record, ensure_ascii=False).encode() + b"\n"
 
 
-def _hurt(line: bytes, dice: random.Random) -> bytes:
-    """A copy of a line with bytes changed, left out or put in; it stays one line, and may lose its end."""
+def _damage_line(line: bytes, dice: random.Random) -> bytes:
+    """Return a copy of a line with bytes changed, removed or inserted; it stays one line, and may lose its end."""
     result = bytearray(line[:-1])
     for _ in range(dice.randint(1, 4)):
         at, length = dice.randrange(len(result) + 1), dice.randint(1, 60)
-        what = dice.choice(["byte", "drop", "double", "cut", "junk"])
-        if what == "byte":
+        change = dice.choice(["byte", "drop", "double", "cut", "junk"])
+        if change == "byte":
             result[at : at + 1] = bytes([dice.choice([0, *range(11, 256)])])
-        elif what == "drop":
+        elif change == "drop":
             del result[at : at + length]
-        elif what == "double":
+        elif change == "double":
             result[at:at] = result[at : at + length]
-        elif what == "cut":
+        elif change == "cut":
             del result[at:]
         else:
             result[at:at] = dice.choice(_JUNK)
     return bytes(result) + b"\n"
 
 
-def damaged(dice: random.Random) -> tuple[bytes, set[Any]]:
-    """A file, and the ids of the lines in it that are unhurt."""
+def damaged_file(dice: random.Random) -> tuple[bytes, set[Any]]:
+    """Return a file, and the ids of its intact lines."""
     lines: list[bytes] = []
-    unhurt: set[Any] = set()
+    intact: set[Any] = set()
     for number in range(dice.randint(1, 30)):
         line = _line(name := f"item-{number}", dice.choice(list(_RESULTS)), ok=dice.random() < 0.8)
-        what = dice.random()
-        if what < 0.2 and number:
-            lines.append(_hurt(line, dice))
+        change = dice.random()
+        if change < 0.2 and number:
+            lines.append(_damage_line(line, dice))
             continue
-        unhurt.add(name)
-        if what < 0.4 and number:
+        intact.add(name)
+        if change < 0.4 and number:
             lines.append(dice.choice(_JUNK) + b"\n")
-        elif what < 0.5 and number:
-            lines.append(_hurt(line.replace(b"item", b"torn"), dice)[:30].rstrip(b"\n").replace(b"\n", b""))  # glued
-        elif what < 0.6:
+        elif change < 0.5 and number:
+            torn = _damage_line(line.replace(b"item", b"torn"), dice)[:30]
+            lines.append(torn.replace(b"\n", b""))  # the next line follows without a line break
+        elif change < 0.6:
             lines.append(dice.choice([b"\n", b"\r\n", bytes(9)]))
         lines.append(line.replace(b"\n", b"\r\n") if dice.random() < 0.1 else line)
     content = b"".join(lines)
     if dice.random() < 0.2:
         content = b"\xef\xbb\xbf" + content
-    return content + dice.choice([b"", b"", bytes(100), b"\n", _line("last", "caption")[: dice.randrange(80)]]), unhurt
+    return content + dice.choice([b"", b"", bytes(100), b"\n", _line("last", "caption")[: dice.randrange(80)]]), intact
 
 
-def check(path: Path, unhurt: set[Any], dice: random.Random) -> str:
-    """Read a file with every reader; returns what came of it."""
+def check(path: Path, intact: set[Any], dice: random.Random) -> str:
+    """Read a file with every reader and return the outcome."""
     from moondream_async import MoondreamError
     from moondream_async._bulk.journal import Journal
     from moondream_async.bulk import export, read_results
@@ -125,44 +128,44 @@ def check(path: Path, unhurt: set[Any], dice: random.Random) -> str:
     content = path.read_bytes()
     try:
         reader = read_results(path)
-        found = {outcome.id for outcome in reader}
+        ids = {outcome.id for outcome in reader}
         export(path, path.with_suffix(".csv"))
         journal = Journal(path, "run", resume=True, retry_failed=dice.random() < 0.5)
         journal.add(b"", _line("new", "caption"))
         journal.close()
     except MoondreamError:
-        if unhurt:
-            raise AssertionError("a file with unhurt lines was refused") from None
+        if intact:
+            raise AssertionError("a file with intact lines was refused") from None
         assert path.read_bytes() == content, "a refused file was changed"
         return "refused"
-    assert unhurt <= found, f"unhurt lines were not read: {unhurt - found}"
+    assert intact <= ids, f"intact lines were not read: {intact - ids}"
     again = {outcome.id for outcome in read_results(path)}
-    assert {*found, "new"} <= again, f"lines were lost by writing: {found - again}"
+    assert {*ids, "new"} <= again, f"lines were lost by writing: {ids - again}"
     return "damaged" if reader.damaged_lines else "whole"
 
 
-def child(seed: int, kept: Path) -> int:
-    """Try one batch; what is being tried lies in `kept` until it has passed."""
+def run_batch(seed: int, kept: Path) -> int:
+    """Try one batch; the current input is kept in the file `kept` until it has passed."""
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     dice = random.Random(seed)
     outcomes: collections.Counter[str] = collections.Counter()
-    tried = kept.with_suffix(".jsonl")
+    copy = kept.with_suffix(".jsonl")
     for _ in range(BATCH):
-        content, unhurt = damaged(dice)
+        content, intact = damaged_file(dice)
         if dice.random() < 0.1:
-            content, unhurt = bytes(dice.choice(content) for _ in range(200)), set()
+            content, intact = bytes(dice.choice(content) for _ in range(200)), set()
         kept.write_bytes(content)
-        tried.write_bytes(content)
+        copy.write_bytes(content)
         used = time.process_time()
         resource.setrlimit(resource.RLIMIT_CPU, (int(used) + SECONDS, resource.getrlimit(resource.RLIMIT_CPU)[1]))
-        outcomes[check(tried, unhurt, dice)] += 1
-    for path in (kept, tried, tried.with_suffix(".csv")):
+        outcomes[check(copy, intact, dice)] += 1
+    for path in (kept, copy, copy.with_suffix(".csv")):
         path.unlink(missing_ok=True)
     print(json.dumps(outcomes))
     return 0
 
 
-def _seconds(path: Path, content: bytes) -> float:
+def _measure_read(path: Path, content: bytes) -> float:
     from moondream_async import MoondreamError
     from moondream_async.bulk import read_results
 
@@ -173,18 +176,20 @@ def _seconds(path: Path, content: bytes) -> float:
     return time.process_time() - used
 
 
-def slow(folder: Path) -> list[str]:
-    """The kinds of hostile files that take more than in proportion to their size."""
-    found: list[str] = []
+def slow_kinds(folder: Path) -> list[str]:
+    """Return the kinds of hostile files whose time grows more than linearly with their size."""
+    kinds: list[str] = []
     for name, make in HOSTILE.items():
-        small, large = (min(_seconds(folder / "t", make(size)) for _ in range(3)) for size in (LARGE, LARGE * TIMES))
-        if large > max(small, 0.01) * TIMES * SLACK:
-            found.append(f"{name}: {small:.3f} s for {LARGE:,} bytes, {large:.3f} s for {LARGE * TIMES:,}")
-    return found
+        small, large = (
+            min(_measure_read(folder / "t", make(size)) for _ in range(3)) for size in (SIZE, SIZE * GROWTH)
+        )
+        if large > max(small, 0.01) * GROWTH * SLACK:
+            kinds.append(f"{name}: {small:.3f} s for {SIZE:,} bytes, {large:.3f} s for {SIZE * GROWTH:,}")
+    return kinds
 
 
 def main() -> int:
-    """Run batches until the time is over."""
+    """Run batches until the time is up."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, default=5)
     parser.add_argument("--seed", type=int, default=0)
@@ -193,7 +198,7 @@ def main() -> int:
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
     logging.getLogger("moondream_async").setLevel(logging.ERROR)
     if arguments.child:
-        return child(arguments.seed, arguments.child)
+        return run_batch(arguments.seed, arguments.child)
     folder, seed, failures = Path(tempfile.mkdtemp()), arguments.seed, 0
     total: collections.Counter[str] = collections.Counter()
     end = time.monotonic() + arguments.minutes * 60
@@ -206,10 +211,10 @@ def main() -> int:
             print(f"seed {seed}: exit {done.returncode}, kept in {folder}\n{done.stderr[-2000:]}")
             continue
         total.update(json.loads(done.stdout))
-    slower = slow(folder)
+    slower = slow_kinds(folder)
     print(*slower, sep="\n", end="\n" if slower else "")
     counts = ", ".join(f"{total[name]:,} {name}" for name in ("whole", "damaged", "refused"))
-    print(f"{counts}; {failures} batches that broke the rule; {len(slower)} of {len(HOSTILE)} kinds too slow")
+    print(f"{counts}; {failures} failed batches; {len(slower)} of {len(HOSTILE)} kinds too slow")
     return 1 if failures or slower else 0
 
 

@@ -1,6 +1,6 @@
-"""Make the pictures of the documentation: a drawn scene, what the sandbox finds in it, drawn on it; to be looked at.
+"""Draw the pictures of the documentation: a scene, and the sandbox's answers drawn on it. Check them by eye.
 
-python tools/gallery.py [FOLDER]     default docs/pictures
+`python tools/gallery.py [FOLDER]`; default: docs/pictures.
 """
 
 from __future__ import annotations
@@ -33,15 +33,15 @@ def main(folder: Path) -> None:
         "crop": boxes.objects[0].crop(scene, margin=0.2),
         "small": annotate(small, boxes),
         "large": annotate(scene.resize((4800, 3200)), boxes, tree, label="tree").resize((960, 640)),
-        "edges": annotate(scene, DetectResult(objects=tuple(corners()))),
+        "edges": annotate(scene, DetectResult(objects=tuple(boxes_at_edges()))),
     }
     for name, picture in pictures.items():
         picture.save(folder / f"{name}.png", optimize=True)
     (folder / "outline.svg").write_text(tree.to_svg())
 
 
-def corners() -> list[BoundingBox]:
-    """Boxes in all corners, whose labels have to find their way inside."""
+def boxes_at_edges() -> list[BoundingBox]:
+    """Return boxes at all corners and edges, whose labels must be moved inside."""
     return [
         BoundingBox(x, y, x + 0.12, y + 0.12, f"a long label at {x:g}, {y:g}")
         for x in (0, 0.44, 0.88)

@@ -1,7 +1,7 @@
 """Write the sync clients in `_sync/` from the async ones.
 
-Every method keeps its parameters, defaults, overloads and docstring; its body becomes one call
-through the portal. `--check` fails if the file on disk is not what would be written.
+Every method keeps its parameters, defaults, overloads and docstring. Its body becomes one call through the portal.
+`--check` writes nothing and exits with 1 if a file on disk is out of date.
 """
 
 from __future__ import annotations
@@ -31,11 +31,18 @@ from .batches import Batches
 from .portal import Portal
 from .tuning import Tuning
 """
-"""What the bodies below need, besides the imports of the source; ruff drops what a file does not use."""
+"""What the bodies below need besides the imports of the source; ruff removes what a file does not use."""
 
 
 class Facade:
-    """One async client, and where its facade goes; without a key, it is a part of another client."""
+    """A sync class to generate.
+
+    Args:
+        name: Name of the class; that of the async one begins with `Async`.
+        source: File of the async class, in the package.
+        target: File to write, in `_sync/`.
+        key: Name of the parameter with the API key; empty for a part of another client, such as `batches`.
+    """
 
     def __init__(self, name: str, source: str, target: str, key: str = "") -> None:
         self.name, self.key = name, key
@@ -60,7 +67,7 @@ NAMES = {
     "__aenter__": "__enter__",
     "__aexit__": "__exit__",
 }
-PART = """def __init__(self, portal: Portal, inner: Async{name}) -> None:
+PART_INIT = """def __init__(self, portal: Portal, inner: Async{name}) -> None:
     self._portal = portal
     self._async = inner"""
 SPECIAL_BODIES = {
@@ -93,37 +100,37 @@ SPECIAL_BODIES = {
 
 
 def to_sync(text: str) -> str:
-    """Rename the async words of a type or docstring."""
+    """Replace the async names and keywords of a type or docstring."""
     text = re.sub(rf"(?<!\.)\bAsync({RENAMED}|Generator)\b", r"\1", text)
-    for name, given in ITERATED.items():
-        text = text.replace(name, given)
+    for name, sync_name in ITERATED.items():
+        text = text.replace(name, sync_name)
     text = re.sub(r"\basync (with|for)\b", r"\1", text)
     return text.replace("An async client", "A client").replace("await ", "")
 
 
 def arguments(function: ast.FunctionDef | ast.AsyncFunctionDef) -> str:
-    """The call that hands every parameter on under its own name."""
+    """Return the arguments of a call that passes on every parameter by its name."""
     names = [a.arg for a in function.args.args if a.arg != "self"] + [a.arg for a in function.args.kwonlyargs]
     others = [f"**{function.args.kwarg.arg}"] if function.args.kwarg else []
     return ", ".join([f"{name}={name}" for name in names] + others)
 
 
 def body_of(function: ast.FunctionDef | ast.AsyncFunctionDef, facade: Facade) -> list[str]:
-    """The statements of the sync method."""
-    name, handed_on = function.name, arguments(function)
+    """Return the statements of the sync method."""
+    name, passed_on = function.name, arguments(function)
     special = SPECIAL_BODIES.get(f"{facade.name}.{name}") or SPECIAL_BODIES.get(name)
-    if special:  # its own words, with what is handed on put in
+    if special:
         keywords = ", ".join(f"{a.arg}={a.arg}" for a in function.args.kwonlyargs)
-        return [line.format(arguments=handed_on, keywords=keywords) for line in special]
+        return [line.format(arguments=passed_on, keywords=keywords) for line in special]
     if name == "__init__":
-        hide_key = f"{facade.key} = cast('Any', Secret({facade.key}))  # no local holds the key in the open"
-        return [hide_key, f"self._async = Async{facade.name}({handed_on})", "self._open_portal()"]
+        hide_key = f"{facade.key} = cast('Any', Secret({facade.key}))  # hides the key from tracebacks with locals"
+        return [hide_key, f"self._async = Async{facade.name}({passed_on})", "self._open_portal()"]
     if ast.unparse(function.returns or ast.Constant(None)).startswith(("AsyncGenerator", *ITERATED)):
-        return [f"return self._iterate(self._async.{name}({handed_on}))"]
+        return [f"return self._iterate(self._async.{name}({passed_on}))"]
     if isinstance(function, ast.FunctionDef):
         is_property = any(isinstance(d, ast.Name) and d.id == "property" for d in function.decorator_list)
-        return [f"return self._async.{name}" if is_property else f"return self._async.{name}({handed_on})"]
-    call = f"self._run(self._async.{name}, {handed_on})".replace(", )", ")")
+        return [f"return self._async.{name}" if is_property else f"return self._async.{name}({passed_on})"]
+    call = f"self._run(self._async.{name}, {passed_on})".replace(", )", ")")
     if facade.name != "Client" or not any(a.arg == "stream" for a in function.args.args):
         return [f"return {call}"]
     wrap = {"segment": "_wrap_segment", "chat": "_wrap_chat"}.get(name, "_wrap_text")
@@ -135,14 +142,14 @@ def body_of(function: ast.FunctionDef | ast.AsyncFunctionDef, facade: Facade) ->
 
 
 def is_overload(function: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
-    """Whether it is one of the typed signatures before the method itself."""
+    """Return whether it is one of the typed signatures before the method itself."""
     return any(isinstance(d, ast.Name) and d.id == "overload" for d in function.decorator_list)
 
 
 def method(function: ast.FunctionDef | ast.AsyncFunctionDef, facade: Facade) -> str:
-    """The source of one sync method."""
+    """Return the source of one sync method."""
     if function.name == "__init__" and not facade.key:
-        return PART.format(name=facade.name)
+        return PART_INIT.format(name=facade.name)
     signature = ast.FunctionDef(
         name=NAMES.get(function.name, function.name),
         args=function.args,
@@ -163,46 +170,46 @@ def method(function: ast.FunctionDef | ast.AsyncFunctionDef, facade: Facade) -> 
 
 
 def is_private(name: str) -> bool:
-    """Whether it is the async client's own business."""
+    """Return whether the name is private, and so not part of the facade."""
     return name.startswith("_") and not name.startswith("__")
 
 
 def imports(facade: Facade, tree: ast.Module) -> str:
-    """The imports of the source, as seen from the facade's file, and those that the bodies need."""
-    names = [f"Async{facade.name}", *own_names(tree)]
-    at_run_time = [f"from {room_of(facade)}.{facade.source.stem} import {', '.join(names)}", *IMPORTS.splitlines()]
+    """Return the imports of the source, relative to the facade's file, and those that the bodies need."""
+    names = [f"Async{facade.name}", *constant_names(tree)]
+    at_run_time = [f"from {package_of(facade)}.{facade.source.stem} import {', '.join(names)}", *IMPORTS.splitlines()]
     for_types = TYPE_IMPORTS.splitlines()
     for node in tree.body:
         if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
-            for_types += [moved(each, facade) for each in node.body]
+            for_types += [relative_import(each, facade) for each in node.body]
         elif isinstance(node, (ast.Import, ast.ImportFrom)) and getattr(node, "module", "") != "__future__":
-            at_run_time.append(moved(node, facade))
+            at_run_time.append(relative_import(node, facade))
     own = f"from .{facade.target.stem} import"
     lines = [*at_run_time, "if TYPE_CHECKING:", *(f"    {line}" for line in for_types)]
     return "\n".join(line for line in lines if not line.strip().startswith(own))
 
 
-def own_names(tree: ast.Module) -> list[str]:
-    """The constants and type variables of a module."""
+def constant_names(tree: ast.Module) -> list[str]:
+    """Return the names of the constants and type variables of a module."""
     targets = [target for node in tree.body if isinstance(node, ast.Assign) for target in node.targets]
     return [target.id for target in targets if isinstance(target, ast.Name)]
 
 
-def room_of(facade: Facade) -> str:
-    """The package of the source, as it is written in the facade's file."""
+def package_of(facade: Facade) -> str:
+    """Return the package of the source, relative to the facade's file."""
     return f"..{facade.source.parent.name}"
 
 
-def moved(node: ast.stmt, facade: Facade) -> str:
-    """An import of the source, as it is written in the facade's file."""
+def relative_import(node: ast.stmt, facade: Facade) -> str:
+    """Return an import of the source, relative to the facade's file."""
     if isinstance(node, ast.ImportFrom) and node.level == 1:
-        base = room_of(facade) + (f".{node.module}" if node.module else "")
+        base = package_of(facade) + (f".{node.module}" if node.module else "")
         return f"from {base} import " + ", ".join(ast.unparse(name) for name in node.names)
     return ast.unparse(node)
 
 
 def generate(facade: Facade) -> str:
-    """The whole of a facade, formatted."""
+    """Return the formatted source of a facade."""
     tree = ast.parse(facade.source.read_text())
     source = next(n for n in tree.body if isinstance(n, ast.ClassDef) and n.name == f"Async{facade.name}")
     methods = [
@@ -217,14 +224,14 @@ def generate(facade: Facade) -> str:
     text += f"from __future__ import annotations\n\n{imports(facade, tree)}\n\n"
     decorators = "".join(f"@{ast.unparse(each)}\n" for each in source.decorator_list)
     text += f'\n{decorators}class {facade.name}(Facade):\n    """{docstring}"""\n\n{indented}\n'
-    for words in (["check", "--select", "F401,F811,I001", "--fix", "--quiet"], ["format", "--quiet"]):
-        command = [sys.executable, "-m", "ruff", *words, "--stdin-filename", str(facade.target), "-"]
+    for options in (["check", "--select", "F401,F811,I001", "--fix", "--quiet"], ["format", "--quiet"]):
+        command = [sys.executable, "-m", "ruff", *options, "--stdin-filename", str(facade.target), "-"]
         text = subprocess.run(command, input=text, capture_output=True, text=True, check=True).stdout
     return text
 
 
 def indent_method(text: str) -> str:
-    """Indent a method's code, but not the lines inside its docstring, which are indented already."""
+    """Indent a method's code, except the lines inside its docstring, which already are."""
     if '"""' not in text:
         return re.sub(r"(?m)^(?=.)", "    ", text)
     before, docstring, after = text.split('"""')
@@ -232,23 +239,23 @@ def indent_method(text: str) -> str:
 
 
 def main() -> int:
-    """Write the files, or check them."""
-    outdated = [facade for facade in FACADES if not is_current(facade, write="--check" not in sys.argv[1:])]
+    """Write or check the files."""
+    outdated = [facade for facade in FACADES if not write_or_check(facade, write="--check" not in sys.argv[1:])]
     for facade in outdated:
         print(f"{facade.target} is out of date: run `python tools/generate_sync.py`.")
     return 1 if outdated else 0
 
 
-def is_current(facade: Facade, *, write: bool) -> bool:
-    """Write a facade; or say whether it is as it would be written, and show the difference."""
-    wanted = generate(facade)
+def write_or_check(facade: Facade, *, write: bool) -> bool:
+    """Write a facade; or return whether its file is up to date, and print the difference."""
+    generated = generate(facade)
     if write:
-        facade.target.write_text(wanted)
+        facade.target.write_text(generated)
         return True
-    found = facade.target.read_text() if facade.target.exists() else ""
-    lines = difflib.unified_diff(found.splitlines(True), wanted.splitlines(True), str(facade.target), "generated")
+    current = facade.target.read_text() if facade.target.exists() else ""
+    lines = difflib.unified_diff(current.splitlines(True), generated.splitlines(True), str(facade.target), "generated")
     sys.stdout.writelines(lines)
-    return found == wanted
+    return current == generated
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """List the public names and signatures of the package, one per line: `python tools/public_api.py [SOURCE]`.
 
-SOURCE is a checkout; default: this one. A file without an underscore is public, and of it what its `__all__` names.
+SOURCE is a checkout; default: this one. Files without an underscore are public, with the names in their `__all__`.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ HERE = Path(__file__).parent.parent
 
 
 def lines(source: Path, modules: list[str]) -> Iterator[str]:
-    """The lines for a checkout.
+    """Yield the lines for a checkout.
 
     Args:
         source: The checkout.
-        modules: Public modules, besides the package itself, without the package's name.
+        modules: Names of the public modules in the package, which is public itself.
     """
     package = griffe.load(PACKAGE, search_paths=[source], resolve_aliases=True, try_relative_path=False)
-    yield from _members(PACKAGE, package)
+    yield from _member_lines(PACKAGE, package)
     for name in modules:
-        yield from _members(f"{PACKAGE}.{name}", package[name])
+        yield from _member_lines(f"{PACKAGE}.{name}", package[name])
 
 
-def _members(path: str, module: griffe.Object | griffe.Alias) -> Iterator[str]:
+def _member_lines(path: str, module: griffe.Object | griffe.Alias) -> Iterator[str]:
     exports = module.exports
     for name in sorted(module.members):
         if (name in exports) if exports else not name.startswith("_") and not module.members[name].is_alias:
@@ -41,9 +41,9 @@ def _describe(path: str, member: griffe.Object | griffe.Alias) -> Iterator[str]:
     if member.is_module:
         return
     if member.is_function:
-        yield f"{path}({_parameters(member)})"
+        yield f"{path}({_signature(member)})"
     elif member.is_class:
-        yield f"{path}({_parameters(member)})"
+        yield f"{path}({_signature(member)})"
         for name, each in sorted(member.all_members.items()):
             if not name.startswith("_") and not each.is_class:
                 yield from _describe(f"{path}.{name}", each)
@@ -51,17 +51,17 @@ def _describe(path: str, member: griffe.Object | griffe.Alias) -> Iterator[str]:
         yield path
 
 
-def _parameters(member: griffe.Object | griffe.Alias) -> str:
+def _signature(member: griffe.Object | griffe.Alias) -> str:
     parameters = [each for each in getattr(member, "parameters", None) or [] if each.name not in ("self", "cls")]
-    shown: list[str] = []
+    texts: list[str] = []
     for each in parameters:
-        if each.kind is griffe.ParameterKind.keyword_only and not any(name.startswith("*") for name in shown):
-            shown.append("*")
-        shown.append(_parameter(each))
-    return ", ".join(shown)
+        if each.kind is griffe.ParameterKind.keyword_only and not any(name.startswith("*") for name in texts):
+            texts.append("*")
+        texts.append(_parameter_text(each))
+    return ", ".join(texts)
 
 
-def _parameter(parameter: griffe.Parameter) -> str:
+def _parameter_text(parameter: griffe.Parameter) -> str:
     if parameter.kind is griffe.ParameterKind.var_positional:
         return f"*{parameter.name}"
     if parameter.kind is griffe.ParameterKind.var_keyword:

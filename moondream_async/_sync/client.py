@@ -72,7 +72,7 @@ class Client(Facade):
         http_client: UserClient | None = None,
     ) -> None:
         headers = hidden_headers(headers)
-        api_key = cast("Any", Secret(api_key))  # no local holds the key in the open
+        api_key = cast("Any", Secret(api_key))  # hides the key from tracebacks with locals
         self._async = AsyncClient(
             api_key=api_key,
             base_url=base_url,

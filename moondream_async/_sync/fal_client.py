@@ -69,7 +69,7 @@ class FalClient(Facade):
         http_client: UserClient | None = None,
     ) -> None:
         headers = hidden_headers(headers)
-        key = cast("Any", Secret(key))  # no local holds the key in the open
+        key = cast("Any", Secret(key))  # hides the key from tracebacks with locals
         self._async = AsyncFalClient(
             key=key,
             base_url=base_url,
