@@ -1,4 +1,4 @@
-"""Receive fal.ai's webhooks with FastAPI: only what fal signed, each result once.
+"""Receive fal.ai's webhooks with FastAPI: accept only webhooks that fal signed, and store each result once.
 
     pip install 'moondream-async[fal]' fastapi uvicorn
     uvicorn fal_webhook:app
@@ -13,12 +13,12 @@ from fastapi import FastAPI, HTTPException, Request
 
 from moondream_async.fal import AsyncFalClient, WebhookVerificationError
 
-results: dict[str, object] = {}  # by request id; a database in real life
+results: dict[str, object] = {}  # by request id; use a database in production
 
 
 @asynccontextmanager
 async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-    async with AsyncFalClient() as app.state.fal:  # FAL_KEY; or FAL_BASE_URL, to try it with a sandbox
+    async with AsyncFalClient() as app.state.fal:  # reads FAL_KEY; set FAL_BASE_URL to try it with a sandbox
         yield
 
 
@@ -27,11 +27,11 @@ app = FastAPI(lifespan=lifespan)
 
 @app.post("/fal")
 async def receive(request: Request) -> dict[str, str]:
-    body = await request.body()  # as it came: the signature is over these bytes
+    body = await request.body()  # the raw body, because the signature covers these bytes
     try:
         event = await app.state.fal.verify_webhook(request.headers, body)
     except WebhookVerificationError as exc:
         raise HTTPException(403, str(exc)) from None
-    if event.request_id not in results:  # fal delivers at least once
+    if event.request_id not in results:  # fal may deliver a webhook more than once
         results[event.request_id] = event.payload if event.ok else {"error": event.error}
     return {"status": "ok"}

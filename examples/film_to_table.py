@@ -1,6 +1,6 @@
-"""A film at one frame a second, described at half the price, into a table; frames that fail are in it, too.
+"""Describe one frame per second of a video with the Batch API, and write a table; failed frames have rows, too.
 
-    python examples/film_to_table.py film.mp4     # stopped at any moment, the same command goes on
+    python examples/film_to_table.py film.mp4     # if it is interrupted, run the same command again to resume
 
 Needs MOONDREAM_API_KEY, or MOONDREAM_BASE_URL of a server that needs no key; and the extra `video`.
 """
