@@ -28,11 +28,13 @@ lint:
     {{bin}}/ruff check .
     {{bin}}/ruff format --check .
     {{bin}}/lint-imports
-    {{bin}}/python tools/check_words.py --at-most 160
+    {{bin}}/python tools/generate_sync.py --check
+    {{bin}}/python tools/check_words.py
 
-# Check types with mypy and pyright
+# Check types with mypy and pyright, for the oldest and the newest Python
 types:
     {{bin}}/mypy
+    {{bin}}/mypy --python-version 3.14
     {{bin}}/pyright --pythonpath {{bin}}/python
 
 # Run the code in the README and the examples

@@ -24,7 +24,7 @@ AddEntry = Callable[[int, Entry], None]
 
 @attrs.frozen
 class ReadyFile:
-    """The lines of a user's ready file.
+    """The lines of a ready file.
 
     Attributes:
         path: The file, in JSON Lines format.

@@ -203,7 +203,7 @@ async def _is_compressed(response: httpx.Response) -> bool:
 
 
 async def _decompressed_body(response: httpx.Response, *, is_compressed: bool) -> AsyncGenerator[bytes]:
-    if response.is_stream_consumed:  # by an event hook of the user's httpx client
+    if response.is_stream_consumed:  # read by a hook of the HTTP client
         yield response.content
         return
     raw = cast("AsyncGenerator[bytes]", response.aiter_raw())

@@ -25,7 +25,7 @@ async def read_all(response: httpx.Response, limit: int = MAX_RESPONSE) -> bytes
     Raises:
         ResponseTooLargeError: It is larger than the limit, or compressed more than once.
     """
-    if response.is_stream_consumed:  # by an event hook of the user's httpx client
+    if response.is_stream_consumed:  # read by a hook of the HTTP client
         return response.content
     try:
         return await _read(response, limit)

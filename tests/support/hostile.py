@@ -17,7 +17,7 @@ def chunk(name: bytes, data: bytes) -> bytes:
 
 
 def exif(entries: int, value: int) -> bytes:
-    """An EXIF block of so many tags, each claiming the same `value` bytes."""
+    """An EXIF block with this number of tags, each claiming the same `value` bytes."""
     at = 14 + 12 * entries
     tags = b"".join(struct.pack("<HHII", 0x9000 + n, 7, value, at) for n in range(entries)) + bytes(4)
     return b"II*\0\x08\0\0\0" + struct.pack("<H", entries) + tags + bytes(value)

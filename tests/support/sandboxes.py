@@ -25,7 +25,7 @@ _idle: list[tuple[Sandbox, _Mount]] = []  # servers that run, and serve no test 
 class PooledSandbox(Sandbox):
     """A `Sandbox` on a server of the pool: state and faults are its own, the start and the stop are instant.
 
-    Requests that are still being answered at its `stop` are not broken off; test that with a `Sandbox`.
+    Requests that are still being answered at its `stop` are not interrupted; test that with a `Sandbox`.
     """
 
     _lease: tuple[Sandbox, _Mount] | None = None

@@ -66,7 +66,7 @@ def _run_endpoint(endpoint: str, arguments: Any, load: Load) -> Any:
         status = fields.get("status", 422)
         if not isinstance(status, int) or not 400 <= status <= 599:
             raise _EndpointError(422, "less_than_equal", ["status"], "Input should be from 400 to 599")
-        raise _EndpointError(status, fields.get("type", "value_error"), ["prompt"], "told to fail")
+        raise _EndpointError(status, fields.get("type", "value_error"), ["prompt"], "requested failure")
     if endpoint.startswith(_PREVIEW):
         return _preview_skill(endpoint.removeprefix(_PREVIEW), fields, load)
     return _batched(fields, load)

@@ -334,7 +334,7 @@ def _fault_response(faults: Faults) -> Response:
     if faults.status in (502, 503, 504):  # from the ingress in front of fal
         return Response(_INGRESS.format(faults.status), faults.status, media_type="text/html")
     headers = {"Retry-After": f"{faults.retry_after:g}"} if faults.status == 429 and faults.retry_after >= 0 else None
-    return JSONResponse({"detail": "told to fail"}, faults.status, headers)
+    return JSONResponse({"detail": "requested failure"}, faults.status, headers)
 
 
 def _parse_positive(text: str | None) -> float | None:

@@ -183,7 +183,7 @@ async def test_what_was_refused_is_tried_again(at_sandbox: Any, photos: list[Pat
 
 
 async def test_a_pass_that_is_stopped_half_way(at_sandbox: Any, photos: list[Path], tmp_path: Path) -> None:
-    """What was refused and is well again is told once, though the pass that took it did not end."""
+    """An item that was rejected and then accepted is reported once, although the call that accepted it was interrupted."""
     client, good = at_sandbox(), photos[0].read_bytes()
     await client.batches.create([("x", b"bad"), ("y", good), ("z", b"bad")], "caption", folder=tmp_path / "job")
 
@@ -405,7 +405,7 @@ async def test_a_folder_that_is_none(at_sandbox: Any, name: str, tmp_path: Path)
 
 
 async def test_others_have_their_turn(at_sandbox: Any, tiny: Any, tmp_path: Path) -> None:
-    """A job that is gone on with does not keep the loop, though nothing is left to be done."""
+    """Resuming a job of which nothing is left lets other tasks run."""
     client, items = at_sandbox(), [(n, tiny) for n in range(2_000)]
     await client.batches.create(items, "caption", folder=tmp_path / "job")
     turns: list[int] = []

@@ -83,7 +83,7 @@ def test_a_file_that_is_not_the_jobs(say: Say, photos: list[Path], tmp_path: Pat
         words = ["submit", str(tmp_path / "photos"), "--skill", "caption", "--job", str(tmp_path / name)]
         found, _, err = say(*words, "--out", str(tmp_path / out))
         assert found == code, err
-    assert not (tmp_path / "b").exists()  # refused before anything was handed in
+    assert not (tmp_path / "b").exists()  # refused before anything was submitted
     (tmp_path / "photos" / "new.png").write_bytes(photos[0].read_bytes())
     found, _, err = say(*words, "--out", str(tmp_path / "a.jsonl"))
     assert (found, "1 done, 0 failed, 5 already in the file" in err) == (0, True)
