@@ -1,4 +1,4 @@
-"""Images, and a client of a sandbox, for the tests of batches."""
+"""Fixtures for batches: images, and clients with a sandbox."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def batch_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def photos(tmp_path: Path, scene: bytes) -> list[Path]:
-    """Five pictures."""
+    """Return the paths of five images."""
     folder = tmp_path / "photos"
     folder.mkdir()
     for number in range(5):
@@ -36,22 +36,22 @@ def photos(tmp_path: Path, scene: bytes) -> list[Path]:
 
 @pytest.fixture
 async def at_sandbox() -> AsyncIterator[Callable[..., AsyncClient]]:
-    """Makes a client of a sandbox with faults; the sandbox is `client.sandbox`."""
-    made: list[Any] = []
+    """Return a function that creates a client of a new sandbox with faults; the sandbox is `client.sandbox`."""
+    to_close: list[Any] = []
 
     def make(*, retry: RetryPolicy = QUICK, http_client: Any = None, **faults: Any) -> AsyncClient:
         sandbox = PooledSandbox(api_key=KEY, **{"work": 0, "queue": 0, **faults}).start()
         client = AsyncClient(KEY, base_url=sandbox.base_url, retry=retry, http_client=http_client)
         client.sandbox = sandbox  # type: ignore[attr-defined]
-        made.extend([client, sandbox])
+        to_close.extend([client, sandbox])
         return client
 
     yield make
-    for one in made:
-        if isinstance(one, AsyncClient):
-            await one.aclose()
+    for each in to_close:
+        if isinstance(each, AsyncClient):
+            await each.aclose()
         else:
-            one.stop()
+            each.stop()
 
 
 def jobs_of(client: Any) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Disks that fill up."""
+"""Full disks."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ import pytest
 
 @contextmanager
 def file_size_limit(nbytes: int) -> Iterator[None]:
-    """Files can grow up to here: a disk that is full."""
+    """Limit the size of files in the block, as on a full disk."""
     if os.name != "posix":
-        pytest.skip("there is no such limit")
+        pytest.skip("the system has no limit of file sizes")
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     try:

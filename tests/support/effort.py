@@ -1,4 +1,4 @@
-"""How much is tried: little by default, much where `MOONDREAM_TEST_THOROUGH` is set, as in CI."""
+"""The effort of tests: low by default, high if `MOONDREAM_TEST_THOROUGH` is set, as in CI."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Fixtures for fal: a sandbox with a key, and a client of it."""
+"""Fixtures for fal: a sandbox with a key, and a client."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Films to decode: a frame's red tells its number."""
+"""Videos to decode: the red of a frame encodes its number."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ def film(
     format: str | None = None,
     shift: Callable[[int], int] = lambda number: 0,
 ) -> Path:
-    """Make a film whose frame number n has a red of 8 * n.
+    """Write a video in which frame number n has a red of 8 * n.
 
     Args:
-        path: Where to.
-        frames: How many.
+        path: File to write.
+        frames: Number of frames.
         fps: Frames per second.
         size: Width and height.
-        codec: FFmpeg's name for it.
-        format: The container's; None goes by the path's ending.
-        shift: Frames' durations to add to the time of packet n.
+        codec: FFmpeg's name of the codec.
+        format: Container format; None for that of the path's extension.
+        shift: Returns how many frames to add to the time of packet n.
     """
     with av.open(str(path), "w", format=format) as container:
         stream: Any = container.add_stream(codec, rate=fps)
@@ -38,7 +38,7 @@ def film(
         pictures = [av.VideoFrame.from_image(Image.new("RGB", size, (8 * n % 256, 0, 0))) for n in range(frames)]
         packets = [packet for picture in [*pictures, None] for packet in stream.encode(picture)]
         for number, packet in enumerate(packets):
-            later = int(shift(number) / (fps * packet.time_base))
-            packet.pts, packet.dts = packet.pts + later, packet.dts + later
+            offset = int(shift(number) / (fps * packet.time_base))
+            packet.pts, packet.dts = packet.pts + offset, packet.dts + offset
             container.mux(packet)
     return path

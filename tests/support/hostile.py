@@ -1,4 +1,4 @@
-"""Blocks of files that are built to exhaust a decoder."""
+"""Parts of files that are built to exhaust a decoder."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def chunk(name: bytes, data: bytes) -> bytes:
 
 
 def exif(entries: int, value: int) -> bytes:
-    """An EXIF block with this number of tags, each claiming the same `value` bytes."""
+    """Return an EXIF block in which all tags refer to the same `value` bytes."""
     at = 14 + 12 * entries
     tags = b"".join(struct.pack("<HHII", 0x9000 + n, 7, value, at) for n in range(entries)) + bytes(4)
     return b"II*\0\x08\0\0\0" + struct.pack("<H", entries) + tags + bytes(value)

@@ -1,4 +1,4 @@
-"""A scripted HTTP server on a real loopback socket: what a mocked transport cannot show."""
+"""A scripted HTTP server on a loopback socket, for what a mocked transport cannot test."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Handler = Callable[["Exchange"], Awaitable[None]]
 
 
 class Exchange:
-    """One request, and the means to answer it byte by byte."""
+    """A request, and methods to respond to it byte by byte."""
 
     def __init__(
         self, server: Server, head: bytes, body: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
@@ -59,7 +59,7 @@ class Exchange:
 
 
 class Server:
-    """What the server saw."""
+    """The server, and what it has received."""
 
     def __init__(self, handler: Handler) -> None:
         self.handler = handler
@@ -108,7 +108,7 @@ async def serve(handler: Handler, tls: ssl.SSLContext | None = None) -> AsyncIte
         yield server
     finally:
         listener.close()
-        for _ in range(3):  # a connection may still be on its way to its handler
+        for _ in range(3):  # a connection may not have reached its handler yet
             for task in list(server.tasks):
                 task.cancel()
             await asyncio.sleep(0.001)
@@ -118,13 +118,13 @@ async def serve(handler: Handler, tls: ssl.SSLContext | None = None) -> AsyncIte
 
 @contextmanager
 def serve_in_thread(handler: Handler, tls: ssl.SSLContext | None = None) -> Iterator[Server]:
-    """Serve in a loop of its own, for clients on any other loop."""
+    """Serve in an event loop in a thread, for clients on any other loop."""
     with start_blocking_portal() as portal, portal.wrap_async_context_manager(serve(handler, tls)) as server:
         yield server
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    """Wait for something that happens soon; a hang is the test's failure."""
+    """Wait until the condition is true; fail after 10 seconds."""
     async with asyncio.timeout(10):
         while not condition():
             await asyncio.sleep(0.01)

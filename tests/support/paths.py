@@ -1,4 +1,4 @@
-"""Segment paths that are hard to fill, in 0..1 of their box."""
+"""Segment paths that are hard to fill, in coordinates 0..1 of their box."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Images for the tests, drawn here."""
+"""Images for tests."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ BLUE = (380, 100, 560, 280)
 
 
 def scene() -> bytes:
-    """A PNG: white, 640 x 480, a red square, a blue circle, a green triangle."""
+    """Return a white PNG of 640 x 480 with a red square, a blue circle and a green triangle."""
     image = Image.new("RGB", (640, 480), "white")
     draw = ImageDraw.Draw(image)
     draw.rectangle((RED[0], RED[1], RED[2] - 1, RED[3] - 1), fill="red")
@@ -24,13 +24,13 @@ def scene() -> bytes:
 
 
 def file(image: Image.Image, kind: str, **options: object) -> bytes:
-    """The bytes of the image as a file."""
+    """Return the image encoded as a file."""
     buffer = io.BytesIO()
     image.save(buffer, kind, **options)
     return buffer.getvalue()
 
 
 def tiny() -> EncodedImage:
-    """A valid 1 x 1 image."""
+    """Return an image of 1 x 1 pixel."""
     data = file(Image.new("RGB", (1, 1), "red"), "PNG")
     return EncodedImage.of(data, media_type="image/png", size=(1, 1), original=(1, 1))

@@ -1,4 +1,4 @@
-"""Scripts in processes of their own, forked from one that has imported the package: without its start each time."""
+"""Run scripts in processes forked from one that has imported the package, which saves the imports."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ IMPORTED = [
 
 @contextmanager
 def started(command: list[str], *, seconds: float = 60, **options: Any) -> Iterator[subprocess.Popen[Any]]:
-    """Start a command, which is killed at the end of the block, or after a time: it never keeps the tests waiting."""
+    """Start a command, and kill it at the end of the block or after a time, so that it never blocks the tests."""
     with subprocess.Popen(command, **options) as process:
         timer = threading.Timer(seconds, process.kill)
         timer.start()
@@ -45,13 +45,13 @@ async def run_script(
 ) -> tuple[int, str]:
     """Run a script in a folder, with all warnings as errors; return its exit code and what it wrote to stderr.
 
-    It is killed as soon as `kill_when` returns True, unless it has ended before.
+    The script is killed as soon as `kill_when` returns True.
     """
-    errors, childs_end = _FORKS.Pipe(duplex=False)
-    _FORKS.set_forkserver_preload(IMPORTED)  # only the first call counts
-    process = _FORKS.Process(target=_run, args=(script, args, folder, childs_end))
+    errors, child_end = _FORKS.Pipe(duplex=False)
+    _FORKS.set_forkserver_preload(IMPORTED)  # only the first call has an effect
+    process = _FORKS.Process(target=_run, args=(script, args, folder, child_end))
     process.start()
-    childs_end.close()
+    child_end.close()
     try:
         async with asyncio.timeout(120):
             while process.exitcode is None:

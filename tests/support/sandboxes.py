@@ -1,4 +1,4 @@
-"""Sandboxes whose servers are kept: a new application for each test, without a new server."""
+"""Sandboxes with reused servers: each test has a new application, but not a new server."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from moondream_async.sandbox import Sandbox
 
 
 class _Mount:
-    """An ASGI application that passes everything on to another."""
+    """An ASGI application that passes requests to another."""
 
     def __init__(self, app: Any) -> None:
         self.app = app
@@ -19,19 +19,19 @@ class _Mount:
         await self.app(scope, receive, send)
 
 
-_idle: list[tuple[Sandbox, _Mount]] = []  # servers that run, and serve no test at present; they end with the process
+_idle: list[tuple[Sandbox, _Mount]] = []  # running servers without a test; they end with the process
 
 
 class PooledSandbox(Sandbox):
-    """A `Sandbox` on a server of the pool: state and faults are its own, the start and the stop are instant.
+    """A `Sandbox` with its own state and faults on a server of the pool, which starts and stops instantly.
 
-    Requests that are still being answered at its `stop` are not interrupted; test that with a `Sandbox`.
+    `stop` does not interrupt requests in flight; use a `Sandbox` to test that.
     """
 
     _lease: tuple[Sandbox, _Mount] | None = None
 
     def start(self) -> Self:
-        self._lease = _idle.pop() if _idle else _server()
+        self._lease = _idle.pop() if _idle else _start_server()
         server, mount = self._lease
         mount.app, mount.requests = self._app, 0
         self._port = server.port
@@ -39,24 +39,24 @@ class PooledSandbox(Sandbox):
 
     @property
     def requests(self) -> int:
-        """How many have come."""
+        """The number of requests received."""
         return self._lease[1].requests if self._lease else 0
 
     def stop(self) -> None:
         if self._lease is not None:
-            self._lease[1].app = _gone
+            self._lease[1].app = _refuse
             _idle.append(self._lease)
             self._lease = None
 
 
-def _server() -> tuple[Sandbox, _Mount]:
+def _start_server() -> tuple[Sandbox, _Mount]:
     server = Sandbox()
     mount = _Mount(server._app)
     server._app = mount  # type: ignore[assignment]
     return server.start(), mount
 
 
-async def _gone(scope: Any, receive: Any, send: Any) -> None:
-    """Answer as a server that is shutting down."""
+async def _refuse(scope: Any, receive: Any, send: Any) -> None:
+    """Respond like a server that is shutting down."""
     await send({"type": "http.response.start", "status": 503, "headers": [(b"connection", b"close")]})
     await send({"type": "http.response.body", "body": b""})

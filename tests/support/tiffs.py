@@ -1,4 +1,4 @@
-"""TIFFs for the tests, of any tags: Pillow writes only some."""
+"""TIFF files with any tags, for tests; Pillow writes only some."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ def picture(
     planes: bool = False,
     tags: Tags | None = None,
 ) -> tuple[Tags, bytes]:
-    """One picture of a file, from an array of (height, width[, channels]); with `planes`, (channels, height, width)."""
+    """Return the tags and data of an array of shape (height, width[, channels]); with `planes`, (channels, height, width)."""
     shape = (*pixels.shape[1:], pixels.shape[0]) if planes else (*pixels.shape, 1)[:3]
     height, width, channels = shape
-    own: Tags = {
+    defaults: Tags = {
         256: [width],
         257: [height],
         258: [bits or pixels.dtype.itemsize * 8] * channels,
@@ -35,25 +35,25 @@ def picture(
         284: [2 if planes else 1],
         339: [sample_format] * channels,
     }
-    return own | (tags or {}), pixels.tobytes()
+    return defaults | (tags or {}), pixels.tobytes()
 
 
 def tiff(*pictures: tuple[Tags, bytes], below: tuple[Tags, bytes] | None = None, order: str = "<") -> bytes:
-    """A file of these pictures; `below` is a SubIFD of the first."""
+    """Return a file of these pictures; `below` is a SubIFD of the first."""
     out = bytearray((b"II*\0" if order == "<" else b"MM\0*") + bytes(4))
-    sub = _add(out, *below, order=order)[0] if below else None
-    link = 4
+    sub = _append(out, *below, order=order)[0] if below else None
+    link_at = 4
     for tags, data in pictures:
-        given = tags | ({330: [sub]} if sub else {})
+        all_tags = tags | ({330: [sub]} if sub else {})
         sub = None
-        at, following = _add(out, given, data, order=order)
-        struct.pack_into(f"{order}I", out, link, at)
-        link = following
+        at, next_link_at = _append(out, all_tags, data, order=order)
+        struct.pack_into(f"{order}I", out, link_at, at)
+        link_at = next_link_at
     return bytes(out)
 
 
-def _add(out: bytearray, tags: Tags, data: bytes, *, order: str) -> tuple[int, int]:
-    """Append a picture; returns where its directory is, and where that links to the next."""
+def _append(out: bytearray, tags: Tags, data: bytes, *, order: str) -> tuple[int, int]:
+    """Append a picture; return the offset of its directory, and of the directory's link to the next."""
     planes = tags[277][0] if tags.get(284) == [2] else 1
     size = len(data) // planes
     tags = {273: [len(out) + size * plane for plane in range(planes)], 279: [size] * planes, **tags}

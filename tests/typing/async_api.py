@@ -1,4 +1,4 @@
-"""Checked by mypy and pyright, never run: what type each call of `AsyncClient` has."""
+"""The types of all calls of `AsyncClient`; checked by mypy and pyright, never run."""
 
 from __future__ import annotations
 
@@ -41,10 +41,10 @@ async def results(client: md.AsyncClient, image: md.EncodedImage) -> None:
     async for update in await client.segment(image, "cat", stream=True):
         assert_type(update, md.SegmentUpdate)
         assert_type(update.bbox, md.BoundingBox | None)
-    found = await client.detect(image, "cat")
-    assert_type(found.objects, tuple[md.BoundingBox, ...])
-    assert_type(found.objects[0].x_min, float)
-    assert_type(found.metrics, md.Metrics | None)
+    detected = await client.detect(image, "cat")
+    assert_type(detected.objects, tuple[md.BoundingBox, ...])
+    assert_type(detected.objects[0].x_min, float)
+    assert_type(detected.metrics, md.Metrics | None)
     assert_type((await client.query(image, "?")).reasoning, md.Reasoning | None)
 
 
@@ -77,9 +77,9 @@ async def batches(client: md.AsyncClient, images: list[bytes]) -> None:
 async def tuning(client: md.AsyncClient, image: bytes) -> None:
     finetune = await client.tuning.create("name", rank=8)
     assert_type(finetune, md.AsyncFinetune)
-    tried = await finetune.rollouts("detect", image=image, object="cat", num_rollouts=2)
-    assert_type(tried, md.Rollouts)
-    assert_type(await finetune.train_step([tried.group([1.0, 0.0])], lr=1e-4), md.TrainStep)
+    rollouts = await finetune.rollouts("detect", image=image, object="cat", num_rollouts=2)
+    assert_type(rollouts, md.Rollouts)
+    assert_type(await finetune.train_step([rollouts.group([1.0, 0.0])], lr=1e-4), md.TrainStep)
     async for context, each in finetune.rollout_stream([(image, {"skill": "query", "question": "?"})]):
         assert_type(context, bytes)
         assert_type(each, md.Rollouts)

@@ -1,4 +1,4 @@
-"""What a user's type checker makes of the fal.ai clients; checked by mypy and pyright, never run."""
+"""The types of all calls of the fal.ai clients; checked by mypy and pyright, never run."""
 
 from typing import Any, assert_type
 

@@ -1,4 +1,4 @@
-"""Checked by mypy and pyright, never run: what type each call of `Client` has."""
+"""The types of all calls of `Client`; checked by mypy and pyright, never run."""
 
 from __future__ import annotations
 
@@ -41,10 +41,10 @@ def results(client: md.Client, image: md.EncodedImage) -> None:
     for update in client.segment(image, "cat", stream=True):
         assert_type(update, md.SegmentUpdate)
         assert_type(update.bbox, md.BoundingBox | None)
-    found = client.detect(image, "cat")
-    assert_type(found.objects, tuple[md.BoundingBox, ...])
-    assert_type(found.objects[0].x_min, float)
-    assert_type(found.metrics, md.Metrics | None)
+    detected = client.detect(image, "cat")
+    assert_type(detected.objects, tuple[md.BoundingBox, ...])
+    assert_type(detected.objects[0].x_min, float)
+    assert_type(detected.metrics, md.Metrics | None)
     assert_type((client.query(image, "?")).reasoning, md.Reasoning | None)
 
 
@@ -73,9 +73,9 @@ def batches(client: md.Client, images: list[bytes]) -> None:
 def tuning(client: md.Client, image: bytes) -> None:
     finetune = client.tuning.create("name", rank=8)
     assert_type(finetune, md.Finetune)
-    tried = finetune.rollouts("detect", image=image, object="cat", num_rollouts=2)
-    assert_type(tried, md.Rollouts)
-    assert_type(finetune.train_step([tried.group([1.0, 0.0])], lr=1e-4), md.TrainStep)
+    rollouts = finetune.rollouts("detect", image=image, object="cat", num_rollouts=2)
+    assert_type(rollouts, md.Rollouts)
+    assert_type(finetune.train_step([rollouts.group([1.0, 0.0])], lr=1e-4), md.TrainStep)
     for context, each in finetune.rollout_stream([(image, {"skill": "query", "question": "?"})]):
         assert_type(context, bytes)
         assert_type(each, md.Rollouts)

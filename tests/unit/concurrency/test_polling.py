@@ -15,7 +15,7 @@ def test_delays_grow_up_to_the_maximum(monkeypatch: pytest.MonkeyPatch) -> None:
     assert list(islice(schedule.delays(), 5)) == [1.0, 2.0, 4.0, 5.0, 5.0]
 
 
-def test_each_iteration_starts_anew_with_jitter() -> None:
+def test_each_iteration_starts_over_with_jitter() -> None:
     schedule = PollSchedule(first=1.0, maximum=1.0)
     first = {next(schedule.delays()) for _ in range(20)}
     assert len(first) > 1

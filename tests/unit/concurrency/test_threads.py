@@ -1,4 +1,4 @@
-"""`ThreadIterator`: a user's blocking iterable, read in a thread: nothing lost, nobody kept waiting, never far ahead."""
+"""`ThreadIterator`: reads a blocking iterable in a thread, without losing or delaying items or reading far ahead."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from moondream_async._concurrency.threads import ThreadIterator
 from tests.support.loopback import until
 
 
-async def test_every_item_in_order_at_any_speed() -> None:
+async def test_items_keep_their_order_at_any_speed() -> None:
     dice = random.Random(3)
 
     def items() -> Iterator[int]:
@@ -25,29 +25,29 @@ async def test_every_item_in_order_at_any_speed() -> None:
             yield number
 
     for _ in range(20):
-        found: list[int] = []
+        items_read: list[int] = []
         async for item in ThreadIterator(items()):
-            found.append(item)
+            items_read.append(item)
             if dice.random() < 0.05:
                 await asyncio.sleep(0)
-        assert found == list(range(500))
+        assert items_read == list(range(500))
 
 
 async def test_an_item_does_not_wait_for_the_next() -> None:
-    go = threading.Event()
+    released = threading.Event()
 
     def items() -> Iterator[str]:
         yield "first"
-        go.wait(10)
+        released.wait(10)
         yield "second"
 
-    aside = ThreadIterator(items())
-    assert await anext(aside) == "first"
-    go.set()
-    assert [item async for item in aside] == ["second"]
+    iterator = ThreadIterator(items())
+    assert await anext(iterator) == "first"
+    released.set()
+    assert [item async for item in iterator] == ["second"]
 
 
-async def test_it_reads_when_asked_and_not_far_ahead() -> None:
+async def test_it_reads_on_demand_and_not_far_ahead() -> None:
     read = 0
 
     def items() -> Iterator[int]:
@@ -56,12 +56,12 @@ async def test_it_reads_when_asked_and_not_far_ahead() -> None:
             read += 1
             yield read
 
-    aside = ThreadIterator(items())
+    iterator = ThreadIterator(items())
     assert read == 0
-    await anext(aside)
+    await anext(iterator)
     await asyncio.sleep(0.05)
     assert read <= 65
-    aside.close()
+    iterator.close()
 
 
 async def test_errors_come_after_the_items() -> None:
@@ -69,26 +69,26 @@ async def test_errors_come_after_the_items() -> None:
         yield 1
         raise OSError("the disk is gone")
 
-    aside = ThreadIterator(items())
-    assert await anext(aside) == 1
+    iterator = ThreadIterator(items())
+    assert await anext(iterator) == 1
     for _ in range(2):
         with pytest.raises(OSError, match="the disk is gone"):
-            await anext(aside)
+            await anext(iterator)
 
 
-async def test_who_waits_can_be_cancelled() -> None:
-    go = threading.Event()
+async def test_a_waiting_consumer_can_be_cancelled() -> None:
+    released = threading.Event()
 
     def items() -> Iterator[int]:
-        go.wait(10)
+        released.wait(10)
         yield 1
 
-    aside = ThreadIterator(items())
+    iterator = ThreadIterator(items())
     with anyio.move_on_after(0.02) as scope:
-        await anext(aside)
+        await anext(iterator)
     assert scope.cancelled_caught
-    go.set()
-    assert await anext(aside) == 1
+    released.set()
+    assert await anext(iterator) == 1
 
 
 async def test_closing_ends_the_thread() -> None:
@@ -96,10 +96,10 @@ async def test_closing_ends_the_thread() -> None:
         while True:
             yield 1
 
-    aside = ThreadIterator(items())
-    await anext(aside)
-    aside.close()
-    thread = aside._thread
+    iterator = ThreadIterator(items())
+    await anext(iterator)
+    iterator.close()
+    thread = iterator._thread
     assert thread is not None
     await until(lambda: not thread.is_alive())
 
