@@ -1,4 +1,4 @@
-"""The README's and the examples' code runs as it stands, against the sandbox."""
+"""The code of the README and the examples runs unchanged against the sandbox."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from tests.support.processes import IMPORTED
 ROOT = Path(__file__).parents[2]
 SNIPPETS = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
 
-ONE_BY_ONE = """
+RUN_ALL = """
 import importlib, os, sys
-for module in {modules!r}:  # once for all
+for module in {modules!r}:  # only once
     importlib.import_module(module)
 for number in range({count}):
     child = os.fork()
@@ -58,31 +58,31 @@ def folder(tmp_path: Path, scene: bytes) -> Path:
 
 @pytest.mark.skipif(os.name != "posix", reason="needs fork")
 def test_readme_snippets(folder: Path, moondream_sandbox: Any) -> None:
-    """Each in a process, forked from one that has imported the package; a traceback names the snippet."""
+    """Each runs in a process forked from one that has imported the package; a traceback names the snippet."""
     for number, snippet in enumerate(SNIPPETS):
         shutil.copytree(folder, folder / f"snippet {number}", ignore=shutil.ignore_patterns("snippet *"))
         (folder / f"snippet {number}" / "snippet.txt").write_text(snippet)
     run(
-        ["-c", ONE_BY_ONE.format(folder=str(folder), count=len(SNIPPETS), modules=IMPORTED)],
+        ["-c", RUN_ALL.format(folder=str(folder), count=len(SNIPPETS), modules=IMPORTED)],
         folder,
         moondream_sandbox.base_url,
     )
 
 
 def test_examples(folder: Path, moondream_sandbox: Any) -> None:
-    said = run([str(ROOT / "examples" / "gather.py"), "a.jpg", "nope.jpg"], folder, moondream_sandbox.base_url)
-    assert "a.jpg: A red square" in said
-    assert "nope.jpg: failed: There is no file" in said
-    said = run([str(ROOT / "examples" / "many.py"), "red", "a.jpg", "nope.jpg"], folder, moondream_sandbox.base_url)
-    assert "a.jpg: 1 x red; " in said
-    assert "nope.jpg: failed: There is no file" in said
-    assert "tokens" in said
-    said = run([str(ROOT / "examples" / "film_to_table.py"), "film.mp4"], folder, moondream_sandbox.base_url)
-    assert "rows in film.mp4.csv, 0 of them failed" in said
+    output = run([str(ROOT / "examples" / "gather.py"), "a.jpg", "nope.jpg"], folder, moondream_sandbox.base_url)
+    assert "a.jpg: A red square" in output
+    assert "nope.jpg: failed: There is no file" in output
+    output = run([str(ROOT / "examples" / "many.py"), "red", "a.jpg", "nope.jpg"], folder, moondream_sandbox.base_url)
+    assert "a.jpg: 1 x red; " in output
+    assert "nope.jpg: failed: There is no file" in output
+    assert "tokens" in output
+    output = run([str(ROOT / "examples" / "film_to_table.py"), "film.mp4"], folder, moondream_sandbox.base_url)
+    assert "rows in film.mp4.csv, 0 of them failed" in output
     run([str(ROOT / "examples" / "crop_objects.py"), "photo.jpg", "red"], folder, moondream_sandbox.base_url)
     assert (folder / "red-0.png").exists()
 
 
-def test_the_readme_has_exactly_two_set_up_commands() -> None:
+def test_the_readme_has_a_demo_command_and_a_test_command() -> None:
     text = (ROOT / "README.md").read_text()
     assert re.findall(r"<!-- (\w+)-command -->", text) == ["demo", "test"]

@@ -9,7 +9,7 @@ from pathlib import Path
 TOOL = Path(__file__).parents[2] / "tools" / "generate_sync.py"
 
 
-def test_the_generated_file_is_up_to_date() -> None:
+def test_generated_files_are_up_to_date() -> None:
     done = subprocess.run(
         [sys.executable, str(TOOL), "--check"], capture_output=True, text=True, check=False, timeout=60
     )

@@ -1,4 +1,4 @@
-"""Importing the package is cheap, and every public name is there."""
+"""Importing the package is fast, and all public names exist."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ def test_unknown_names() -> None:
         md.Nonsense  # noqa: B018
 
 
-FRONT_DOORS = ["", "bulk", "fal", "sandbox", "vision"]
+PUBLIC_MODULES = ["", "bulk", "fal", "sandbox", "vision"]
 
 
-@pytest.mark.parametrize("door", FRONT_DOORS)
-def test_public_classes_and_functions_name_their_front_door(door: str) -> None:
-    module = importlib.import_module(f"moondream_async.{door}" if door else "moondream_async")
+@pytest.mark.parametrize("public_module", PUBLIC_MODULES)
+def test_public_classes_and_functions_name_their_public_module(public_module: str) -> None:
+    module = importlib.import_module(f"moondream_async.{public_module}" if public_module else "moondream_async")
     exported = [getattr(module, name) for name in module.__all__]
     for value in exported:
         if inspect.isclass(value) or inspect.isfunction(value):
@@ -50,7 +50,7 @@ def test_public_classes_and_functions_name_their_front_door(door: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "door"),
+    ("name", "public_module"),
     [
         ("Sandbox", "sandbox"),
         ("annotate", "vision"),
@@ -61,7 +61,7 @@ def test_public_classes_and_functions_name_their_front_door(door: str) -> None:
         ("opentelemetry", "otel"),
     ],
 )
-def test_names_of_other_front_doors_say_where_they_live(name: str, door: str) -> None:
-    with pytest.raises(ImportError, match=f"from moondream_async.{door} import {name}"):
+def test_the_error_for_a_name_of_another_module_names_it(name: str, public_module: str) -> None:
+    with pytest.raises(ImportError, match=f"from moondream_async.{public_module} import {name}"):
         exec(f"from moondream_async import {name}")
-    assert hasattr(importlib.import_module(f"moondream_async.{door}"), name)
+    assert hasattr(importlib.import_module(f"moondream_async.{public_module}"), name)

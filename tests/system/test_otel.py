@@ -1,4 +1,4 @@
-"""OpenTelemetry where its extra is not installed."""
+"""OpenTelemetry without its extra."""
 
 from __future__ import annotations
 

@@ -140,8 +140,8 @@ def test_commands_with_closed_streams(closed: str, tmp_path: Path, scene: bytes)
     if closed.startswith(">"):
         assert done.stdout == ""
     else:
-        for said in ("demo.png", "moondream3", "a red square"):
-            assert said in done.stdout
+        for text in ("demo.png", "moondream3", "a red square"):
+            assert text in done.stdout
 
 
 @pytest.mark.skipif(os.name != "posix", reason="needs a POSIX shell")

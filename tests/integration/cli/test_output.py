@@ -1,4 +1,4 @@
-"""What the command prints and draws: no terminal escapes out of answers, and pictures whole or not at all."""
+"""The command's output: no terminal escapes from answers, and pictures are written completely or not at all."""
 
 from __future__ import annotations
 
@@ -16,38 +16,38 @@ from moondream_async._cli import main, pictures
 from moondream_async.errors import ConfigurationError
 from tests.support.loopback import Exchange, serve
 
-EVIL = "\x1b[2J\x1b]0;owned\x07\x9b31m\r\x7f\x08\udcff"
+HOSTILE = "\x1b[2J\x1b]0;owned\x07\x9b31m\r\x7f\x08\udcff"
 
 
 @pytest.mark.parametrize("stream", [False, True])
 async def test_answers_models_and_errors(stream: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    said = EVIL.replace("\udcff", "")
+    text = HOSTILE.replace("\udcff", "")
 
-    async def evil(exchange: Exchange) -> None:
+    async def respond(exchange: Exchange) -> None:
         if "/models" in exchange.head:
-            await exchange.answer({"models": [{"id": said}]})
+            await exchange.answer({"models": [{"id": text}]})
         elif "/point" in exchange.head:
-            await exchange.answer({"error": {"message": said}}, 400)
+            await exchange.answer({"error": {"message": text}}, 400)
         elif stream:
             await exchange.start_stream()
-            await exchange.event({"chunk": said})
+            await exchange.event({"chunk": text})
             await exchange.event({"chunk": "", "completed": True})
             await exchange.end_stream()
         else:
-            await exchange.answer({"caption": said})
+            await exchange.answer({"caption": text})
 
     image = tmp_path / "a.png"
     Image.new("RGB", (64, 48)).save(image)
-    async with serve(evil) as server:
-        to = ["--base-url", f"{server.base_url}"]
+    async with serve(respond) as server:
+        target = ["--base-url", f"{server.base_url}"]
         for words, code in ((["models"], 0), (["point", str(image), "x"], 1), (["caption", str(image)], 0)):
             options = ["--stream"] if stream and words[0] == "caption" else []
-            assert await anyio.to_thread.run_sync(main, [*words, *options, *to]) == code
+            assert await anyio.to_thread.run_sync(main, [*words, *options, *target]) == code
             out = capsys.readouterr()
             assert "\\x1b[2J" in out.out + out.err
             assert "\x1b" not in out.out + out.err
-        assert await anyio.to_thread.run_sync(main, ["models", "--json", *to]) == 0
-        assert json.loads(capsys.readouterr().out)["id"] == said
+        assert await anyio.to_thread.run_sync(main, ["models", "--json", *target]) == 0
+        assert json.loads(capsys.readouterr().out)["id"] == text
 
 
 @pytest.mark.parametrize(
@@ -57,8 +57,8 @@ async def test_answers_models_and_errors(stream: bool, tmp_path: Path, capsys: p
         ("no/a.png", "folder does not exist"),
         ("a.bogus", "unsupported image format"),
         ("a", "unsupported image format"),
-        ("a.psd", "unsupported image format"),  # which Pillow only reads
-        ("a.xbm", "unsupported image format"),  # which holds no colors
+        ("a.psd", "unsupported image format"),  # Pillow can only read it
+        ("a.xbm", "unsupported image format"),  # it has no colors
     ],
 )
 def test_names_of_pictures(name: str, says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -67,7 +67,7 @@ def test_names_of_pictures(name: str, says: str, tmp_path: Path, capsys: pytest.
         pictures.check_name(str(tmp_path / name))
     words = ["detect", "no-such-image.jpg", "red", "--save", str(tmp_path / name), "--sandbox"]
     assert main(words) == 1
-    assert says in capsys.readouterr().err  # and not what is wrong with the image
+    assert says in capsys.readouterr().err  # and not the error of the image
     assert main(["demo", "--out", str(tmp_path / name)]) == 1
     assert says in capsys.readouterr().err
     for good in ("a.png", "b.JPG", "c.webp", "d.tiff", "e.gif", "f.pdf"):
@@ -111,7 +111,7 @@ def test_standard_input_that_is_closed(monkeypatch: pytest.MonkeyPatch, capsys: 
     "words", [["--format", "svg"], ["--format", "coco"], ["--format", "yolo"], ["--save", "x.png"]]
 )
 @pytest.mark.parametrize("missing", ["fontTools", "freetype", "numpy"])
-def test_a_missing_extra_is_said_before_the_call(
+def test_a_missing_extra_fails_before_the_call(
     words: list[str],
     missing: str,
     tmp_path: Path,
@@ -121,7 +121,7 @@ def test_a_missing_extra_is_said_before_the_call(
 ) -> None:
     (tmp_path / "a.png").write_bytes(scene)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("MOONDREAM_BASE_URL", "http://127.0.0.1:9/v1")  # nothing listens: a call would fail otherwise
+    monkeypatch.setenv("MOONDREAM_BASE_URL", "http://127.0.0.1:9/v1")  # nothing listens there, so a call would fail
     monkeypatch.setitem(sys.modules, missing, None)
     assert main(["segment", "a.png", "red", *words]) == 1
     assert "needs the extra 'vision'" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""Disks that are full, broken or closed to us: said at once where it can be, and nothing lost or accepted twice."""
+"""Full, broken or read-only disks: errors are raised early, and no line is lost or submitted twice."""
 
 from __future__ import annotations
 
@@ -20,17 +20,18 @@ from tests.support.processes import run_script
 SCRIPT = """
 import asyncio, resource, signal, sys
 from pathlib import Path
-from moondream_async import AsyncClient, MoondreamError
-from moondream_async._batches import resource as batches, wire
+from moondream_async import AsyncBatches, AsyncClient, MoondreamError
+from moondream_async._batches import wire
+from moondream_async._concurrency.polling import PollSchedule
 
-batches._FIRST_POLL = 0.02
+AsyncBatches._poll_schedule = PollSchedule(first=0.02, maximum=30.0)
 wire.MOST_LINES = 3
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 
 async def main():
     photos = sorted(Path(sys.argv[1]).iterdir())
     async with AsyncClient(sys.argv[2], base_url=sys.argv[3]) as client:
-        await client.models()  # so that what is imported is
+        await client.models()  # imports what later calls need
         if sys.argv[4]:
             limit = int(sys.argv[4])
             resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
@@ -52,10 +53,10 @@ async def run(photos: Path, client: Any, limit: str) -> tuple[int, str]:
     return await run_script(SCRIPT, [str(photos), KEY, client.base_url, limit], photos.parent)
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="there are no limits of file sizes")
+@pytest.mark.skipif(sys.platform != "linux", reason="the system has no limit of file sizes")
 @pytest.mark.parametrize("limit", [0, 50, 200, 250, 400, 600, 900, 1_300, 1_500, 5_000, 20_000])
 async def test_full_at_each_write(at_sandbox: Any, photos: list[Path], tmp_path: Path, limit: int) -> None:
-    """Every file may have so many bytes: a manifest, an index, lines, refusals or results do not fit."""
+    """Files are limited to this size, so the manifest, the index, lines, rejected items or results do not fit."""
     client = at_sandbox()
     code, errors = await run(photos[0].parent, client, str(limit))
     assert code in (0, 7), errors
@@ -114,7 +115,7 @@ async def test_a_folder_that_cannot_be_written(
     assert file.read_bytes() == before
 
 
-async def test_a_folder_in_which_nothing_fits(
+async def test_a_folder_on_a_full_disk(
     at_sandbox: Any, scene: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client = at_sandbox()
@@ -142,7 +143,7 @@ async def test_a_folder_in_which_nothing_fits(
         ("caption", {"folder": 3}, "folder must be"),
     ],
 )
-async def test_what_can_never_work_makes_no_folder(
+async def test_invalid_arguments_create_no_folder(
     at_sandbox: Any,
     photos: list[Path],
     tmp_path: Path,
@@ -151,30 +152,30 @@ async def test_what_can_never_work_makes_no_folder(
     arguments: Any,
     says: str,
 ) -> None:
-    client, made = at_sandbox(), []
-    monkeypatch.setattr(Folder, "__init__", lambda *_: made.append(1))
+    client, created = at_sandbox(), []
+    monkeypatch.setattr(Folder, "__init__", lambda *_: created.append(1))
     kinds: list[Any] = [photos, iter(photos), (path for path in photos), [(1, photos[0]), (2, photos[1], {})]]
     for items in kinds:
         with pytest.raises(ConfigurationError, match=says):
             await client.batches.create(items, skill, **{"folder": tmp_path / "job", **arguments})
-    assert made == []
+    assert created == []
     assert client.stats.requests == 0
 
 
-async def test_items_with_arguments_of_their_own(at_sandbox: Any, photos: list[Path]) -> None:
-    """What is looked at first is not lost."""
+async def test_items_with_their_own_arguments(at_sandbox: Any, photos: list[Path]) -> None:
+    """The first item, which is checked before the folder is created, is not lost."""
     client = at_sandbox()
     job = await client.batches.create(((n, path, {"object": "red"}) for n, path in enumerate(photos)), "detect")
     assert (job.items, job.refused) == (5, 0)
 
 
-async def test_names_that_cannot_be(at_sandbox: Any, photos: list[Path], tmp_path: Path) -> None:
+async def test_impossible_names(at_sandbox: Any, photos: list[Path], tmp_path: Path) -> None:
     client = at_sandbox()
     job = await client.batches.wait(await client.batches.create(photos, "caption", folder=tmp_path / "job"))
     for name in ("x" * 5_000, "a/" * 3_000, "a\0b"):
-        for ask in (client.batches.status, client.batches.wait, client.batches.cancel):
+        for method in (client.batches.status, client.batches.wait, client.batches.cancel):
             with pytest.raises(MoondreamError):
-                await ask(name)
+                await method(name)
         with pytest.raises(MoondreamError):
             await client.batches.submit(name)
         with pytest.raises(MoondreamError):
@@ -194,7 +195,7 @@ async def test_a_damaged_folder(at_sandbox: Any, photos: list[Path], tmp_path: P
     client, items = at_sandbox(), [*photos, ("bad", b"no image")]
     job = await client.batches.wait(await client.batches.create(items, "caption", folder=tmp_path / "job"))
     (tmp_path / "job" / name).write_bytes(damage)
-    said: list[MoondreamError] = []
+    errors: list[MoondreamError] = []
     for call in (
         client.batches.wait(tmp_path / "job"),
         client.batches.save(job, tmp_path / "out.jsonl"),
@@ -203,14 +204,14 @@ async def test_a_damaged_folder(at_sandbox: Any, photos: list[Path], tmp_path: P
         try:
             await call
         except MoondreamError as exc:
-            said.append(exc)
-    assert said
-    for error in said:
+            errors.append(exc)
+    assert errors
+    for error in errors:
         assert str(tmp_path / "job") in error.message
         assert name in error.message or "not a valid manifest" in error.message
 
 
-async def test_a_manifest_of_other_types(at_sandbox: Any, photos: list[Path], tmp_path: Path) -> None:
+async def test_a_manifest_with_wrong_types(at_sandbox: Any, photos: list[Path], tmp_path: Path) -> None:
     client = at_sandbox()
     await client.batches.create(photos, "caption", folder=tmp_path / "job")
     path = tmp_path / "job" / "manifest.json"

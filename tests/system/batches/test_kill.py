@@ -1,4 +1,4 @@
-"""A job whose process is killed at each stage, and at random: every line once on the server, no part uploaded twice."""
+"""Processes killed at each stage or at random: the server gets each line once, and no part is uploaded twice."""
 
 from __future__ import annotations
 
@@ -37,22 +37,23 @@ STAGES = (
 SCRIPT = """
 import asyncio, os, sys, time
 from pathlib import Path
-from moondream_async import AsyncClient
-from moondream_async._batches import multipart_upload, resource, wire
+from moondream_async import AsyncBatches, AsyncClient
+from moondream_async._batches import multipart_upload, wire
 from moondream_async._batches.job import folder, rejected
 from moondream_async._bulk import journal
+from moondream_async._concurrency.polling import PollSchedule
 
 wire.MOST_LINES, multipart_upload.PART = int(sys.argv[5]), int(sys.argv[6])
-resource._FIRST_POLL = 0.02
+AsyncBatches._poll_schedule = PollSchedule(first=0.02, maximum=30.0)
 stage = sys.argv[4]
 
 def die_after(owner, name, calls):
-    original, left = getattr(owner, name), [calls]
-    def counted(*given, **more):
-        left[0] -= 1
-        if left[0] < 0:
+    original, remaining = getattr(owner, name), [calls]
+    def counted(*args, **kwargs):
+        remaining[0] -= 1
+        if remaining[0] < 0:
             os.kill(os.getpid(), 9)
-        return original(*given, **more)
+        return original(*args, **kwargs)
     setattr(owner, name, counted)
 
 {"building": lambda: die_after(folder.Folder, "add", 30),
@@ -80,8 +81,8 @@ asyncio.run(main())
 """
 
 
-class Watched:
-    """The sandbox's side: which parts came, how often; which lines were accepted."""
+class UploadCounter:
+    """Counts how often the sandbox received each part; `state` has the accepted jobs."""
 
     def __init__(self, client: Any) -> None:
         self.state = client.sandbox._app.state.batches
@@ -112,13 +113,13 @@ async def run(folder: Path, client: Any, stage: str, kill_when: Callable[[], boo
     return code
 
 
-async def check(folder: Path, client: Any, watched: Watched, kills: int) -> None:
-    jobs = watched.state.jobs.values()
+async def check(folder: Path, client: Any, counter: UploadCounter, kills: int) -> None:
+    jobs = counter.state.jobs.values()
     ids = json.loads((folder.parent / "job" / "manifest.json").read_text())["portions"]
     assert sorted(portion["batch_id"] for portion in ids) == sorted(job.id for job in jobs)
     assert sorted(job.total for job in jobs) == [10, 25, 25]
-    again = sum(count - 1 for count in watched.parts.values())
-    assert again <= 4 * kills  # those whose answer the killed process did not live to note
+    repeated = sum(count - 1 for count in counter.parts.values())
+    assert repeated <= 4 * kills  # parts whose response came after the kill
     written = [json.loads(line) for line in (folder.parent / "out.jsonl").read_text().splitlines()]
     assert sorted(record["id"] for record in written) == [f"{number:03}.png" for number in range(ITEMS)]
     assert all(record["ok"] for record in written)
@@ -133,18 +134,18 @@ async def test_killed_at_each_stage(
     stage: str, at_sandbox: Any, many_photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client = at_sandbox()
-    watched = Watched(client)
-    monkeypatch.setattr(*watched.patch)
+    counter = UploadCounter(client)
+    monkeypatch.setattr(*counter.patch)
     assert await run(many_photos, client, stage) == -signal.SIGKILL
     assert await run(many_photos, client, "") == 0
-    await check(many_photos, client, watched, 1)
+    await check(many_photos, client, counter, 1)
 
 
 @pytest.mark.skipif(os.name != "posix", reason="there is no SIGKILL")
 async def test_killed_at_random(at_sandbox: Any, many_photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     client = at_sandbox(latency=0.02)
-    watched = Watched(client)
-    monkeypatch.setattr(*watched.patch)
+    counter = UploadCounter(client)
+    monkeypatch.setattr(*counter.patch)
     dice, kills = random.Random(7), 0
     while kills < scaled(6, 30):
         requests, wait = client.sandbox.requests + dice.randrange(8), dice.random() * 0.05
@@ -161,4 +162,4 @@ async def test_killed_at_random(at_sandbox: Any, many_photos: Path, monkeypatch:
     else:
         assert await run(many_photos, client, "") == 0
     assert kills >= 2
-    await check(many_photos, client, watched, kills)
+    await check(many_photos, client, counter, kills)

@@ -1,4 +1,4 @@
-"""Results that a process stops reading, without a warning."""
+"""A process may stop reading results without a warning."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ import anyio
 from tests.support.batches import jobs_of
 
 
-async def test_leaving_early_says_nothing(at_sandbox: Any, photos: list[Path], tmp_path: Path) -> None:
-    """However the loop over results is left, nothing is printed, and no connection stays open."""
+async def test_leaving_early_causes_no_warning(at_sandbox: Any, photos: list[Path], tmp_path: Path) -> None:
+    """No way to leave the loop prints a warning, such as one about an open connection."""
     client = at_sandbox()
     items = ((n, photos[0]) for n in range(300))
     job = await client.batches.wait(await client.batches.create(items, "detect", object="red"))
@@ -34,8 +34,8 @@ async def main():
 asyncio.run(main())
 try:
     with Client("a-key-of-the-sandbox", base_url=sys.argv[1]) as client:
-        left = client.batches.results(sys.argv[2])
-        next(left)
+        results = client.batches.results(sys.argv[2])
+        next(results)
         for outcome in client.batches.results(sys.argv[2]):
             raise KeyError
 except KeyError:

@@ -1,4 +1,4 @@
-"""Calls that are cancelled, or come at the same time: a folder is held until its thread has ended."""
+"""Cancelled and concurrent calls: a folder stays locked until its thread has ended."""
 
 from __future__ import annotations
 
@@ -28,20 +28,20 @@ from tests.support.loopback import until
 
 
 class Gate:
-    """Stops the n-th call of a blocking function in its thread, until it is opened."""
+    """Blocks the n-th call of a function in its thread until the gate is opened."""
 
     def __init__(self, owner: Any, name: str, number: int, patch: pytest.MonkeyPatch) -> None:
         self.reached, self.opened, self.calls = threading.Event(), threading.Event(), 0
         original = getattr(owner, name)
 
-        def stopped(*given: Any, **more: Any) -> Any:
+        def blocked(*args: Any, **kwargs: Any) -> Any:
             self.calls += 1
             if self.calls == number:
                 self.reached.set()
                 assert self.opened.wait(20)
-            return original(*given, **more)
+            return original(*args, **kwargs)
 
-        patch.setattr(owner, name, stopped)
+        patch.setattr(owner, name, blocked)
 
     async def wait(self) -> None:
         await until(self.reached.is_set)
@@ -49,15 +49,15 @@ class Gate:
 
 @pytest.fixture
 def gate(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Any, str, int], Gate]]:
-    made: list[Gate] = []
+    gates: list[Gate] = []
 
     def make(owner: Any, name: str, number: int) -> Gate:
-        made.append(Gate(owner, name, number, monkeypatch))
-        return made[-1]
+        gates.append(Gate(owner, name, number, monkeypatch))
+        return gates[-1]
 
     yield make
-    for one in made:
-        one.opened.set()
+    for each in gates:
+        each.opened.set()
 
 
 STEPS = [
@@ -77,18 +77,18 @@ STEPS = [
 async def test_created_again_while_the_thread_writes(
     at_sandbox: Any, photos: list[Path], tmp_path: Path, gate: Any, step: str, number: int, again: str
 ) -> None:
-    client, stopped = at_sandbox(), gate(Folder, step, number)
+    client, paused = at_sandbox(), gate(Folder, step, number)
     first = asyncio.create_task(client.batches.create(photos, "caption", folder=tmp_path / "job"))
-    await stopped.wait()
+    await paused.wait()
     first.cancel()
     await asyncio.sleep(0.01)
     if again == "at once":
-        first.cancel()  # a second time, as a loop does that ends
+        first.cancel()  # a second time, like an event loop that ends
         await asyncio.sleep(0.01)
     second = asyncio.create_task(client.batches.create(photos, "caption", folder=tmp_path / "job"))
     await asyncio.sleep(0.05)
     assert not second.done()
-    stopped.opened.set()
+    paused.opened.set()
     job = await second
     with pytest.raises(asyncio.CancelledError):
         await first
@@ -99,13 +99,13 @@ async def test_created_again_while_the_thread_writes(
 
 async def test_submitted_again_while_the_thread_reads(at_sandbox: Any, scene: bytes, tmp_path: Path, gate: Any) -> None:
     client, path = at_sandbox(), ready(tmp_path / "ready.jsonl", scene, 3)
-    stopped = gate(Folder, "finish_lines", 1)
+    paused = gate(Folder, "finish_lines", 1)
     first = asyncio.create_task(client.batches.submit(path, folder=tmp_path / "job"))
-    await stopped.wait()
+    await paused.wait()
     first.cancel()
     second = asyncio.create_task(client.batches.submit(path, folder=tmp_path / "job"))
     await asyncio.sleep(0.05)
-    stopped.opened.set()
+    paused.opened.set()
     assert (await second).items == 3
     assert len(jobs_of(client)) == 1
     with pytest.raises(asyncio.CancelledError):
@@ -119,15 +119,15 @@ async def test_saved_again_while_the_thread_writes(
     job = await client.batches.wait(await client.batches.create(photos, "caption", folder=tmp_path / "job"))
     for number, step in enumerate(("_begin", "add", "close")):
         out = tmp_path / f"{number}.jsonl"
-        stopped = gate(Journal, step, 1)
+        paused = gate(Journal, step, 1)
         first = asyncio.create_task(client.batches.save(job, out))
-        await stopped.wait()
+        await paused.wait()
         first.cancel()
         await asyncio.sleep(0.01)
         first.cancel()
         second = asyncio.create_task(client.batches.save(job, out))
         await asyncio.sleep(0.05)
-        stopped.opened.set()
+        paused.opened.set()
         summary = await second
         assert summary.succeeded + summary.skipped == 5
         assert len(list(read_results(out))) == 5
@@ -135,9 +135,7 @@ async def test_saved_again_while_the_thread_writes(
             await first
 
 
-async def test_a_wait_that_is_cancelled_leaves_nothing_behind(
-    at_sandbox: Any, photos: list[Path], tmp_path: Path
-) -> None:
+async def test_a_cancelled_wait_keeps_no_lock(at_sandbox: Any, photos: list[Path], tmp_path: Path) -> None:
     client = at_sandbox(work=3, chunk=1)
     job = await client.batches.create(photos, "caption", folder=tmp_path / "job")
     with anyio.move_on_after(0.05):
@@ -145,8 +143,8 @@ async def test_a_wait_that_is_cancelled_leaves_nothing_behind(
     assert (await client.batches.create(photos, "caption", folder=tmp_path / "job")).ids == job.ids
 
 
-async def test_two_calls_at_one_job(at_sandbox: Any, photos: list[Path], tmp_path: Path) -> None:
-    """The second waits, and finds that there is nothing left to do."""
+async def test_concurrent_calls_for_one_job(at_sandbox: Any, photos: list[Path], tmp_path: Path) -> None:
+    """The first call creates the job; the others wait for it and return the same job."""
     client = at_sandbox(latency=0.1, on="mpu-create")
     calls = [client.batches.create(photos, "caption", folder=tmp_path / "job") for _ in range(4)]
     jobs = await asyncio.gather(*calls)
@@ -154,16 +152,16 @@ async def test_two_calls_at_one_job(at_sandbox: Any, photos: list[Path], tmp_pat
     assert len(jobs_of(client)) == 1
 
 
-async def test_a_call_does_not_wait_for_ever(
+async def test_a_call_does_not_wait_forever(
     at_sandbox: Any, photos: list[Path], tmp_path: Path, gate: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(resource_thread, "_MAX_WAIT", 0.05)
     client = at_sandbox()
     job = await client.batches.wait(await client.batches.create(photos, "caption", folder=tmp_path / "done"))
-    stopped, writing = gate(Folder, "_add", 1), gate(Journal, "add", 1)
+    paused, writing = gate(Folder, "_add", 1), gate(Journal, "add", 1)
     first = asyncio.create_task(client.batches.create(photos, "caption", folder=tmp_path / "job"))
     saving = asyncio.create_task(client.batches.save(job, tmp_path / "out.jsonl"))
-    await stopped.wait()
+    await paused.wait()
     await writing.wait()
     (tmp_path / "link").symlink_to(tmp_path / "job")
     for name in ("job", "link"):
@@ -171,13 +169,13 @@ async def test_a_call_does_not_wait_for_ever(
             await client.batches.create(photos, "caption", folder=tmp_path / name)
     with pytest.raises(ResultsFileError, match="another call in this process"):
         await client.batches.save(job, tmp_path / "out.jsonl")
-    stopped.opened.set()
+    paused.opened.set()
     writing.opened.set()
     assert len((await first).ids) == 1
     assert (await saving).succeeded == 5
 
 
-HOLDS = """
+LOCK_FOLDER = """
 import sys, time
 from pathlib import Path
 from moondream_async._batches.job.folder import Folder
@@ -188,10 +186,10 @@ with Folder(Path(sys.argv[1]), Manifest(sys.argv[2], None, "caption")):
 """
 
 
-@pytest.mark.skipif(os.name != "posix", reason="there are no locks")
-async def test_another_process(at_sandbox: Any, photos: list[Path], tmp_path: Path) -> None:
+@pytest.mark.skipif(os.name != "posix", reason="files cannot be locked")
+async def test_a_folder_in_use_by_another_process(at_sandbox: Any, photos: list[Path], tmp_path: Path) -> None:
     client = at_sandbox()
-    command = [sys.executable, "-c", HOLDS, str(tmp_path / "job"), client.base_url]
+    command = [sys.executable, "-c", LOCK_FOLDER, str(tmp_path / "job"), client.base_url]
     process = await asyncio.create_subprocess_exec(*command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert process.stdout is not None
     assert await process.stdout.readline() == b"held\n"
@@ -201,7 +199,7 @@ async def test_another_process(at_sandbox: Any, photos: list[Path], tmp_path: Pa
     assert (await client.batches.create(photos, "caption", folder=tmp_path / "job")).items == 5
 
 
-def test_an_older_snapshot_replaces_no_newer_one(tmp_path: Path) -> None:
+def test_an_older_snapshot_does_not_replace_a_newer_one(tmp_path: Path) -> None:
     with Folder(tmp_path / "job", Manifest("http://a.test", None, "caption")) as folder:
         older = folder.snapshot()
         folder.manifest.portions.append(BatchFile("000.jsonl"))
@@ -212,34 +210,34 @@ def test_an_older_snapshot_replaces_no_newer_one(tmp_path: Path) -> None:
 
 
 def test_cancelled_on_trio(photos: list[Path], tmp_path: Path, moondream_sandbox: Any, gate: Any) -> None:
-    stopped = gate(Folder, "_add", 2)
+    paused = gate(Folder, "_add", 2)
 
     async def main() -> None:
         async with AsyncClient(base_url=moondream_sandbox.base_url) as client:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(lambda: client.batches.create(photos, "caption", folder=tmp_path / "job"))
-                while not stopped.reached.is_set():
+                while not paused.reached.is_set():
                     await anyio.sleep(0.01)
                 tasks.cancel_scope.cancel()
-                threading.Timer(0.1, stopped.opened.set).start()
+                threading.Timer(0.1, paused.opened.set).start()
             job = await client.batches.create(photos, "caption", folder=tmp_path / "job")
             assert (job.items, len(job.ids)) == (5, 1)
 
     anyio.run(main, backend="trio")
 
 
-BLOCKING = """
+INTERRUPTED = """
 import sys, threading, time
 from pathlib import Path
 from moondream_async import Client
 from moondream_async._batches.job.folder import Folder
 original, calls = Folder._add, []
-def slow(self, *given):
+def slow(self, *args):
     calls.append(1)
     if len(calls) == 2:
         print("writing", flush=True)
-        time.sleep(2)  # longer than an interrupted call takes to wind up
-    return original(self, *given)
+        time.sleep(2)  # longer than the timeout of an interrupted call
+    return original(self, *args)
 Folder._add = slow
 photos = sorted(Path(sys.argv[2]).iterdir())
 with Client(sys.argv[4], base_url=sys.argv[1]) as client:
@@ -252,15 +250,15 @@ with Client(sys.argv[4], base_url=sys.argv[1]) as client:
 """
 
 
-@pytest.mark.skipif(os.name != "posix", reason="there is no SIGINT for one process")
+@pytest.mark.skipif(os.name != "posix", reason="needs SIGINT")
 async def test_interrupted_with_the_sync_client(at_sandbox: Any, photos: list[Path], tmp_path: Path) -> None:
     client = at_sandbox()
-    command = [sys.executable, "-c", BLOCKING, client.base_url, str(photos[0].parent), str(tmp_path / "job"), KEY]
+    command = [sys.executable, "-c", INTERRUPTED, client.base_url, str(photos[0].parent), str(tmp_path / "job"), KEY]
     process = await asyncio.create_subprocess_exec(*command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     assert process.stdout is not None
     assert await process.stdout.readline() == b"writing\n"
     process.send_signal(signal.SIGINT)
-    told, errors = await asyncio.wait_for(process.communicate(), 60)
-    assert (told, errors, process.returncode) == (b"interrupted\n5 1\n", b"", 0)
+    output, errors = await asyncio.wait_for(process.communicate(), 60)
+    assert (output, errors, process.returncode) == (b"interrupted\n5 1\n", b"", 0)
     assert len(jobs_of(client)) == 1
     assert json.loads((tmp_path / "job" / "manifest.json").read_text())["closed"]

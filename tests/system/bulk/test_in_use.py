@@ -18,7 +18,7 @@ def journal(path: Path) -> Journal:
 
 
 @pytest.mark.skipif(os.name != "posix", reason="files cannot be locked")
-def test_in_use(tmp_path: Path) -> None:
+def test_a_results_file_in_use(tmp_path: Path) -> None:
     path = tmp_path / "r"
     opened = journal(path)
     with pytest.raises(ResultsFileError, match="another run is writing it"):

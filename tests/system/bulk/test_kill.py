@@ -21,17 +21,17 @@ from tests.support.effort import scaled
 from tests.support.loopback import Exchange, serve
 from tests.support.pictures import scene
 
-ITEMS, AT_ONCE, KILLS = scaled(200, 600), 8, scaled(5, 20)
+ITEMS, CONCURRENCY, KILLS = scaled(200, 600), 8, scaled(5, 20)
 
 
 @pytest.mark.skipif(os.name != "posix", reason="there is no SIGKILL")
 @pytest.mark.parametrize("signal_number", [signal.SIGKILL, signal.SIGINT])
 async def test_killed_at_random(signal_number: int, tmp_path: Path) -> None:
-    asked: Counter[str] = Counter()
+    requests: Counter[str] = Counter()
     dice = random.Random(signal_number)
 
     async def handler(exchange: Exchange) -> None:
-        asked[exchange.json["question"]] += 1
+        requests[exchange.json["question"]] += 1
         await asyncio.sleep(dice.random() * 0.02)
         await exchange.answer({"answer": exchange.json["question"]})
 
@@ -40,7 +40,7 @@ async def test_killed_at_random(signal_number: int, tmp_path: Path) -> None:
     lines = [{"image": str(picture), "id": f"item-{n}", "question": str(n)} for n in range(ITEMS)]
     manifest.write_text("".join(json.dumps(line) + "\n" for line in lines))
     command = [sys.executable, "-m", "moondream_async", "run", str(manifest), "--skill", "query", "--out", str(out)]
-    command += ["--concurrency", str(AT_ONCE), "--resume"]
+    command += ["--concurrency", str(CONCURRENCY), "--resume"]
     kills = 0
     async with serve(handler) as server:
         environment = {**os.environ, "MOONDREAM_BASE_URL": server.base_url}
@@ -48,8 +48,8 @@ async def test_killed_at_random(signal_number: int, tmp_path: Path) -> None:
             quiet = asyncio.subprocess.DEVNULL
             process = await asyncio.create_subprocess_exec(*command, env=environment, stdout=quiet, stderr=quiet)
             last = kills == KILLS or attempt == KILLS * 3 - 1
-            wanted = sum(asked.values()) + dice.randrange(0, 2 * ITEMS // KILLS)
-            while not last and process.returncode is None and sum(asked.values()) < wanted:
+            target = sum(requests.values()) + dice.randrange(0, 2 * ITEMS // KILLS)
+            while not last and process.returncode is None and sum(requests.values()) < target:
                 await asyncio.sleep(dice.random() * 0.005)
             if not last and process.returncode is None:
                 process.send_signal(signal_number)
@@ -63,13 +63,13 @@ async def test_killed_at_random(signal_number: int, tmp_path: Path) -> None:
     assert sorted(record["id"] for record in written) == sorted(f"item-{n}" for n in range(ITEMS))
     assert all(record["ok"] and record["result"]["answer"] == record["id"][5:] for record in written)
     # At most the items in flight at a kill were requested twice; none where the run could finish them.
-    assert sum(asked.values()) <= ITEMS + (kills * AT_ONCE if signal_number == signal.SIGKILL else 0)
+    assert sum(requests.values()) <= ITEMS + (kills * CONCURRENCY if signal_number == signal.SIGKILL else 0)
 
 
 @pytest.mark.skipif(os.name != "posix", reason="there is no SIGKILL")
 async def test_killed_while_failed_items_are_retried(tmp_path: Path) -> None:
     """One of two skills succeeds, the other fails half of the time: paid results stay in the file."""
-    items, at_once, kills = 60, 4, scaled(4, 12)
+    items, concurrency, kills = 60, 4, scaled(4, 12)
     paid: Counter[str] = Counter()
     dice = random.Random(7)
     is_last = False
@@ -90,7 +90,7 @@ async def test_killed_while_failed_items_are_retried(tmp_path: Path) -> None:
     lines = [{"image": str(picture), "id": f"item-{n}"} for n in range(items)]
     manifest.write_text("".join(json.dumps(line) + "\n" for line in lines))
     command = [sys.executable, "-m", "moondream_async", "run", str(manifest), "--skill", "caption", "--skill", "detect"]
-    command += ["--object", "x", "--out", str(out), "--concurrency", str(at_once), "--retry-failed"]
+    command += ["--object", "x", "--out", str(out), "--concurrency", str(concurrency), "--retry-failed"]
     known: set[tuple[Any, str]] = set()
     async with serve(handler) as server:
         environment = {**os.environ, "MOONDREAM_BASE_URL": server.base_url}
@@ -98,21 +98,21 @@ async def test_killed_while_failed_items_are_retried(tmp_path: Path) -> None:
             is_last = attempt == kills
             quiet = asyncio.subprocess.DEVNULL
             process = await asyncio.create_subprocess_exec(*command, env=environment, stdout=quiet, stderr=quiet)
-            wanted = server.requests + dice.randrange(1, 30)
-            while not is_last and process.returncode is None and server.requests < wanted:
+            target = server.requests + dice.randrange(1, 30)
+            while not is_last and process.returncode is None and server.requests < target:
                 await asyncio.sleep(dice.random() * 0.005)
             if not is_last and process.returncode is None:
                 process.send_signal(signal.SIGKILL)
             code = await asyncio.wait_for(process.wait(), 120)
-            found = answers(out)
-            assert known <= found
-            known = found
+            current = answers(out)
+            assert known <= current
+            known = current
     assert code == 0
     assert sorted(record["id"] for record in read_records(out)) == sorted(f"item-{n}" for n in range(items))
     assert len(out.read_bytes().splitlines()) == items
     assert len(known) == 2 * items
-    assert paid["caption"] <= items + kills * at_once
-    assert paid["detect"] <= items + kills * at_once
+    assert paid["caption"] <= items + kills * concurrency
+    assert paid["detect"] <= items + kills * concurrency
 
 
 def answers(out: Path) -> set[tuple[Any, str]]:
@@ -139,12 +139,12 @@ async def test_a_disk_that_is_repeatedly_full(tmp_path: Path, tiny: EncodedImage
     skills: dict[str, Any] = {"caption": {}, "detect": {"object": "x"}}
     full = 0
     async with serve(handler) as server, AsyncClient(base_url=server.base_url, retry=1) as c:
-        for room in range(0, 4000, scaled(389, 97)):
-            fails = room < 2000
+        for step in range(0, 4000, scaled(389, 97)):
+            fails = step < 2000
             size = out.stat().st_size if out.exists() else 0
             known = answers(out)
             try:
-                with file_size_limit(size + room % 600):
+                with file_size_limit(size + step % 600):
                     await c.run(skills, items, out, concurrency=1, retry_failed=True)
             except ResultsFileError as exc:
                 assert "cannot be written" in str(exc) or "cannot be used" in str(exc)  # noqa: PT017

@@ -1,4 +1,4 @@
-"""The command: what it prints, what it writes, how it fails."""
+"""The command: its output, the files it writes, and its errors."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ def picture(tmp_path: Path, scene: bytes) -> str:
 def test_demo(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "demo.png"
     assert main(["demo", "--out", str(out)]) == 0
-    said = capsys.readouterr().out
+    output = capsys.readouterr().out
     for word in ("stand-in", "query", "caption", "detect", "point", "segment", "stream", "finish reason stop"):
-        assert word in said
+        assert word in output
     with Image.open(out) as image:
         assert image.size == (960, 640)
 
@@ -202,7 +202,7 @@ HOSTILE = "\x1b]0;owned\x07 \x1b[31mred\x9b2J \x7f\x08 \r"
         (["batch", "status", "abc"], {"id": HOSTILE, "status": "failed", "error": {"message": HOSTILE}}),
     ],
 )
-def test_nothing_controls_the_terminal(
+def test_server_text_cannot_control_the_terminal(
     words: list[str],
     answer: Any,
     picture: str,
@@ -224,12 +224,12 @@ def test_nothing_controls_the_terminal(
     ):
         monkeypatch.setenv("MOONDREAM_BASE_URL", server.base_url)
         main(words)
-    said = "".join(capsys.readouterr())
-    assert "\\x1b" in said or "\\u001b" in said or "segment" in words
-    assert not [char for char in said if unicodedata.category(char) == "Cc" and char not in "\n\t"]
+    output = "".join(capsys.readouterr())
+    assert "\\x1b" in output or "\\u001b" in output or "segment" in words
+    assert not [char for char in output if unicodedata.category(char) == "Cc" and char not in "\n\t"]
 
 
-def test_all_that_is_printed_goes_through_one_function() -> None:
+def test_only_the_console_module_prints() -> None:
     import moondream_async._cli
 
     folder = Path(moondream_async._cli.__path__[0])

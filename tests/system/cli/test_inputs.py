@@ -1,4 +1,4 @@
-"""What the command reads its items from: encodings of lists, folders that cannot be read, links, what is left out."""
+"""The inputs of the command: encodings of lists, unreadable folders, links, skipped files."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from moondream_async._cli import main
 from moondream_async._cli.folders import Skipped
 from moondream_async._cli.inputs import Inputs
 
-Say = Callable[..., tuple[int, str, str]]
+Cli = Callable[..., tuple[int, str, str]]
 
-ASKED = json.dumps({"image": "a.png", "question": "où est le café ?"}, ensure_ascii=False)
+LINE = json.dumps({"image": "a.png", "question": "où est le café ?"}, ensure_ascii=False)
 NOT_UTF_8 = {
-    "cp1252": (ASKED + "\n").encode("cp1252"),
+    "cp1252": (LINE + "\n").encode("cp1252"),
     "latin-1 path": "no-such-café.png\n".encode("latin-1"),
-    "UTF-16": (ASKED + "\n").encode("utf-16"),
-    "UTF-16, big": b"\xfe\xff" + (ASKED + "\n").encode("utf-16-be"),
-    "UTF-16, no mark": (ASKED + "\n").encode("utf-16-le"),
+    "UTF-16": (LINE + "\n").encode("utf-16"),
+    "UTF-16, big": b"\xfe\xff" + (LINE + "\n").encode("utf-16-be"),
+    "UTF-16, no mark": (LINE + "\n").encode("utf-16-le"),
     "UTF-16 paths": "a.png\n".encode("utf-16-be"),
-    "UTF-32": (ASKED + "\n").encode("utf-32"),
+    "UTF-32": (LINE + "\n").encode("utf-32"),
     "surrogate": rb'{"image": "a.png", "question": "\ud800"}',
     "nested surrogate": rb'{"image": "a.png", "settings": {"variant": ["\udcf9"]}}',
     "surrogate as bytes": b'{"image": "a.png", "question": "\xed\xa0\x80"}',
@@ -46,20 +46,20 @@ def folder(tmp_path: Path, scene: bytes, monkeypatch: pytest.MonkeyPatch) -> Pat
 
 
 @pytest.fixture
-def say(capsys: pytest.CaptureFixture[str], moondream_sandbox: Any, monkeypatch: pytest.MonkeyPatch) -> Say:
+def cli(capsys: pytest.CaptureFixture[str], moondream_sandbox: Any, monkeypatch: pytest.MonkeyPatch) -> Cli:
     monkeypatch.setenv("MOONDREAM_BASE_URL", moondream_sandbox.base_url)
 
-    def command(*words: str) -> tuple[int, str, str]:
+    def run_command(*words: str) -> tuple[int, str, str]:
         code = main(words)
-        said = capsys.readouterr()
-        return code, said.out, said.err
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
 
-    return command
+    return run_command
 
 
 @pytest.fixture
 def locked(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Folders named `locked` cannot be read, whoever runs the tests."""
+    """Make folders named `locked` unreadable, even for root."""
     real = os.scandir
 
     def scandir(path: Any = ".") -> Any:
@@ -71,28 +71,28 @@ def locked(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("name", NOT_UTF_8)
-def test_lists_that_are_not_utf_8(name: str, folder: Path, say: Say) -> None:
+def test_lists_that_are_not_utf_8(name: str, folder: Path, cli: Cli) -> None:
     (folder / "l.jsonl").write_bytes(b'{"image": "a.png"}\n' * 2 + NOT_UTF_8[name])
     for words in (
         ["run", "l.jsonl", "--skill", "query", "--question", "?", "--out", "r.jsonl"],
         ["run", "l.jsonl", "--skill", "query", "--question", "?", "--dry-run"],
         ["batch", "submit", "l.jsonl", "--skill", "query", "--question", "?", "--job", "job"],
     ):
-        code, _, err = say(*words)
+        code, _, err = cli(*words)
         assert code == 2
         assert "l.jsonl:3 " in err
     assert not (folder / "r.jsonl").exists()
     assert not (folder / "job").exists()
 
 
-@pytest.mark.parametrize("also", [[], ["a.png"]])
-def test_a_bad_list_beside_a_pipe_is_found_first(also: list[str], folder: Path, say: Say) -> None:
+@pytest.mark.parametrize("others", [[], ["a.png"]])
+def test_a_bad_list_fails_before_standard_input_is_read(others: list[str], folder: Path, cli: Cli) -> None:
     (folder / "l.jsonl").write_bytes(NOT_UTF_8["cp1252"])
-    assert say("run", "-", *also, "l.jsonl", "--skill", "caption", "--out", "r.jsonl")[0] == 2
+    assert cli("run", "-", *others, "l.jsonl", "--skill", "caption", "--out", "r.jsonl")[0] == 2
     assert not (folder / "r.jsonl").exists()
 
 
-def test_a_file_as_standard_input_is_read_through_first(folder: Path) -> None:
+def test_a_file_as_standard_input_is_validated_first(folder: Path) -> None:
     (folder / "l.txt").write_bytes(b"a.png\n" + NOT_UTF_8["cp1252"])
     command = [
         sys.executable,
@@ -120,21 +120,21 @@ def test_a_file_as_standard_input_is_read_through_first(folder: Path) -> None:
 
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\n\n", "\r\n\r\n"])
 @pytest.mark.parametrize("mark", ["", "\ufeff"])
-def test_marks_and_line_ends(mark: str, end: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    data = (mark + end.join([ASKED, '"b.png"', "c d.png", ""])).encode()
-    wanted = [("a.png", "a.png", {"question": "où est le café ?"}), "b.png", "c d.png"]
+def test_byte_order_marks_and_line_ends(mark: str, end: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = (mark + end.join([LINE, '"b.png"', "c d.png", ""])).encode()
+    expected = [("a.png", "a.png", {"question": "où est le café ?"}), "b.png", "c d.png"]
     (folder / "l.jsonl").write_bytes(data)
-    assert list(Inputs(["l.jsonl"])) == wanted
-    assert list(Inputs(["*.jsonl"])) == wanted
+    assert list(Inputs(["l.jsonl"])) == expected
+    assert list(Inputs(["*.jsonl"])) == expected
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data)))
-    assert list(Inputs(["-"])) == wanted
+    assert list(Inputs(["-"])) == expected
 
 
-def test_a_ready_file_with_a_mark(folder: Path, say: Say) -> None:
+def test_a_ready_file_with_a_mark(folder: Path, cli: Cli) -> None:
     image = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
     line = json.dumps({"id": "é", "skill": "caption", "image": image}, ensure_ascii=False)
     (folder / "ready.jsonl").write_bytes(f"\ufeff{line}\r\n{line}\n".encode())
-    code, _, err = say("batch", "submit", "ready.jsonl", "--job", "job", "--out", "r.jsonl")
+    code, _, err = cli("batch", "submit", "ready.jsonl", "--job", "job", "--out", "r.jsonl")
     assert (code, err.splitlines()[-1]) == (0, "2 done, 0 failed; results: r.jsonl")
 
 
@@ -143,14 +143,14 @@ def test_paths_that_are_not_utf_8(folder: Path, scene: bytes) -> None:
     try:
         Path(name).write_bytes(scene)
     except OSError:
-        pytest.skip("this file system takes no such names")
+        pytest.skip("the file system does not support such names")
     (folder / "l.jsonl").write_bytes(b"caf\xe9.png\n" + json.dumps({"image": name, "id": name}).encode())
     assert list(Inputs(["l.jsonl"])) == [name, (name, name, {})]
 
 
 @pytest.mark.usefixtures("locked")
 @pytest.mark.parametrize("word", ["p", "p/**/*.png", "p/*/*.png", "**/*.png", "p/**"])
-def test_a_folder_that_cannot_be_read(word: str, folder: Path, say: Say, scene: bytes) -> None:
+def test_a_folder_that_cannot_be_read(word: str, folder: Path, cli: Cli, scene: bytes) -> None:
     for name in ("p/open", "p/locked"):
         (folder / name).mkdir(parents=True)
         (folder / name / "b.png").write_bytes(scene)
@@ -159,7 +159,7 @@ def test_a_folder_that_cannot_be_read(word: str, folder: Path, say: Say, scene: 
         ["run", word, "--skill", "caption", "--dry-run"],
         ["batch", "submit", word, "--skill", "caption", "--length", "short", "--job", "job"],
     ):
-        code, _, err = say(*words)
+        code, _, err = cli(*words)
         assert code == 2
         assert "p/locked' cannot be read: Permission denied" in err
     assert not (folder / "r.jsonl").exists()
@@ -193,7 +193,7 @@ def test_linked_folders(folder: Path, scene: bytes) -> None:
     assert list(Inputs(["p/**/*.png"])) == ["p/link/deep/b.png", "p/z/b.png"]
 
 
-def test_many_loops_end(folder: Path, scene: bytes) -> None:
+def test_many_links_in_circles(folder: Path, scene: bytes) -> None:
     (folder / "p" / "q").mkdir(parents=True)
     (folder / "p" / "b.png").write_bytes(scene)
     for n in range(8):
@@ -203,7 +203,7 @@ def test_many_loops_end(folder: Path, scene: bytes) -> None:
         assert list(Inputs([word])) == ["p/b.png"]
 
 
-def test_what_is_left_out_is_counted(folder: Path, say: Say, scene: bytes) -> None:
+def test_skipped_files_are_counted(folder: Path, cli: Cli, scene: bytes) -> None:
     (folder / "p" / ".git").mkdir(parents=True)
     for name in ("a.png", ".b.png", "c.txt", "d.TXT", "e.mp4", "noending"):
         (folder / "p" / name).write_bytes(scene)
@@ -216,7 +216,7 @@ def test_what_is_left_out_is_counted(folder: Path, say: Say, scene: bytes) -> No
             ["run", "p", "--skill", "caption", "--dry-run"],
             ["batch", "submit", "p", "--skill", "caption", "--length", "short", "--job", "job"],
         ):
-            code, _, err = say(*words)
+            code, _, err = cli(*words)
             assert code == 0
             assert err.splitlines()[0] == f"moondream-async: {says}"
     inputs = Inputs(["p/*", "p"])
@@ -232,10 +232,10 @@ def test_folders_that_match_a_pattern_are_counted(folder: Path, scene: bytes) ->
     assert "1 folders that match the pattern" in str(inputs.skipped)
 
 
-def test_a_broken_link_fails_by_name(folder: Path, say: Say) -> None:
+def test_the_error_of_a_broken_link_names_it(folder: Path, cli: Cli) -> None:
     (folder / "p").mkdir()
     (folder / "p" / "gone.png").symlink_to("nowhere.png")
-    code, _, err = say("run", "p", "--skill", "caption", "--out", "r.jsonl")
+    code, _, err = cli("run", "p", "--skill", "caption", "--out", "r.jsonl")
     assert (code, "p/gone.png" in err) == (3, True)
 
 
@@ -248,12 +248,12 @@ def test_a_very_deep_folder(folder: Path, scene: bytes) -> None:
     image.write_bytes(scene)
     try:
         assert list(Inputs(["p"])) == [str(image)]
-    finally:  # shutil.rmtree, which would recurse, does not get to see it
+    finally:  # shutil.rmtree of the fixture would exceed the recursion limit
         image.unlink()
         for name in reversed(names):
             Path(name).rmdir()
 
 
-def test_nothing_left_out_says_nothing() -> None:
+def test_no_message_if_nothing_was_skipped() -> None:
     assert str(Skipped()) == ""
     assert "\x1b" not in str(Skipped(links=["\x1b[2J"] * 9))

@@ -1,4 +1,4 @@
-"""`moondream-async run` and `export`: inputs, what is said, exit codes, signals."""
+"""`moondream-async run` and `export`: inputs, output, exit codes, signals."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from moondream_async._cli.progress import duration
 from moondream_async.bulk import read_records
 from moondream_async.errors import ConfigurationError
 
-Say = Callable[..., tuple[int, str, str]]
+Cli = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
@@ -37,15 +37,15 @@ def folder(tmp_path: Path, scene: bytes, monkeypatch: pytest.MonkeyPatch) -> Pat
 
 
 @pytest.fixture
-def say(capsys: pytest.CaptureFixture[str], moondream_sandbox: Any, monkeypatch: pytest.MonkeyPatch) -> Say:
+def cli(capsys: pytest.CaptureFixture[str], moondream_sandbox: Any, monkeypatch: pytest.MonkeyPatch) -> Cli:
     monkeypatch.setenv("MOONDREAM_BASE_URL", moondream_sandbox.base_url)
 
-    def command(*words: str) -> tuple[int, str, str]:
+    def run_command(*words: str) -> tuple[int, str, str]:
         code = main(words)
-        said = capsys.readouterr()
-        return code, said.out, said.err
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
 
-    return command
+    return run_command
 
 
 @pytest.mark.parametrize(
@@ -76,14 +76,14 @@ def test_lines(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         json.dumps({"image": "data:" + "x" * 5000}),
     ]
     (folder / "l.jsonl").write_text("\n".join(lines), newline="")
-    wanted = [("a.png", "a.png", {}), (7, "b.png", {"question": "?"}), "c d.png", "e.png", "[2020] f.png"]
-    assert list(Inputs(["l.jsonl"]))[:5] == wanted
-    assert list(Inputs(["*.jsonl"]))[:5] == wanted
+    expected = [("a.png", "a.png", {}), (7, "b.png", {"question": "?"}), "c d.png", "e.png", "[2020] f.png"]
+    assert list(Inputs(["l.jsonl"]))[:5] == expected
+    assert list(Inputs(["*.jsonl"]))[:5] == expected
     assert list(Inputs(["l.jsonl"]))[5][0] == "l.jsonl:7"
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO("\n".join(lines).encode())))
     stdin = Inputs(["-"])
     assert stdin.count() is None
-    assert list(stdin)[:5] == wanted
+    assert list(stdin)[:5] == expected
 
 
 @pytest.mark.parametrize(
@@ -95,36 +95,36 @@ def test_lines(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ('{"image": 1}', "needs an 'image' string"),
     ],
 )
-def test_bad_lines(line: str, says: str, folder: Path, say: Say) -> None:
+def test_bad_lines(line: str, says: str, folder: Path, cli: Cli) -> None:
     (folder / "l.jsonl").write_text('"photos/b.png"\n' + line)
-    code, _, err = say("run", "l.jsonl", "--skill", "caption", "--out", "r.jsonl")
+    code, _, err = cli("run", "l.jsonl", "--skill", "caption", "--out", "r.jsonl")
     assert (code, says in err) == (2, True)
     assert not (folder / "r.jsonl").exists()
 
 
-def test_a_run(folder: Path, say: Say) -> None:
+def test_a_run(folder: Path, cli: Cli) -> None:
     (folder / "photos" / "bad.jpg").write_bytes(b"no image")
     run = ["run", "photos", "--skill", "detect", "--object", "red", "--object", "blue", "--out", "r.jsonl"]
-    code, out, err = say(*run)
+    code, out, err = cli(*run)
     assert code == 3
     assert "4 done, 1 failed" in out
     assert "tokens" in out
     assert err.splitlines()[-1] == f"To retry failed items: moondream-async run --retry-failed {' '.join(run[1:])}"
     assert "failed: photos/bad.jpg: The file is not a supported image" in err
-    assert say(*run)[0] == 2  # not asked to resume
-    code, out, err = say(*run, "--resume")
+    assert cli(*run)[0] == 2  # without --resume
+    code, out, err = cli(*run, "--resume")
     assert (code, "5 already in the file (1 of them failed)" in out) == (3, True)
     (folder / "photos" / "bad.jpg").unlink()
     (folder / "photos" / "bad.jpg").write_bytes((folder / "photos" / "b.png").read_bytes())
-    code, out, err = say(*run, "--retry-failed", "--json")
+    code, out, err = cli(*run, "--retry-failed", "--json")
     assert (code, err) == (0, "moondream-async: skipped: 2 hidden, 1 not images (1 .txt)\n")
     assert json.loads(out)["succeeded"] == 1
     assert [len(record["result"]["objects"]) for record in read_records("r.jsonl")] == [2] * 5
-    assert say("export", "r.jsonl", "r.csv") == (0, "10 rows in r.csv\n", "")
+    assert cli("export", "r.jsonl", "r.csv") == (0, "10 rows in r.csv\n", "")
 
 
-def test_options_reach_the_server(folder: Path, say: Say) -> None:
-    code, _, _ = say(
+def test_options_reach_the_server(folder: Path, cli: Cli) -> None:
+    code, _, _ = cli(
         *[
             "run",
             "photos/b.png",
@@ -164,13 +164,13 @@ def test_options_reach_the_server(folder: Path, say: Say) -> None:
         (["empty", "--skill", "caption", "--out", "r"], "No images found in empty"),
     ],
 )
-def test_wrong_usage(words: list[str], says: str, folder: Path, say: Say) -> None:
+def test_wrong_usage(words: list[str], says: str, folder: Path, cli: Cli) -> None:
     (folder / "empty").mkdir()
-    code, _, err = say("run", *words)
+    code, _, err = cli("run", *words)
     assert (code, says in err) == (2, True), err
 
 
-def test_the_parser_refuses(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_parser_rejects(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for words in (
         ["--skill", "draw"],
         [],
@@ -183,39 +183,39 @@ def test_the_parser_refuses(folder: Path, capsys: pytest.CaptureFixture[str]) ->
     assert capsys.readouterr().err
 
 
-def test_max_failures(folder: Path, say: Say) -> None:
+def test_max_failures(folder: Path, cli: Cli) -> None:
     for n in range(20):
         (folder / f"{n}.jpg").write_bytes(b"no")
     run = ["run", "*.jpg", "--skill", "caption", "--out", "r.jsonl", "--max-failures", "2", "--concurrency", "1"]
-    code, _, err = say(*run)
+    code, _, err = cli(*run)
     assert code == 1
     assert "not a supported image" in err
     assert "To resume: moondream-async run --retry-failed '*.jpg'" in err
     assert len(list(read_records("r.jsonl"))) == 3
 
 
-def test_max_cost(folder: Path, say: Say) -> None:
+def test_max_cost(folder: Path, cli: Cli) -> None:
     run = ["run", "photos", "--skill", "caption", "--out", "r.jsonl", "--prices", "1000,1000", "--concurrency", "1"]
-    code, _, err = say(*run, "--max-cost", "1.5")
+    code, _, err = cli(*run, "--max-cost", "1.5")
     assert code == 1
     done = len(list(read_records("r.jsonl")))
     assert 1 <= done < 4
     assert f"{4 - done} items remain" in err
     assert "To resume: moondream-async run --resume photos" in err
-    code, _, err = say("run", "photos", "--skill", "caption", "--out", "new.jsonl", "--max-cost", "1")
+    code, _, err = cli("run", "photos", "--skill", "caption", "--out", "new.jsonl", "--max-cost", "1")
     assert code == 2
     assert "max_cost needs prices" in err
     assert not Path("new.jsonl").exists()
 
 
-def test_dry_run(folder: Path, say: Say, monkeypatch: pytest.MonkeyPatch, scene: bytes, moondream_sandbox: Any) -> None:
+def test_dry_run(folder: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch, scene: bytes, moondream_sandbox: Any) -> None:
     monkeypatch.delenv("MOONDREAM_BASE_URL")
     (folder / "photos" / "bad.jpg").write_bytes(b"no image")
     words = ["run", "photos", "https://example.com/a.jpg", "--skill", "caption", "--dry-run"]
-    code, out, _ = say(*words)
+    code, out, _ = cli(*words)
     assert code == 0
-    assert "cost         unknown" in out  # which model the server takes by default is not documented
-    code, out, _ = say(*words, "--rate", "2", "--model", "moondream3-preview")
+    assert "cost         unknown" in out  # the server's default model is not documented
+    code, out, _ = cli(*words, "--rate", "2", "--model", "moondream3-preview")
     assert code == 0
     assert re.search(r"items +6\n", out)
     assert f"{4 * len(scene) / 1000:.1f} KB" in out
@@ -223,25 +223,25 @@ def test_dry_run(folder: Path, say: Say, monkeypatch: pytest.MonkeyPatch, scene:
     assert "4,380 input and 720 output" in out
     assert "prices as of" in out
     assert "at least 3 s" in out
-    code, out, _ = say(*words, "--prices", "1,10", "--json")
-    found = json.loads(out)
-    assert found["cost"] == pytest.approx((4380 * 1 + 720 * 10) / 1e6)
-    assert found["nbytes_sent"] > found["nbytes"]
+    code, out, _ = cli(*words, "--prices", "1,10", "--json")
+    estimate = json.loads(out)
+    assert estimate["cost"] == pytest.approx((4380 * 1 + 720 * 10) / 1e6)
+    assert estimate["nbytes_sent"] > estimate["nbytes"]
     assert not (folder / "r.jsonl").exists()
     labels = ["--skill", "detect", "--object", "a", "--object", "b"]
-    assert json.loads(say("run", "photos/b.png", *labels, "--dry-run", "--json")[1])["output_tokens"] == 20
+    assert json.loads(cli("run", "photos/b.png", *labels, "--dry-run", "--json")[1])["output_tokens"] == 20
     monkeypatch.setenv("MOONDREAM_BASE_URL", moondream_sandbox.base_url)
-    assert say("run", "photos/b.png", "photos/a.PNG", "--skill", "caption", "--out", "done.jsonl")[0] == 0
-    left = json.loads(say(*words, "--out", "done.jsonl", "--prices", "1,10", "--json")[1])
-    assert (left["items"], left["finished"], left["input_tokens"]) == (6, 2, 730 * 4)
-    assert say(*words, "--out", "photos/b.png")[0] == 2
+    assert cli("run", "photos/b.png", "photos/a.PNG", "--skill", "caption", "--out", "done.jsonl")[0] == 0
+    remaining = json.loads(cli(*words, "--out", "done.jsonl", "--prices", "1,10", "--json")[1])
+    assert (remaining["items"], remaining["finished"], remaining["input_tokens"]) == (6, 2, 730 * 4)
+    assert cli(*words, "--out", "photos/b.png")[0] == 2
     (folder / "r.jsonl").write_bytes(b"")
-    assert json.loads(say(*words, "--out", "r.jsonl", "--json")[1])["finished"] == 0
+    assert json.loads(cli(*words, "--out", "r.jsonl", "--json")[1])["finished"] == 0
     assert (folder / "r.jsonl").read_bytes() == b""
 
 
 class Slow:
-    """The command in a process of its own, on items that a slow sandbox answers."""
+    """The command in a process, with a slow sandbox."""
 
     def __init__(
         self,
@@ -283,7 +283,7 @@ class Slow:
 
 @pytest.mark.skipif(os.name != "posix", reason="signals")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_finishes_what_is_in_flight(number: int, folder: Path) -> None:
+def test_a_signal_lets_in_flight_items_finish(number: int, folder: Path) -> None:
     with Slow(folder, "items.jsonl") as slow:
         slow.until_lines(4)
         slow.process.send_signal(number)
@@ -293,7 +293,7 @@ def test_a_signal_finishes_what_is_in_flight(number: int, folder: Path) -> None:
     assert "To resume: moondream-async run --resume items.jsonl" in err
     done = len(list(read_records(slow.out)))
     assert f"{done} done, 0 failed" in out
-    assert 4 <= done < 200  # that none in flight is given up, tests/bulk/test_kill.py proves
+    assert 4 <= done < 200  # tests/system/bulk/test_kill.py checks that items in flight are finished
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals")
@@ -301,15 +301,15 @@ def test_a_second_signal_stops_at_once(folder: Path) -> None:
     with Slow(folder, "items.jsonl", latency=2.0) as slow:
         slow.until_lines(4)
         slow.process.send_signal(signal.SIGINT)
-        time.sleep(0.8)  # what comes sooner is taken for the same
+        time.sleep(0.8)  # a signal that follows sooner counts as the same
         slow.process.send_signal(signal.SIGINT)
         slow.process.communicate(timeout=20)
     assert slow.process.returncode == 130
-    assert len(list(read_records(slow.out))) == 4  # the next four were given up
+    assert len(list(read_records(slow.out))) == 4  # the next four were cancelled
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals")
-def test_stdin_is_worked_on_as_it_comes(folder: Path) -> None:
+def test_standard_input_is_processed_as_it_arrives(folder: Path) -> None:
     with Slow(folder, "-", stdin=subprocess.PIPE) as slow:
         assert slow.process.stdin is not None
         slow.process.stdin.write("photos/b.png\nphotos/a.PNG\n")
@@ -321,26 +321,26 @@ def test_stdin_is_worked_on_as_it_comes(folder: Path) -> None:
 
 
 @pytest.mark.skipif(os.name != "posix", reason="pseudo-terminals")
-def test_a_bar_on_a_terminal(folder: Path) -> None:
-    ours, theirs = pty.openpty()
-    with Slow(folder, "photos", stderr=theirs) as slow:
+def test_the_progress_bar_on_a_terminal(folder: Path) -> None:
+    reader, terminal = pty.openpty()
+    with Slow(folder, "photos", stderr=terminal) as slow:
         out, _ = slow.process.communicate(timeout=20)
-        os.close(theirs)
+        os.close(terminal)
         shown = b""
         try:
-            while piece := os.read(ours, 10_000):
+            while piece := os.read(reader, 10_000):
                 shown += piece
         except OSError:  # the other end is closed
             pass
-    os.close(ours)
+    os.close(reader)
     assert "4 done, 0 failed" in out
     assert b"4/4" in shown
     assert b"tokens" in shown
 
 
-def test_plain_lines_without_a_terminal(folder: Path, say: Say, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_plain_lines_without_a_terminal(folder: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("moondream_async._cli.progress._LINE_INTERVAL", 0.0)
-    _, _, err = say("run", "photos", "--skill", "caption", "--out", "r.jsonl", "--concurrency", "1")
+    _, _, err = cli("run", "photos", "--skill", "caption", "--out", "r.jsonl", "--concurrency", "1")
     skipped, *lines = err.splitlines()
     assert "skipped" in skipped
     assert len(lines) == 4
@@ -353,24 +353,24 @@ def test_durations(seconds: float, text: str) -> None:
     assert duration(seconds) == text
 
 
-def test_names_that_are_no_utf8(folder: Path, say: Say, scene: bytes) -> None:
+def test_names_that_are_not_utf_8(folder: Path, cli: Cli, scene: bytes) -> None:
     try:
         Path(os.fsdecode(b"photos/\xff\n.png")).write_bytes(scene)
     except OSError:
-        pytest.skip("this file system takes no such names")
-    assert say("run", "photos", "--skill", "caption", "--out", "r.jsonl")[0] == 0
+        pytest.skip("the file system does not support such names")
+    assert cli("run", "photos", "--skill", "caption", "--out", "r.jsonl")[0] == 0
     assert os.fsdecode(b"photos/\xff\n.png") in [record["id"] for record in read_records("r.jsonl")]
-    code, out, _ = say("run", "photos", "--skill", "caption", "--out", "r.jsonl", "--resume")
+    code, out, _ = cli("run", "photos", "--skill", "caption", "--out", "r.jsonl", "--resume")
     assert (code, "0 done, 0 failed, 5 already in the file" in out) == (0, True)
 
 
-def test_a_pipe_is_no_file_of_lines(folder: Path) -> None:
+def test_a_pipe_as_a_list_is_rejected(folder: Path) -> None:
     os.mkfifo(folder / "in.jsonl")
     with pytest.raises(ConfigurationError, match="use '-'"):
         Inputs(["in.jsonl"])
 
 
-def test_output_that_nobody_reads(folder: Path) -> None:
+def test_a_closed_stderr(folder: Path) -> None:
     with Slow(folder, "photos", latency=0.0) as slow:
         assert slow.process.stderr is not None
         slow.process.stderr.close()
@@ -380,6 +380,6 @@ def test_output_that_nobody_reads(folder: Path) -> None:
     assert "4 done" in out
 
 
-def test_no_input_is_no_input() -> None:
+def test_an_empty_input_is_rejected() -> None:
     with pytest.raises(ConfigurationError):
         Inputs([""])

@@ -1,4 +1,4 @@
-"""Calls on trio and at the end of the interpreter, each in a process of its own."""
+"""Calls on trio and at the end of the interpreter, each in a separate process."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ trio.run(main)
 
 
 @pytest.mark.parametrize("begin", ["atexit.register(end)", "threading.Thread(target=wait_and_end).start()"])
-async def test_calls_at_the_interpreters_end(begin: str, scene: bytes) -> None:
+async def test_calls_at_the_end_of_the_interpreter(begin: str, scene: bytes) -> None:
     picture = base64.b64encode(scene).decode()
     program = f"""
 import asyncio, atexit, threading

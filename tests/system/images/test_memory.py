@@ -1,4 +1,4 @@
-"""The largest images fit a bounded memory and processor time."""
+"""The largest images need bounded memory and CPU time."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ warnings.simplefilter("ignore")
 from moondream_async import ImageError
 from moondream_async._images.prepare import encode
 resource.setrlimit(resource.RLIMIT_AS, (3_000_000_000,) * 2)  # bytes
-resource.setrlimit(resource.RLIMIT_CPU, (60, 60))  # seconds: an end, should one of them have none
+resource.setrlimit(resource.RLIMIT_CPU, (60, 60))  # seconds; stops images that never end
 
 def chunk(name, data):
     return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
@@ -41,8 +41,8 @@ for data in (png(50_000, 10, 2)[:33] + b"x" * 50, b"GIF89a" + b"\\xff" * 60, b"B
 """
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="limits a process as Linux does")
-def test_the_largest_images_fit_a_bounded_memory() -> None:
+@pytest.mark.skipif(sys.platform != "linux", reason="needs the process limits of Linux")
+def test_the_largest_images_need_bounded_memory() -> None:
     kinds = (0, 2, 6)[: scaled(2, 3)]
     done = subprocess.run(
         [sys.executable, "-c", f"KINDS = {kinds}\n{BOMBS}"], capture_output=True, text=True, timeout=300
