@@ -20,7 +20,7 @@ DEFAULT_BASE_URL = "https://api.moondream.ai/v1"
 SKILLS = ("query", "caption", "detect", "point", "segment")
 RETRY_STATUSES = frozenset({408, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524})
 
-_SHORTEST_WITH_ENDING = 16  # characters; the last four of longer keys may be shown
+_MIN_LENGTH_WITH_ENDING = 16  # characters; the last four of longer keys may be shown
 SHORTEST_SECRET = 8
 """Characters; shorter keys are not redacted from errors: "test" is a word, not a secret."""
 
@@ -217,7 +217,7 @@ class Secret:
     def describe(self) -> str:
         """Say which key it is: where it came from, and its last four characters if it has at least 16."""
         secret = self.reveal().rpartition(":")[2]
-        ending = f" ending in {secret[-4:]!s}" if len(secret) >= _SHORTEST_WITH_ENDING else ""
+        ending = f" ending in {secret[-4:]!s}" if len(secret) >= _MIN_LENGTH_WITH_ENDING else ""
         given = f"{self.source}=" if self.source.islower() else self.source
         return f"the key{ending} from {given}"
 

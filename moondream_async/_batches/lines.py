@@ -26,7 +26,7 @@ from .job.manifest import Entry
 
 _CONCURRENCY = 8  # images being prepared, or prepared and not yet written
 _CHECKPOINT_INTERVAL = 50  # skipped items after which other tasks may run
-_ROOM = wire.LARGEST_LINE - 64 * 1024  # bytes of a line for its images
+_ROOM = wire.MAX_LINE_SIZE - 64 * 1024  # bytes of a line for its images
 
 BuiltLine: TypeAlias = tuple[Entry, bytes]
 """An item's entry and its line. The line is empty if the item was rejected."""

@@ -59,7 +59,7 @@ def read_line(text: bytes, *, is_whole: bool = True) -> OutputLine:
     except InvalidResponse as exc:
         return _unusable(text, str(exc))
     index, name = fields.get("line_index"), fields.get("id")
-    known = isinstance(index, int) and not isinstance(index, bool) and 0 <= index < wire.MOST_LINES
+    known = isinstance(index, int) and not isinstance(index, bool) and 0 <= index < wire.MAX_LINES
     is_name = isinstance(name, (int, float)) and not isinstance(name, bool)
     is_name = is_name or (isinstance(name, str) and len(name) <= _MAX_ID)
     return OutputLine(cast("int", index) if known else None, cast("str", name) if is_name else None, fields)
@@ -102,8 +102,8 @@ def skill_of(result: Result | None) -> str:
 
 def _unusable(text: bytes, problem: str) -> OutputLine:
     found = _LINE_INDEX.search(text[:_HEAD])
-    index = int(found.group(1)) if found else wire.MOST_LINES
-    return OutputLine(index if index < wire.MOST_LINES else None, problem=problem)
+    index = int(found.group(1)) if found else wire.MAX_LINES
+    return OutputLine(index if index < wire.MAX_LINES else None, problem=problem)
 
 
 def _decode(text: bytes) -> Any:

@@ -28,7 +28,7 @@ EntryOutcome: TypeAlias = tuple[Entry | None, Outcome[Any]]
 """The outcome of an item, and its entry if this machine knows it."""
 
 _LARGE = 64 * 1024  # bytes above which a line is parsed in a thread
-_MAX_LINES = 10 * wire.MOST_LINES  # of a file, including blank ones
+_MAX_LINES = 10 * wire.MAX_LINES  # of a file, including blank ones
 
 
 class BatchResults:
@@ -49,7 +49,7 @@ class BatchResults:
         self._batch = batch
         self._index = index
         self._first = first
-        self._seen = bytearray(wire.MOST_LINES)
+        self._seen = bytearray(wire.MAX_LINES)
         self._ids: dict[int, int] = {}  # hashes of the seen ids by line, if there is no index
         self._unusable: dict[int, BatchLineError] = {}  # by line
         self._unmatched = 0  # result lines that match no line of the input

@@ -92,7 +92,7 @@ class _Validator:
         start = len(BOM_UTF8) if number == 1 and line.startswith(BOM_UTF8) else 0
         start, self._end = self._end + start, self._end + len(line)
         text = line[len(line) - (self._end - start) :]
-        if not text.strip() and len(text) <= wire.LARGEST_LINE:
+        if not text.strip() and len(text) <= wire.MAX_LINE_SIZE:
             self._blank += [number] if self._position and len(self._blank) < _MAX_PROBLEMS else []
             return
         for blank in self._blank:
@@ -125,7 +125,7 @@ def _lines(path: Path) -> Iterator[bytes]:
     with file:
         while True:
             try:
-                line = file.readline(wire.LARGEST_LINE + 1)
+                line = file.readline(wire.MAX_LINE_SIZE + 1)
                 _skip_rest(file, line)
             except OSError as exc:
                 raise _invalid_file(path, exc.strerror or str(exc), []) from None
@@ -165,7 +165,7 @@ def _append(batches: list[BatchFile], file: str, start: int, length: int) -> Non
     The lines of a batch are contiguous: if an invalid line were among them, the batches would not be used.
     """
     last = batches[-1] if batches else None
-    if last is None or last.lines >= wire.MOST_LINES or last.length + length > wire.LARGEST_BATCH:
+    if last is None or last.lines >= wire.MAX_LINES or last.length + length > wire.MAX_BATCH_SIZE:
         last = BatchFile(file, start=start, closed=True)
         batches.append(last)
     last.length, last.lines = last.length + length, last.lines + 1

@@ -15,13 +15,13 @@ from .._wire.skills import SKILLS
 from ..errors import ConfigurationError
 from .models import Batch, BatchOutput, BatchProgress, BatchUsage
 
-LARGEST_BATCH = 2_000_000_000
+MAX_BATCH_SIZE = 2_000_000_000
 """Maximum size of a batch's file, in bytes."""
 
-LARGEST_LINE = 10_000_000
+MAX_LINE_SIZE = 10_000_000
 """Maximum size of one line in bytes, including its newline."""
 
-MOST_LINES = 100_000
+MAX_LINES = 100_000
 """Maximum number of lines in a batch."""
 
 BATCH_SKILLS = {name: skill for name, skill in SKILLS.items() if skill.batch is not None}
@@ -92,8 +92,8 @@ def line(skill: str, fields: Object, images: Sequence[bytes], id: str | float) -
     # The base64 alphabet needs no JSON escaping.
     shown = b'"image":"%s"' % images[0] if len(images) == 1 else b'"images":["%s"]' % b'","'.join(images)
     whole = b"".join((head[:-1], b",", shown, b"}\n"))
-    if len(whole) > LARGEST_LINE:
-        raise ConfigurationError(f"The item's line has {len(whole):,} bytes; the limit is {LARGEST_LINE:,}.")
+    if len(whole) > MAX_LINE_SIZE:
+        raise ConfigurationError(f"The item's line has {len(whole):,} bytes; the limit is {MAX_LINE_SIZE:,}.")
     return whole
 
 
@@ -121,8 +121,8 @@ def check_line(text: bytes) -> Object:
 def _json_of(text: bytes) -> Object:
     if not text.strip():
         raise ConfigurationError("is blank.")
-    if len(text) > LARGEST_LINE:
-        raise ConfigurationError(f"has {len(text):,} bytes; the limit is {LARGEST_LINE:,}.")
+    if len(text) > MAX_LINE_SIZE:
+        raise ConfigurationError(f"has {len(text):,} bytes; the limit is {MAX_LINE_SIZE:,}.")
     try:
         data = json.loads(text.decode("utf-8"), parse_constant=_no_number, parse_float=_finite)
     except UnicodeDecodeError:

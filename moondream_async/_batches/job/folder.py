@@ -352,7 +352,7 @@ def stamp_of(path: Path) -> list[Any]:
 
 
 def _is_full(batch_file: BatchFile, more: int) -> bool:
-    return batch_file.lines >= wire.MOST_LINES or batch_file.length + more > wire.LARGEST_BATCH
+    return batch_file.lines >= wire.MAX_LINES or batch_file.length + more > wire.MAX_BATCH_SIZE
 
 
 def _cut_torn_line(path: Path) -> None:

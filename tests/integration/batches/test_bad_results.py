@@ -144,7 +144,7 @@ async def test_lines_of_nothing(at_sandbox: Any, tiny: Any, tmp_path: Path) -> N
 async def test_a_batch_that_is_gone_hides_no_other(
     at_sandbox: Any, tiny: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(wire, "MOST_LINES", 2)
+    monkeypatch.setattr(wire, "MAX_LINES", 2)
     client = at_sandbox()
     job = await job_of(client, tiny, tmp_path / "job")
     outputs = [jobs_of(client)[name].outputs for name in job.ids]

@@ -92,7 +92,7 @@ async def test_a_limit_that_cannot_be_kept(
     assert not (tmp_path / "job").exists()
 
 
-async def test_what_cannot_be_sent_is_told(at_sandbox: Any, photos: list[Path], tmp_path: Path) -> None:
+async def test_items_that_cannot_be_sent_are_reported(at_sandbox: Any, photos: list[Path], tmp_path: Path) -> None:
     (tmp_path / "bad.png").write_bytes(b"no image")
     client = at_sandbox()
     items = [photos[0], ("mine", photos[1], {"object": "blue"}), tmp_path / "bad.png", (7, photos[2], {"length": "x"})]
@@ -117,7 +117,7 @@ async def test_several_images_in_one_question(at_sandbox: Any, photos: list[Path
 async def test_a_large_image_is_made_to_fit_its_line(at_sandbox: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     from PIL import Image
 
-    monkeypatch.setattr(wire, "LARGEST_LINE", 100_000)
+    monkeypatch.setattr(wire, "MAX_LINE_SIZE", 100_000)
     monkeypatch.setattr("moondream_async._batches.lines._ROOM", 90_000)
     noise = Image.effect_noise((1500, 1500), 100).convert("RGB")
     client = at_sandbox()
@@ -131,7 +131,7 @@ async def test_a_large_image_is_made_to_fit_its_line(at_sandbox: Any, monkeypatc
 async def test_too_many_lines_are_several_batches(
     at_sandbox: Any, photos: list[Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(wire, "MOST_LINES", 2)
+    monkeypatch.setattr(wire, "MAX_LINES", 2)
     client = at_sandbox()
     job = await client.batches.wait(await client.batches.create(photos, "caption", folder=tmp_path / "job"))
     assert [batch.progress.total for batch in job.batches] == [2, 2, 1]
@@ -146,7 +146,7 @@ async def test_too_many_bytes_are_several_batches(
 ) -> None:
     client = at_sandbox()
     path = ready(tmp_path / "ready.jsonl", scene, 5)
-    monkeypatch.setattr(wire, "LARGEST_BATCH", path.stat().st_size // 2)
+    monkeypatch.setattr(wire, "MAX_BATCH_SIZE", path.stat().st_size // 2)
     job = await client.batches.wait(await client.batches.submit(path))
     assert [batch.progress.total for batch in job.batches] == [2, 2, 1]
     outcomes = await everything(client, job)

@@ -40,7 +40,7 @@ async def test_taken(
     at_sandbox: Any, scene: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, split: bool
 ) -> None:
     if split:
-        monkeypatch.setattr(wire, "MOST_LINES", 2)
+        monkeypatch.setattr(wire, "MAX_LINES", 2)
     client, path = at_sandbox(), tmp_path / "ready.jsonl"
     path.write_bytes(GOOD[name](lines_of(scene)))
     job = await client.batches.wait(await client.batches.submit(path, folder=tmp_path / "job"))

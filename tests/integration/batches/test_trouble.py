@@ -258,10 +258,10 @@ async def test_a_folder_whose_first_save_was_cut_short(at_sandbox: Any, scene: b
     assert (await at_sandbox().batches.create([scene], "caption", folder=tmp_path / "job")).items == 1
 
 
-async def test_cancelling_what_is_half_handed_in(
+async def test_cancelling_a_partly_submitted_job(
     at_sandbox: Any, photos: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(wire, "MOST_LINES", 3)
+    monkeypatch.setattr(wire, "MAX_LINES", 3)
     client = at_sandbox(retry=ONCE)
     original, begun = multipart_upload.Upload._begin, []
 
@@ -395,7 +395,7 @@ async def test_another_server(at_sandbox: Any, photos: list[Path], tmp_path: Pat
 
 
 @pytest.mark.parametrize("name", ["nosuch.batch", "./jobs/typo", "a b"])
-async def test_a_folder_that_is_none(at_sandbox: Any, name: str, tmp_path: Path) -> None:
+async def test_an_invalid_folder(at_sandbox: Any, name: str, tmp_path: Path) -> None:
     client = at_sandbox()
     with pytest.raises(BatchError, match="cannot be used"):
         await client.batches.status(name)

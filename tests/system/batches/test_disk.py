@@ -25,7 +25,7 @@ from moondream_async._batches import wire
 from moondream_async._concurrency.polling import PollSchedule
 
 AsyncBatches._poll_schedule = PollSchedule(first=0.02, maximum=30.0)
-wire.MOST_LINES = 3
+wire.MAX_LINES = 3
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 
 async def main():

@@ -43,7 +43,7 @@ from moondream_async._batches.job import folder, rejected
 from moondream_async._bulk import journal
 from moondream_async._concurrency.polling import PollSchedule
 
-wire.MOST_LINES, multipart_upload.PART = int(sys.argv[5]), int(sys.argv[6])
+wire.MAX_LINES, multipart_upload.PART = int(sys.argv[5]), int(sys.argv[6])
 AsyncBatches._poll_schedule = PollSchedule(first=0.02, maximum=30.0)
 stage = sys.argv[4]
 

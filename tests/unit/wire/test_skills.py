@@ -25,7 +25,7 @@ def query(**changes: Any) -> Any:
     return body(QUERY, **{**arguments, **changes})
 
 
-def test_query_says_no_more_than_it_was_told() -> None:
+def test_query_sends_only_given_fields() -> None:
     assert query() == {"image_url": IMAGE.decode(), "question": "what?", "stream": False}
 
 
