@@ -197,7 +197,7 @@ def test_the_sync_client_reads_them_too(tmp_path: Path) -> None:
         assert client.run("caption", [Counting()], tmp_path / "r.jsonl").failed == 0
 
 
-def test_without_a_loop_they_are_refused_with_a_sentence() -> None:
+def test_without_a_loop_they_are_rejected_with_a_message() -> None:
     for given in (Counting(), Delegating()):
         with pytest.raises(ImageError, match=r"pass the bytes of `await file\.read\(\)` \[(photos/a|b)\.png\]"):
             vision.annotate(given)

@@ -203,7 +203,7 @@ class TestWire:
                 with pytest.raises(md.AuthenticationError):
                     client.query(question="?")
 
-    def test_models_can_fail_too(self, client: Client) -> None:
+    def test_faults_of_models(self, client: Client) -> None:
         with pytest.raises(md.ServerError):
             client.with_options(headers={"X-Sandbox-Fault": "status=503;times=0"}).models()
 

@@ -50,7 +50,7 @@ def test_base_urls_end_in_v1(given: str, used: str) -> None:
         (7, "must be a str"),
     ],
 )
-def test_unusable_base_urls(given: Any, says: str) -> None:
+def test_invalid_base_urls(given: Any, says: str) -> None:
     with pytest.raises(ConfigurationError, match=says):
         AsyncClient("k", base_url=given)
 
@@ -71,7 +71,7 @@ def test_illegal_keys(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("key", ["  ", "''", ""])
-def test_blank_keys_are_no_keys(key: str) -> None:
+def test_blank_keys_count_as_missing(key: str) -> None:
     with pytest.raises(ConfigurationError, match="No API key"):
         AsyncClient(key)
 
@@ -134,7 +134,7 @@ def test_tracebacks_hold_no_key(make: Any) -> None:
     ],
     ids=str,
 )
-def test_unusable_options(options: dict[str, Any]) -> None:
+def test_invalid_options(options: dict[str, Any]) -> None:
     with pytest.raises(ConfigurationError):
         AsyncClient("k", **options)
 

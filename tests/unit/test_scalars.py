@@ -61,7 +61,7 @@ def test_bodies_hold_plain_numbers() -> None:
 
 
 @pytest.mark.parametrize("value", [np.float64("nan"), np.array([1, 2]), np.complex64(1), "2"])
-def test_what_is_no_number_is_still_refused(value: Any) -> None:
+def test_values_that_are_not_numbers_are_rejected(value: Any) -> None:
     with pytest.raises(ConfigurationError):
         check_rate_limit(value)
     with pytest.raises(ConfigurationError):

@@ -105,7 +105,7 @@ async def test_a_good_line_wins_over_a_bad_one(at_sandbox: Any, tiny: Any, tmp_p
 
 
 @pytest.mark.parametrize("index", [2, -1, 99, 10**30, 1.5, "3", True, None])
-async def test_an_index_that_is_wrong(at_sandbox: Any, tiny: Any, tmp_path: Path, index: Any) -> None:
+async def test_a_wrong_line_index(at_sandbox: Any, tiny: Any, tmp_path: Path, index: Any) -> None:
     """The line's id says what it is of; without a folder no line is taken for another."""
     client = at_sandbox()
     job = await job_of(client, tiny, tmp_path / "job")
@@ -129,7 +129,7 @@ async def test_ids_of_other_types(at_sandbox: Any, tiny: Any, tmp_path: Path) ->
         assert [o.id for o in read_results(tmp_path / f"{len(ids)}{ids[0]}.jsonl")] == ids
 
 
-async def test_lines_of_nothing(at_sandbox: Any, tiny: Any, tmp_path: Path) -> None:
+async def test_empty_lines(at_sandbox: Any, tiny: Any, tmp_path: Path) -> None:
     """Blank lines, byte order marks, CRLF, lines of items that are not there."""
     client = at_sandbox()
     job = await job_of(client, tiny, tmp_path / "job")
@@ -141,7 +141,7 @@ async def test_lines_of_nothing(at_sandbox: Any, tiny: Any, tmp_path: Path) -> N
     assert [o.ok for o in known].count(True) == 6
 
 
-async def test_a_batch_that_is_gone_hides_no_other(
+async def test_a_deleted_batch_does_not_hide_others(
     at_sandbox: Any, tiny: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(wire, "MAX_LINES", 2)
@@ -191,7 +191,7 @@ def test_what_is_accepted_can_be_read_from_a_deep_stack(tmp_path: Path) -> None:
     assert down(sys.getrecursionlimit() - 250 - len(deep) // 1000)["x"]["caption"] == "x"
 
 
-def test_many_commas_in_a_text_are_no_values() -> None:
+def test_commas_in_a_string_are_not_counted_as_values() -> None:
     found, error = read_result(read_line(line(2, result={"caption": "a, " * MAX_VALUES}).encode()), "caption")
     assert error is None
     assert found is not None
@@ -256,7 +256,7 @@ async def test_a_file_without_end(endless: bytes, monkeypatch: pytest.MonkeyPatc
     assert len(seen) <= 5_000
 
 
-async def test_a_coding_that_was_not_asked_for() -> None:
+async def test_an_encoding_that_was_not_requested() -> None:
     async def handler(exchange: Exchange) -> None:
         url = exchange.server.base_url.removesuffix("/v1") + "/file"
         answer = {"id": "B", "status": "completed", "outputs": [{"index": 0, "url": url}]}

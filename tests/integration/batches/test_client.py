@@ -175,7 +175,7 @@ async def test_too_many_bytes_are_several_batches(
         (b'{"skill": "caption", "image": "' + b"A" * 10_000_000 + b'"}', "the limit is 10,000,000"),
     ],
 )
-async def test_a_ready_file_is_looked_through(
+async def test_every_line_of_a_ready_file_is_validated(
     at_sandbox: Any, scene: bytes, tmp_path: Path, line: bytes, says: str
 ) -> None:
     path = ready(tmp_path / "ready.jsonl", scene, 2)
@@ -228,7 +228,7 @@ async def test_a_failed_batch(at_sandbox: Any, photos: list[Path], code: str) ->
     ("body", "code"),
     [(b"", "empty_batch"), (b"{}\n\n", "validation_error"), (b"{}\n{]\n", "validation_error"), (b"\xff\n", "validation_error")],
 )  # fmt: skip
-async def test_what_our_own_checks_keep_from_the_server(at_sandbox: Any, body: bytes, code: str) -> None:
+async def test_lines_that_are_rejected_before_the_upload(at_sandbox: Any, body: bytes, code: str) -> None:
     client = at_sandbox()
     base, headers = client.base_url + "/batch", {"X-Moondream-Auth": KEY}
     async with httpx.AsyncClient(headers=headers) as http:
@@ -244,7 +244,7 @@ async def test_what_our_own_checks_keep_from_the_server(at_sandbox: Any, body: b
     assert job.batches[0].error_code == code
 
 
-async def test_parts_go_side_by_side_each_with_its_retries(
+async def test_parts_are_uploaded_concurrently_with_their_own_retries(
     at_sandbox: Any, photos: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(multipart_upload, "PART", 5_000)
@@ -264,7 +264,7 @@ async def test_a_failed_upload_is_aborted(at_sandbox: Any, photos: list[Path], t
     assert not list(tmp_path.glob("state/**/manifest.json"))
 
 
-async def test_what_the_server_refuses_is_aborted_even_in_a_folder(
+async def test_an_upload_that_the_server_rejects_is_aborted_even_in_a_folder(
     at_sandbox: Any, photos: list[Path], tmp_path: Path
 ) -> None:
     client = at_sandbox(status=409, times=1, on="mpu-uploadpart")
@@ -275,7 +275,7 @@ async def test_what_the_server_refuses_is_aborted_even_in_a_folder(
     assert len(await everything(client, await client.batches.wait(job))) == 5
 
 
-async def test_a_broken_upload_goes_on_where_it_was(
+async def test_an_interrupted_upload_is_resumed(
     at_sandbox: Any, photos: list[Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(multipart_upload, "PART", 5_000)
@@ -308,7 +308,7 @@ async def test_a_broken_upload_goes_on_where_it_was(
     assert sum(sent) == 0  # asked about, and nothing sent
 
 
-async def test_an_upload_that_is_gone_is_begun_anew(
+async def test_an_expired_upload_is_started_again(
     at_sandbox: Any, photos: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client = at_sandbox(retry=ONCE, status=500, times=3, on="mpu-complete")
@@ -330,7 +330,7 @@ async def test_an_upload_that_is_gone_is_begun_anew(
 
 
 @pytest.mark.parametrize("times", [1, 2])
-async def test_a_lost_answer_begins_no_second_batch(at_sandbox: Any, photos: list[Path], times: int) -> None:
+async def test_a_lost_response_starts_no_second_batch(at_sandbox: Any, photos: list[Path], times: int) -> None:
     client = at_sandbox(drop=1, times=times, on="mpu-complete")
     job = await client.batches.wait(await client.batches.create(photos, "caption"))
     assert list(jobs_of(client)) == job.ids
@@ -348,7 +348,7 @@ async def test_a_lost_answer_begins_no_second_batch(at_sandbox: Any, photos: lis
         {"url_lifetime": 0.0},
     ],
 )
-async def test_results_go_on_where_they_break(
+async def test_an_interrupted_results_download_is_resumed(
     at_sandbox: Any, photos: list[Path], faults: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client = at_sandbox(chunk=3, on="output", **faults)
@@ -368,7 +368,7 @@ async def test_results_go_on_where_they_break(
     assert [outcome.id for outcome in await everything(client, job)] == [str(path) for path in photos]
 
 
-async def test_the_key_does_not_go_to_the_results(at_sandbox: Any, photos: list[Path]) -> None:
+async def test_the_key_is_not_sent_to_result_files(at_sandbox: Any, photos: list[Path]) -> None:
     """The sandbox's files of results refuse any key, as presigned addresses do."""
     keyed = httpx.AsyncClient(headers={"X-Moondream-Auth": KEY, "Authorization": f"Bearer {KEY}"}, cookies={"a": "b"})
     async with keyed:
@@ -388,7 +388,7 @@ async def test_deleted_results(at_sandbox: Any, photos: list[Path]) -> None:
         await everything(client, job.id)
 
 
-async def test_lines_that_the_results_leave_out(at_sandbox: Any, photos: list[Path]) -> None:
+async def test_lines_missing_from_the_results(at_sandbox: Any, photos: list[Path]) -> None:
     client = at_sandbox()
     job = await client.batches.wait(await client.batches.create(photos, "caption"))
     output = jobs_of(client)[job.id].outputs[0]
@@ -418,7 +418,7 @@ async def test_waiting(at_sandbox: Any, photos: list[Path]) -> None:
     assert info.value.code == "not_completed"
 
 
-async def test_outages_are_waited_out(at_sandbox: Any, photos: list[Path]) -> None:
+async def test_waiting_survives_outages(at_sandbox: Any, photos: list[Path]) -> None:
     client = at_sandbox(retry=ONCE, status=502, times=4, on="batch")
     job = await client.batches.create(photos, "caption")
     assert (await client.batches.wait(job)).status == "completed"

@@ -36,7 +36,7 @@ GOOD = {
 
 @pytest.mark.parametrize("split", [False, True])
 @pytest.mark.parametrize("name", GOOD)
-async def test_taken(
+async def test_accepted_files(
     at_sandbox: Any, scene: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, split: bool
 ) -> None:
     if split:

@@ -61,7 +61,7 @@ def answers(monkeypatch: pytest.MonkeyPatch, name: str, odd: Callable[..., Any])
 
 @pytest.mark.parametrize("folder", [None, "job"])
 @pytest.mark.parametrize("name", ODD)
-async def test_an_odd_answer_begins_no_second_batch(
+async def test_an_unexpected_response_starts_no_second_batch(
     at_sandbox: Any, photos: list[Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str, folder: str | None
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -74,7 +74,7 @@ async def test_an_odd_answer_begins_no_second_batch(
     assert len(await everything(client, await client.batches.wait(job))) == 5
 
 
-async def test_a_batch_of_another_name_is_not_begun_twice(
+async def test_a_batch_with_another_id_is_not_started_twice(
     at_sandbox: Any, photos: list[Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """The answer is lost, and the batch cannot be found by the name of its upload: the user is asked."""
@@ -94,7 +94,7 @@ async def note_of(client: Any, photos: list[Path]) -> list[str]:
     return list(info.value.__notes__)
 
 
-async def test_an_upload_that_can_be_asked_about_is_no_batch(
+async def test_an_upload_that_can_be_looked_up_is_not_a_batch(
     at_sandbox: Any, photos: list[Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     client = at_sandbox(retry=ONCE, status=502, times=3, on="mpu-complete")
@@ -113,7 +113,7 @@ async def test_an_upload_that_can_be_asked_about_is_no_batch(
 
 @pytest.mark.parametrize("status", [401, 402, 403])
 @pytest.mark.parametrize("action", ["mpu-uploadpart", "mpu-complete"])
-async def test_a_key_that_is_mended_goes_on(
+async def test_resuming_with_a_corrected_key(
     at_sandbox: Any, photos: list[Path], tmp_path: Path, status: int, action: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(multipart_upload, "PART", 5_000)
@@ -141,7 +141,7 @@ async def test_a_forgotten_argument(
     assert (await client.batches.create(items, skill)).refused == 0
 
 
-async def test_nothing_that_can_be_sent(at_sandbox: Any, tmp_path: Path) -> None:
+async def test_a_job_without_valid_items(at_sandbox: Any, tmp_path: Path) -> None:
     client = at_sandbox()
     with pytest.raises(ConfigurationError, match=r"None of the 2 items.*There is no file"):
         await client.batches.create([tmp_path / "a.png", tmp_path / "b.png"], "caption", folder=tmp_path / "job")
@@ -162,7 +162,7 @@ async def test_items_that_are_added_later(at_sandbox: Any, photos: list[Path], t
     assert [outcome.index for outcome in outcomes] == [0, 1, 2, 3, 4]
 
 
-async def test_what_was_refused_is_tried_again(at_sandbox: Any, photos: list[Path], tmp_path: Path) -> None:
+async def test_rejected_items_are_tried_again(at_sandbox: Any, photos: list[Path], tmp_path: Path) -> None:
     client, late = at_sandbox(), tmp_path / "late.png"
     items = [photos[0], late, tmp_path / "never.png"]
     job = await client.batches.create(items, "caption", folder=tmp_path / "job")
@@ -182,7 +182,7 @@ async def test_what_was_refused_is_tried_again(at_sandbox: Any, photos: list[Pat
         await client.batches.create(items, "caption", folder=tmp_path / "strict", max_failures=0)
 
 
-async def test_a_pass_that_is_stopped_half_way(at_sandbox: Any, photos: list[Path], tmp_path: Path) -> None:
+async def test_a_submission_that_stops_halfway(at_sandbox: Any, photos: list[Path], tmp_path: Path) -> None:
     """An item that was rejected and then accepted is reported once, although the call that accepted it was interrupted."""
     client, good = at_sandbox(), photos[0].read_bytes()
     await client.batches.create([("x", b"bad"), ("y", good), ("z", b"bad")], "caption", folder=tmp_path / "job")
@@ -206,7 +206,7 @@ async def test_a_pass_that_is_stopped_half_way(at_sandbox: Any, photos: list[Pat
     ]
 
 
-async def test_ids_that_come_twice(at_sandbox: Any, photos: list[Path], tmp_path: Path) -> None:
+async def test_repeated_ids(at_sandbox: Any, photos: list[Path], tmp_path: Path) -> None:
     client = at_sandbox()
     job = await client.batches.create([("x", photos[0]), ("x", photos[1]), ("y", photos[2])], "caption")
     await client.batches.wait(job)
@@ -239,7 +239,7 @@ async def test_ids_that_come_back_changed(at_sandbox: Any, photos: list[Path]) -
     assert [(o.index, o.id, o.ok) for o in await everything(client, job)] == [(n, n, True) for n in range(5)]
 
 
-async def test_a_mended_file_goes_into_the_same_folder(at_sandbox: Any, scene: bytes, tmp_path: Path) -> None:
+async def test_a_corrected_file_is_submitted_to_the_same_folder(at_sandbox: Any, scene: bytes, tmp_path: Path) -> None:
     client, path = at_sandbox(), ready(tmp_path / "ready.jsonl", scene, 2)
     path.write_text(path.read_text() + "{}\n")
     with pytest.raises(BatchInputError):
@@ -251,7 +251,7 @@ async def test_a_mended_file_goes_into_the_same_folder(at_sandbox: Any, scene: b
     assert (await client.batches.create([scene], "caption", folder=tmp_path / "other")).items == 1
 
 
-async def test_a_folder_whose_first_save_was_cut_short(at_sandbox: Any, scene: bytes, tmp_path: Path) -> None:
+async def test_a_folder_whose_first_save_was_interrupted(at_sandbox: Any, scene: bytes, tmp_path: Path) -> None:
     (tmp_path / "job").mkdir()
     for name in ("lock", "manifest.json.new"):
         (tmp_path / "job" / name).touch()
@@ -287,7 +287,7 @@ async def test_cancelling_a_partly_submitted_job(
     assert all(outcome.ok for outcome in await everything(client, await client.batches.wait(job)))
 
 
-async def test_cancelling_what_never_was_accepted(at_sandbox: Any, photos: list[Path], tmp_path: Path) -> None:
+async def test_cancelling_a_batch_that_was_never_accepted(at_sandbox: Any, photos: list[Path], tmp_path: Path) -> None:
     client = at_sandbox(retry=ONCE, status=500, times=0, on="mpu-complete")
     with pytest.raises(ServerError):
         await client.batches.create(photos, "caption", folder=tmp_path / "job")
@@ -297,7 +297,7 @@ async def test_cancelling_what_never_was_accepted(at_sandbox: Any, photos: list[
     assert not (tmp_path / "job").exists()
 
 
-async def test_cancelling_what_is_not_seen_at_once(
+async def test_cancelling_a_batch_that_becomes_visible_later(
     at_sandbox: Any, photos: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client, asked = at_sandbox(retry=ONCE), []
@@ -336,7 +336,7 @@ async def test_a_folder_that_was_half_deleted(at_sandbox: Any, photos: list[Path
     assert (await client.batches.create(photos[:2], "caption", folder=tmp_path / "job")).items == 2
 
 
-async def test_results_that_are_there_later(at_sandbox: Any, photos: list[Path], tmp_path: Path) -> None:
+async def test_results_that_become_available_later(at_sandbox: Any, photos: list[Path], tmp_path: Path) -> None:
     client = at_sandbox()
     job = await client.batches.wait(await client.batches.create(photos, "caption"))
     output = jobs_of(client)[job.id].outputs[0]
@@ -349,7 +349,7 @@ async def test_results_that_are_there_later(at_sandbox: Any, photos: list[Path],
     assert (summary.succeeded, summary.failed, summary.skipped) == (3, 0, 2)
 
 
-async def test_a_file_of_a_job_that_grows(at_sandbox: Any, photos: list[Path], tmp_path: Path) -> None:
+async def test_saving_the_results_of_a_growing_job(at_sandbox: Any, photos: list[Path], tmp_path: Path) -> None:
     client, late, out = at_sandbox(), tmp_path / "late.png", tmp_path / "out.jsonl"
     found: list[tuple[int, int, int]] = []
     for items in ([photos[0], late], [photos[0], late, photos[1]], [photos[0], late, photos[1]]):
@@ -373,7 +373,7 @@ async def test_another_current_directory(
             await client.batches.create(photos, "caption", folder=wrong)
 
 
-async def test_a_batch_that_is_not_seen_at_once(
+async def test_a_batch_that_becomes_visible_later(
     at_sandbox: Any, photos: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client, asked = at_sandbox(), []
@@ -404,7 +404,7 @@ async def test_an_invalid_folder(at_sandbox: Any, name: str, tmp_path: Path) -> 
     assert not (tmp_path / "out.jsonl").exists()
 
 
-async def test_others_have_their_turn(at_sandbox: Any, tiny: Any, tmp_path: Path) -> None:
+async def test_other_tasks_run_meanwhile(at_sandbox: Any, tiny: Any, tmp_path: Path) -> None:
     """Resuming a job of which nothing is left lets other tasks run."""
     client, items = at_sandbox(), [(n, tiny) for n in range(2_000)]
     await client.batches.create(items, "caption", folder=tmp_path / "job")
@@ -424,7 +424,7 @@ async def test_others_have_their_turn(at_sandbox: Any, tiny: Any, tmp_path: Path
     assert len(turns) >= 30
 
 
-async def test_lists_that_go_round(at_sandbox: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_lists_whose_pages_repeat(at_sandbox: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     client = at_sandbox()
     page = {"batches": [{"id": "a", "status": "completed"}], "next_cursor": "same", "has_more": True}
 

@@ -131,7 +131,7 @@ def test_failed_lines_stay_until_they_are_replaced(tmp_path: Path) -> None:
     assert ids(path) == [("b", True), ("c", False), ("a", True)]
 
 
-def test_killed_while_failed_items_are_retried(tmp_path: Path) -> None:
+def test_killed_during_retry_failed(tmp_path: Path) -> None:
     path = tmp_path / "r"
     path.write_bytes(line("a", ok=False) + line("b") + marked(line("a", ok=False)) + line("c"))
     again = journal(path, retry_failed=True)

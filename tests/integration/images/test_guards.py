@@ -164,7 +164,7 @@ DECOYS = segment(0xFE, b"II*\0" * 20)
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_refused(data: Callable[[], bytes], says: str) -> None:
+def test_rejected_images(data: Callable[[], bytes], says: str) -> None:
     with pytest.raises(ImageError, match=says):
         encode(data())
 

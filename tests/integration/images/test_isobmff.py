@@ -82,7 +82,7 @@ def av1_of(side: int) -> bytes:
     ],
     ids=range(12),
 )
-def test_refused(data: bytes, says: str) -> None:
+def test_rejected_images(data: bytes, says: str) -> None:
     with pytest.raises(ImageError, match=says):
         isobmff.check(data)
 

@@ -71,7 +71,7 @@ def box(kind: bytes, content: bytes) -> bytes:
     ],
     ids=range(16),
 )
-def test_refused(data: bytes, says: str) -> None:
+def test_rejected_images(data: bytes, says: str) -> None:
     with pytest.raises(ImageError, match=says):
         jpeg2000.check(data)
 

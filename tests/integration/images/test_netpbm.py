@@ -83,7 +83,7 @@ def test_chunks_are_joined(monkeypatch: pytest.MonkeyPatch, chunk_size: int, max
     ],
     ids=range(12),
 )
-def test_refused(data: bytes, says: str) -> None:
+def test_rejected_images(data: bytes, says: str) -> None:
     with pytest.raises(ImageError, match=says):
         upright(data)
 

@@ -67,7 +67,7 @@ async def test_killed_at_random(signal_number: int, tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.name != "posix", reason="there is no SIGKILL")
-async def test_killed_while_failed_items_are_retried(tmp_path: Path) -> None:
+async def test_killed_during_retry_failed(tmp_path: Path) -> None:
     """One of two skills succeeds, the other fails half of the time: paid results stay in the file."""
     items, concurrency, kills = 60, 4, scaled(4, 12)
     paid: Counter[str] = Counter()

@@ -102,7 +102,7 @@ def test_query_without_image_is_text_only() -> None:
     ],
     ids=str,
 )
-def test_unusable_arguments_are_refused(change: dict[str, Any]) -> None:
+def test_invalid_arguments_are_rejected(change: dict[str, Any]) -> None:
     with pytest.raises(ConfigurationError):
         query(**change)
 
@@ -161,7 +161,7 @@ def test_numpy_numbers_are_numbers() -> None:
         ("adaptor", "adapter"),
     ],
 )
-def test_a_misspelled_setting_is_refused(name: str, meant: str) -> None:
+def test_a_misspelled_setting_is_rejected(name: str, meant: str) -> None:
     with pytest.raises(ConfigurationError, match=f"Did you mean '{meant}'"):
         checks.settings({name: 1})
 
