@@ -98,7 +98,7 @@ def test_a_clock_that_jumps_or_wraps(later: int, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("zero", "times", "wanted"),
+    ("zero", "times", "expected"),
     [
         (0, [0, 1, 2], [0, 1, 2]),
         (None, [None] * 3, [0, 0.1, 0.2]),
@@ -116,9 +116,9 @@ def test_a_clock_that_jumps_or_wraps(later: int, tmp_path: Path) -> None:
         (0, [0, 1e6, 1e6 + 1], [0, 0.1, 1.1]),
     ],
 )
-def test_clock(zero: float | None, times: list[float | None], wanted: list[float]) -> None:
+def test_clock(zero: float | None, times: list[float | None], expected: list[float]) -> None:
     clock = video_module._Clock(10, zero, 1000)
-    assert [clock.convert(time) for time in times] == pytest.approx(wanted)
+    assert [clock.convert(time) for time in times] == pytest.approx(expected)
 
 
 @pytest.mark.parametrize(

@@ -172,9 +172,9 @@ def test_the_command(tiny: Any, tmp_path: Path, moondream_sandbox: Any, capsys: 
     output.write_bytes(b"\n".join([line(0).encode(), bad_line("nested"), line(1).encode()]))
     args = ["--base-url", moondream_sandbox.base_url]
     assert main(["batch", "results", str(tmp_path / "job"), *args]) == 3
-    told = [json.loads(text) for text in capsys.readouterr().out.splitlines()]
-    assert [one["ok"] for one in told] == [True, True, False]
-    assert "nested too deeply" in told[2]["error"] or "cannot be read" in told[2]["error"]
+    lines = [json.loads(text) for text in capsys.readouterr().out.splitlines()]
+    assert [one["ok"] for one in lines] == [True, True, False]
+    assert "nested too deeply" in lines[2]["error"] or "cannot be read" in lines[2]["error"]
     assert main(["batch", "results", str(tmp_path / "job"), "--out", str(tmp_path / "out.jsonl"), *args]) == 3
     assert len(list(read_results(tmp_path / "out.jsonl"))) == 3
 

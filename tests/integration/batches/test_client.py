@@ -54,9 +54,9 @@ async def test_results_are_those_of_the_skill(at_sandbox: Any, photos: list[Path
     outcomes = await everything(client, job)
     live = await getattr(client, skill)(photos[0], **arguments)
     for outcome, path in zip(outcomes, photos, strict=True):
-        found, wanted = outcome.unwrap().to_dict(), live.to_dict()
+        found, expected = outcome.unwrap().to_dict(), live.to_dict()
         assert outcome.id == str(path)
-        assert {n: v for n, v in wanted.items() if n not in ("metrics", "request_id", "finish_reason")} == {
+        assert {n: v for n, v in expected.items() if n not in ("metrics", "request_id", "finish_reason")} == {
             n: v for n, v in found.items() if n != "metrics"
         }
         assert outcome.result.image_size == live.image_size
@@ -360,10 +360,10 @@ async def test_an_interrupted_results_download_is_resumed(
         def lasting(request: Any, of: Any, number: int, _: Any) -> str:
             from moondream_async.sandbox import Faults
 
-            told.append(number)
-            return original(request, of, number, Faults(url_lifetime=0.0 if len(told) <= 4 else 60.0))
+            calls.append(number)
+            return original(request, of, number, Faults(url_lifetime=0.0 if len(calls) <= 4 else 60.0))
 
-        told: list[int] = []
+        calls: list[int] = []
         monkeypatch.setattr(type(state), "_url", lambda _, *given: lasting(*given))
     assert [outcome.id for outcome in await everything(client, job)] == [str(path) for path in photos]
 

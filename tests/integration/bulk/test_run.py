@@ -189,22 +189,22 @@ async def test_the_same_id_with_other_arguments_is_another_item(tmp_path: Path, 
 
 
 async def test_progress_and_cost(tmp_path: Path, tiny: EncodedImage) -> None:
-    told: list[RunSummary] = []
+    reported: list[RunSummary] = []
 
     async def tell(summary: RunSummary) -> None:
-        told.append(summary)
+        reported.append(summary)
 
     async with serve(answer) as server, client(server) as c:
         items = [(n, tiny) for n in range(5)]
         summary = await c.run("caption", items, tmp_path / "a", progress=tell, prices=Prices(1, 10))
-        await c.run("caption", iter(items), tmp_path / "b", progress=told.append)
-    assert [s.seen for s in told[:5]] == sorted(s.seen for s in told[:5])
-    assert told[4].seen == 5
-    assert told[4].rate > 0
-    assert told[4].seconds_left == 0
+        await c.run("caption", iter(items), tmp_path / "b", progress=reported.append)
+    assert [s.seen for s in reported[:5]] == sorted(s.seen for s in reported[:5])
+    assert reported[4].seen == 5
+    assert reported[4].rate > 0
+    assert reported[4].seconds_left == 0
     assert summary.cost == pytest.approx(5 * (100 * 1 + 10 * 10) / 1e6)
-    assert told[-1].total is None
-    assert told[-1].seconds_left is None
+    assert reported[-1].total is None
+    assert reported[-1].seconds_left is None
 
 
 async def test_a_rejected_key_is_not_written(tmp_path: Path, tiny: EncodedImage) -> None:
@@ -330,11 +330,11 @@ async def test_an_unexpected_error_fails_one_item(tmp_path: Path, tiny: EncodedI
 async def test_labels_are_read_back(tmp_path: Path, scene: bytes, moondream_sandbox: Any) -> None:
     async with AsyncClient(base_url=moondream_sandbox.base_url) as c:
         labels = ["red", "pink", "blue"]
-        wanted = await c.detect(scene, labels)
+        expected = await c.detect(scene, labels)
         await c.run("detect", [("a", scene)], tmp_path / "r.jsonl", object=labels)
     [outcome] = read_results(tmp_path / "r.jsonl")
     found = outcome.unwrap()
-    assert found.objects == wanted.objects
+    assert found.objects == expected.objects
     assert {label: len(result.objects) for label, result in found.by_label.items()} == {"red": 1, "pink": 0, "blue": 1}
 
 
