@@ -75,8 +75,8 @@ def best_size(width: int, height: int) -> tuple[int, int]:
 def _candidate_lengths(longer: int, shorter: int) -> Iterator[int]:
     """Yield the lengths of the longer side worth trying."""
     yield from range(1, min(longer, _MAX_SEARCHED) + 1)
-    # Of very long and narrow images, longer lengths only add detail where the other side grows by a pixel.
-    for other in range(min(shorter, _MAX_SEARCHED)):
-        length = other * longer // shorter + 1
-        if length > _MAX_SEARCHED:
-            yield length
+    # Longer images reach the model at a few thousand pixels: detail only changes where the other side grows by a pixel,
+    # or the side fills one more crop.
+    steps = {other * longer // shorter + 1 for other in range(min(shorter, _MAX_SEARCHED))}
+    steps |= set(range(_MARGIN + 1, longer + 1, _WINDOW))
+    yield from sorted(length for length in steps if length > _MAX_SEARCHED)
