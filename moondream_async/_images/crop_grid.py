@@ -78,5 +78,6 @@ def _candidate_lengths(longer: int, shorter: int) -> Iterator[int]:
     # Longer images reach the model at a few thousand pixels: detail only changes where the other side grows by a pixel,
     # or the side fills one more crop.
     steps = {other * longer // shorter + 1 for other in range(min(shorter, _MAX_SEARCHED))}
-    steps |= set(range(_MARGIN + 1, longer + 1, _WINDOW))
+    if shorter > _CROP:  # narrower images always fill a single crop
+        steps |= set(range(_MARGIN + 1, longer + 1, _WINDOW))
     yield from sorted(length for length in steps if length > _MAX_SEARCHED)

@@ -30,6 +30,7 @@ from moondream_async import (
     SegmentResult,
     vision,
 )
+from tests.support.effort import scaled
 from tests.support.paths import HARD
 
 SIZE = (200, 100)
@@ -388,7 +389,8 @@ def test_outlines_with_many_loops() -> None:
             with pytest.raises(PathError, match="loops"):
                 export(outline(path))
     spiral = "M" + " ".join(
-        f"{0.5 + n / 1e5 * math.cos(n / 50):.5f} {0.5 + n / 1e5 * math.sin(n / 50):.5f}" for n in range(40_000)
+        f"{0.5 + n / 1e5 * math.cos(n / 50):.5f} {0.5 + n / 1e5 * math.sin(n / 50):.5f}"
+        for n in range(scaled(10_000, 40_000))
     )
     used = time.process_time()
     assert len(vision.to_geojson(outline(f"{spiral}M0 0H.01V.01Z"))["features"]) == 1
