@@ -152,7 +152,7 @@ class SkillRunner:
         arguments = self._all_arguments(skill, item.arguments)
         if _lacks_required(skill, arguments):
             raise _missing(skill)
-        return {name: arguments[name] for name in skill.parameters if name in arguments}
+        return {**skill.defaults, **{name: arguments[name] for name in skill.parameters if name in arguments}}
 
     def _all_arguments(self, skill: Skill[Any], own: Mapping[str, Any]) -> dict[str, Any]:
         """Return the arguments for all items, those of the skill, and an item's own; the last ones win."""

@@ -79,6 +79,7 @@ class HttpClient:
         is_paced: Whether requests wait for the session's rate limiter, and responses inform it.
         max_response: Maximum size of a response, in bytes.
         total_name: What errors call the total timeout.
+        counts_refusals: Whether a 429 always counts as an attempt, as the requests go to unrelated servers.
     """
 
     def __init__(
@@ -93,6 +94,7 @@ class HttpClient:
         is_paced: bool = False,
         max_response: int = MAX_API_RESPONSE,
         total_name: str = "Timeouts.total",
+        counts_refusals: bool = False,
     ) -> None:
         self.session = session
         self.redactor = redactor
@@ -103,6 +105,7 @@ class HttpClient:
         self._rate_limiter = session.rate_limiter if is_paced else None
         self._max_response = max_response
         self._total_name = total_name
+        self._counts_refusals = counts_refusals
         self._event_connections = LoopLocal(lambda: anyio.CapacityLimiter(_MAX_EVENT_CONNECTIONS))
         self._wire_timeouts = httpx.Timeout(
             connect=timeouts.connect, read=timeouts.idle, write=timeouts.idle, pool=None
@@ -205,7 +208,7 @@ class HttpClient:
         return FailedAttempt(error, cause)
 
     def with_limits(self, session: Session, *, total: float, max_response: int) -> Self:
-        """Return a client for another session, with limits of its own and without hooks.
+        """Return a client for downloads from any servers: for another session, with limits of its own, without hooks.
 
         Args:
             session: The other session.
@@ -223,6 +226,7 @@ class HttpClient:
             redactor=self.redactor,
             max_response=max_response,
             total_name=total_name,
+            counts_refusals=True,
         )
 
     def _make_observer(self, request: Request, *, stream: bool) -> CallObserver | None:
@@ -366,7 +370,8 @@ class HttpClient:
         """Send the request, and follow the redirects that its target allows; the body is unread."""
         request, body, headers = call.request, await call.prepare(), call.request.headers
         if call.observer is not None:
-            headers = with_extra_headers(headers, await call.observer.request(attempt, len(body)))
+            extra = await call.observer.request(attempt, len(body))
+            headers = headers if request.target else with_extra_headers(headers, extra)  # not to other hosts
         target, new = request.target, request.non_idempotent
         if target is None:
             args = (request.method, request.url, headers, body, self._wire_timeouts)
@@ -395,12 +400,9 @@ class HttpClient:
             self._server.invalid_hint,
         )
         failed = call.request.errors.find_failure(response)
-        if failed is None:
+        if 200 <= response.status < 300 and not is_refusal(failed):  # Station reports a full queue with status 200
             self._record_acceptance()
-            return response
-        if not is_refusal(failed):
-            self._record_acceptance()
-        return self._from_failure(call, failed)
+        return response if failed is None else self._from_failure(call, failed)
 
     def _from_failure(self, call: Call, failed: FailedAttempt) -> FailedAttempt:
         if isinstance(failed.error, APIError):
@@ -431,7 +433,7 @@ class HttpClient:
     def _delay_after(self, call: Call, failed: FailedAttempt, attempt: int) -> float | None:
         now = time.monotonic()
         refused = is_refusal(failed)
-        if refused and self.session.progress.leaves_attempts(now, started=call.started):
+        if refused and not self._counts_refusals and self.session.progress.leaves_attempts(now, started=call.started):
             call.uncounted_attempts += 1
         counted = attempt - call.uncounted_attempts
         # Without a rate limiter, only the backoff slows refused calls down: it grows with every attempt.

@@ -20,6 +20,7 @@ MAX_SECONDS = 60.0
 """Time limit of one attempt, redirects included, in seconds; `Timeouts.total` if that is less."""
 
 _MAX_REDIRECTS = 5
+_ERROR_HEADERS = ("location", "retry-after", "retry-after-ms")
 _MAX_SHOWN = 200  # characters of a URL in an error
 
 
@@ -121,6 +122,9 @@ class ImageTarget:
         except NotPublicError as exc:
             host = str(exc)
         else:
+            if response.status_code != 200:  # its body is not needed
+                await response.aclose()
+                return httpx.Response(response.status_code, headers=_kept_headers(response), request=response.request)
             encoding = response.headers.get("content-encoding", "identity")
             if encoding.lower() == "identity":
                 return response
@@ -135,6 +139,10 @@ class ImageTarget:
 
 def _download_error(problem: str) -> ImageError:
     return ImageError(f"The image cannot be downloaded: {problem}.")
+
+
+def _kept_headers(response: httpx.Response) -> list[tuple[str, str]]:
+    return [(name, value) for name, value in response.headers.items() if name in _ERROR_HEADERS]
 
 
 def _shown(url: httpx.URL) -> str:

@@ -7,6 +7,7 @@ the wrong moment it leaves the lock held, and the loop's thread waits for it for
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import os
 import threading
 import weakref
@@ -29,7 +30,7 @@ _FULL_TRACEBACK = "MOONDREAM_FULL_TRACEBACK"
 
 
 class _Flag:
-    """An event that is set once, by one thread, and that an interrupted wait cannot break.
+    """An event that an interrupted wait cannot break. It cannot be cleared.
 
     Attributes:
         is_set: Whether it is set.
@@ -42,8 +43,10 @@ class _Flag:
 
     def set(self) -> None:
         """Set it and wake those who wait."""
-        self.is_set = True
-        self._lock.release()
+        if not self.is_set:
+            self.is_set = True
+            with suppress(RuntimeError):  # two threads set it at once
+                self._lock.release()
 
     def wait(self, seconds: float) -> bool:
         """Wait for a limited time; return whether it is set."""
@@ -102,16 +105,22 @@ class _LoopRunner:
 
     def __init__(self) -> None:
         self.ready = _Flag()
+        self.has_ended = False
+        self.waiting: set[Call[Any]] = set()  # calls that have not begun
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
         """Run until `stop`, and until the last task has ended."""
         self._loop = asyncio.get_running_loop()
+        self._context = contextvars.copy_context()
         self._stopped = asyncio.Event()
         self.ready.set()
         await self._stopped.wait()
         while self._tasks:
             await asyncio.wait(self._tasks)
+        self.has_ended = True
+        for call in list(self.waiting):
+            call.end()
 
     def start_soon(self, func: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Start a task, from any thread.
@@ -127,11 +136,19 @@ class _LoopRunner:
         Raises:
             RuntimeError: The loop has stopped.
         """
-        self._loop.call_soon_threadsafe(func, *args)
+        self._loop.call_soon_threadsafe(func, *args, context=self._caller_context())
 
     def stop(self) -> None:
         """Stop the loop once its tasks have ended."""
         self.call_soon(self._stopped.set)
+
+    def _caller_context(self) -> contextvars.Context:
+        """Return the caller's context variables, except for those in which anyio keeps the loop's library."""
+        context = self._context.copy()
+        for variable, value in contextvars.copy_context().items():
+            if variable not in self._context:
+                context.run(variable.set, value)
+        return context
 
     def _start(self, func: Callable[[], Coroutine[Any, Any, None]]) -> None:
         task = self._loop.create_task(func())
@@ -292,11 +309,14 @@ class Call(Generic[T]):
         self._runner = runner
         self._active = active
         active.add(self)
+        runner.waiting.add(self)
         try:
             runner.start_soon(self._run)
         except RuntimeError:
-            active.discard(self)
+            self.end()
             raise
+        if runner.has_ended:  # between its last task and its end, the loop still accepts calls
+            self.end()
 
     def result(self) -> T:
         """Wait for the result.
@@ -333,19 +353,29 @@ class Call(Generic[T]):
                 with suppress(RuntimeError):  # the loop has stopped and closed everything
                     self._runner.start_soon(self._close_result)
 
+    def end(self) -> None:
+        """Mark the call as ended."""
+        self._active.discard(self)
+        if self._runner is not None:
+            self._runner.waiting.discard(self)
+        self._ended.set()
+
     async def _run(self) -> None:
+        if self._runner is not None:
+            self._runner.waiting.discard(self)
         try:
             with anyio.CancelScope() as self._scope:
                 if self._is_cancelled:  # before it began: what it owns is still closed at its first await
                     self._scope.cancel()
                 self._results.append(await self._func(*self._args, **self._kwargs))
+        except asyncio.CancelledError:  # the whole loop ends
+            raise
         except BaseException as exc:
             self._error = exc
-            if not isinstance(exc, Exception):  # such as the cancellation of the whole loop
+            if not isinstance(exc, Exception):
                 raise
         finally:
-            self._active.discard(self)
-            self._ended.set()
+            self.end()
         if self._is_abandoned:
             await self._close_result()
 

@@ -44,6 +44,7 @@ class Skill(Generic[R]):
         name: Its name, and its path below the base URL.
         parameters: Names of its parameters, except for the image and `stream`.
         required: The parameter that must be given, besides the image.
+        defaults: Arguments of calls that omit them.
         field: The field of the response that holds its result.
         parse: Builds the result from the decoded response.
         reducer: Makes the reducer of its event stream from the image's size; None if it does not stream.
@@ -60,6 +61,7 @@ class Skill(Generic[R]):
     required: str | None
     field: str
     parse: Callable[[Any, Meta], R]
+    defaults: Mapping[str, Any] = attrs.field(factory=dict)
     reducer: Callable[[tuple[int, int] | None], Any] | None = None
     needs_image: bool = True
     takes_labels: bool = False
@@ -144,6 +146,7 @@ CAPTION = Skill[CaptionResult](
     name="caption",
     parameters=("length", "settings"),
     required=None,
+    defaults={"length": "normal"},
     field="caption",
     parse=responses.caption,
     reducer=lambda size: TextReducer("caption", responses.caption, size),

@@ -9,6 +9,7 @@ import re
 import threading
 from typing import Any
 
+import anyio
 import pytest
 
 import moondream_async as md
@@ -285,3 +286,11 @@ def test_a_client_can_be_opened_and_closed_many_times(moondream_sandbox: Any) ->
         with Client(base_url=moondream_sandbox.base_url) as client:
             client.models()
     assert not [t for t in threading.enumerate() if t.name == "moondream-async"]
+
+
+def test_inside_trio_with_its_context(moondream_sandbox: Any) -> None:
+    async def main() -> list[Any]:
+        with Client(base_url=moondream_sandbox.base_url) as client:
+            return client.models()
+
+    assert anyio.run(main, backend="trio")

@@ -481,3 +481,17 @@ async def test_many_tiny_items() -> None:
             assert outcome.ok
             count += 1
         assert count == server.requests == items
+
+
+async def test_omitted_arguments_have_the_defaults_of_the_skills(tiny: EncodedImage) -> None:
+    bodies: list[Any] = []
+
+    async def handler(exchange: Exchange) -> None:
+        bodies.append(exchange.json)
+        await exchange.answer({"caption": "x"})
+
+    async with serve(handler) as server, AsyncClient(base_url=server.base_url) as client:
+        await client.caption(tiny)
+        assert [outcome.ok async for outcome in client.map("caption", [tiny])] == [True]
+    assert bodies[0] == bodies[1]
+    assert bodies[0]["length"] == "normal"

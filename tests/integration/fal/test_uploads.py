@@ -10,10 +10,12 @@ import tracemalloc
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy
 import pytest
 from PIL import Image
 
+import moondream_async as md
 from moondream_async import APIConnectionError, ConfigurationError, EncodedImage, RetryPolicy, ServerError
 from moondream_async._fal import uploads
 from moondream_async.fal import AsyncFalClient, Lifecycle
@@ -299,3 +301,21 @@ async def test_file_names_and_media_types_are_checked(
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(ConfigurationError, match="regular"):
         await fal.upload(tmp_path / "pipe")
+
+
+async def test_headers_of_hooks_are_not_sent_to_presigned_urls() -> None:
+    seen: dict[str, bool] = {}
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        seen[f"{request.method} {request.url.path}"] = "x-trace" in request.headers
+        if request.url.path == "/storage/upload/initiate":
+            urls = {"upload_url": "https://93.184.216.34/put", "file_url": "https://v3.fal.media/a"}
+            return httpx.Response(200, json=urls)
+        return httpx.Response(200 if request.method == "PUT" else 500)
+
+    hooks = md.Hooks(request=lambda info: info.headers.update({"X-Trace": "a-trace"}))
+    transport = httpx.MockTransport(answer)
+    async with AsyncFalClient("an-id:a-secret-of-fal", retry=1, hooks=hooks, http_client=transport) as fal:
+        assert await fal.upload(b"data") == "https://v3.fal.media/a"
+    assert seen["POST /storage/upload/initiate"]
+    assert not seen["PUT /put"]

@@ -350,3 +350,33 @@ def test_on_trio(resolve: Callable[..., list[str]], monkeypatch: pytest.MonkeyPa
                 await c.encode_image("http://127.0.0.1:1/a.png", ANYWHERE)
 
     anyio.run(main, backend="trio")
+
+
+@pytest.mark.parametrize("headers", ["Content-Encoding: gzip\r\n", ""])
+async def test_bodies_of_errors_are_not_read(headers: str) -> None:
+    async def handler(exchange: Exchange) -> None:
+        await exchange.send(f"HTTP/1.1 404 Not Found\r\n{headers}Content-Length: 1000000000\r\n\r\nabc".encode())
+        await asyncio.sleep(5)
+
+    async with serve(handler) as server, client(image_options=ANYWHERE) as c:
+        with pytest.raises(ImageError, match="answered with status 404") as caught:
+            await c.encode_image(server.base_url + "/a.png")
+        assert caught.value.attempts == server.requests == 1
+
+
+async def test_a_429_counts_as_an_attempt_whatever_other_hosts_answer() -> None:
+    async def refuse(exchange: Exchange) -> None:
+        await exchange.answer(b"", status=429)
+
+    policy = RetryPolicy(attempts=3, backoff=0.001, max_backoff=0.002)
+    async with serve(image_server) as good, serve(refuse) as bad, client(image_options=ANYWHERE, retry=policy) as c:
+
+        async def download_others() -> None:
+            while True:
+                await c.encode_image(good.base_url + "/a.png")
+
+        others = asyncio.create_task(download_others())
+        with pytest.raises(ImageError, match="429"):
+            await c.encode_image(bad.base_url + "/a.png")
+        others.cancel()
+        assert bad.requests == 3

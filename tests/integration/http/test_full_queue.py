@@ -112,3 +112,14 @@ async def test_excluded_statuses_are_not_retried(tiny: EncodedImage) -> None:
     async with serve(station) as server, AsyncClient(base_url=server.base_url, retry=policy) as client:
         results = await asyncio.gather(*(client.query(tiny, "?") for _ in range(5)), return_exceptions=True)
     assert sum(isinstance(result, md.RateLimitError) for result in results) == station.refused == 4
+
+
+async def test_errors_do_not_count_as_successes_of_others(tiny: EncodedImage) -> None:
+    async def fail_then_refuse(exchange: Exchange) -> None:
+        await exchange.answer({}, 503 if exchange.number == 1 else 429)
+
+    policy = RetryPolicy(attempts=3, backoff=0.001, max_backoff=0.002)
+    async with serve(fail_then_refuse) as server, AsyncClient(base_url=server.base_url, retry=policy) as client:
+        with pytest.raises(md.RateLimitError) as caught:
+            await client.query(tiny, "?")
+    assert caught.value.attempts == server.requests == 3

@@ -29,7 +29,7 @@ JSON = st.recursive(
 OBJECTS = st.dictionaries(NAMES, JSON, max_size=8)
 
 
-@settings(max_examples=scaled(60, 300), deadline=None)
+@settings(max_examples=scaled(30, 300), deadline=None)
 @given(data=JSON | OBJECTS)
 @pytest.mark.parametrize(
     "read", [responses.query, responses.caption, responses.detect, responses.point, responses.segment]
@@ -41,7 +41,7 @@ def test_responses(read: Any, data: Any) -> None:
         repr(result)
 
 
-@settings(max_examples=scaled(80, 500), deadline=None)
+@settings(max_examples=scaled(25, 500), deadline=None)
 @given(data=JSON | OBJECTS, status=st.integers(300, 599), text=st.binary(max_size=40))
 def test_errors(data: Any, status: int, text: bytes) -> None:
     for body in (json.dumps(data).encode(), text):
@@ -53,7 +53,7 @@ def test_errors(data: Any, status: int, text: bytes) -> None:
     assert inside is None or errors.effective_status(inside) >= 400
 
 
-@settings(max_examples=scaled(60, 300), deadline=None)
+@settings(max_examples=scaled(30, 300), deadline=None)
 @given(events=st.lists(OBJECTS, max_size=5))
 def test_streams(events: list[dict[str, Any]]) -> None:
     for reducer in (TextReducer("answer", responses.query), SegmentReducer()):
