@@ -61,7 +61,7 @@ class Skill(Generic[R]):
     required: str | None
     field: str
     parse: Callable[[Any, Meta], R]
-    defaults: Mapping[str, Any] = attrs.field(factory=dict)
+    defaults: Mapping[str, Any] = attrs.field(factory=dict[str, Any])
     reducer: Callable[[tuple[int, int] | None], Any] | None = None
     needs_image: bool = True
     takes_labels: bool = False
