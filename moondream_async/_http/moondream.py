@@ -16,7 +16,7 @@ from ..config import Secret, Server
 from ..errors import APIError, ConfigurationError
 from . import transport_errors
 from .payloads import FileBody
-from .request import USER_AGENT, Body, Request, Response
+from .request import Body, Request, Response, request_headers
 from .retrying import FailedAttempt
 
 INVALID_HINT = "Is the base URL that of a Moondream server?"
@@ -78,7 +78,7 @@ class MoondreamRequests:
     def __init__(self, server: Server, headers: Mapping[str, str]) -> None:
         self._base_url = server.base_url
         self._key = server.key
-        self._host = _host_header(server.base_url)
+        self._parsed_base_url = _parse_base_url(server.base_url)
         self._extra = headers
         self._urls: dict[str, httpx.URL] = {}
         self._errors = MoondreamErrors(server.key)
@@ -155,20 +155,12 @@ class MoondreamRequests:
         return Request(path, method, url, headers, self._errors, body)
 
     def _headers(self, *, accept: str, content_type: str = _JSON, bearer: bool = False) -> httpx.Headers:
-        headers = {
-            "Host": self._host,
-            "User-Agent": USER_AGENT,
-            "Accept": accept,
-            "Accept-Encoding": "identity",
-            "Content-Type": content_type,
-        }
+        headers = {"Accept": accept, "Content-Type": content_type}
         if self._key is not None and bearer:
             headers["authorization"] = HiddenStr(f"Bearer {self._key.reveal()}")
         elif self._key is not None:
             headers["x-moondream-auth"] = HiddenStr(self._key.reveal())
-        merged = httpx.Headers(headers)
-        merged.update(self._extra)
-        return merged
+        return request_headers(self._parsed_base_url, {**headers, **self._extra})
 
 
 def secrets_in_headers(headers: Mapping[str, str]) -> Iterator[str]:
@@ -178,9 +170,12 @@ def secrets_in_headers(headers: Mapping[str, str]) -> Iterator[str]:
             yield from secrets_in_header(value)
 
 
-def _host_header(base_url: str) -> str:
+def _parse_base_url(base_url: str) -> httpx.URL:
     try:
-        return httpx.URL(base_url).netloc.decode("ascii")
+        parsed = httpx.URL(base_url)
+        parsed.netloc.decode("ascii")
     except (httpx.InvalidURL, ValueError) as exc:
         problem = str(exc)
+    else:
+        return parsed
     raise ConfigurationError(f"Invalid base_url {base_url!r}: {problem}.")
