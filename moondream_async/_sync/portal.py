@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import os
+import sys
 import threading
 import weakref
 from collections.abc import Awaitable, Callable, Coroutine, Generator
@@ -253,6 +254,8 @@ class Portal:
         """Return the background loop's runner, if this thread may wait for it."""
         if self._closed:
             raise ConfigurationError("This client is closed; make a new one.")
+        if sys.is_finalizing():  # the background thread does not run any more
+            raise ConfigurationError("The interpreter is exiting; no more calls can be made.")
         runner = self._lease()
         if threading.get_ident() == _background_loop.thread:
             raise ConfigurationError(

@@ -518,3 +518,19 @@ def test_ctrl_c_at_any_moment_leaves_nothing_behind(url: str) -> None:
     # Not `run`: an interrupt just before `with`, or inside a `__del__`, leaves Python itself to warn of the stream.
     status, out, err = finish(start(f"{handler}\n{textwrap.dedent(code)}", url))
     assert (status, out) == (0, "True 0\n[]\n"), err
+
+
+def test_a_call_while_the_interpreter_exits(url: str) -> None:
+    code = """
+    class Last:
+        def __init__(self, client):
+            self.client, self.error = client, md.ConfigurationError  # nothing can be imported any more at exit
+        def __del__(self):
+            try:
+                self.client.models()
+            except self.error as exc:
+                print(exc)
+    last = Last(md.Client(base_url=URL))
+    print(len(last.client.models()) > 0)
+    """
+    assert run(code, url) == "True\nThe interpreter is exiting; no more calls can be made.\n"
