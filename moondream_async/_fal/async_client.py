@@ -19,7 +19,6 @@ from .._concurrency.single_flight import SingleFlight
 from .._hidden import HiddenStr
 from .._http.client import HttpClient, ServerInfo
 from .._http.image_download import download_image
-from .._http.moondream import secrets_in_headers
 from .._http.response_body import MAX_RESPONSE
 from .._http.session import Session, UserClient
 from .._images.encoded import EncodedImage
@@ -30,7 +29,7 @@ from .._public import public
 from .._wire import responses, skills
 from .._wire.checks import AnyRef
 from .._wire.errors import invalid_response
-from .._wire.redact import Redactor
+from .._wire.redact import Redactor, secrets_in_headers
 from .._wire.skills import Skill
 from ..config import FAL_KEYS_URL, Length, RetryPolicy, SamplingSettings, Secret, Timeouts
 from ..errors import APIConnectionError, APIError, ConfigurationError

@@ -9,17 +9,17 @@ from typing import Any
 import attrs
 
 from .._http.client import HttpClient
-from .._http.request import Body, Request, Response, parse_url, request_headers
+from .._http.request import Body, ErrorDecoder, Request, Response, parse_url, request_headers
 from .._http.retrying import FailedAttempt
 from .._wire import errors
 from ..config import FAL_KEYS_URL, Secret
-from ..errors import APIError, ConfigurationError
+from ..errors import ConfigurationError
 from . import wire
 from .wire import Hosts
 
 
 @attrs.frozen(eq=False)
-class FalErrors:
+class FalErrors(ErrorDecoder):
     """Decodes fal.ai's error responses.
 
     Args:
@@ -44,10 +44,6 @@ class FalErrors:
         if self.explains_key and "locked" not in error.message.lower():  # "locked" is about the balance
             errors.explain_refused_key(error, self.key, how_to_set="set FAL_KEY or pass key=...", keys_url=FAL_KEYS_URL)
         return FailedAttempt(error, cause)
-
-    def to_failure(self, error: APIError) -> FailedAttempt:
-        """Return the failed attempt for an error that must not be retried."""
-        return FailedAttempt(error, None)
 
 
 @attrs.frozen(eq=False)

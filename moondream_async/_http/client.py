@@ -36,7 +36,6 @@ if TYPE_CHECKING:
     from ..hooks import Hooks
     from .observer import CallObserver
 
-T = TypeVar("T")
 R = TypeVar("R")
 A = TypeVar("A", Response, EventStream)
 
@@ -271,7 +270,7 @@ class HttpClient:
             with anyio.move_on_after(None if isinstance(body, FileBody) else self.timeouts.total):
                 outcome = await exchange(call, attempt, slot, sent)
         finally:
-            if not getattr(outcome, "holds_slot", False):
+            if not (isinstance(outcome, EventStream) and outcome.holds_slot):
                 slot.release()
         if outcome is None:
             outcome = self._from_timeout(call)
@@ -346,10 +345,11 @@ class HttpClient:
         sent = time.monotonic()
         try:
             raw = await self._send(call, 1)
-            if not _is_event_stream(raw):
-                raise self._not_a_stream(call, raw, await read_all(raw, self._max_response))
+            failed = None if _is_event_stream(raw) else await self._read_error(call, raw)
             if call.observer is not None:
-                await call.observer.response(1, raw.status_code, sent, None)
+                await call.observer.response(1, raw.status_code, sent, failed)
+            if failed is not None:
+                raise failed
             async with aclosing(event_data(raw, _do_nothing, time.monotonic() + seconds)) as data:
                 yield data
         except transport_errors.TRANSPORT_ERRORS as exc:
@@ -360,7 +360,9 @@ class HttpClient:
             return
         raise error
 
-    def _not_a_stream(self, call: Call, raw: httpx.Response, body: bytes) -> MoondreamError:
+    async def _read_error(self, call: Call, raw: httpx.Response) -> MoondreamError:
+        """Return the error for a response that is not an event stream."""
+        body = await read_all(raw, self._max_response)
         response = self._decode(call, raw, body)
         if isinstance(response, FailedAttempt):
             return response.error

@@ -6,11 +6,11 @@ import attrs
 import httpx
 
 from .._hidden import without_query
-from ..errors import APIError, ConfigurationError, ImageError, MoondreamError
+from ..errors import ConfigurationError, ImageError, MoondreamError
 from .client import HttpClient
 from .proxies import is_proxied
 from .public_network import NotPublicError
-from .request import REDIRECT_STATUSES, Request, Response, Send, request_headers, status_failure
+from .request import REDIRECT_STATUSES, ErrorDecoder, Request, Response, Send, request_headers, status_failure
 from .retrying import FailedAttempt
 
 MAX_DOWNLOAD = 64 * 1024 * 1024
@@ -54,7 +54,7 @@ async def download_image(http: HttpClient, url: str, *, allow_private: bool) -> 
     raise error
 
 
-class ImageErrors:
+class ImageErrors(ErrorDecoder):
     """How a web server reports that there is no image."""
 
     def find_failure(self, response: Response) -> FailedAttempt | None:
@@ -66,10 +66,6 @@ class ImageErrors:
             return FailedAttempt(_download_error(f"{shown} is more than {_MAX_REDIRECTS} redirects away"), None)
         failed = status_failure(status, response.headers, response.url)
         return FailedAttempt(_download_error(f"{shown} answered with status {status}"), failed.cause)
-
-    def to_failure(self, error: APIError) -> FailedAttempt:
-        """Return the failed attempt for an error; images are not streamed."""
-        return FailedAttempt(error, None)
 
 
 @attrs.frozen

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 import attrs
 import httpx
 
-from .._hidden import HiddenStr, is_credential
+from .._hidden import HiddenStr
 from .._wire import errors
-from .._wire.redact import Redactor, secrets_in_header
+from .._wire.redact import Redactor, secrets_in_headers
 from .._wire.retry import NOT_PROCESSED, RetryCause
 from ..config import Secret, Server
-from ..errors import APIError, ConfigurationError
+from ..errors import APIError
 from . import transport_errors
 from .payloads import FileBody
-from .request import Body, Request, Response, request_headers
+from .request import Body, ErrorDecoder, Request, Response, parse_url, request_headers
 from .retrying import FailedAttempt
 
 INVALID_HINT = "Is the base URL that of a Moondream server?"
@@ -25,7 +25,7 @@ _JSON = "application/json"
 
 
 @attrs.frozen(eq=False)
-class MoondreamErrors:
+class MoondreamErrors(ErrorDecoder):
     """How Moondream Cloud, Station and compatible servers report errors.
 
     Args:
@@ -78,7 +78,7 @@ class MoondreamRequests:
     def __init__(self, server: Server, headers: Mapping[str, str]) -> None:
         self._base_url = server.base_url
         self._key = server.key
-        self._parsed_base_url = _parse_base_url(server.base_url)
+        self._parsed_base_url = parse_url(server.base_url)
         self._extra = headers
         self._urls: dict[str, httpx.URL] = {}
         self._errors = MoondreamErrors(server.key)
@@ -161,21 +161,3 @@ class MoondreamRequests:
         elif self._key is not None:
             headers["x-moondream-auth"] = HiddenStr(self._key.reveal())
         return request_headers(self._parsed_base_url, {**headers, **self._extra})
-
-
-def secrets_in_headers(headers: Mapping[str, str]) -> Iterator[str]:
-    """Yield the credentials in a user's own headers."""
-    for name, value in headers.items():
-        if is_credential(name):
-            yield from secrets_in_header(value)
-
-
-def _parse_base_url(base_url: str) -> httpx.URL:
-    try:
-        parsed = httpx.URL(base_url)
-        parsed.netloc.decode("ascii")
-    except (httpx.InvalidURL, ValueError) as exc:
-        problem = str(exc)
-    else:
-        return parsed
-    raise ConfigurationError(f"Invalid base_url {base_url!r}: {problem}.")

@@ -40,11 +40,11 @@ class ErrorDecoder(Protocol):
         ...
 
     def to_failure(self, error: APIError) -> FailedAttempt:
-        """Return the failed attempt for an error that an event stream reports."""
-        ...
+        """Return the failed attempt for an error that an event stream reports; by default it is not retried."""
+        return FailedAttempt(error, None)
 
 
-class StatusErrors:
+class StatusErrors(ErrorDecoder):
     """A web server whose status says everything; the text of its responses may repeat a signed URL."""
 
     def find_failure(self, response: Response) -> FailedAttempt | None:
@@ -52,10 +52,6 @@ class StatusErrors:
         if 200 <= response.status < 300:
             return None
         return status_failure(response.status, response.headers, response.url)
-
-    def to_failure(self, error: APIError) -> FailedAttempt:
-        """Return the failed attempt for an error."""
-        return FailedAttempt(error, None)
 
 
 def status_failure(status: int, headers: Mapping[str, str], url: httpx.URL) -> FailedAttempt:

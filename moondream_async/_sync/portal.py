@@ -116,12 +116,14 @@ class _LoopRunner:
         self._context = contextvars.copy_context()
         self._stopped = asyncio.Event()
         self.ready.set()
-        await self._stopped.wait()
-        while self._tasks:
-            await asyncio.wait(self._tasks)
-        self.has_ended = True
-        for call in list(self.waiting):
-            call.end()
+        try:
+            await self._stopped.wait()
+            while self._tasks:
+                await asyncio.wait(self._tasks)
+        finally:
+            self.has_ended = True
+            for call in list(self.waiting):
+                call.end()
 
     def start_soon(self, func: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Start a task, from any thread.

@@ -5,10 +5,10 @@ from __future__ import annotations
 import base64
 import html.entities
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, cast
 
-from .._hidden import HiddenBytes, HiddenStr
+from .._hidden import HiddenBytes, HiddenStr, is_credential
 from ..config import SHORTEST_SECRET
 
 _MASK = "***"
@@ -112,6 +112,13 @@ def secrets_in_header(value: str) -> list[str]:
     """Return the secrets in a header that holds a credential: all of it, the token after a scheme, each cookie."""
     parts = re.split(r"[;,\s]+", value)
     return [value, *parts, *(part.partition(separator)[2] for part in parts for separator in "=:")]
+
+
+def secrets_in_headers(headers: Mapping[str, str]) -> Iterator[str]:
+    """Yield the credentials in a user's own headers."""
+    for name, value in headers.items():
+        if is_credential(name):
+            yield from secrets_in_header(value)
 
 
 def _replace_items(node: dict[str, Any], redact_leaf: Callable[[Any], Any]) -> None:

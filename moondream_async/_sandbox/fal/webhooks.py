@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from ..._http.client import HttpClient
-from ..._http.request import Request, Response, parse_url, request_headers
+from ..._http.request import ErrorDecoder, Request, Response, parse_url, request_headers
 from ..._http.retrying import FailedAttempt
 from ..._http.session import Session
 from ..._wire.redact import Redactor
@@ -78,7 +78,7 @@ def _message(job: Job) -> dict[str, Any]:
     return {**message, "status": "ERROR", "error": f"Invalid status code: {job.reply.status}"}
 
 
-class _ReceiverErrors:
+class _ReceiverErrors(ErrorDecoder):
     """Retry everything but a redirect, which fal treats as a final failure."""
 
     def find_failure(self, response: Response) -> FailedAttempt | None:
@@ -88,7 +88,3 @@ class _ReceiverErrors:
             return None
         cause = None if 300 <= status < 400 else RetryCause("status", 503)
         return FailedAttempt(APIError(f"it answered {status}", status=status), cause)
-
-    def to_failure(self, error: APIError) -> FailedAttempt:
-        """Return the failed attempt for an error."""
-        return FailedAttempt(error, None)

@@ -703,3 +703,14 @@ async def test_hooks_see_each_request(fal_sandbox: Sandbox) -> None:
     assert [operation for operation, _ in ended] == ["submit", "status", "result", "status"]
     assert [type(error) for _, error in ended] == [type(None)] * 3 + [NotFoundError]
     assert len(sent) == 4
+
+
+async def test_hooks_see_a_status_stream_that_fails(fal_sandbox: Sandbox) -> None:
+    responses: list[tuple[str, bool, int | None, type[BaseException]]] = []
+    hooks = md.Hooks(
+        response=lambda info: responses.append((info.call.operation, info.call.stream, info.status, type(info.error)))
+    )
+    async with AsyncFalClient(KEY, base_url=fal_sandbox.fal_url, hooks=hooks, retry=QUICK) as fal:
+        with pytest.raises(NotFoundError):
+            await fal.result(ECHO, "no-such-request", timeout=20)
+    assert responses[0] == ("status", True, 404, NotFoundError)
