@@ -12,6 +12,7 @@ from typing import Any, Self, cast
 
 import attrs
 
+from .._extras import import_extra
 from .._public import public
 from .._wire.responses import InvalidResponse
 from ..errors import ConfigurationError
@@ -64,18 +65,16 @@ class SignedWebhook:
 
     def is_signed_by(self, keys: Sequence[bytes]) -> bool:
         """Return whether one of the keys made the signature."""
-        try:
-            from cryptography.exceptions import InvalidSignature
-            from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-        except ImportError:
-            raise ConfigurationError("Webhooks need the extra 'fal': pip install 'moondream-async[fal]'.") from None
+        purpose = "Webhook verification"
+        exceptions = import_extra("cryptography.exceptions", "fal", purpose)
+        ed25519 = import_extra("cryptography.hazmat.primitives.asymmetric.ed25519", "fal", purpose)
         if not _SIGNATURE.fullmatch(self.signature):
             return False
         signature = bytes.fromhex(self.signature)
         for key in keys:
             try:
-                Ed25519PublicKey.from_public_bytes(key).verify(signature, self.signed)
-            except (InvalidSignature, ValueError, TypeError):
+                ed25519.Ed25519PublicKey.from_public_bytes(key).verify(signature, self.signed)
+            except (exceptions.InvalidSignature, ValueError, TypeError):
                 continue
             return True
         return False
