@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import logging
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import aclosing, asynccontextmanager
 from typing import TYPE_CHECKING, Any, Self, TypeAlias, TypeVar, cast
 
@@ -15,6 +15,7 @@ import httpx
 
 from .._concurrency.forks import no_fork
 from .._concurrency.loop_local import LoopLocal
+from .._concurrency.timeouts import run_within
 from .._log import log
 from .._wire import errors
 from .._wire.redact import Redactor
@@ -61,7 +62,7 @@ class ServerInfo:
     invalid_hint: str = ""
 
 
-_Exchange: TypeAlias = Callable[[Call, int, Slot, float], Awaitable[A | FailedAttempt]]
+_Exchange: TypeAlias = Callable[[Call, int, Slot, float], Coroutine[Any, Any, A | FailedAttempt]]
 """Sends one attempt (call, attempt number, slot, time) and reads its response."""
 
 
@@ -267,8 +268,8 @@ class HttpClient:
                 return FailedAttempt(sent, None)
             slot.sent()
             # A file upload has no total timeout: it may take as long as it makes progress (Timeouts.idle).
-            with anyio.move_on_after(None if isinstance(body, FileBody) else self.timeouts.total):
-                outcome = await exchange(call, attempt, slot, sent)
+            total = None if isinstance(body, FileBody) else self.timeouts.total
+            outcome = await run_within(total, exchange(call, attempt, slot, sent))
         finally:
             if not (isinstance(outcome, EventStream) and outcome.holds_slot):
                 slot.release()

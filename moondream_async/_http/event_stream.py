@@ -9,7 +9,6 @@ from contextlib import aclosing, suppress
 from typing import TYPE_CHECKING, cast
 
 import anyio
-import httpcore
 import httpx
 from httpx_sse import EventSource
 
@@ -18,7 +17,8 @@ from .._wire.redact import Redactor
 from .._wire.responses import PARSE_ERRORS
 from ..errors import APIError, ConfigurationError, MoondreamError
 from ..types import Meta, Result
-from .asyncio_backend import AsyncioStream
+from .asyncio_socket import DeadlineError
+from .http1 import Http1Body
 from .response_body import ResponseTooLargeError
 from .retrying import FailedAttempt
 from .stats import StatsCounters
@@ -50,9 +50,10 @@ class _TextSource:
         self._bytes = _raw_bytes(response)
         self._decoder = codecs.getincrementaldecoder("utf-8-sig")("replace")
         self._expiry = expiry
-        self._socket = _find_asyncio_stream(response)
-        if self._socket is not None:
-            self._socket.deadline = expiry
+        # Our own connections enforce a deadline themselves.
+        self._body = response.stream if isinstance(response.stream, Http1Body) else None
+        if self._body is not None:
+            self._body.set_deadline(expiry - time.monotonic())
         self._event_size = 0
         self._ended = False
 
@@ -67,14 +68,14 @@ class _TextSource:
             raise StopAsyncIteration
         if self._expiry < time.monotonic():
             raise OutOfTimeError
-        chunk = await (self._next_with_timeout() if self._socket is None else self._next())
+        chunk = await (self._next_with_timeout() if self._body is None else self._next())
         if chunk is None:
             self._ended = True
             # Some servers omit the blank line after the last event; the event is complete anyway.
             return self._decoder.decode(b"", final=True) + "\n\n"
-        self._event_size += len(chunk)
         if self._event_size > MAX_EVENT:
             raise ResponseTooLargeError(f"one event has more than {MAX_EVENT:,} bytes")
+        self._event_size += len(chunk)  # of which the start may belong to events before
         return self._decoder.decode(chunk)
 
     def reset_event_size(self) -> None:
@@ -82,16 +83,14 @@ class _TextSource:
 
     def clear_deadline(self) -> None:
         """Clear the deadline so that the connection can be reused."""
-        if self._socket is not None:
-            self._socket.deadline = None
+        if self._body is not None:
+            self._body.set_deadline(None)
 
     async def _next(self) -> bytes | None:
         try:
             return await anext(self._bytes, None)
-        except httpcore.ReadTimeout:
-            if self._expiry <= time.monotonic():
-                raise OutOfTimeError from None
-            raise
+        except DeadlineError:
+            raise OutOfTimeError from None
         except Exception as exc:
             raise from_transport(exc) from None
 
@@ -102,12 +101,6 @@ class _TextSource:
             except Exception as exc:
                 raise from_transport(exc) from None
         raise OutOfTimeError
-
-
-def _find_asyncio_stream(response: httpx.Response) -> AsyncioStream | None:
-    """Return the response's network stream if it is our own, which enforces a deadline itself."""
-    socket = response.extensions.get("network_stream")
-    return socket if isinstance(socket, AsyncioStream) else None
 
 
 def _raw_bytes(response: httpx.Response) -> AsyncIterator[bytes]:

@@ -23,15 +23,18 @@ class Payload(Protocol):
 class BytesBody(httpx.ByteStream):
     """A body of bytes, sent as one chunk.
 
+    Attributes:
+        data: The bytes.
+
     `httpx.ByteStream` iterates with an async generator; trio warns about it when a call is cancelled midway.
     """
 
     def __init__(self, data: bytes) -> None:
         super().__init__(data)
-        self._data = data
+        self.data = data
 
     def __aiter__(self) -> AsyncIterator[bytes]:
-        return _SingleChunk(self._data)
+        return _SingleChunk(self.data)
 
 
 class _SingleChunk(AsyncIterator[bytes]):

@@ -9,7 +9,6 @@ from __future__ import annotations
 from urllib.parse import urlsplit
 
 import attrs
-import httpcore
 import httpx
 
 from .._hidden import without_query
@@ -87,7 +86,7 @@ class PresignedTarget:
             await check_public(parts.hostname or "", parts.port or 443, _LOOKUP_TIMEOUT)
         except NotPublicError:
             return True
-        except (httpcore.ConnectError, httpcore.ConnectTimeout):
+        except (httpx.ConnectError, httpx.ConnectTimeout):
             return False
         return False
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import ipaddress
 import socket
-from collections.abc import Iterable
 from typing import Any
 
 import anyio
-import httpcore
+import httpx
 
 _GLOBAL_UNICAST = ipaddress.ip_network("2000::/3")
 _NOT_PUBLIC = tuple(  # although `is_global`
@@ -49,42 +48,9 @@ async def check_public(host: str, port: int, timeout: float | None) -> None:
 
     Raises:
         NotPublicError: It has none.
-        httpcore.ConnectError, httpcore.ConnectTimeout: Its name cannot be resolved.
+        httpx.ConnectError, httpx.ConnectTimeout: Its name cannot be resolved.
     """
-    await _public_addresses(host, port, timeout)
-
-
-class PublicOnly(httpcore.AsyncNetworkBackend):
-    """Resolves a host once and connects to one of the checked addresses, so that no second lookup can differ."""
-
-    def __init__(self, inner: httpcore.AsyncNetworkBackend) -> None:
-        self._inner = inner
-
-    async def connect_tcp(
-        self,
-        host: str,
-        port: int,
-        timeout: float | None = None,
-        local_address: str | None = None,
-        socket_options: Iterable[Any] | None = None,
-    ) -> httpcore.AsyncNetworkStream:
-        """Connect to the first public address that accepts the connection.
-
-        Raises:
-            NotPublicError: The host has no public address.
-            httpcore.ConnectError, httpcore.ConnectTimeout: No address accepts it, or the name cannot be resolved.
-        """
-        problem: Exception | None = None
-        for address in await _public_addresses(host, port, timeout):
-            try:
-                return await self._inner.connect_tcp(address, port, timeout, local_address, socket_options)
-            except (httpcore.ConnectError, httpcore.ConnectTimeout) as exc:
-                problem = exc
-        raise problem or httpcore.ConnectError(f"{host} has no address")
-
-    async def sleep(self, seconds: float) -> None:
-        """Sleep; for httpcore's connect retries, which this package does not use."""
-        await self._inner.sleep(seconds)
+    await public_addresses(host, port, timeout)
 
 
 async def _resolve(host: str, port: int) -> list[Any]:
@@ -94,14 +60,20 @@ async def _resolve(host: str, port: int) -> list[Any]:
         return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
 
 
-async def _public_addresses(host: str, port: int, timeout: float | None) -> list[str]:
+async def public_addresses(host: str, port: int, timeout: float | None) -> list[str]:
+    """Resolve a host once, and return its public addresses: a second look-up might differ.
+
+    Raises:
+        NotPublicError: It has none.
+        httpx.ConnectError, httpx.ConnectTimeout: Its name cannot be resolved.
+    """
     try:
         with anyio.fail_after(timeout):
             entries = await _resolve(host, port)
     except TimeoutError:
-        raise httpcore.ConnectTimeout from None
+        raise httpx.ConnectTimeout("") from None
     except (OSError, UnicodeError) as exc:
-        raise httpcore.ConnectError(f"{host} cannot be resolved: {exc}") from None
+        raise httpx.ConnectError(f"{host} cannot be resolved: {exc}") from None
     addresses = list(dict.fromkeys(str(entry[4][0]) for entry in entries))
     public = [address for address in addresses if is_public(address)]
     if addresses and not public:

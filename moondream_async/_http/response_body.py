@@ -34,7 +34,7 @@ async def read_all(response: httpx.Response, limit: int = MAX_RESPONSE) -> bytes
     except Exception as exc:
         raise from_transport(exc) from None
     finally:
-        await response.aclose()
+        await cast("httpx.AsyncByteStream", response.stream).aclose()
 
 
 async def _read(response: httpx.Response, limit: int) -> bytes:

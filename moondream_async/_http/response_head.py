@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import httpcore
+import httpx
 
-MAX_HEAD = 64 * 1024
-"""Maximum size of a response's headers and all interim (1xx) responses before them, in bytes."""
+from .http1_head import MAX_HEAD
 
 _MAX_READ = 16 * 1024  # bytes parsed in one go, so that thousands of interim responses do not block the event loop
 
@@ -48,21 +47,21 @@ class ResponseHead:
         """Count bytes that were read.
 
         Raises:
-            httpcore.RemoteProtocolError: The headers are larger than allowed.
+            httpx.RemoteProtocolError: The headers are larger than allowed.
         """
         if self._size > MAX_HEAD:
-            raise httpcore.RemoteProtocolError(f"the response headers have more than {MAX_HEAD:,} bytes")
+            raise httpx.RemoteProtocolError(f"the response headers have more than {MAX_HEAD:,} bytes")
         self._size += len(data)
 
     def check_unsolicited(self, has_data: bool) -> None:
         """Record whether a reused connection has data before its next request is sent.
 
         Raises:
-            httpcore.RemoteProtocolError: It has, and nothing of the request was sent yet, so the data belongs to no
+            httpx.RemoteProtocolError: It has, and nothing of the request was sent yet, so the data belongs to no
                 request.
         """
         if self._is_reused and has_data:
             if not self._is_sending:
-                raise httpcore.RemoteProtocolError("the server sent a response without a request")
+                raise httpx.RemoteProtocolError("the server sent a response without a request")
             self.is_early = True
         self._is_sending = True

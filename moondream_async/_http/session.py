@@ -8,7 +8,6 @@ import sys
 from typing import Literal
 
 import anyio
-import httpcore
 import httpx
 
 from .._concurrency.loop_local import LoopLocal
@@ -184,8 +183,6 @@ class Session:
                 method, url, headers=headers, content=body, timeout=timeout, extensions=tracing
             )
             return await http.send(request, stream=True, follow_redirects=False)
-        headers = headers.copy()
-        headers["Content-Length"] = str(len(body))
         request = httpx.Request(
             method,
             url,
@@ -193,6 +190,7 @@ class Session:
             stream=BytesBody(body) if isinstance(body, bytes) else body,
             extensions={"timeout": timeout.as_dict(), NEW_CONNECTION: new_connection, **tracing},
         )
+        request.headers["Content-Length"] = str(len(body))
         response = await http.handle_async_request(request)
         response.request = request
         return response
@@ -208,7 +206,7 @@ class Session:
 
 
 async def _check_public(url: httpx.URL, timeout: httpx.Timeout) -> None:
-    with contextlib.suppress(httpcore.ConnectError, httpcore.ConnectTimeout):  # a proxy may resolve the name
+    with contextlib.suppress(httpx.ConnectError, httpx.ConnectTimeout):  # a proxy may resolve the name
         await check_public(url.host, url.port or 443, timeout.connect)
 
 

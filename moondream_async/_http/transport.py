@@ -2,36 +2,42 @@
 
 httpx's own pool walks all its connections on every request, and permanently loses slots when tasks are cancelled while
 connecting. Here a connection either belongs to one request or is on a stack. `session` limits their number.
+
+On asyncio, requests go over our own connections (`http1`); on trio, through proxies, and where a test has patched
+httpcore, as respx does, over httpcore's.
 """
 
 from __future__ import annotations
 
+import asyncio
 import functools
+import sys
 from collections import defaultdict, deque
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable
-from typing import Any, cast
+from collections.abc import AsyncGenerator
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-import anyio
-import anyio.lowlevel
-import httpcore
 import httpx
 
+from .._concurrency.forks import no_fork
 from .._concurrency.loop_local import LoopLocal
-from .connections import PooledConnection
+from .http1 import Http1Connection
 from .proxies import EnvironmentProxies, Proxy
 from .tls import shared_ssl_context
+
+if TYPE_CHECKING:
+    from .httpcore_connection import HttpcoreConnection
 
 NEW_CONNECTION = "moondream_new_connection"
 """Request extension: whether to send the request on a new connection."""
 
-_STALE_ERRORS = (httpcore.RemoteProtocolError, httpcore.ReadError, httpcore.WriteError)
-_YIELD_EVERY = 128  # chunks, after which other tasks may run
+_STALE_ERRORS = (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError)
 
-Origin = tuple[bytes, bytes, int | None]
+Origin: TypeAlias = tuple[bytes, bytes, int | None]
+Connection: TypeAlias = "Http1Connection | HttpcoreConnection"
 
 
 class PooledTransport(httpx.AsyncBaseTransport):
-    """HTTP/1.1 over httpcore's connections, on asyncio and trio, in any number of event loops.
+    """HTTP/1.1 on asyncio and trio, in any number of event loops.
 
     Requests go through the environment's proxies, except to loopback.
 
@@ -55,21 +61,18 @@ class PooledTransport(httpx.AsyncBaseTransport):
             await idle.close_with_loop(self._idle)
         url = request.url
         origin = (url.raw_scheme, url.raw_host, url.port)
-        core = httpcore.Request(
-            method=request.method,
-            url=httpcore.URL(scheme=origin[0], host=origin[1], port=origin[2], target=url.raw_path),
-            headers=request.headers.raw,
-            content=request.stream,
-            extensions=request.extensions,
-        )
+        if url.scheme not in ("http", "https") or not url.raw_host:
+            raise httpx.UnsupportedProtocol("the URL must begin with http:// or https:// and a host")
+        may_reuse = not (request.extensions.get(NEW_CONNECTION) or _is_mocked())
         while True:
-            connection = None if request.extensions.get(NEW_CONNECTION) else await idle.take(origin)
+            connection = await idle.take(origin) if may_reuse else None
             is_reused = connection is not None
             if connection is None:
-                connection = self._new_connection(core.url.origin, idle.proxy_for(url))
+                connection = self._new_connection(url, idle)
             try:
-                response = await connection.handle_async_request(core)
-                break
+                return await connection.handle_async_request(
+                    request, functools.partial(idle.give_back, origin, connection)
+                )
             except BaseException as exc:
                 connection.abort()
                 # The server had closed an idle connection, and never read this request.
@@ -78,19 +81,19 @@ class PooledTransport(httpx.AsyncBaseTransport):
                 if connection.proxy is not None:
                     exc.add_note(f" (through {connection.proxy})")
                 raise
-        return httpx.Response(
-            response.status,
-            headers=response.headers,
-            stream=_Body(response, functools.partial(idle.give_back, origin, connection)),
-            extensions=cast("Any", response).extensions,
-        )
 
-    def _new_connection(self, origin: httpcore.Origin, proxy: Proxy | None) -> PooledConnection:
-        if self._public_only:  # the addresses that a proxy connects to cannot be checked
-            proxy = None
-        encrypted = origin.scheme == b"https" or (proxy is not None and proxy.url.scheme == "https")
+    def _new_connection(self, url: httpx.URL, idle: _IdleConnections) -> Connection:
+        # The addresses that a proxy connects to cannot be checked.
+        proxy = None if self._public_only else idle.proxy_for(url)
+        encrypted = url.scheme == "https" or (proxy is not None and proxy.url.scheme == "https")
         tls = shared_ssl_context() if encrypted else None
-        return PooledConnection(origin, tls, public_only=self._public_only, proxy=proxy)
+        if proxy is None and _is_asyncio() and not _is_mocked():
+            port = url.port or (443 if encrypted else 80)
+            return Http1Connection(url.raw_host.decode("ascii"), port, tls, public_only=self._public_only)
+        with no_fork():
+            from .httpcore_connection import HttpcoreConnection
+
+        return HttpcoreConnection(url, tls, public_only=self._public_only, proxy=proxy)
 
     async def aclose(self) -> None:
         """Close the idle connections of the running event loop; those of other loops close when their loop ends."""
@@ -108,7 +111,7 @@ class _IdleConnections:
 
     def __init__(self) -> None:
         self.closes_with_loop = False
-        self._stacks: defaultdict[Origin, deque[PooledConnection]] = defaultdict(deque)
+        self._stacks: defaultdict[Origin, deque[Connection]] = defaultdict(deque)
         self._proxies = EnvironmentProxies()
         self._at_loop_end: AsyncGenerator[None, None] | None = None
         self._closed = False
@@ -117,7 +120,7 @@ class _IdleConnections:
         """Return the proxy for new connections to a URL's origin, if any."""
         return self._proxies.find(url.scheme, url.host, url.port)
 
-    async def take(self, origin: Origin) -> PooledConnection | None:
+    async def take(self, origin: Origin) -> Connection | None:
         stack = self._stacks[origin]
         if stack and stack[0].has_expired():
             await stack.popleft().aclose()  # one surplus connection per request
@@ -128,7 +131,7 @@ class _IdleConnections:
             await connection.aclose()
         return None
 
-    def give_back(self, origin: Origin, connection: PooledConnection) -> None:
+    def give_back(self, origin: Origin, connection: Connection) -> None:
         """Keep the connection if its response was read to the end and nothing follows it; close it otherwise."""
         if not self._closed and connection.is_reusable():
             self._stacks[origin].append(connection)
@@ -163,44 +166,18 @@ class _IdleConnections:
                 await connection.aclose()
 
 
-class _Body(httpx.AsyncByteStream):
-    """The body of a response; closing it returns its connection to the pool, or closes the connection too."""
-
-    def __init__(self, response: httpcore.Response, give_back: Callable[[], None]) -> None:
-        self._response = response
-        self._give_back = give_back
-        self._chunks: Any = None
-        self._closed = False
-
-    def __aiter__(self) -> AsyncIterator[bytes]:
-        self._chunks = aiter(cast("AsyncIterable[bytes]", self._response.stream))
-        return _Chunks(self._chunks)
-
-    async def aclose(self) -> None:
-        if self._closed:
-            return
-        self._closed = True
-        try:
-            with anyio.CancelScope(shield=True):
-                if hasattr(self._chunks, "aclose"):
-                    await self._chunks.aclose()
-                await self._response.aclose()
-        finally:
-            self._give_back()
+def _is_asyncio() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
 
 
-class _Chunks:
-    """The chunks of a body; lets other tasks run regularly, as one read can return thousands of tiny chunks."""
-
-    def __init__(self, chunks: AsyncIterator[bytes]) -> None:
-        self._chunks = chunks
-        self._count = 0
-
-    def __aiter__(self) -> AsyncIterator[bytes]:
-        return self
-
-    async def __anext__(self) -> bytes:
-        self._count += 1
-        if self._count % _YIELD_EVERY == 0:
-            await anyio.lowlevel.checkpoint()
-        return await anext(self._chunks)
+def _is_mocked() -> bool:
+    """Return whether a test has replaced how httpcore's connections send requests, as respx does."""
+    httpcore = sys.modules.get("httpcore")
+    if httpcore is None:
+        return False
+    send: Any = httpcore.AsyncHTTPConnection.handle_async_request
+    return not send.__module__.startswith("httpcore")

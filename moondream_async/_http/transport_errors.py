@@ -1,4 +1,4 @@
-"""Convert errors of httpx, httpcore and the operating system to `MoondreamError`s and retry causes."""
+"""Convert errors of httpx and the operating system to `MoondreamError`s and retry causes."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import re
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from typing import cast
 from urllib.parse import unquote
 
-import httpcore
 import httpx
 
 from .._wire.redact import Redactor
@@ -22,22 +22,12 @@ class UnexpectedError(httpx.TransportError):
     """A transport raised an unrelated error: a closed event loop, interpreter exit, a bug in a user's own transport."""
 
 
-CONNECT_TIMEOUTS = (httpx.ConnectTimeout, httpcore.ConnectTimeout)
-TIMEOUTS = (httpx.TimeoutException, httpcore.TimeoutException)
-MISUSE = (httpx.UnsupportedProtocol, httpx.InvalidURL, httpcore.UnsupportedProtocol, UnicodeError)
-BROKEN = (
-    httpx.HTTPError,
-    httpx.StreamError,
-    httpcore.NetworkError,
-    httpcore.ProtocolError,
-    httpcore.ProxyError,
-    httpcore.ConnectionNotAvailable,
-    OSError,
-)
-NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpcore.ConnectError, httpcore.ConnectTimeout)
+MISUSE = (httpx.UnsupportedProtocol, httpx.InvalidURL, UnicodeError)
+BROKEN = (httpx.HTTPError, httpx.StreamError, OSError)
+NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout)
 """Errors that are raised only before any of the request was sent."""
 
-TRANSPORT_ERRORS = (*TIMEOUTS, *MISUSE, *BROKEN)
+TRANSPORT_ERRORS = (*MISUSE, *BROKEN)
 """All errors that a request can raise, except programming errors."""
 
 _MAX_REASON = 500  # characters
@@ -53,10 +43,10 @@ def explain(exc: BaseException, *, address: str, timeouts: Timeouts) -> tuple[Mo
         timeouts: The timeouts of the request.
     """
     via = "".join(getattr(exc, "__notes__", ()))  # the proxy that it went through
-    if isinstance(exc, CONNECT_TIMEOUTS):
+    if isinstance(exc, httpx.ConnectTimeout):
         message = f"No connection to {address}{via} within {timeouts.connect:g} s (Timeouts.connect)."
         return APITimeoutError(message), RetryCause("timeout")
-    if isinstance(exc, TIMEOUTS):
+    if isinstance(exc, httpx.TimeoutException):
         message = f"{address}{via} sent nothing for {timeouts.idle:g} s (Timeouts.idle)."
         return APITimeoutError(message), RetryCause("timeout")
     reason = _reason(exc)
@@ -71,8 +61,11 @@ def explain(exc: BaseException, *, address: str, timeouts: Timeouts) -> tuple[Mo
 def from_transport(exc: BaseException) -> BaseException:
     """Return the exception to raise in place of one that a transport raised.
 
-    Unrelated errors become `UnexpectedError`. Cancellation and assertions of tests are returned unchanged.
+    Errors of httpcore become those of httpx with the same names, and unrelated ones `UnexpectedError`. Cancellation and
+    assertions of tests are returned unchanged.
     """
+    if type(exc).__module__.partition(".")[0] == "httpcore":
+        return cast("type[httpx.TransportError]", getattr(httpx, type(exc).__name__, httpx.TransportError))(str(exc))
     unchanged = (*TRANSPORT_ERRORS, MoondreamError, NotPublicError, AssertionError)
     if isinstance(exc, Exception) and not isinstance(exc, unchanged):
         return UnexpectedError(f"{type(exc).__name__}: {exc}{_location(exc)}")
@@ -128,6 +121,6 @@ def _location(exc: BaseException) -> str:
 
 
 def _hint(exc: BaseException, address: str) -> str:
-    if isinstance(exc, (httpx.ConnectError, httpcore.ConnectError)) and ":2020" in address:
+    if isinstance(exc, httpx.ConnectError) and ":2020" in address:
         return ". Is Moondream Station (or `moondream-async sandbox`) running there?"
     return ""

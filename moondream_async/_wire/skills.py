@@ -32,6 +32,8 @@ CHECKS: dict[str, Callable[[Any], Any]] = {
 """The check of each parameter: returns the value as JSON has it, or raises `ConfigurationError`."""
 
 
+_ENCODER = json.JSONEncoder(allow_nan=False)
+
 OPTIONAL = frozenset(("settings", "reasoning", "spatial_refs"))
 """Parameters that are not sent if they are None."""
 
@@ -113,7 +115,7 @@ def to_json(fields: Object) -> bytes:
         ConfigurationError: The settings cannot be encoded.
     """
     try:
-        return json.dumps(fields, allow_nan=False).encode("ascii")
+        return _ENCODER.encode(fields).encode("ascii")
     except (TypeError, ValueError, RecursionError) as exc:
         problem = str(exc)
     raise ConfigurationError(f"settings must hold plain JSON values: {problem}")

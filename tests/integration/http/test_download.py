@@ -138,7 +138,7 @@ async def test_redirects_are_followed_and_checked_again(
     resolve: Callable[..., list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(public_network, "is_public", lambda address: address == "127.0.0.1")
-    resolve(*["127.0.0.1"] * 5, "10.0.0.7")
+    resolve(*["127.0.0.1"] * 3, "10.0.0.7")  # the first host's connection is reused
 
     async def handler(exchange: Exchange) -> None:
         if "/start" in exchange.head:

@@ -17,6 +17,7 @@ import pytest
 import moondream_async as md
 from moondream_async import AsyncClient, Client, EncodedImage, Hooks
 from moondream_async._hidden import HiddenBytes, HiddenStr, is_credential, without_query
+from moondream_async._http import transport
 from moondream_async.fal import AsyncFalClient, FalClient
 from moondream_async.hooks import RequestInfo
 from tests.support.loopback import Exchange, serve, until
@@ -277,8 +278,11 @@ async def test_hooks_show_no_credentials(tiny: EncodedImage) -> None:
 
 
 @pytest.mark.parametrize("name", ["skill", "stream", "models", "batch", "tuning"])
-async def test_debug_logs(name: str, tiny: EncodedImage, caplog: pytest.LogCaptureFixture) -> None:
+async def test_debug_logs_of_httpcore(
+    name: str, tiny: EncodedImage, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     caplog.set_level(logging.DEBUG)
+    monkeypatch.setattr(transport, "_is_mocked", lambda: True)
 
     async def handler(exchange: Exchange) -> None:
         echo = f"X-Echo: {KEY}\r\nX-Escaped: {KEY.replace('-', '%2D')}\r\nX-Cookie: SECRET-of-the-cookie\r\n"

@@ -93,13 +93,12 @@ def test_a_proxy_names_its_source(name: str, monkeypatch: pytest.MonkeyPatch) ->
 
 
 @pytest.mark.parametrize("name", ["http_proxy", "all_proxy"])
-@pytest.mark.parametrize("http_client", [None, "aiohttp"])
 async def test_a_proxy_that_cannot_be_reached_is_named(
-    name: str, http_client: Any, tiny: EncodedImage, monkeypatch: pytest.MonkeyPatch
+    name: str, tiny: EncodedImage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(name, "http://user:secret@127.0.0.1:9")
     policy = RetryPolicy(attempts=2, backoff=0)
-    async with AsyncClient(base_url="http://a.example/v1", retry=policy, http_client=http_client) as client:
+    async with AsyncClient(base_url="http://a.example/v1", retry=policy) as client:
         with pytest.raises(md.APIConnectionError) as caught:
             await client.query(tiny, "?")
     assert f"http://a.example/v1/query (through the proxy http://127.0.0.1:9 (set in {name}))" in str(caught.value)
@@ -147,18 +146,14 @@ async def test_a_tunnel(tiny: EncodedImage, monkeypatch: pytest.MonkeyPatch) -> 
     assert not any("proxy-auth" in head.lower() for head in heads[1:])
 
 
-@pytest.mark.parametrize("loop", ["asyncio", "aiohttp"])
-async def test_a_surplus_response_through_a_proxy(
-    loop: str, tiny: EncodedImage, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_surplus_response_through_a_proxy(tiny: EncodedImage, monkeypatch: pytest.MonkeyPatch) -> None:
     async def proxy(exchange: Exchange) -> None:
         for answer in (f'{{"answer":"{exchange.number}"}}', '{"answer":"EXTRA"}'):
             await exchange.send(f"HTTP/1.1 200 OK\r\nContent-Length: {len(answer)}\r\n\r\n{answer}".encode())
 
-    options: dict[str, Any] = {"http_client": "aiohttp"} if loop == "aiohttp" else {}
     async with serve(proxy) as server:
         monkeypatch.setenv("http_proxy", server.base_url.removesuffix("/v1"))
-        async with AsyncClient(base_url="http://a.example/v1", retry=1, **options) as client:
+        async with AsyncClient(base_url="http://a.example/v1", retry=1) as client:
             assert [(await client.query(tiny, "?")).answer for _ in range(3)] == ["1", "2", "3"]
 
 

@@ -6,7 +6,6 @@ import datetime
 import ssl
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import trio
@@ -14,7 +13,7 @@ import trustme
 
 import moondream_async as md
 from moondream_async import AsyncClient, EncodedImage
-from moondream_async._http import aiohttp_transport, tls, transport
+from moondream_async._http import tls, transport
 from tests.support.loopback import Exchange, serve, serve_in_thread
 
 
@@ -32,9 +31,8 @@ async def say_yes(exchange: Exchange) -> None:
 
 
 @pytest.mark.parametrize("what", ["missing", "folder", "empty", "text", "key"])
-@pytest.mark.parametrize("http_client", [None, "aiohttp"])
 async def test_a_file_without_certificates(
-    what: str, http_client: Any, tiny: EncodedImage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    what: str, tiny: EncodedImage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "cacert.pem"
     if what == "folder":
@@ -43,7 +41,7 @@ async def test_a_file_without_certificates(
         text = {"empty": b"", "text": b"hello\n", "key": trustme.CA().private_key_pem.bytes()}[what]
         path.write_bytes(text)
     monkeypatch.setenv("SSL_CERT_FILE", str(path))
-    async with AsyncClient("k", base_url="https://127.0.0.1:9/v1", http_client=http_client) as client:
+    async with AsyncClient("k", base_url="https://127.0.0.1:9/v1") as client:
         with pytest.raises(md.ConfigurationError, match=r"SSL_CERT_FILE is '.*cacert\.pem'"):
             await client.query(tiny, "?")
         assert client.stats.retries == 0
@@ -86,7 +84,7 @@ async def test_a_good_file(tiny: EncodedImage, tmp_path: Path, monkeypatch: pyte
 PAST = datetime.datetime(2020, 1, 1, tzinfo=datetime.UTC)
 
 
-@pytest.mark.parametrize("loop", ["asyncio", "trio", "aiohttp"])
+@pytest.mark.parametrize("loop", ["asyncio", "trio"])
 @pytest.mark.parametrize("flaw", ["unknown authority", "expired", "other host"])
 def test_certificates_that_are_not_trusted(
     loop: str, flaw: str, tiny: EncodedImage, monkeypatch: pytest.MonkeyPatch
@@ -98,12 +96,10 @@ def test_certificates_that_are_not_trusted(
     if flaw != "unknown authority":
         authority.configure_trust(trusting)
     monkeypatch.setattr(transport, "shared_ssl_context", lambda: trusting)
-    monkeypatch.setattr(aiohttp_transport, "shared_ssl_context", lambda: trusting)
     caught: list[md.MoondreamError] = []
 
     async def main() -> None:
-        options: dict[str, Any] = {"http_client": "aiohttp"} if loop == "aiohttp" else {}
-        async with AsyncClient("k", base_url=server.base_url, **options) as client:
+        async with AsyncClient("k", base_url=server.base_url) as client:
             try:
                 await client.query(tiny, "?")
             except md.MoondreamError as exc:

@@ -1,19 +1,22 @@
-"""httpcore's network backend for trio, with the limits of `asyncio_backend`."""
+"""httpcore's network backends, with limits on what a server may send before its response; closed without awaiting."""
 
 from __future__ import annotations
 
+import asyncio
 import ssl
 from collections.abc import Iterable
 from typing import Any, cast
 
 import httpcore
 
+from .asyncio_backend import AsyncioBackend
+from .public_network import public_addresses
 from .response_head import ResponseHead
 
 _MAX_WRITE = 64 * 1024  # bytes sent between checks for unsolicited data
 
 
-class TrioStream(httpcore.AsyncNetworkStream):
+class NetworkStream(httpcore.AsyncNetworkStream):
     """An open socket.
 
     Attributes:
@@ -51,7 +54,7 @@ class TrioStream(httpcore.AsyncNetworkStream):
     ) -> httpcore.AsyncNetworkStream:
         """Return the same connection, encrypted from now on."""
         try:
-            return TrioStream(await self._inner.start_tls(ssl_context, server_hostname, timeout))
+            return NetworkStream(await self._inner.start_tls(ssl_context, server_hostname, timeout))
         except httpcore.ConnectError as exc:  # trio's errors have no text
             problem = _tls_problem(exc)
         raise httpcore.ConnectError(problem)
@@ -61,7 +64,7 @@ class TrioStream(httpcore.AsyncNetworkStream):
         return self._inner.get_extra_info(info)
 
     async def has_unread(self) -> bool:
-        """Return whether the TLS layer holds unread data, which the socket does not show."""
+        """Return whether the TLS layer holds unread data, which trio's socket does not show."""
         if self.get_extra_info("ssl_object") is None:
             return False
         try:
@@ -73,12 +76,12 @@ class TrioStream(httpcore.AsyncNetworkStream):
         return True
 
 
-class TrioBackend(httpcore.AsyncNetworkBackend):
-    """Connects one TCP socket on trio, and can close it at any time."""
+class NetworkBackend(httpcore.AsyncNetworkBackend):
+    """Connects one TCP socket on asyncio or trio, and can close it at any time."""
 
     def __init__(self) -> None:
-        self._inner: httpcore.AsyncNetworkBackend = cast("Any", httpcore).TrioBackend()
-        self._stream: TrioStream | None = None
+        self._inner = _backend()
+        self._stream: NetworkStream | None = None
 
     def abort(self) -> None:
         """Close the socket immediately, if it is open; further calls do nothing."""
@@ -95,12 +98,54 @@ class TrioBackend(httpcore.AsyncNetworkBackend):
     ) -> httpcore.AsyncNetworkStream:
         """Open a connection."""
         inner = await self._inner.connect_tcp(host, port, timeout, local_address, socket_options)
-        self._stream = TrioStream(inner)
+        self._stream = NetworkStream(inner)
         return self._stream
 
     async def sleep(self, seconds: float) -> None:
         """Sleep; for httpcore's connect retries, which this package does not use."""
         await self._inner.sleep(seconds)
+
+
+class PublicOnly(httpcore.AsyncNetworkBackend):
+    """Resolves a host once and connects to one of the checked addresses, so that no second lookup can differ."""
+
+    def __init__(self, inner: httpcore.AsyncNetworkBackend) -> None:
+        self._inner = inner
+
+    async def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[Any] | None = None,
+    ) -> httpcore.AsyncNetworkStream:
+        """Connect to the first public address that accepts the connection.
+
+        Raises:
+            NotPublicError: The host has no public address.
+            httpcore.ConnectError, httpcore.ConnectTimeout, httpx.ConnectError, httpx.ConnectTimeout: No address accepts
+                it, or the name cannot be resolved.
+        """
+        problem: Exception | None = None
+        for address in await public_addresses(host, port, timeout):
+            try:
+                return await self._inner.connect_tcp(address, port, timeout, local_address, socket_options)
+            except (httpcore.ConnectError, httpcore.ConnectTimeout) as exc:
+                problem = exc
+        raise problem or httpcore.ConnectError(f"{host} has no address")
+
+    async def sleep(self, seconds: float) -> None:
+        """Sleep; for httpcore's connect retries, which this package does not use."""
+        await self._inner.sleep(seconds)
+
+
+def _backend() -> httpcore.AsyncNetworkBackend:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return cast("httpcore.AsyncNetworkBackend", cast("Any", httpcore).TrioBackend())
+    return AsyncioBackend()
 
 
 def _tls_problem(exc: BaseException | None) -> str:

@@ -1,0 +1,236 @@
+"""An HTTP/1.1 connection on asyncio, used for one request after the other as long as it is clean."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import ssl
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing
+from typing import Any, cast
+
+import httpx
+
+from .asyncio_socket import Socket, connect
+from .http1_parsers import new_parser
+from .payloads import BytesBody
+
+KEEPALIVE = 60.0
+"""Seconds that a connection may idle. If the server closes it sooner, reuse detects that."""
+
+_MAX_READ = 64 * 1024  # bytes parsed before other tasks may run
+_MAX_HEAD_READ = 16 * 1024  # the same before the headers are complete, as interim responses take longer to parse
+_MAX_WRITE = 256 * 1024  # bytes given to asyncio at a time, which copies what the socket does not take at once
+_MAX_JOINED = 16 * 1024  # bytes of a body that are sent together with the headers; more are not worth copying
+
+
+class Http1Connection:
+    """A connection to one origin. It is closed without awaiting, as awaiting can be interrupted.
+
+    Args:
+        host: Host name or address.
+        port: Port.
+        tls: TLS context for https.
+        public_only: Whether to connect to public addresses only.
+    """
+
+    proxy = None
+
+    def __init__(self, host: str, port: int, tls: ssl.SSLContext | None, *, public_only: bool = False) -> None:
+        self._connect = functools.partial(connect, host, port, tls=tls, public_only=public_only)
+        self._parser = new_parser()
+        self._socket: Socket | None = None
+        self._is_closed = False
+        self._is_reused = False
+        self._is_early = False  # whether the response began before its request was sent
+        self._has_more = False  # whether the parser holds data that it has not parsed
+        self._read_timeout: float | None = None
+        self._expiry = 0.0
+
+    async def open(self, timeout: float | None) -> Socket:
+        """Connect.
+
+        Raises:
+            httpx.ConnectError, httpx.ConnectTimeout: There is no connection.
+            NotPublicError: The host has no public address.
+        """
+        self._socket = await self._connect(timeout=timeout)
+        if self._is_closed:
+            self._socket.close()
+        return self._socket
+
+    async def handle_async_request(self, request: httpx.Request, give_back: Callable[[], None]) -> httpx.Response:
+        """Send a request, and read the head of its response.
+
+        Args:
+            request: The request.
+            give_back: Called once, when the response is closed.
+
+        Raises:
+            httpx.TransportError: There is no response. On a reused connection this may be because a successful response
+                began to arrive before the request was sent: it belongs to another request, as a server may refuse
+                early, but not succeed.
+        """
+        timeouts: dict[str, float | None] = request.extensions.get("timeout") or {}
+        socket = self._socket or await self.open(timeouts.get("connect"))
+        self._parser.start()
+        self._is_early = self._has_more = False
+        self._read_timeout = timeouts.get("read")
+        is_sent = await self._send(socket, request, timeouts.get("write"))
+        while (head := self._parser.head) is None:
+            await self._parse_more(socket, _MAX_HEAD_READ)
+        if not is_sent and head.status < 400:
+            raise httpx.RemoteProtocolError("the server responded before the request was sent")
+        return httpx.Response(head.status, headers=head.headers, stream=Http1Body(self, socket, give_back))
+
+    async def read_body(self, socket: Socket) -> bytes:
+        """Return the next part of the body; empty at its end.
+
+        Raises:
+            httpx.TransportError: The response is not complete.
+        """
+        parser = self._parser
+        while not parser.chunks and not parser.is_complete:
+            await self._parse_more(socket, _MAX_READ)
+        chunks, parser.chunks = parser.chunks, []
+        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+    def is_reusable(self) -> bool:
+        """Return whether its response was read to the end, and nothing follows it; it may idle from now on."""
+        parser, socket = self._parser, self._socket
+        self._is_reused = True
+        self._expiry = time.monotonic() + KEEPALIVE
+        return (
+            parser.is_complete
+            and parser.head is not None
+            and parser.head.keeps_connection
+            and not parser.has_surplus
+            and not self._is_early
+            and socket is not None
+            and not socket.has_data
+            and not socket.ended
+        )
+
+    async def prepare_reuse(self) -> bool:
+        """Return whether another request may be sent: it was not closed, and has received nothing while idle."""
+        return self._socket is not None and not self.has_expired() and not self._socket.has_unread()
+
+    def has_expired(self) -> bool:
+        """Return whether it has idled too long, or was closed by the server."""
+        return self._socket is None or self._socket.ended or time.monotonic() > self._expiry
+
+    def abort(self) -> None:
+        """Close the connection immediately; further calls do nothing."""
+        self._is_closed = True
+        if self._socket is not None:
+            self._socket.close()
+
+    async def aclose(self) -> None:
+        """Close the connection."""
+        self.abort()
+        await asyncio.sleep(0)  # lets the loop close the socket before the loop itself may be closed
+
+    async def _send(self, socket: Socket, request: httpx.Request, timeout: float | None) -> bool:
+        """Send a request, and return whether that was completed: a server may refuse it before."""
+        if self._is_reused and socket.has_data:
+            raise httpx.RemoteProtocolError("the server sent a response without a request")
+        head, body = _head_of(request), request.stream
+        try:
+            if not isinstance(body, BytesBody):
+                socket.write(head)
+                chunks = aiter(cast("httpx.AsyncByteStream", body))
+                async with aclosing(cast("Any", chunks)):
+                    return all([await self._send_part(socket, chunk, timeout) async for chunk in chunks])
+            if len(body.data) <= _MAX_JOINED:
+                socket.write(head + body.data)
+                return True
+            socket.write(head)
+            return await self._send_part(socket, body.data, timeout)
+        except httpx.WriteError:
+            if not socket.has_data:  # otherwise it may have said why
+                raise
+            return False
+
+    async def _send_part(self, socket: Socket, data: bytes, timeout: float | None) -> bool:
+        view = memoryview(data)
+        for start in range(0, len(data), _MAX_WRITE):
+            socket.write(view[start : start + _MAX_WRITE])
+            while not await socket.drain(timeout, until_data=not self._is_early):
+                if await self._is_refused(socket):
+                    return False
+        return True
+
+    async def _is_refused(self, socket: Socket) -> bool:
+        """Return whether the response that has begun to arrive refuses the request."""
+        await self._parse_more(socket, _MAX_HEAD_READ)
+        head = self._parser.head
+        if head is None:
+            return False
+        self._is_early = True
+        return head.status >= 400 or self._is_reused
+
+    async def _parse_more(self, socket: Socket, max_bytes: int) -> None:
+        """Parse what has arrived, waiting for data if necessary."""
+        if self._has_more:
+            await asyncio.sleep(0)
+        data = b"" if self._has_more else await socket.read(max_bytes, self._read_timeout)
+        if not data and not self._has_more:
+            if not socket.is_clean_end:
+                raise httpx.ReadError("the connection was lost")
+            self._parser.feed_end()
+            return
+        self._has_more = self._parser.feed(data)
+        if socket.has_data:
+            await asyncio.sleep(0)
+
+
+class Http1Body(httpx.AsyncByteStream):
+    """The body of a response, read as it is iterated.
+
+    Args:
+        connection: Its connection.
+        socket: The connection's socket.
+        give_back: Called once, when the body is closed.
+    """
+
+    def __init__(self, connection: Http1Connection, socket: Socket, give_back: Callable[[], None]) -> None:
+        self._connection = connection
+        self._socket = socket
+        self._give_back: Callable[[], None] | None = give_back
+
+    def set_deadline(self, seconds: float | None) -> None:
+        """Let reads fail with `DeadlineError` after so many seconds from now; None means never.
+
+        This is free, unlike a cancel scope around every read.
+        """
+        self._socket.deadline = None if seconds is None else asyncio.get_running_loop().time() + seconds
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        chunk = await self._connection.read_body(self._socket)
+        if chunk:
+            return chunk
+        raise StopAsyncIteration
+
+    async def aclose(self) -> None:
+        """Give the connection back."""
+        if self._give_back is not None:
+            give_back, self._give_back = self._give_back, None
+            give_back()
+
+
+def _head_of(request: httpx.Request) -> bytes:
+    """Return the request line and the headers, as they are sent.
+
+    Raises:
+        httpx.LocalProtocolError: A header has a line break in it.
+    """
+    lines = [b"%b %b HTTP/1.1" % (request.method.encode("ascii"), request.url.raw_path)]
+    lines += [b"%b: %b" % item for item in request.headers.raw]
+    head = b"\r\n".join([*lines, b"", b""])
+    if head.count(b"\n") > len(lines) + 1 or head.count(b"\r") > len(lines) + 1 or b"\0" in head:
+        raise httpx.LocalProtocolError("a header has a line break in it")
+    return head

@@ -1,0 +1,98 @@
+"""Check the head of an HTTP/1.1 response (status line and headers) before a parser sees it.
+
+Parsers differ in what they forgive: line endings, folded lines, control characters, contradictory lengths. Here heads are
+brought into one form that all of them read in the same way, or refused.
+"""
+
+from __future__ import annotations
+
+import re
+
+import attrs
+import httpx
+
+MAX_HEAD = 64 * 1024
+"""Maximum size of a response's headers and all interim (1xx) responses before them, in bytes; also of one chunk's
+extension, and of trailers."""
+
+_TEXT = rb"[\t\x20-\x7e\x80-\xff]*+"
+_HEADER = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]++:" + _TEXT
+_HEAD = re.compile(rb"HTTP/(1\.[01]) ([1-9][0-9]{2})(?: " + _TEXT + rb")?\r\n(?:" + _HEADER + rb"\r\n)*+\r\n")
+_HEADERS = re.compile(rb"\r\n([^:\r\n]+):([^\r\n]*)(?=\r\n)")
+_START = b"HTTP/1."
+_BLANK_LINE = re.compile(rb"\n\r?\n")
+_BARE_LINE_FEED = re.compile(rb"(?<!\r)\n")
+_FOLD = re.compile(rb"\r\n[ \t]+")
+_MAX_DIGITS = 18  # of a Content-Length; more overflow 64 bits
+
+
+@attrs.frozen
+class Head:
+    """The head of a response.
+
+    Attributes:
+        status: Its status.
+        headers: Its headers.
+        keeps_connection: Whether another request may follow, once the body was read.
+        has_end: Whether it says where the body ends; otherwise it ends with the connection.
+    """
+
+    status: int
+    headers: list[tuple[bytes, bytes]]
+    keeps_connection: bool
+    has_end: bool
+
+
+def split_head(data: bytes) -> tuple[bytes, bytes] | None:
+    """Split data behind the first blank line, or return None if there is none yet.
+
+    Raises:
+        httpx.RemoteProtocolError: It does not begin like an HTTP/1.1 response.
+    """
+    if not data.startswith(_START) and data[: len(_START)] != _START[: len(data)]:
+        raise httpx.RemoteProtocolError("the server does not speak HTTP/1.1")
+    blank = _BLANK_LINE.search(data)
+    return None if blank is None else (data[: blank.end()], data[blank.end() :])
+
+
+def normalize(head: bytes) -> bytes:
+    """Return a head whose lines end with CRLF and are not folded."""
+    if head.count(b"\n") != head.count(b"\r\n"):
+        head = _BARE_LINE_FEED.sub(b"\r\n", head)
+    if b"\r\n " in head or b"\r\n\t" in head:
+        head = _FOLD.sub(b" ", head)
+    return head
+
+
+def check(head: bytes) -> Head:
+    """Check a normalized head.
+
+    Raises:
+        httpx.RemoteProtocolError: It is not valid, or does not say clearly where the response ends.
+    """
+    match = _HEAD.fullmatch(head)
+    if match is None:
+        raise httpx.RemoteProtocolError("the headers of the response are not valid")
+    lengths: list[bytes] = []
+    codings: list[bytes] = []
+    closes = match[1] == b"1.0"
+    headers = [(name, value.strip(b" \t")) for name, value in _HEADERS.findall(head)]
+    for name, value in headers:
+        kind = name.lower()
+        if kind == b"content-length":
+            lengths.append(value)
+        elif kind == b"transfer-encoding":
+            codings.append(value.lower())
+        elif kind == b"connection" and b"close" in map(bytes.strip, value.lower().split(b",")):
+            closes = True
+    if len(lengths) > 1 or not all(length.isdigit() and len(length) <= _MAX_DIGITS for length in lengths):
+        raise httpx.RemoteProtocolError("the Content-Length of the response is not valid")
+    if codings not in ([], [b"chunked"]):
+        raise httpx.RemoteProtocolError("the Transfer-Encoding of the response is not supported")
+    status = int(match[2])
+    if status == 101:
+        raise httpx.RemoteProtocolError("the server switched to another protocol without being asked")
+    if status in (204, 304):  # These have no body; but a server might send one.
+        return Head(status, headers, not (closes or codings or lengths not in ([], [b"0"])), True)
+    has_end = bool(codings or lengths)
+    return Head(status, headers, not closes and has_end and not (codings and lengths), has_end)
