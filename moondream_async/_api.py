@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from ._http.moondream import MoondreamRequests
     from ._http.presigned_download import FileReader
     from ._http.request import Request
-    from ._http.session import Session, UserClient
+    from ._http.session import Session
+    from ._http.user_client import UserClient
     from ._images.prepare import ImageInput
     from .hooks import Hooks, HooksInput, Stats
 

@@ -20,7 +20,8 @@ from .._hidden import HiddenStr
 from .._http.client import HttpClient, ServerInfo
 from .._http.image_download import download_image
 from .._http.response_body import MAX_RESPONSE
-from .._http.session import Session, UserClient
+from .._http.session import Session
+from .._http.user_client import UserClient
 from .._images.encoded import EncodedImage
 from .._images.encoder import encode_once
 from .._images.options import ImageOptions

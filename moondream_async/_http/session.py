@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import sys
-from typing import Literal
 
 import anyio
 import httpx
@@ -21,8 +20,7 @@ from .stats import StatsCounters
 from .tracing import trace_extension
 from .transport import NEW_CONNECTION, PooledTransport
 from .transport_errors import drop_frames, from_transport
-
-UserClient = httpx.AsyncClient | httpx.AsyncBaseTransport | Literal["aiohttp"]
+from .user_client import ClientAdapter, UserClient, adapt
 
 _MAX_DOWNLOADS = 16  # concurrent image downloads in each event loop
 
@@ -72,7 +70,7 @@ class Session:
     Args:
         max_connections: Maximum number of requests in flight, per event loop.
         rate_limit: Requests per second, or None to adapt to the server.
-        http_client: The user's own httpx client or transport, never closed here; or `"aiohttp"`.
+        http_client: The user's own client or transport, of httpx or httpx2, never closed here.
 
     Attributes:
         closed: Whether `aclose` was called; further requests are refused.
@@ -129,7 +127,7 @@ class Session:
             body: Bytes, or (a part of) a file.
             timeout: httpx's timeouts.
             new_connection: Whether to open a new connection: a request on a reused one may have to be sent again.
-            bare: Whether a user's own httpx client must not add its headers, cookies and credentials.
+            bare: Whether a user's own client must not add its headers, cookies and credentials.
             public: Whether to connect to public addresses only. With a proxy or a user's own client, the address is
                 checked before the request, and they resolve the name again.
 
@@ -158,7 +156,7 @@ class Session:
 
     async def _send(
         self,
-        http: httpx.AsyncClient | httpx.AsyncBaseTransport,
+        http: ClientAdapter | httpx.AsyncBaseTransport,
         method: str,
         url: httpx.URL,
         headers: httpx.Headers,
@@ -168,27 +166,15 @@ class Session:
         new_connection: bool,
         bare: bool,
     ) -> httpx.Response:
-        tracing = trace_extension(headers)
-        if isinstance(http, httpx.AsyncClient):
-            if http.is_closed:
-                raise ConfigurationError("The http_client is closed.")
-            if not isinstance(body, bytes):
-                headers = headers.copy()
-                headers["Content-Length"] = str(len(body))
-            if bare:
-                request = httpx.Request(method, url, headers=headers, content=body)
-                request.extensions = {"timeout": timeout.as_dict(), **tracing}
-                return await http.send(request, stream=True, auth=None, follow_redirects=False)
-            request = http.build_request(
-                method, url, headers=headers, content=body, timeout=timeout, extensions=tracing
-            )
-            return await http.send(request, stream=True, follow_redirects=False)
+        extensions = {"timeout": timeout.as_dict(), **trace_extension(headers)}
+        if isinstance(http, ClientAdapter):
+            return await http.send(method, url, headers, body, extensions, bare=bare)
         request = httpx.Request(
             method,
             url,
             headers=headers,
             stream=BytesBody(body) if isinstance(body, bytes) else body,
-            extensions={"timeout": timeout.as_dict(), NEW_CONNECTION: new_connection, **tracing},
+            extensions={**extensions, NEW_CONNECTION: new_connection},
         )
         request.headers["Content-Length"] = str(len(body))
         response = await http.handle_async_request(request)
@@ -201,7 +187,7 @@ class Session:
         for name in ("downloads", "_public_transport"):
             if name in self.__dict__:
                 await getattr(self, name).aclose()
-        if not self._is_borrowed:
+        if not self._is_borrowed and not isinstance(self._transport, ClientAdapter):
             await self._transport.aclose()
 
 
@@ -210,16 +196,13 @@ async def _check_public(url: httpx.URL, timeout: httpx.Timeout) -> None:
         await check_public(url.host, url.port or 443, timeout.connect)
 
 
-def _make_transport(http_client: UserClient | None) -> httpx.AsyncClient | httpx.AsyncBaseTransport:
+def _make_transport(http_client: UserClient | None) -> ClientAdapter | httpx.AsyncBaseTransport:
     if http_client is None:
         return PooledTransport()
-    if http_client == "aiohttp":
-        from .aiohttp_transport import FastTransport
-
-        return FastTransport()
-    if isinstance(http_client, (httpx.AsyncClient, httpx.AsyncBaseTransport)):
-        return http_client
+    adapted = adapt(http_client)
+    if adapted is not None:
+        return adapted
     raise ConfigurationError(
-        "http_client must be an httpx.AsyncClient, an httpx.AsyncBaseTransport or 'aiohttp', "
+        "http_client must be an AsyncClient or an AsyncBaseTransport of httpx or httpx2, "
         f"not {http_client if isinstance(http_client, str) else type(http_client).__name__}."
     )

@@ -1,4 +1,4 @@
-"""Keep credentials that a server repeats in its headers out of httpcore's DEBUG log."""
+"""Keep credentials that a server repeats in its headers out of the DEBUG logs of httpcore and httpcore2."""
 
 from __future__ import annotations
 
@@ -10,7 +10,11 @@ import httpx
 from .._hidden import HiddenBytes
 from .._wire.redact import Redactor, secrets_in_header
 
-_LOGS = tuple(logging.getLogger(f"httpcore.{protocol}") for protocol in ("http11", "http2"))
+_LOGS = tuple(
+    logging.getLogger(f"{library}.{protocol}")
+    for library in ("httpcore", "httpcore2")  # httpcore2 is below a user's own httpx2 client
+    for protocol in ("http11", "http2")
+)
 
 
 def trace_extension(headers: httpx.Headers) -> dict[str, Any]:
@@ -20,7 +24,7 @@ def trace_extension(headers: httpx.Headers) -> dict[str, Any]:
         headers: The headers of the request; their hidden values are redacted.
 
     Returns:
-        An empty dict if httpcore's log is off, as the extension costs a call at each step of a request.
+        An empty dict if these logs are off, as the extension costs a call at each step of a request.
     """
     if not any(log.isEnabledFor(logging.DEBUG) for log in _LOGS):
         return {}

@@ -21,7 +21,7 @@ from .streams import ChatStream, Facade, Map, SegmentStream, TextStream
 if TYPE_CHECKING:
     from .._bulk.items import MapItem, Skills
     from .._bulk.run import RunSummary
-    from .._http.session import UserClient
+    from .._http.user_client import UserClient
     from .._images.prepare import ImageInput
     from ..hooks import HooksInput, Stats
     from .batches import Batches
@@ -48,9 +48,9 @@ class Client(Facade):
         image_options: `ImageOptions(resize="auto", quality=90, ...)`: how images are prepared.
         headers: Extra headers for every request.
         hooks: `Hooks(request=..., retry=..., ...)`, or several: your functions, called as calls proceed.
-        http_client: Your own `httpx.AsyncClient` or `httpx.AsyncBaseTransport`, used unchanged and never
-            closed; or `"aiohttp"` (extra `aiohttp`, asyncio only) for less CPU per call. Default: a transport
-            built for load, through the proxies of the environment.
+        http_client: Your own `httpx.AsyncClient` or `httpx.AsyncBaseTransport`, or the same of httpx2, used
+            unchanged and never closed. Default: a transport built for load (the extra `fast` makes it faster),
+            through the proxies of the environment.
 
     Raises:
         ConfigurationError: A value is not valid, or Moondream Cloud is called without a key.

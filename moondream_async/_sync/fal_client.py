@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, cast
 
 from .._fal.async_client import AsyncFalClient
 from .._fal.models import BatchedResult, Lifecycle, Status, WebhookEvent
-from .._http.session import UserClient
+from .._http.user_client import UserClient
 from .._images.encoded import EncodedImage
 from .._images.options import ImageOptions
 from .._public import public

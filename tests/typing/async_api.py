@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Any, assert_type
 
+import httpx
+import httpx2
+
 import moondream_async as md
 
 
@@ -86,3 +89,12 @@ async def tuning(client: md.AsyncClient, image: bytes) -> None:
     async for checkpoint in finetune.list_checkpoints():
         assert_type(checkpoint, md.Checkpoint)
     assert_type(finetune.model(3), str)
+
+
+def own_clients(name: str) -> None:
+    md.AsyncClient(http_client=httpx.AsyncClient())
+    md.AsyncClient(http_client=httpx.AsyncHTTPTransport())
+    md.AsyncClient(http_client=httpx2.AsyncClient())
+    md.AsyncClient(http_client=httpx2.AsyncHTTPTransport())
+    md.AsyncClient(http_client=httpx2.Client())  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    md.AsyncClient(http_client=name)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]

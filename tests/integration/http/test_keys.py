@@ -5,9 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import traceback
-from collections.abc import AsyncIterator, Awaitable, Callable
-from pathlib import Path
+from collections.abc import AsyncIterator
 from typing import Any
 
 import attrs
@@ -22,6 +20,7 @@ from moondream_async.fal import AsyncFalClient, FalClient
 from moondream_async.hooks import RequestInfo
 from tests.support.loopback import Exchange, serve, until
 from tests.support.sandboxes import PooledSandbox
+from tests.support.secrets import CALLS, read_stream, visible_in
 
 KEY = "md-SECRET-0123456789abcdef"
 FAL_KEY = "0a1b2c3d:SECRET-fedcba9876543210"
@@ -33,51 +32,6 @@ OWN = {
     "X-Team": "shown",
 }
 URL = "http://127.0.0.1:9/v1"
-
-Call = Callable[[AsyncClient, EncodedImage], Awaitable[Any]]
-
-
-async def read_stream(client: AsyncClient, image: EncodedImage) -> str:
-    async with await client.caption(image, stream=True) as stream:
-        return "".join([piece async for piece in stream])
-
-
-async def upload(client: AsyncClient, _: EncodedImage) -> Any:
-    from moondream_async._http.payloads import FileBody
-
-    body = FileBody(Path(__file__), 0, 1000)
-    return await client._api.call("PUT", "batch/x", lambda data, _: data, body=body)  # pyright: ignore[reportPrivateUsage]
-
-
-CALLS: dict[str, Call] = {
-    "skill": lambda client, image: client.query(image, "?"),
-    "stream": read_stream,
-    "models": lambda client, _: client.models(),
-    "chat": lambda client, _: client.chat([{"role": "user", "content": "hi"}]),
-    "upload": upload,
-    "batch": lambda client, _: client.batches.retrieve("b1"),
-    "tuning": lambda client, _: client.tuning.retrieve("f1"),
-}
-
-
-def visible_in(error: BaseException) -> str:
-    """Return all that a debugger shows of an error: its chain and frames, without this file's, and their locals."""
-    pieces: list[str] = []
-    links: list[BaseException] = [error]
-    for link in links:
-        links += [each for each in (link.__cause__, link.__context__) if each is not None and each not in links]
-        pieces.append(repr(link) + str(link) + repr(vars(link)))
-        for frame, _ in traceback.walk_tb(link.__traceback__):
-            if frame.f_code.co_filename == __file__:
-                continue
-            for value in frame.f_locals.values():
-                pieces += [repr(value), *(f"{value[:20]!r}" for _ in "x" if isinstance(value, (str, bytes)))]
-                if isinstance(value, (dict, httpx.Headers)):  # as rich and Sentry show mappings
-                    pieces.append(repr(list(value.items())))
-                if isinstance(value, (httpx.Request, httpx.Response)):
-                    request = value if isinstance(value, httpx.Request) else value.request
-                    pieces.append(repr(request.headers) + repr(list(request.headers.items())))
-    return "\n".join(pieces)
 
 
 class Failing(httpx.AsyncBaseTransport):
