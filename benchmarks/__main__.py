@@ -1,17 +1,20 @@
-"""`python -m benchmarks [name ...] [--quick] [--check] [--json FILE] [--plot FILE]`."""
+"""`python -m benchmarks [name ...] [--quick] [--check] [--json FILE] [--from FILE ...] [--readme] [--plot FILE]`."""
 
 from __future__ import annotations
 
 import argparse
+import datetime
 import importlib.metadata
 import json
 import platform
+import re
 import sys
 from pathlib import Path
+from typing import Any
 
 import attrs
 
-from . import batches, calls, images, mapping, pace, soak, start, streams, sync
+from . import batches, calls, cold, images, mapping, pace, soak, start, streams, sync
 from .harness import Figure
 
 BENCHMARKS = {
@@ -23,9 +26,17 @@ BENCHMARKS = {
     "batches": batches,
     "images": images,
     "start": start,
+    "cold": cold,
     "soak": soak,
 }
-PACKAGES = ("moondream-async", "httpx", "httpcore", "httpx-sse", "anyio", "pillow", "aiohttp", "openai", "moondream")
+PACKAGES = (
+    *("moondream-async", "httpx", "httpcore", "httptools", "h11", "httpx-sse", "anyio", "pillow"),
+    *("aiohttp", "httpx2", "pyreqwest", "openai", "moondream"),
+)
+README = Path(__file__).with_name("README.md")
+_SECTION = re.compile(r"(<!-- begin of the last full run -->\n).*(<!-- end of the last full run -->\n)", re.DOTALL)
+
+Figures = dict[str, list[Figure]]
 
 
 def main() -> int:
@@ -37,40 +48,80 @@ def main() -> int:
     )
     parser.add_argument("--check", action="store_true", help="compare with the budgets; exit with 1 if one is missed")
     parser.add_argument("--json", type=Path, help="also write the figures to this file")
+    parser.add_argument(
+        "--from", type=Path, nargs="+", dest="files", metavar="FILE", help="measure nothing; read what --json wrote"
+    )
+    parser.add_argument("--readme", action="store_true", help="also replace the tables in benchmarks/README.md")
     parser.add_argument("--plot", type=Path, help="also plot calls per second to this file (needs matplotlib)")
     arguments = parser.parse_args()
     unknown = set(arguments.names) - set(BENCHMARKS)
     if unknown:
         parser.error(f"unknown benchmarks: {', '.join(sorted(unknown))}")
-    print(f"Python {platform.python_version()}, {', '.join(_installed_versions())}")
-    figures: dict[str, list[Figure]] = {}
-    for name in arguments.names or BENCHMARKS:
-        figures[name] = BENCHMARKS[name].run(quick=arguments.quick)
-        print(f"\n### {name}\n\n{BENCHMARKS[name].report(figures[name])}", flush=True)
+    if arguments.files:
+        environment, figures = _read(arguments.files)
+        print(_tables(environment, figures))
+    else:
+        environment = _environment()
+        figures = _measure(environment, arguments.names or list(BENCHMARKS), quick=arguments.quick)
     if arguments.json:
-        arguments.json.write_text(
-            json.dumps({n: [attrs.asdict(f) for f in cases] for n, cases in figures.items()}, indent=2)
-        )
+        arguments.json.write_text(json.dumps({"environment": environment, "figures": _to_json(figures)}, indent=2))
     if arguments.plot:
         from .plot import draw
 
         draw([figure for cases in figures.values() for figure in cases], arguments.plot)
-    return _check(figures) if arguments.check else 0
+    budgets, missed = _budgets(figures)
+    if arguments.readme:
+        section = f"{_tables(environment, figures)}\n\n{budgets}\n"
+        README.write_text(_SECTION.sub(lambda match: f"{match[1]}\n{section}\n{match[2]}", README.read_text()))
+    if arguments.check:
+        print(f"\n{budgets}")
+    return 1 if arguments.check and missed else 0
 
 
-def _installed_versions() -> list[str]:
+def _measure(environment: str, names: list[str], *, quick: bool) -> Figures:
+    """Run benchmarks, and print each table once it is complete."""
+    print(environment)
+    figures: Figures = {}
+    for name in names:
+        figures[name] = BENCHMARKS[name].run(quick=quick)
+        print(f"\n{_table(name, figures[name])}", flush=True)
+    return figures
+
+
+def _tables(environment: str, figures: Figures) -> str:
+    return "\n\n".join([environment, *(_table(name, figures[name]) for name in BENCHMARKS if name in figures)])
+
+
+def _table(name: str, figures: list[Figure]) -> str:
+    return f"### {name}\n\n{BENCHMARKS[name].report(figures)}"
+
+
+def _environment() -> str:
+    """Return when and with which versions the benchmarks run."""
     versions: list[str] = []
     for name in PACKAGES:
         try:
             versions.append(f"{name} {importlib.metadata.version(name)}")
         except importlib.metadata.PackageNotFoundError:
             continue
-    return versions
+    today = datetime.date.today()
+    return f"{today:%B %Y}, Python {platform.python_version()}, {', '.join(versions)}."
 
 
-def _check(figures: dict[str, list[Figure]]) -> int:
-    print("\n### budgets\n\n| figure | measured | budget | |\n|---|---:|---:|---|")
-    missed = 0
+def _to_json(figures: Figures) -> dict[str, Any]:
+    return {name: [attrs.asdict(figure) for figure in cases] for name, cases in figures.items()}
+
+
+def _read(files: list[Path]) -> tuple[str, Figures]:
+    """Return the environments and the figures of earlier runs; of a benchmark in several files, the last one's."""
+    runs: list[dict[str, Any]] = [json.loads(file.read_text()) for file in files]
+    figures = {name: [Figure(**each) for each in cases] for run in runs for name, cases in run["figures"].items()}
+    return "\n".join(dict.fromkeys(run["environment"] for run in runs)), figures
+
+
+def _budgets(figures: Figures) -> tuple[str, int]:
+    """Return a table of the budgets, and how many are missed."""
+    lines, missed = ["### budgets", "", "| figure | measured | budget | |", "|---|---:|---:|---|"], 0
     for name, cases in figures.items():
         for label, (measured, holds, budget) in BENCHMARKS[name].budgets(cases).items():
             if measured != measured:  # NaN: the case or the contestant was skipped
@@ -79,8 +130,8 @@ def _check(figures: dict[str, list[Figure]]) -> int:
                 verdict = "met"
             else:
                 verdict, missed = "**missed**", missed + 1
-            print(f"| {label} | {measured:,.2f} | {budget} | {verdict} |")
-    return 1 if missed else 0
+            lines.append(f"| {label} | {measured:,.2f} | {budget} | {verdict} |")
+    return "\n".join(lines), missed
 
 
 if __name__ == "__main__":

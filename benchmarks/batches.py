@@ -23,7 +23,7 @@ from moondream_async import AsyncClient, EncodedImage
 from moondream_async._batches.models import BatchJob
 
 from . import harness
-from .harness import KEY, Column, Figure, value
+from .harness import KEY, Budget, Column, Figure, at_most, value
 
 LINES, SIZE = 100_000, 1_000_000_000
 DISTINCT = 20  # images; the sandbox analyzes each only once
@@ -55,14 +55,14 @@ def report(figures: list[Figure]) -> str:
     return harness.table(figures, "", COLUMNS)
 
 
-def budgets(figures: list[Figure]) -> dict[str, tuple[float, Callable[[float], bool], str]]:
+def budgets(figures: list[Figure]) -> dict[str, Budget]:
     """Return the budgets: memory must not grow with the job."""
-    limits: dict[str, tuple[float, Callable[[float], bool], str]] = {}
+    limits: dict[str, Budget] = {}
     for case in (_lines_case(LINES), _size_case(SIZE)):
         for contestant in (CREATE, SUBMIT, RESULTS):
             peak = value(figures, case, contestant, "peak MB")
             if peak == peak:
-                limits[f"{case}, {contestant}: peak MB"] = (peak, lambda mb: mb <= 40, "<= 40")
+                limits[f"{case}, {contestant}: peak MB"] = at_most(peak, 40)
     return limits
 
 

@@ -1,16 +1,25 @@
 """The contestants: ours, and what users would otherwise write. Each makes the same call to the same server.
 
-`httpx`, `aiohttp` and the raw protocol send a finished body and parse JSON. Ours and the official client build the body
-and return results. `openai` calls the chat endpoint. Contestants that are not installed are skipped and listed.
+aiohttp (the reference), httpx2, pyreqwest, httpx and the raw protocol send a finished body and parse JSON. Ours and the
+official client build the body and return results. `openai` calls the chat endpoint. Contestants that are not installed
+are skipped and listed.
 """
 
 from __future__ import annotations
 
 import asyncio
+import importlib
 import importlib.util
 import json
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import (
+    AbstractAsyncContextManager,
+    AbstractContextManager,
+    asynccontextmanager,
+    contextmanager,
+    nullcontext,
+)
+from datetime import timedelta
 from typing import Any
 
 from moondream_async import AsyncClient, Client
@@ -18,33 +27,61 @@ from moondream_async import AsyncClient, Client
 from .harness import KEY, image
 
 Call = Callable[[], Awaitable[object]]
+Contestant = Callable[[str, int], AbstractAsyncContextManager[Call]]
+"""Takes the base URL and the size of the body, and gives a function that makes one call."""
+
+OURS, OURS_FAST = "moondream-async", "moondream-async, fast"
+REFERENCE = "aiohttp"
 HEADERS = {"X-Moondream-Auth": KEY, "Content-Type": "application/json"}
+_TIMEOUT = 120  # seconds
+
+
+def ours(parser: Callable[[], AbstractContextManager[object]] = nullcontext, **options: Any) -> Contestant:
+    """Return our client as a contestant.
+
+    Args:
+        parser: Returns a context in which clients use a certain HTTP parser; by default, the one they choose.
+        options: Options of the client.
+    """
+
+    @asynccontextmanager
+    async def contestant(url: str, size: int) -> AsyncGenerator[Call]:
+        encoded = image(size)
+        with parser():
+            async with AsyncClient(KEY, base_url=url, max_connections=2000, **options) as client:
+                yield lambda: client.query(encoded, "what?")
+
+    return contestant
+
+
+def bare_httpx(library: str) -> Contestant:
+    """Return a bare client of httpx, or of its fork httpx2, as a contestant."""
+
+    @asynccontextmanager
+    async def contestant(url: str, size: int) -> AsyncGenerator[Call]:
+        httpx = importlib.import_module(library)
+        content = body(size)
+        limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)
+        async with httpx.AsyncClient(timeout=_TIMEOUT, limits=limits) as client:
+
+            async def call() -> None:
+                (await client.post(f"{url}/v1/query", content=content, headers=HEADERS)).json()
+
+            yield call
+
+    return contestant
 
 
 @asynccontextmanager
-async def ours(url: str, size: int) -> AsyncGenerator[Call]:
-    encoded = image(size)
-    async with AsyncClient(KEY, base_url=url, max_connections=2000) as client:
-        yield lambda: client.query(encoded, "what?")
-
-
-@asynccontextmanager
-async def ours_aiohttp(url: str, size: int) -> AsyncGenerator[Call]:
-    encoded = image(size)
-    async with AsyncClient(KEY, base_url=url, max_connections=2000, http_client="aiohttp") as client:
-        yield lambda: client.query(encoded, "what?")
-
-
-@asynccontextmanager
-async def bare_httpx(url: str, size: int) -> AsyncGenerator[Call]:
-    import httpx
+async def bare_pyreqwest(url: str, size: int) -> AsyncGenerator[Call]:
+    from pyreqwest.client import ClientBuilder
 
     content = body(size)
-    limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)
-    async with httpx.AsyncClient(timeout=120, limits=limits) as client:
+    async with ClientBuilder().timeout(timedelta(seconds=_TIMEOUT)).build() as client:
 
         async def call() -> None:
-            (await client.post(f"{url}/v1/query", content=content, headers=HEADERS)).json()
+            request = client.post(f"{url}/v1/query").headers(HEADERS).body_bytes(content)
+            await (await request.build().send()).json()
 
         yield call
 
@@ -65,7 +102,7 @@ async def bare_aiohttp(url: str, size: int) -> AsyncGenerator[Call]:
 
 @asynccontextmanager
 async def openai_chat(url: str, size: int) -> AsyncGenerator[Call]:
-    import httpx
+    import httpx2
     import openai
 
     encoded = image(size).image_url
@@ -73,7 +110,7 @@ async def openai_chat(url: str, size: int) -> AsyncGenerator[Call]:
         {"type": "text", "text": "what?"},
         {"type": "image_url", "image_url": {"url": encoded}},
     ]
-    http = openai.DefaultAsyncHttpxClient(limits=httpx.Limits(max_connections=2000, max_keepalive_connections=2000))
+    http = openai.DefaultAsyncHttpxClient(limits=httpx2.Limits(max_connections=2000, max_keepalive_connections=2000))
     async with openai.AsyncOpenAI(api_key=KEY, base_url=f"{url}/v1", max_retries=0, http_client=http) as client:
         yield lambda: client.chat.completions.create(model="m", messages=[{"role": "user", "content": content}])
 
@@ -139,26 +176,40 @@ def official(url: str, size: int) -> Generator[Callable[[], object]]:
     yield lambda: client.query(encoded, "what?")
 
 
-ASYNC = {
-    "moondream-async": ours,
-    "moondream-async, aiohttp": ours_aiohttp,
-    "httpx": bare_httpx,
-    "aiohttp": bare_aiohttp,
+ASYNC: dict[str, Contestant] = {
+    OURS: ours(),
+    "moondream-async, aiohttp": ours(http_client="aiohttp"),
+    REFERENCE: bare_aiohttp,
+    "httpx2": bare_httpx("httpx2"),
+    "pyreqwest": bare_pyreqwest,
     "openai": openai_chat,
     "raw protocol": raw_protocol,
+    "httpx": bare_httpx("httpx"),
 }
 THREADS = {"moondream-async, sync": ours_sync, "official, threads": official}
 _NEEDS = {
+    OURS_FAST: "httptools",
     "moondream-async, aiohttp": "httpx_aiohttp",
-    "aiohttp": "aiohttp",
+    REFERENCE: "aiohttp",
+    "httpx2": "httpx2",
+    "pyreqwest": "pyreqwest",
     "openai": "openai",
     "official, threads": "moondream",
 }
 
 
+def is_fast() -> bool:
+    """Return whether our default client uses the fast parser, whose budgets are stricter."""
+    return OURS_FAST in ASYNC and OURS_FAST not in missing()
+
+
 def missing() -> dict[str, str]:
     """Return the contestants that are not installed, and the module that each needs."""
-    return {name: module for name, module in _NEEDS.items() if importlib.util.find_spec(module) is None}
+    return {
+        name: module
+        for name, module in _NEEDS.items()
+        if name in (*ASYNC, *THREADS) and importlib.util.find_spec(module) is None
+    }
 
 
 def body(size: int) -> bytes:

@@ -73,19 +73,41 @@ def value(figures: list[Figure], case: str, contestant: str, name: str) -> float
     return next(values, float("nan"))
 
 
-class Server:
-    """The benchmark server in a second process, on a separate core if there are at least two."""
+Budget = tuple[float, Callable[[float], bool], str]
+"""A measured value, whether a value meets the budget, and the budget in words."""
 
-    def __init__(self, port: int = 0) -> None:
+
+def at_most(measured: float, limit: float) -> Budget:
+    """Return a budget that is met up to a limit."""
+    return measured, lambda value: value <= limit, f"<= {limit:g}"
+
+
+def at_least(measured: float, limit: float) -> Budget:
+    """Return a budget that is met from a limit on."""
+    return measured, lambda value: value >= limit, f">= {limit:g}"
+
+
+class Server:
+    """The benchmark server in a second process, on a separate core if there are at least two.
+
+    Args:
+        port: Port to listen on; 0 for any.
+        certificate: PEM file with the key and the certificates, to serve https.
+    """
+
+    def __init__(self, port: int = 0, certificate: Path | None = None) -> None:
         self.port = port
+        self._certificate = certificate
         self._process: subprocess.Popen[str] | None = None
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"{'https' if self._certificate else 'http'}://127.0.0.1:{self.port}"
 
     def start(self) -> None:
         command = [sys.executable, "-m", "benchmarks.server", str(self.port)]
+        if self._certificate is not None:
+            command.append(str(self._certificate))
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         assert self._process.stdout is not None
         self.port = int(self._process.stdout.readline())
@@ -104,12 +126,12 @@ class Server:
 
 
 @contextmanager
-def server() -> Generator[str]:
-    """Run the benchmark server; meanwhile, this process uses the other cores only."""
-    running, cores = Server(), _cores()
+def server(certificate: Path | None = None) -> Generator[str]:
+    """Run the benchmark server; meanwhile, this process and those it starts use one other core."""
+    running, cores = Server(certificate=certificate), _cores()
     running.start()
     if len(cores) > 1:
-        os.sched_setaffinity(0, cores[1:])
+        os.sched_setaffinity(0, cores[1:2])
     try:
         yield running.url
     finally:

@@ -18,7 +18,7 @@ from moondream_async import AsyncClient
 from moondream_async.sandbox import Sandbox
 
 from . import harness
-from .harness import Column, Figure, value
+from .harness import Budget, Column, Figure, at_least, at_most, value
 
 TIERS = (2, 10)  # requests/s; Moondream's own
 LATENCY = 0.3  # seconds before a response
@@ -44,22 +44,17 @@ def report(figures: list[Figure]) -> str:
     return harness.table(figures, "", COLUMNS)
 
 
-def budgets(figures: list[Figure]) -> dict[str, tuple[float, Callable[[float], bool], str]]:
+def budgets(figures: list[Figure]) -> dict[str, Budget]:
     """Return the budgets."""
-    limits: dict[str, tuple[float, Callable[[float], bool], str]] = {}
+    limits: dict[str, Budget] = {}
     for tier, contestant in itertools.product(TIERS, (ADAPTIVE, EXPLICIT)):
         case = _tier_case(tier)
-        limits[f"{case}, {contestant}: % of the rate"] = (
-            value(figures, case, contestant, "% of the rate"),
-            lambda share: share >= 95,
-            ">= 95",
+        share, refused, failed = (
+            value(figures, case, contestant, name) for name in ("% of the rate", "% refused later", "failed")
         )
-        limits[f"{case}, {contestant}: % refused later"] = (
-            value(figures, case, contestant, "% refused later"),
-            lambda r: r <= 2,
-            "<= 2",
-        )
-        limits[f"{case}, {contestant}: failed"] = (value(figures, case, contestant, "failed"), lambda n: n == 0, "0")
+        limits[f"{case}, {contestant}: % of the rate"] = at_least(share, 95)
+        limits[f"{case}, {contestant}: % refused later"] = at_most(refused, 2)
+        limits[f"{case}, {contestant}: failed"] = at_most(failed, 0)
     return limits
 
 

@@ -3,7 +3,7 @@
 The path sets the response: `/delay-100/v1/query` responds after 100 ms, `/events-1000/v1/query` with a stream of 1,000
 events in one write, `/events-1000/apart/v1/query` with one write per event. `/cut-5/v1/query` cuts the connection after
 5 events. The server listens on loopback at the port of its first argument (0 for any), prints the port, and ends when
-its standard input is closed.
+its standard input is closed. With a second argument, a PEM file of a key and certificates, it serves https.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import asyncio
 import itertools
 import json
 import re
+import ssl
 import sys
 from collections.abc import Iterator
 
@@ -109,7 +110,11 @@ def _number_of(name: bytes, path: bytes) -> int:
 async def main() -> None:
     """Serve until standard input is closed."""
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(Connection, "127.0.0.1", int(sys.argv[1]), backlog=4096)
+    tls = None
+    if len(sys.argv) > 2:
+        tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        tls.load_cert_chain(sys.argv[2])
+    server = await loop.create_server(Connection, "127.0.0.1", int(sys.argv[1]), backlog=4096, ssl=tls)
     print(server.sockets[0].getsockname()[1], flush=True)
     await loop.run_in_executor(None, sys.stdin.read)
     server.close()

@@ -11,19 +11,21 @@ import collections
 import gc
 import random
 import threading
-from collections.abc import Callable
 from pathlib import Path
 
 from moondream_async import AsyncClient, MoondreamError, RetryPolicy, Timeouts
 
 from . import harness
-from .harness import KEY, Column, Figure, Server, value
+from .harness import KEY, Budget, Column, Figure, Server, at_most, value
 
 REFERENCE = ""
 CASE = "calls with cancellations, cut streams and restarts"
 COLUMNS = tuple(Column(name) for name in ("at the start", "at the end"))
 _CONCURRENCY = 200
 _RESTARTS = 10
+
+_Clients = tuple[AsyncClient, AsyncClient, AsyncClient]
+"""For calls, streams that the server cuts off, and complete streams."""
 
 
 def run(*, quick: bool) -> list[Figure]:
@@ -38,14 +40,12 @@ def report(figures: list[Figure]) -> str:
     return harness.table(figures[:-1], REFERENCE, COLUMNS) + f"\n\n{outcomes}."
 
 
-def budgets(figures: list[Figure]) -> dict[str, tuple[float, Callable[[float], bool], str]]:
+def budgets(figures: list[Figure]) -> dict[str, Budget]:
     """Return the budgets: no leaks; memory may grow by what an allocator keeps."""
     limits = {"sockets and files": 0, "threads": 0, "tasks": 0, "calls in flight or waiting": 0, "memory, MB": 20}
     return {
-        f"soak: more {name}": (
-            value(figures, CASE, name, "at the end") - value(figures, CASE, name, "at the start"),
-            lambda growth, limit=limit: growth <= limit,
-            f"<= {limit}",
+        f"soak: more {name}": at_most(
+            value(figures, CASE, name, "at the end") - value(figures, CASE, name, "at the start"), limit
         )
         for name, limit in limits.items()
     }
@@ -56,31 +56,32 @@ async def _soak(total: int) -> list[Figure]:
     server.start()
     outcomes: collections.Counter[str] = collections.Counter()
     try:
-        policy = RetryPolicy(attempts=3, backoff=0.05, max_backoff=0.5)
-        client = AsyncClient(KEY, base_url=server.url, retry=policy, timeout=Timeouts(connect=2, idle=2, total=5))
-        cutting = AsyncClient(KEY, base_url=f"{server.url}/cut-5", retry=policy)
-        streaming = AsyncClient(KEY, base_url=f"{server.url}/events-20", retry=policy)
-        clients = (client, cutting, streaming)
+        clients = _make_clients(server.url)
         await _run_calls(clients, total // 10, outcomes, random.Random(0))  # create what is created only once
         await asyncio.to_thread(int)  # start the thread that will restart the server
-        before = _resources(clients)
+        before = await _resources_without(clients)
         outcomes.clear()
+        clients = _make_clients(server.url)
         restarts = asyncio.create_task(_restart(server, outcomes, total))
         await _run_calls(clients, total, outcomes, random.Random(1))
         await restarts
-        await asyncio.sleep(0.5)
-        after = _resources(clients)
-        for each in clients:
-            await each.aclose()
+        after = await _resources_without(clients)
     finally:
         server.stop()
     figures = [Figure(CASE, name, {"at the start": before[name], "at the end": after[name]}) for name in before]
     return [*figures, Figure(CASE, "outcomes", dict(sorted(outcomes.items())))]
 
 
-async def _run_calls(
-    clients: tuple[AsyncClient, ...], total: int, outcomes: collections.Counter[str], dice: random.Random
-) -> None:
+def _make_clients(url: str) -> _Clients:
+    policy = RetryPolicy(attempts=3, backoff=0.05, max_backoff=0.5)
+    return (
+        AsyncClient(KEY, base_url=url, retry=policy, timeout=Timeouts(connect=2, idle=2, total=5)),
+        AsyncClient(KEY, base_url=f"{url}/cut-5", retry=policy),
+        AsyncClient(KEY, base_url=f"{url}/events-20", retry=policy),
+    )
+
+
+async def _run_calls(clients: _Clients, total: int, outcomes: collections.Counter[str], dice: random.Random) -> None:
     remaining = iter(range(total))
 
     async def worker() -> None:
@@ -99,7 +100,7 @@ async def _run_calls(
     await asyncio.gather(*(worker() for _ in range(_CONCURRENCY)))
 
 
-async def _call_once(clients: tuple[AsyncClient, ...], dice: random.Random) -> str:
+async def _call_once(clients: _Clients, dice: random.Random) -> str:
     client, cutting, streaming = clients
     image = harness.image(2_000)
     kind = dice.random()
@@ -124,13 +125,14 @@ async def _restart(server: Server, outcomes: collections.Counter[str], total: in
         await asyncio.to_thread(server.start)
 
 
-def _resources(clients: tuple[AsyncClient, ...]) -> dict[str, float]:
+async def _resources_without(clients: _Clients) -> dict[str, float]:
+    """Close the clients, whose idle connections are kept on purpose, and return what is left."""
+    for client in clients:
+        await client.aclose()
+    await asyncio.sleep(0.5)
     gc.collect()
-    files = Path("/proc/self/fd")
-    idle = sum(_idle_connections(client) for client in clients)
     return {
-        # Idle connections are kept on purpose; other open sockets are leaks.
-        "sockets and files": len(list(files.iterdir())) - idle if files.exists() else 0,
+        "sockets and files": _count_open_files(),
         "threads": threading.active_count(),
         "tasks": len(asyncio.all_tasks()),
         "calls in flight or waiting": sum(client.stats.in_flight + client.stats.waiting for client in clients),
@@ -138,6 +140,6 @@ def _resources(clients: tuple[AsyncClient, ...]) -> dict[str, float]:
     }
 
 
-def _idle_connections(client: AsyncClient) -> int:
-    idle = client._api.http.session._transport._idle.get()  # type: ignore[union-attr]
-    return sum(len(stack) for stack in idle._stacks.values())
+def _count_open_files() -> int:
+    files = Path("/proc/self/fd")
+    return len(list(files.iterdir())) if files.exists() else 0

@@ -6,13 +6,12 @@ import asyncio
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from statistics import median
 
 from moondream_async import AsyncClient
 
 from . import harness
-from .harness import KEY, Column, Figure, value
+from .harness import KEY, Budget, Column, Figure, at_most, value
 
 REFERENCE = "import httpx"
 COLUMNS = (Column("ms", 2, ratio=True), Column("modules"))
@@ -51,23 +50,17 @@ def report(figures: list[Figure]) -> str:
     )
 
 
-def budgets(figures: list[Figure]) -> dict[str, tuple[float, Callable[[float], bool], str]]:
+def budgets(figures: list[Figure]) -> dict[str, Budget]:
     """Return the budgets, as ratios within this run (and the second client, in milliseconds)."""
     names = ("import, client, first call", "import httpx", "httpx's own first call")
     first, httpx, its_first = (value(figures, IMPORTS, name, "ms") for name in names)
     return {
-        "first call's imports, x `import httpx`": (first / httpx, lambda r: r <= 1.2, "<= 1.2"),
-        "first call's imports, x httpx's first call": (first / its_first, lambda r: r <= 1.2, "<= 1.2"),
-        "import loads httpx or Pillow": (
-            value(figures, IMPORTS, "import moondream_async", "heavy"),
-            lambda r: r == 0,
-            "0",
-        ),
-        "a second client, ms": (value(figures, CLIENTS, "a second one", "ms"), lambda r: r < 1, "< 1"),
-        "1,000 clients made and closed, MB kept": (
-            value(figures, CLIENTS, "1,000 made and closed", "kept MB"),
-            lambda r: r < 2,
-            "< 2",
+        "first call's imports, x `import httpx`": at_most(first / httpx, 1.2),
+        "first call's imports, x httpx's first call": at_most(first / its_first, 1.2),
+        "import loads httpx or Pillow": at_most(value(figures, IMPORTS, "import moondream_async", "heavy"), 0),
+        "a second client, ms": at_most(value(figures, CLIENTS, "a second one", "ms"), 1),
+        "1,000 clients made and closed, MB kept": at_most(
+            value(figures, CLIENTS, "1,000 made and closed", "kept MB"), 2
         ),
     }
 

@@ -1,4 +1,4 @@
-"""Measure the sync `Client`: what the facade adds to an async call and to a streamed event; and photos from files.
+"""Measure the sync `Client`: what the facade adds to an async call and to a streamed event; threads; photos from files.
 
 The official `moondream` package (`pip install --no-deps moondream==2.6.1`) makes the same calls if it is installed.
 """
@@ -17,11 +17,14 @@ from PIL import Image
 
 from moondream_async import AsyncClient, Client
 
-from . import harness, pictures
-from .harness import KEY, Figure, Stopwatch
+from . import contestants, harness, pictures
+from .harness import KEY, Budget, Figure, Stopwatch, at_least, at_most, value
 from .streams import EVENTS
 
 REFERENCE = "moondream-async, sync"
+ASYNC = "moondream-async, async"
+OFFICIAL = "official client"
+ONE_CALL, THREADS = "one call, 2 KB", "16 threads, 2 KB"
 
 
 def run(*, quick: bool) -> list[Figure]:
@@ -32,6 +35,7 @@ def run(*, quick: bool) -> list[Figure]:
         if importlib.util.find_spec("moondream") is None:
             print("Skipped, not installed: the official client: pip install --no-deps moondream==2.6.1")
             return figures
+        figures += _measure_threads(url, 0.5 if quick else 1.5, rounds)
         for name, orientation in (("upright", 1), ("on its side", 6)):
             photo = pictures.photo((4000, 3000), orientation)
             paths = [Path(folder) / f"photo-{orientation}-{number}.jpg" for number in range(32)]
@@ -47,9 +51,15 @@ def report(figures: list[Figure]) -> str:
     return harness.table(figures, REFERENCE)
 
 
-def budgets(figures: list[Figure]) -> dict[str, tuple[float, Callable[[float], bool], str]]:
-    """Return no budgets: `calls` compares with the official client."""
-    return {}
+def budgets(figures: list[Figure]) -> dict[str, Budget]:
+    """Return the budgets, within this run."""
+    rates = [value(figures, THREADS, name, "per second") for name in (REFERENCE, OFFICIAL)]
+    least = 1.0 if contestants.is_fast() else 0.8
+    cpu = [value(figures, ONE_CALL, name, "CPU us") for name in (REFERENCE, ASYNC)]
+    return {
+        "sync, 16 threads: per second, x official": at_least(rates[0] / rates[1], least),
+        "sync, one thread: CPU us more than an async call": at_most(cpu[0] - cpu[1], 80),
+    }
 
 
 def _measure_calls(url: str, total: int, rounds: int) -> list[Figure]:
@@ -71,8 +81,20 @@ def _measure_calls(url: str, total: int, rounds: int) -> list[Figure]:
                 for _ in range(total):
                     client.query(image, "what?")
             asyncio.run(calls())
-    case = "one call, 2 KB"
-    return [sync.figure(REFERENCE, case), plain.figure("moondream-async, async", case)]
+    return [sync.figure(REFERENCE, ONE_CALL), plain.figure(ASYNC, ONE_CALL)]
+
+
+def _measure_threads(url: str, seconds: float, rounds: int) -> list[Figure]:
+    """Make calls in 16 threads that share a client, as web applications do."""
+    contestant_of = {REFERENCE: contestants.ours_sync, OFFICIAL: contestants.official}
+    watches = {name: Stopwatch() for name in contestant_of}
+    for _ in range(rounds):
+        for name, watch in watches.items():
+            with contestant_of[name](url, 2_000) as call:
+                harness.run_threads(call, threads=16, seconds=0.05)
+                with watch.round():
+                    watch.calls = harness.run_threads(call, threads=16, seconds=seconds)
+    return [watch.figure(name, THREADS) for name, watch in watches.items()]
 
 
 def _measure_events(url: str, rounds: int) -> list[Figure]:
@@ -96,7 +118,7 @@ def _measure_events(url: str, rounds: int) -> list[Figure]:
                     for _ in client.query(image, "what?", stream=True):
                         pass
                 asyncio.run(read())
-        figures += [sync.figure(REFERENCE, case), plain.figure("moondream-async, async", case)]
+        figures += [sync.figure(REFERENCE, case), plain.figure(ASYNC, case)]
     return figures
 
 
@@ -106,7 +128,7 @@ def _measure_photos(url: str, paths: list[Path], name: str, threads: int, second
     with Client(KEY, base_url=url) as client:
         calls: dict[str, Callable[[], object]] = {
             REFERENCE: lambda: client.query(next(next_paths), "what?"),
-            "official client": lambda: official.query(Image.open(next(next_paths)), "what?"),
+            OFFICIAL: lambda: official.query(Image.open(next(next_paths)), "what?"),
         }
         watches = {contestant: Stopwatch() for contestant in calls}
         for _ in range(3):
