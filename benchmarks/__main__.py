@@ -9,6 +9,7 @@ import json
 import platform
 import re
 import sys
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -105,7 +106,8 @@ def _environment() -> str:
         except importlib.metadata.PackageNotFoundError:
             continue
     today = datetime.date.today()
-    return f"{today:%B %Y}, Python {platform.python_version()}, {', '.join(versions)}."
+    environment = f"{today:%B %Y}, Python {platform.python_version()}, {', '.join(versions)}."
+    return textwrap.fill(environment, 128, break_on_hyphens=False)
 
 
 def _to_json(figures: Figures) -> dict[str, Any]:
@@ -122,8 +124,8 @@ def _read(files: list[Path]) -> tuple[str, Figures]:
 def _budgets(figures: Figures) -> tuple[str, int]:
     """Return a table of the budgets, and how many are missed."""
     lines, missed = ["### budgets", "", "| figure | measured | budget | |", "|---|---:|---:|---|"], 0
-    for name, cases in figures.items():
-        for label, (measured, holds, budget) in BENCHMARKS[name].budgets(cases).items():
+    for name in (name for name in BENCHMARKS if name in figures):
+        for label, (measured, holds, budget) in BENCHMARKS[name].budgets(figures[name]).items():
             if measured != measured:  # NaN: the case or the contestant was skipped
                 verdict = "not measured"
             elif holds(measured):

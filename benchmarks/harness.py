@@ -144,6 +144,22 @@ def _cores() -> list[int]:
     return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
 
 
+# httpx imports click and rich, and httpcore trio, if they are installed; this package does not install them.
+_LEAN = "import sys; sys.modules.update(dict.fromkeys(('click', 'rich', 'pygments', 'trio'), None))"
+
+
+def python(program: str, **environment: str) -> tuple[list[str], dict[str, str]]:
+    """Return the command and the environment of a new interpreter, as a plain installation has it.
+
+    Args:
+        program: Its code.
+        environment: More environment variables.
+    """
+    variables = {**os.environ, **environment}
+    variables.pop("PYTHONDONTWRITEBYTECODE", None)  # compiling all modules anew would take most of the time
+    return [sys.executable, "-c", f"{_LEAN}\n{program}"], variables
+
+
 def image(size: int) -> EncodedImage:
     """Return an encoded image whose base64 has about `size` bytes; the server ignores its content."""
     return EncodedImage.of(b"\xff" * (size * 3 // 4), media_type="image/jpeg", size=(1, 1), original=(1, 1))
