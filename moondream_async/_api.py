@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
 import attrs
@@ -201,9 +201,9 @@ class ApiClient:
         """
         return await self.fetch(self.requests.call(method, path, **options), read)
 
-    async def fetch(self, request: Request, read: Callable[[Any, Meta], T]) -> T:
+    def fetch(self, request: Request, read: Callable[[Any, Meta], T]) -> Coroutine[Any, Any, T]:
         """Send a request and parse its response."""
-        return await self.http.fetch(request, lambda response: response.parse(read))
+        return self.http.fetch(request, lambda response: response.parse(read))
 
     async def aclose(self) -> None:
         """Close the connections of this client and all its clones."""

@@ -49,11 +49,11 @@ class Socket(asyncio.Protocol):
         self._poll: Any = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Called by asyncio."""
+        """Keep the transport."""
         self._transport = transport
 
     def data_received(self, data: bytes) -> None:
-        """Called by asyncio."""
+        """Keep data for `read`, and pause the transport if there is too much."""
         self._chunks.append(data)
         self._size += len(data)
         if self._size > _MAX_BUFFER and not self._is_paused:
@@ -62,12 +62,12 @@ class Socket(asyncio.Protocol):
         self._wake()
 
     def eof_received(self) -> None:
-        """Called by asyncio, which then closes the connection."""
+        """Record that the other side has closed the connection; asyncio closes it then."""
         self.ended = self.is_clean_end = True
         self._wake()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Called by asyncio."""
+        """Record that the connection is closed."""
         self.ended = True
         self._error = exc
         if self._timer is not None:
@@ -76,11 +76,11 @@ class Socket(asyncio.Protocol):
         self._wake()
 
     def pause_writing(self) -> None:
-        """Called by asyncio."""
+        """Let `drain` wait."""
         self._is_writable = False
 
     def resume_writing(self) -> None:
-        """Called by asyncio."""
+        """Let `drain` return."""
         self._is_writable = True
         self._wake()
 
@@ -103,7 +103,7 @@ class Socket(asyncio.Protocol):
                     return b""
                 raise httpx.ReadError(str(self._error) or "connection lost")
             try:
-                await self._wait(timeout, self.deadline)
+                await self._event(timeout, self.deadline)
             except TimeoutError:
                 is_late = self._expiry == self.deadline
             else:
@@ -138,7 +138,7 @@ class Socket(asyncio.Protocol):
             if until_data and self._chunks:
                 return False
             try:
-                await self._wait(timeout, None)
+                await self._event(timeout, None)
             except TimeoutError:
                 raise httpx.WriteTimeout("") from None
         return True
@@ -179,23 +179,18 @@ class Socket(asyncio.Protocol):
             self._transport.resume_reading()
         return data
 
-    async def _wait(self, timeout: float | None, deadline: float | None) -> None:
-        """Wait until data arrives, the connection ends, or it can be written to again.
+    def _event(self, timeout: float | None, deadline: float | None) -> asyncio.Future[None]:
+        """Return a future of the next event: data arrives, the connection ends, or it can be written to again.
 
-        One timer serves many waits: when it rings too early, it is set anew.
-
-        Raises:
-            TimeoutError: Nothing happened in time.
+        It raises `TimeoutError` if nothing happens in time. One timer serves many futures: if it ends too early, it is
+        set again.
         """
-        now = self._loop.time()
-        self._expiry = min(math.inf if timeout is None else now + timeout, math.inf if deadline is None else deadline)
-        if self._expiry < math.inf and (self._timer is None or self._timer.when() > self._expiry):
+        expiry = math.inf if timeout is None else self._loop.time() + timeout
+        self._expiry = expiry = expiry if deadline is None else min(expiry, deadline)
+        if expiry < math.inf and (self._timer is None or self._timer.when() > expiry):
             self._set_timer()
-        self._waiter = self._loop.create_future()
-        try:
-            await self._waiter
-        finally:
-            self._waiter = None
+        self._waiter = waiter = self._loop.create_future()
+        return waiter
 
     def _set_timer(self) -> None:
         if self._timer is not None:

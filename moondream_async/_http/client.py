@@ -246,10 +246,10 @@ class HttpClient:
         self.session.counters.add_tokens(getattr(result, "metrics", None))
         return result
 
-    async def _run(self, call: Call, exchange: _Exchange[A]) -> tuple[A, int]:
+    def _run(self, call: Call, exchange: _Exchange[A]) -> Coroutine[Any, Any, tuple[A, int]]:
         """Make attempts until one succeeds or the retry policy gives up; return the outcome and their number."""
         self.session.counters.calls += 1
-        return await run_with_retries(
+        return run_with_retries(
             functools.partial(self._attempt, call, exchange),
             self.retry,
             functools.partial(self._delay_after, call),

@@ -13,7 +13,7 @@ from typing import Any, cast
 import httpx
 
 from .asyncio_socket import Socket, connect
-from .http1_parsers import new_parser
+from .http1_parsers import ResponseParser, new_parser
 from .payloads import BytesBody
 
 KEEPALIVE = 60.0
@@ -79,22 +79,12 @@ class Http1Connection:
         self._read_timeout = timeouts.get("read")
         is_sent = await self._send(socket, request, timeouts.get("write"))
         while (head := self._parser.head) is None:
-            await self._parse_more(socket, _MAX_HEAD_READ)
+            await self.parse_more(socket, _MAX_HEAD_READ)
         if not is_sent and head.status < 400:
             raise httpx.RemoteProtocolError("the server responded before the request was sent")
-        return httpx.Response(head.status, headers=head.headers, stream=Http1Body(self, socket, give_back))
-
-    async def read_body(self, socket: Socket) -> bytes:
-        """Return the next part of the body; empty at its end.
-
-        Raises:
-            httpx.TransportError: The response is not complete.
-        """
-        parser = self._parser
-        while not parser.chunks and not parser.is_complete:
-            await self._parse_more(socket, _MAX_READ)
-        chunks, parser.chunks = parser.chunks, []
-        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        return httpx.Response(
+            head.status, headers=head.headers, stream=Http1Body(self, socket, self._parser, give_back)
+        )
 
     def is_reusable(self) -> bool:
         """Return whether its response was read to the end, and nothing follows it; it may idle from now on."""
@@ -163,15 +153,19 @@ class Http1Connection:
 
     async def _is_refused(self, socket: Socket) -> bool:
         """Return whether the response that has begun to arrive refuses the request."""
-        await self._parse_more(socket, _MAX_HEAD_READ)
+        await self.parse_more(socket, _MAX_HEAD_READ)
         head = self._parser.head
         if head is None:
             return False
         self._is_early = True
         return head.status >= 400 or self._is_reused
 
-    async def _parse_more(self, socket: Socket, max_bytes: int) -> None:
-        """Parse what has arrived, waiting for data if necessary."""
+    async def parse_more(self, socket: Socket, max_bytes: int) -> None:
+        """Parse what has arrived, waiting for data if necessary.
+
+        Raises:
+            httpx.TransportError: It is not a response, or not a complete one.
+        """
         if self._has_more:
             await asyncio.sleep(0)
         data = b"" if self._has_more else await socket.read(max_bytes, self._read_timeout)
@@ -191,12 +185,16 @@ class Http1Body(httpx.AsyncByteStream):
     Args:
         connection: Its connection.
         socket: The connection's socket.
+        parser: The connection's parser.
         give_back: Called once, when the body is closed.
     """
 
-    def __init__(self, connection: Http1Connection, socket: Socket, give_back: Callable[[], None]) -> None:
+    def __init__(
+        self, connection: Http1Connection, socket: Socket, parser: ResponseParser, give_back: Callable[[], None]
+    ) -> None:
         self._connection = connection
         self._socket = socket
+        self._parser = parser
         self._give_back: Callable[[], None] | None = give_back
 
     def set_deadline(self, seconds: float | None) -> None:
@@ -210,10 +208,13 @@ class Http1Body(httpx.AsyncByteStream):
         return self
 
     async def __anext__(self) -> bytes:
-        chunk = await self._connection.read_body(self._socket)
-        if chunk:
-            return chunk
-        raise StopAsyncIteration
+        parser = self._parser
+        while not parser.chunks:
+            if parser.is_complete:
+                raise StopAsyncIteration
+            await self._connection.parse_more(self._socket, _MAX_READ)
+        chunks, parser.chunks = parser.chunks, []
+        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
     async def aclose(self) -> None:
         """Give the connection back."""
@@ -228,9 +229,11 @@ def _head_of(request: httpx.Request) -> bytes:
     Raises:
         httpx.LocalProtocolError: A header has a line break in it.
     """
-    lines = [b"%b %b HTTP/1.1" % (request.method.encode("ascii"), request.url.raw_path)]
-    lines += [b"%b: %b" % item for item in request.headers.raw]
-    head = b"\r\n".join([*lines, b"", b""])
-    if head.count(b"\n") > len(lines) + 1 or head.count(b"\r") > len(lines) + 1 or b"\0" in head:
+    parts = [request.method.encode("ascii"), b" ", request.url.raw_path, b" HTTP/1.1\r\n"]
+    for name, value in request.headers.raw:
+        parts += (name, b": ", value, b"\r\n")
+    head = b"".join((*parts, b"\r\n"))
+    line_ends = len(parts) // 4 + 1
+    if head.count(b"\n") != line_ends or head.count(b"\r") != line_ends or b"\0" in head:
         raise httpx.LocalProtocolError("a header has a line break in it")
     return head

@@ -1,7 +1,7 @@
 """Check the head of an HTTP/1.1 response (status line and headers) before a parser sees it.
 
-Parsers differ in what they forgive: line endings, folded lines, control characters, contradictory lengths. Here heads are
-brought into one form that all of them read in the same way, or refused.
+Parsers differ in what they tolerate: line endings, folded lines, control characters, contradictory lengths. Here, heads
+are either brought into a form that all parsers read in the same way, or refused.
 """
 
 from __future__ import annotations
@@ -18,9 +18,10 @@ extension, and of trailers."""
 _TEXT = rb"[\t\x20-\x7e\x80-\xff]*+"
 _HEADER = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]++:" + _TEXT
 _HEAD = re.compile(rb"HTTP/(1\.[01]) ([1-9][0-9]{2})(?: " + _TEXT + rb")?\r\n(?:" + _HEADER + rb"\r\n)*+\r\n")
-_HEADERS = re.compile(rb"\r\n([^:\r\n]+):([^\r\n]*)(?=\r\n)")
+_HEADERS = re.compile(rb"\r\n([^:\r\n]++):[ \t]*+([^\r\n]*+)(?=\r\n)")
 _START = b"HTTP/1."
 _BLANK_LINE = re.compile(rb"\n\r?\n")
+_UNUSUAL = re.compile(rb"(?<!\r)\n|\n[ \t]|[ \t]\r")
 _BARE_LINE_FEED = re.compile(rb"(?<!\r)\n")
 _FOLD = re.compile(rb"\r\n[ \t]+")
 _MAX_DIGITS = 18  # of a Content-Length; more overflow 64 bits
@@ -56,12 +57,11 @@ def split_head(data: bytes) -> tuple[bytes, bytes] | None:
 
 
 def normalize(head: bytes) -> bytes:
-    """Return a head whose lines end with CRLF and are not folded."""
-    if head.count(b"\n") != head.count(b"\r\n"):
-        head = _BARE_LINE_FEED.sub(b"\r\n", head)
-    if b"\r\n " in head or b"\r\n\t" in head:
-        head = _FOLD.sub(b" ", head)
-    return head
+    """Return a head whose lines end with CRLF, without spaces before it, and are not folded."""
+    if _UNUSUAL.search(head) is None:
+        return head
+    head = _FOLD.sub(b" ", _BARE_LINE_FEED.sub(b"\r\n", head))
+    return b"\r\n".join(line.rstrip(b" \t") for line in head.split(b"\r\n"))
 
 
 def check(head: bytes) -> Head:
@@ -76,7 +76,7 @@ def check(head: bytes) -> Head:
     lengths: list[bytes] = []
     codings: list[bytes] = []
     closes = match[1] == b"1.0"
-    headers = [(name, value.strip(b" \t")) for name, value in _HEADERS.findall(head)]
+    headers: list[tuple[bytes, bytes]] = _HEADERS.findall(head)
     for name, value in headers:
         kind = name.lower()
         if kind == b"content-length":

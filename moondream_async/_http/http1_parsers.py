@@ -166,7 +166,7 @@ def _httptools_class() -> Callable[[object], Any] | None:
         import httptools
     except ImportError:
         return None
-    return cast("Any", httptools).HttpResponseParser
+    return cast("Callable[[object], Any]", cast("Any", httptools).HttpResponseParser)
 
 
 @functools.cache

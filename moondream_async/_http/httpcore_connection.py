@@ -16,7 +16,8 @@ from ..errors import ConfigurationError
 from .http1 import KEEPALIVE
 from .network_backend import NetworkBackend, NetworkStream, PublicOnly
 from .proxies import Proxy
-from .transport_errors import from_transport
+from .tracing import trace_extension
+from .transport_errors import as_httpx_error
 
 _YIELD_EVERY = 128  # chunks, after which other tasks may run
 
@@ -66,21 +67,19 @@ class HttpcoreConnection:
             url=_core_url(request.url),
             headers=request.headers.raw,
             content=request.stream,
-            extensions=request.extensions,
+            extensions={**request.extensions, **trace_extension(request.headers)},
         )
         try:
             response = await self._connection.handle_async_request(core)
         except Exception as exc:
-            problem = from_transport(exc)
-        else:
-            self._check_head(response)
-            return httpx.Response(
-                response.status,
-                headers=response.headers,
-                stream=_Body(response, give_back),
-                extensions=cast("Any", response).extensions,
-            )
-        raise problem
+            raise as_httpx_error(exc) from None
+        self._check_head(response)
+        return httpx.Response(
+            response.status,
+            headers=response.headers,
+            stream=_Body(response, give_back),
+            extensions=cast("Any", response).extensions,
+        )
 
     def _check_head(self, response: httpcore.Response) -> None:
         stream = cast("dict[str, Any]", cast("Any", response).extensions).get("network_stream")
@@ -216,7 +215,10 @@ class _Chunks:
         self._count += 1
         if self._count % _YIELD_EVERY == 0:
             await anyio.lowlevel.checkpoint()
-        return await anext(self._chunks)
+        try:
+            return await anext(self._chunks)
+        except Exception as exc:
+            raise as_httpx_error(exc) from None
 
 
 def _core_url(url: httpx.URL) -> httpcore.URL:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import sys
+from typing import Any
 
 import anyio
 import httpx
@@ -145,41 +146,25 @@ class Session:
                 await _check_public(url, timeout)
             elif public:
                 http = self._public_transport
-            return await self._send(http, method, url, headers, body, timeout, new_connection=new_connection, bare=bare)
+            extensions: dict[str, Any] = {"timeout": timeout.as_dict(), NEW_CONNECTION: new_connection}
+            if self._is_borrowed:
+                extensions.update(trace_extension(headers))
+            if isinstance(http, ClientAdapter):
+                return await http.send(method, url, headers, body, extensions, bare=bare)
+            stream = BytesBody(body) if isinstance(body, bytes) else body
+            request = httpx.Request(method, url, headers=headers, stream=stream, extensions=extensions)
+            request.headers["Content-Length"] = str(len(body))
+            response = await http.handle_async_request(request)
         except BaseException as exc:
             failure = from_transport(exc)
             drop_frames(exc, outer)
+        else:
+            response.request = request
+            return response
         try:
             raise failure
         finally:
             del failure, outer  # they would keep each other alive
-
-    async def _send(
-        self,
-        http: ClientAdapter | httpx.AsyncBaseTransport,
-        method: str,
-        url: httpx.URL,
-        headers: httpx.Headers,
-        body: bytes | FileBody,
-        timeout: httpx.Timeout,
-        *,
-        new_connection: bool,
-        bare: bool,
-    ) -> httpx.Response:
-        extensions = {"timeout": timeout.as_dict(), **trace_extension(headers)}
-        if isinstance(http, ClientAdapter):
-            return await http.send(method, url, headers, body, extensions, bare=bare)
-        request = httpx.Request(
-            method,
-            url,
-            headers=headers,
-            stream=BytesBody(body) if isinstance(body, bytes) else body,
-            extensions={**extensions, NEW_CONNECTION: new_connection},
-        )
-        request.headers["Content-Length"] = str(len(body))
-        response = await http.handle_async_request(request)
-        response.request = request
-        return response
 
     async def aclose(self) -> None:
         """Close the connections that this session opened; further requests are refused."""

@@ -6,7 +6,6 @@ import re
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
-from typing import cast
 from urllib.parse import unquote
 
 import httpx
@@ -30,6 +29,7 @@ NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout)
 TRANSPORT_ERRORS = (*MISUSE, *BROKEN)
 """All errors that a request can raise, except programming errors."""
 
+_KIN = ("httpcore", "httpcore2", "httpx2")
 _MAX_REASON = 500  # characters
 _USERINFO = re.compile(r"(?<=://)[^\s/@]*@")
 
@@ -61,14 +61,24 @@ def explain(exc: BaseException, *, address: str, timeouts: Timeouts) -> tuple[Mo
 def from_transport(exc: BaseException) -> BaseException:
     """Return the exception to raise in place of one that a transport raised.
 
-    Errors of httpcore become those of httpx with the same names, and unrelated ones `UnexpectedError`. Cancellation and
+    Errors of httpcore and httpx2 become those of httpx, and unrelated ones `UnexpectedError`. Cancellation and
     assertions of tests are returned unchanged.
     """
-    if type(exc).__module__.partition(".")[0] == "httpcore":
-        return cast("type[httpx.TransportError]", getattr(httpx, type(exc).__name__, httpx.TransportError))(str(exc))
+    if isinstance(exc, Exception):
+        exc = as_httpx_error(exc)
     unchanged = (*TRANSPORT_ERRORS, MoondreamError, NotPublicError, AssertionError)
     if isinstance(exc, Exception) and not isinstance(exc, unchanged):
         return UnexpectedError(f"{type(exc).__name__}: {exc}{_location(exc)}")
+    return exc
+
+
+def as_httpx_error(exc: Exception) -> Exception:
+    """Return the error of httpx for one of its kin, whose classes have the same names; others unchanged."""
+    for base in type(exc).__mro__:
+        is_kin = base.__module__.partition(".")[0] in _KIN
+        counterpart = getattr(httpx, base.__name__, None) if is_kin else None
+        if isinstance(counterpart, type) and issubclass(counterpart, Exception):
+            return counterpart.__new__(counterpart, *exc.args)  # without __init__, whose parameters differ
     return exc
 
 

@@ -15,6 +15,7 @@ import httpx
 
 from ..errors import ConfigurationError
 from .payloads import BytesBody, FileBody
+from .transport_errors import as_httpx_error
 
 
 class Httpx2Client(Protocol):
@@ -48,8 +49,6 @@ class Httpx2Transport(Protocol):
 
 UserClient: TypeAlias = httpx.AsyncClient | httpx.AsyncBaseTransport | Httpx2Client | Httpx2Transport
 """What `http_client` takes."""
-
-_FAMILIES = ("httpx2", "httpcore2")  # whose exceptions have the same names as httpx's
 
 
 def adapt(http_client: object) -> ClientAdapter | httpx.AsyncBaseTransport | None:
@@ -197,20 +196,9 @@ def _as_httpx_errors() -> Generator[None]:
     try:
         yield
     except Exception as exc:
-        converted = _find_counterpart(exc)
-        if converted is None:
+        failure = as_httpx_error(exc)
+        if failure is exc:
             raise
-        failure = converted.__new__(converted, *exc.args)  # without __init__, whose parameters differ
     else:
         return
     raise failure
-
-
-def _find_counterpart(exc: Exception) -> type[Exception] | None:
-    """Return httpx's class with the same name as the exception's class, or its closest base."""
-    for base in type(exc).__mro__:
-        is_known = base.__module__.partition(".")[0] in _FAMILIES
-        counterpart = getattr(httpx, base.__name__, None) if is_known else None
-        if isinstance(counterpart, type) and issubclass(counterpart, Exception):
-            return counterpart
-    return None

@@ -336,8 +336,8 @@ async def test_errors_of_a_users_hook(family: Any, tiny: EncodedImage) -> None:
                 await client.query(tiny, "?")
 
 
-@pytest.mark.parametrize(("ours", "theirs"), [(httpx, httpx2), (httpcore, httpcore2)])
-async def test_exceptions_of_a_users_transport_and_body(ours: Any, theirs: Any, tiny: EncodedImage) -> None:
+@pytest.mark.parametrize("theirs", [httpx2, httpcore, httpcore2])
+async def test_exceptions_of_a_users_transport_and_body(theirs: Any, tiny: EncodedImage) -> None:
     class OwnError(theirs.ReadError):
         """A subclass, as users' transports define."""
 
@@ -352,7 +352,7 @@ async def test_exceptions_of_a_users_transport_and_body(ours: Any, theirs: Any, 
 
     adapted: Any = adapt(Transport())
     response = await adapted.handle_async_request(httpx.Request("GET", "http://a.test/"))
-    with pytest.raises(ours.ReadError, match="lost"):
+    with pytest.raises(httpx.ReadError, match="lost"):
         _ = [chunk async for chunk in response.stream]
     async with AsyncClient(base_url="http://a.test/v1", http_client=Transport(), retry=FAST) as client:
         with pytest.raises(md.APIConnectionError, match="lost") as caught:
@@ -436,7 +436,7 @@ async def test_fal(family: Any, scene: bytes) -> None:
 @pytest.mark.parametrize("wrong", ["curl", 7, httpx.Client, httpx2.Client, httpx2.AsyncClient], ids=str)
 def test_other_values_are_refused(wrong: Any) -> None:
     value = wrong() if wrong in (httpx.Client, httpx2.Client) else wrong
-    with pytest.raises(md.ConfigurationError, match="of httpx or httpx2, or 'aiohttp', not "):
+    with pytest.raises(md.ConfigurationError, match="of httpx or httpx2, not "):
         AsyncClient("k", http_client=value)
 
 
