@@ -226,6 +226,11 @@ class ImagePayload:
     _full_resolution: bool = attrs.field(kw_only=True, alias="full_resolution")
     image_size: tuple[int, int] | None = attrs.field(default=None, init=False)
 
+    @property
+    def takes_time(self) -> bool:
+        """Whether there is an image to prepare."""
+        return self._has_image and not isinstance(self._image, EncodedImage)
+
     async def prepare(self) -> bytes:
         """Return the body, preparing the image."""
         if not self._has_image:

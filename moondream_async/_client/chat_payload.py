@@ -26,6 +26,11 @@ class ChatPayload:
     _messages: Any = attrs.field(repr=False)
     _build: Callable[[list[dict[str, Any]]], bytes] = attrs.field(repr=False)
 
+    @property
+    def takes_time(self) -> bool:
+        """Whether to connect meanwhile: there may be images to prepare."""
+        return True
+
     async def prepare(self) -> bytes:
         """Return the body, preparing the images."""
         return self._build(await chat.prepare_messages(self._messages, self._encode_all))

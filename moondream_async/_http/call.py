@@ -51,6 +51,14 @@ class Call:
         """The URL without its query, for error messages."""
         return without_query(self.url)
 
+    @property
+    def takes_time(self) -> bool:
+        """Whether to connect while the body is built: that takes time, and any connection will do."""
+        body = self.request.body
+        if self.body is not None or self.request.non_idempotent or isinstance(body, (bytes, FileBody)):
+            return False
+        return body.takes_time
+
     async def prepare(self) -> bytes | FileBody:
         """Return the body, building it on first use.
 

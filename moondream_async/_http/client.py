@@ -262,6 +262,8 @@ class HttpClient:
         await slot.acquire()
         outcome: A | FailedAttempt | None = None
         try:
+            if call.takes_time:
+                await self.session.connect_ahead(call.url, self._wire_timeouts)
             body = await call.prepare()
             sent = await self._acquire_start(call)
             if isinstance(sent, APIError):

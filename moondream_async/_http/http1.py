@@ -56,6 +56,7 @@ class Http1Connection:
             NotPublicError: The host has no public address.
         """
         self._socket = await self._connect(timeout=timeout)
+        self._expiry = time.monotonic() + KEEPALIVE
         if self._is_closed:
             self._socket.close()
         return self._socket

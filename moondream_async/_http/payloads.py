@@ -15,6 +15,11 @@ _CHUNK_SIZE = 256 * 1024
 class Payload(Protocol):
     """A body that is built once its call has a slot, so that waiting calls keep no image in memory."""
 
+    @property
+    def takes_time(self) -> bool:
+        """Whether to connect while it is built: it has an image to prepare."""
+        ...
+
     async def prepare(self) -> bytes:
         """Return the body; called once."""
         ...

@@ -166,6 +166,16 @@ class Session:
         finally:
             del failure, outer  # they would keep each other alive
 
+    async def connect_ahead(self, url: httpx.URL, timeout: httpx.Timeout) -> None:
+        """Begin to connect for a request that will be sent soon, if the transport can do that.
+
+        Args:
+            url: The URL of the request.
+            timeout: httpx's timeouts.
+        """
+        if isinstance(self._transport, PooledTransport) and not self.closed:
+            await self._transport.connect_ahead(url, timeout.connect)
+
     async def aclose(self) -> None:
         """Close the connections that this session opened; further requests are refused."""
         self.closed = True

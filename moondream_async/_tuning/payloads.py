@@ -32,6 +32,11 @@ class RolloutsPayload:
     def __attrs_post_init__(self) -> None:
         self._build(None if self._image is None else "data:")  # check before preparing the image
 
+    @property
+    def takes_time(self) -> bool:
+        """Whether there is an image to prepare."""
+        return self._image is not None
+
     async def prepare(self) -> bytes:
         """Return the body."""
         return self._build(await image_url(self._api, self._image))

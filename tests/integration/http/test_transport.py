@@ -30,7 +30,7 @@ def slots_in_use(client: AsyncClient) -> int:
 
 def idle_connections(client: AsyncClient) -> int:
     pool: Any = client._api.http.session._transport  # pyright: ignore[reportPrivateUsage]
-    return sum(len(stack) for stack in pool._idle.get()._stacks.values())
+    return sum(len(stack) for stack in pool._pools.get()._stacks.values())
 
 
 async def test_connections_are_reused(tiny: EncodedImage) -> None:
