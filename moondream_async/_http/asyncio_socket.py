@@ -63,7 +63,8 @@ class Socket(asyncio.Protocol):
 
     def eof_received(self) -> None:
         """Record that the other side has closed the connection; asyncio closes it then."""
-        self.ended = self.is_clean_end = True
+        self.ended = True
+        self.is_clean_end = self._has_end()
         self._wake()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -209,6 +210,14 @@ class Socket(asyncio.Protocol):
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
+
+    def _has_end(self) -> bool:
+        """Return whether the other side said that this was all; asyncio reports a TLS connection that was cut alike."""
+        tls: ssl.SSLObject | None = self._transport.get_extra_info("ssl_object")
+        try:
+            return tls is None or not tls.read(1)
+        except ssl.SSLError as exc:
+            return isinstance(exc, ssl.SSLZeroReturnError)
 
     def _is_readable(self) -> bool:
         if self._poll is None:

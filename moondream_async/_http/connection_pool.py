@@ -122,8 +122,8 @@ class ConnectionPool:
                 task.cancel()
         stacks, self._stacks = self._stacks, defaultdict(deque)
         for stack in stacks.values():
-            for connection in stack:
-                await connection.aclose()
+            while stack:  # a call may take one meanwhile
+                await stack.pop().aclose()
 
 
 def _retrieve_exception(task: asyncio.Task[None]) -> None:
