@@ -24,7 +24,7 @@ from typing import Any
 
 from moondream_async import AsyncClient, Client
 from moondream_async._http import http1
-from moondream_async._http.http1_parsers import H11Parser
+from moondream_async._http.h11_parser import H11Parser
 
 from .harness import KEY, image
 

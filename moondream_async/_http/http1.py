@@ -13,7 +13,7 @@ from typing import Any, cast
 import httpx
 
 from .asyncio_socket import Socket, connect
-from .http1_parsers import ResponseParser, new_parser
+from .http1_parser import ResponseParser, new_parser
 from .payloads import BytesBody
 
 KEEPALIVE = 60.0

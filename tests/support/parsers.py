@@ -7,7 +7,8 @@ import importlib.util
 import pytest
 
 from moondream_async._http import http1
-from moondream_async._http.http1_parsers import H11Parser, HttptoolsParser, ResponseParser
+from moondream_async._http.h11_parser import H11Parser
+from moondream_async._http.http1_parser import ResponseParser
 
 NAMES = ("httptools", "h11")
 
@@ -16,7 +17,10 @@ def new(name: str) -> ResponseParser:
     """Return a parser; skip the test if it is not installed."""
     if name == "h11":
         return H11Parser()
-    return HttptoolsParser(pytest.importorskip("httptools").HttpResponseParser)
+    pytest.importorskip("httptools")
+    from moondream_async._http.httptools_parser import HttptoolsParser
+
+    return HttptoolsParser()
 
 
 def use(name: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import httpx
 import pytest
 
-from moondream_async._http.http1_parsers import MAX_HEAD
+from moondream_async._http.http1_parser import MAX_HEAD
 from tests.support import parsers
 
 RESPONSES: dict[str, bytes] = {
@@ -166,7 +166,7 @@ RESPONSES: dict[str, bytes] = {
     "long": b"HTTP/1.1 200 OK\r\nX: " + b"y" * 30000 + b"\r\nContent-Length: 2\r\n\r\n{}",
 }
 
-# The two that the parsers judge differently; see `http1_parsers`.
+# The two that the parsers judge differently; see `http1_parser`.
 DIFFERENT = ("ext nul", "chunk zeros many")
 
 VALID: dict[str, bytes] = {
