@@ -76,6 +76,7 @@ class Http1Connection:
         timeouts: dict[str, float | None] = request.extensions.get("timeout") or {}
         socket = self._socket or await self.open(timeouts.get("connect"))
         self._parser.start()
+        socket.deadline = None
         self._is_early = self._has_more = False
         self._read_timeout = timeouts.get("read")
         is_sent = await self._send(socket, request, timeouts.get("write"))
@@ -132,7 +133,10 @@ class Http1Connection:
                 socket.write(head)
                 chunks = aiter(cast("httpx.AsyncByteStream", body))
                 async with aclosing(cast("Any", chunks)):
-                    return all([await self._send_part(socket, chunk, timeout) async for chunk in chunks])
+                    async for chunk in chunks:
+                        if not await self._send_part(socket, chunk, timeout):
+                            return False
+                return True
             if len(body.data) <= _MAX_JOINED:
                 socket.write(head + body.data)
                 return True

@@ -201,9 +201,11 @@ async def test_large_bodies_are_sent_in_parts(parser: str, monkeypatch: pytest.M
 
 @with_each_parser
 @pytest.mark.parametrize("then", ["closes", "reads on"])
-async def test_a_refusal_in_mid_upload(then: str, parser: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_refusal_in_mid_upload(then: str, parser: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """The refusal counts, the rest of the body is not sent, and the connection is not used again."""
     received = 0
+    path = tmp_path / "large"
+    path.write_bytes(bytes(50_000_000))
 
     async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         nonlocal received
@@ -219,11 +221,13 @@ async def test_a_refusal_in_mid_upload(then: str, parser: str, monkeypatch: pyte
     listener = await asyncio.start_server(connected, "127.0.0.1", 0)
     url = f"http://127.0.0.1:{listener.sockets[0].getsockname()[1]}/"
     async with listener, open_transport(parser, monkeypatch) as pooled:
-        response = await pooled.handle_async_request(request(url, bytes(50_000_000)))
-        assert response.status_code == 413
-        assert await read(response) == b"{}"
-        await asyncio.sleep(0.2)
-        assert received < 40_000_000
+        for body in (bytes(50_000_000), FileBody(path, 0, 50_000_000)):
+            received = 0
+            response = await pooled.handle_async_request(request(url, body))
+            assert response.status_code == 413
+            assert await read(response) == b"{}"
+            await asyncio.sleep(0.2)
+            assert received < 40_000_000
 
 
 @with_each_parser
@@ -324,6 +328,18 @@ async def test_closing_sends_close_notify(tls: ssl.SSLContext, parser: str, monk
             assert await read(await pooled.handle_async_request(request(server.base_url))) == b"{}"
         await until(lambda: bool(ends))
     assert ends == [b""]
+
+
+@with_each_parser
+async def test_large_bodies_over_tls(tls: ssl.SSLContext, parser: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def handler(exchange: Exchange) -> None:
+        await exchange.answer(exchange.body)
+
+    body = random.Random(1).randbytes(3_000_000)
+    async with serve(handler, tls) as server, open_transport(parser, monkeypatch) as pooled:
+        for _ in range(2):
+            assert await read(await pooled.handle_async_request(request(server.base_url, body))) == body
+        assert server.connections == 1
 
 
 @with_each_parser
