@@ -137,8 +137,10 @@ class _Run:
 
     def _start(self) -> BackgroundTask:
         # Bounds the items in memory: in flight, or finished and not consumed.
-        self._room = anyio.Semaphore(self._capacity)
-        self._slots = anyio.Semaphore(self._concurrency)
+        # With a budget, pauses between the items let the first answers correct its estimate.
+        fast = self._budget is None
+        self._room = anyio.Semaphore(self._capacity, fast_acquire=fast)
+        self._slots = anyio.Semaphore(self._concurrency, fast_acquire=fast)
         self._changed = anyio.Event()
         self._item_ended = anyio.Event()
         self._intake = anyio.CancelScope()
