@@ -24,17 +24,17 @@ def texture(size: Size) -> bytes:
     return _encode(_draw_landscape(size, finest=1, grain=0), "JPEG", quality=92)
 
 
-def screenshot(size: Size) -> bytes:
-    """Return a PNG of windows full of text, one with an image."""
+def screenshot(size: Size, *, text: int = 22, kind: str = "PNG") -> bytes:
+    """Return windows full of text of this height in pixels, one with an image; a JPEG has quality 90."""
     picture = Image.new("RGB", size, "#e8e8ee")
     draw, dice = ImageDraw.Draw(picture), random.Random(1)
     for column in range(3):
         left, right = size[0] * column // 3 + 20, size[0] * (column + 1) // 3 - 20
         draw.rectangle((left, 60, right, size[1] - 60), fill="white", outline="#888888")
         draw.rectangle((left, 60, right, 110), fill=("#3060c0", "#308050", "#805030")[column])
-        _draw_text(draw, (left + 20, 140, right - 20, size[1] - 80), 22, dice)
+        _draw_text(draw, (left + 20, 140, right - 20, size[1] - 80), text, dice)
     picture.paste(_draw_landscape((size[0] // 4, size[1] // 4), finest=1, grain=0), (size[0] // 3 + 60, size[1] // 2))
-    return _encode(picture, "PNG")
+    return _encode(picture, kind, **({"quality": 90} if kind == "JPEG" else {}))
 
 
 def scan(size: Size) -> bytes:
@@ -53,6 +53,8 @@ CASES: dict[str, Callable[[], bytes]] = {
     "12 MP screenshot, PNG": lambda: screenshot((4000, 3000)),
     "A4 scan at 300 dpi, JPEG": lambda: scan((2480, 3508)),
     "1920 x 1080, JPEG": lambda: photo((1920, 1080)),
+    "1920 x 1080 screenshot, JPEG": lambda: screenshot((1920, 1080), text=16, kind="JPEG"),
+    "1920 x 1080 screenshot, PNG": lambda: screenshot((1920, 1080), text=16),
     "640 x 480, JPEG": lambda: photo((640, 480)),
 }
 
