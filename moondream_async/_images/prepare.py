@@ -31,6 +31,7 @@ from . import (
     orientation,
     png,
     render,
+    resizing,
     sources,
     tags,
     tiff,
@@ -172,7 +173,7 @@ def _render_upright(picture: Image.Image, exif: int) -> Image.Image:
         picture.load()  # this already applies a TIFF's orientation
         exif = 1 if picture.format == "TIFF" else exif
         rendered = render.render(picture, picture.size, _background(DEFAULT), finely=True)
-        return orientation.apply(rendered, exif)
+        return orientation.apply(render.as_rgb(rendered), exif)
 
 
 class _Plan:
@@ -236,7 +237,7 @@ def _encode_file(data: bytes, plan: _Plan) -> EncodedImage:
         exif, original = orientation.of_file(picture), None
         if picture.format in _DRAFTED:
             original = orientation.swapped(picture.size, exif)
-            picture.draft("RGB", orientation.swapped(plan.size_for(original), exif))
+            picture.draft(resizing.jpeg_mode(picture), orientation.swapped(plan.size_for(original), exif))
         with _one_at_a_time(picture.size):
             picture.load()  # this already applies a TIFF's orientation
             exif = 1 if picture.format == "TIFF" else exif

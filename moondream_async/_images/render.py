@@ -7,17 +7,17 @@ from typing import Any, cast
 from PIL import Image
 
 from ..errors import ImageError
-from . import color, tiff
+from . import color, resizing, tiff
 from .options import Color
 from .orientation import Size
 
-_DIRECT_MODES = ("RGB", "L", "CMYK")  # resized directly: no transparency to blend, no values to scale first
-_REDUCING_GAP = 2.0  # images are reduced by an integer factor to this many times the size, and filtered from there
+_DIRECT_MODES = ("RGB", "YCbCr", "L", "CMYK")  # resized directly: no transparency to blend, no values to scale first
+_REDUCING_GAP = 2.0  # transparent images are reduced by an integer factor to this many times the size or more
 _BAND = 128  # rows of the reduced image that are produced at a time
 
 
 def render(picture: Image.Image, size: Size, background: Color, *, finely: bool) -> Image.Image:
-    """Convert a decoded image to RGB at a size.
+    """Convert a decoded image to RGB at a size; YCbCr without an ICC profile is not converted.
 
     Args:
         picture: The image, as stored (not yet upright).
@@ -37,17 +37,16 @@ def render(picture: Image.Image, size: Size, background: Color, *, finely: bool)
     profile = color.read_profile(picture)
     if picture.mode not in _DIRECT_MODES or picture.has_transparency_data:
         picture, profile = _flatten_reduced(picture, size, background, profile), None
-    factor = picture.width // size[0]
-    if factor > 1 and (-(-picture.width // factor), -(-picture.height // factor)) == size:
-        picture = picture.reduce(factor)
-    elif picture.size != size:
-        filter_ = Image.Resampling.LANCZOS if finely else Image.Resampling.BICUBIC
-        picture = picture.resize(size, filter_, reducing_gap=_REDUCING_GAP)
-    return _as_rgb(picture) if profile is None else color.to_srgb(picture, profile)
+    if picture.size != size:
+        picture = resizing.resize(picture, size, finely=finely)
+    if profile is not None:
+        return color.to_srgb(picture, profile)
+    return picture if picture.mode == "YCbCr" else as_rgb(picture)
 
 
-def _as_rgb(picture: Image.Image) -> Image.Image:
-    return picture if picture.mode == "RGB" else picture.convert("RGB")  # `convert` would copy an RGB image
+def as_rgb(picture: Image.Image) -> Image.Image:
+    """Convert an image to RGB; an RGB image is returned itself, which `convert` would copy."""
+    return picture if picture.mode == "RGB" else picture.convert("RGB")
 
 
 def _flatten_reduced(picture: Image.Image, size: Size, background: Color, profile: Any) -> Image.Image:
@@ -74,7 +73,7 @@ def _flatten(picture: Image.Image, background: Color, profile: Any) -> Image.Ima
         picture, alpha = layered.convert("L" if picture.mode == "LA" else "RGB"), layered.getchannel("A")
     elif picture.mode not in _DIRECT_MODES:
         picture = picture.convert("RGB")
-    opaque = color.to_srgb(picture, profile) if profile is not None else _as_rgb(picture)
+    opaque = color.to_srgb(picture, profile) if profile is not None else as_rgb(picture)
     if alpha is None:
         return opaque
     flat = Image.new("RGB", opaque.size, background)
