@@ -1,15 +1,23 @@
-"""Compare our preparation of images with the official client's way (decode, convert to RGB, JPEG at quality 95).
+"""Compare our preparation of images, with and without the extra `fast`, with two other ways.
+
+The official client's way is to decode, convert to RGB and encode as JPEG at quality 95. libvips makes a thumbnail of the
+size that we send.
 
 It measures the bytes sent, the megapixels that reach the model through its crop grid, the quality there (PSNR against
-the original, resized directly to what the model can see at most), wall time, CPU, and the peak memory of a process that
-does nothing else; also the longest stall of an event loop while 20 photos are prepared.
+the original, resized directly to what the model can see at most), how much of it is lost by not resizing RGB with
+Pillow's filters, wall time, CPU, and the peak memory of a process that does nothing else; also the longest stall of an
+event loop while 20 photos are prepared.
 """
 
 from __future__ import annotations
 
 import asyncio
+import functools
+import importlib.util
 import io
 import math
+import operator
+import os
 import subprocess
 import sys
 import tempfile
@@ -17,10 +25,12 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from statistics import median
+from unittest import mock
 
 from PIL import Image, ImageChops, ImageOps, ImageStat
 
 from moondream_async import AsyncClient
+from moondream_async._images import fast, resizing
 from moondream_async._images.crop_grid import best_size, detail, seen_size
 from moondream_async._images.prepare import encode
 
@@ -28,22 +38,32 @@ from . import harness
 from .harness import Column, Figure, value
 from .pictures import CASES, photo
 
-REFERENCE = "official way"
-
+OURS, FAST, REFERENCE, LIBVIPS = "moondream-async", "moondream-async, fast", "official way", "libvips thumbnail"
 
 COLUMNS = (
     Column("KB sent", ratio=True),
     Column("MP seen", 2, ratio=True),
     Column("PSNR dB", 1),
-    Column("wall ms", ratio=True),
-    Column("CPU ms"),
+    Column("lost dB", 2),
+    Column("wall ms"),
+    Column("CPU ms", ratio=True),
     Column("peak MB"),
 )
 STALL = "an event loop while 20 photos are prepared"
 
 
 def ours(path: Path) -> bytes:
+    with mock.patch.object(fast, "is_available", return_value=False):
+        return encode(path).data
+
+
+def ours_fast(path: Path) -> bytes:
     return encode(path).data
+
+
+def ours_in_rgb(path: Path) -> bytes:
+    with mock.patch.object(resizing, "jpeg_mode", return_value="RGB"):
+        return ours(path)
 
 
 def official(path: Path) -> bytes:
@@ -52,7 +72,26 @@ def official(path: Path) -> bytes:
     return buffer.getvalue()
 
 
-CONTESTANTS: dict[str, Callable[[Path], bytes]] = {"moondream-async": ours, REFERENCE: official}
+def libvips(path: Path) -> bytes:
+    import pyvips
+
+    width, height = _sent_size(path)
+    picture = pyvips.Image.thumbnail_buffer(path.read_bytes(), width, height=height, size="force")
+    return bytes(picture.jpegsave_buffer(Q=90))
+
+
+@functools.cache
+def _sent_size(path: Path) -> tuple[int, int]:
+    sent = encode(path)
+    return sent.width, sent.height
+
+
+CONTESTANTS: dict[str, Callable[[Path], bytes]] = {OURS: ours, REFERENCE: official}
+if fast.is_available():
+    CONTESTANTS[FAST] = ours_fast
+if importlib.util.find_spec("pyvips") is not None:
+    os.environ["VIPS_CONCURRENCY"] = "1"  # read when libvips is loaded
+    CONTESTANTS[LIBVIPS] = libvips
 
 
 def run(*, quick: bool) -> list[Figure]:
@@ -66,7 +105,7 @@ def run(*, quick: bool) -> list[Figure]:
     stalls = {
         name: _run_in_new_process(f"longest_stall({count})") for name, count in (("stall ms", 20), ("idle ms", 0))
     }
-    return [*figures, Figure(STALL, "moondream-async", stalls)]
+    return [*figures, Figure(STALL, OURS, stalls)]
 
 
 def report(figures: list[Figure]) -> str:
@@ -79,20 +118,44 @@ def report(figures: list[Figure]) -> str:
     )
 
 
+_CPU_BUDGETS = {
+    ("1920 x 1080, JPEG", OURS, REFERENCE): 1.9,
+    ("1920 x 1080, JPEG", FAST, REFERENCE): 1.15,
+    ("1920 x 1080, JPEG", FAST, LIBVIPS): 1.1,
+    ("A4 scan at 300 dpi, JPEG", OURS, REFERENCE): 1.2,
+    ("A4 scan at 300 dpi, JPEG", FAST, REFERENCE): 1.1,
+    ("A4 scan at 300 dpi, JPEG", FAST, LIBVIPS): 1.25,
+    ("12 MP photo, JPEG", OURS, REFERENCE): 0.45,
+    ("12 MP photo, JPEG", OURS, LIBVIPS): 0.7,
+    ("12 MP photo, JPEG", FAST, REFERENCE): 0.45,
+    ("12 MP photo, JPEG", FAST, LIBVIPS): 0.7,
+    ("12 MP screenshot, PNG", OURS, REFERENCE): 0.85,
+    ("12 MP screenshot, PNG", FAST, REFERENCE): 0.85,
+    ("12 MP screenshot, PNG", FAST, LIBVIPS): 1.15,
+}
+
+
 def budgets(figures: list[Figure]) -> dict[str, tuple[float, Callable[[float], bool], str]]:
     """Return the budgets, as ratios within this run (and the stall, in milliseconds)."""
 
-    def ratio(name: str) -> float:
-        mine, theirs = (
-            value(figures, "12 MP photo, JPEG", contestant, name) for contestant in ("moondream-async", REFERENCE)
-        )
-        return mine / theirs
+    def ratio(name: str, case: str = "12 MP photo, JPEG", contestant: str = OURS, other: str = REFERENCE) -> float:
+        return value(figures, case, contestant, name) / value(figures, case, other, name)
 
-    stall = value(figures, STALL, "moondream-async", "stall ms")
+    stall = value(figures, STALL, OURS, "stall ms")
+    lost = max(figure.values["lost dB"] for figure in figures if "lost dB" in figure.values)
+    cpu = {
+        f"{case}: CPU{', fast' if contestant == FAST else ''}, x {other}": (
+            ratio("CPU ms", case, contestant, other),
+            functools.partial(operator.ge, limit),
+            f"<= {limit}",
+        )
+        for (case, contestant, other), limit in _CPU_BUDGETS.items()
+    }
     return {
         "12 MP photo: times fewer bytes": (1 / ratio("KB sent"), lambda r: r >= 10, ">= 10"),
         "12 MP photo: times more pixels seen": (ratio("MP seen"), lambda r: r >= 1.4, ">= 1.4"),
-        "12 MP photo: wall time, x official way": (ratio("wall ms"), lambda r: r <= 1, "<= 1"),
+        **cpu,
+        "PSNR lost by not resizing RGB with Pillow, dB": (lost, lambda dB: dB <= 0.5, "<= 0.5"),
         "20 photos: longest stall of the loop, ms": (stall, lambda r: r < 10, "< 10"),
     }
 
@@ -107,9 +170,12 @@ def _run_case(case: str, path: Path, rounds: int) -> list[Figure]:
             wall[name].append(time.perf_counter() - started)
             cpu[name].append(time.process_time() - used)
     figures: list[Figure] = []
+    most = _psnr(path, ours_in_rgb(path))
     for name, prepare in CONTESTANTS.items():
         sent = prepare(path)
         size = Image.open(io.BytesIO(sent)).size
+        psnr = _psnr(path, sent)
+        lost = {"lost dB": 0.0 if psnr == most else most - psnr} if name in (OURS, FAST) else {}
         figures.append(
             Figure(
                 case,
@@ -117,7 +183,8 @@ def _run_case(case: str, path: Path, rounds: int) -> list[Figure]:
                 {
                     "KB sent": len(sent) / 1000,
                     "MP seen": detail(*size) / 1e6,
-                    "PSNR dB": _psnr(path, sent),
+                    "PSNR dB": psnr,
+                    **lost,
                     "wall ms": median(wall[name]) * 1000,
                     "CPU ms": median(cpu[name]) * 1000,
                     "peak MB": _peak_memory(name, path),

@@ -237,11 +237,20 @@ def _encode_file(data: bytes, plan: _Plan) -> EncodedImage:
         exif, original = orientation.of_file(picture), None
         if picture.format in _DRAFTED:
             original = orientation.swapped(picture.size, exif)
-            picture.draft(resizing.jpeg_mode(picture), orientation.swapped(plan.size_for(original), exif))
+            _draft(picture, exif, plan)
         with _one_at_a_time(picture.size):
             picture.load()  # this already applies a TIFF's orientation
             exif = 1 if picture.format == "TIFF" else exif
             return _encode_pixels(picture, exif, original or orientation.swapped(picture.size, exif), plan)
+
+
+def _draft(picture: Image.Image, exif: int, plan: _Plan) -> None:
+    """Prepare to decode a JPEG at the smallest size that is large enough."""
+    original = orientation.swapped(picture.size, exif)
+    best = plan.size_for(original)
+    decoded = resizing.drafted_size(original, best)
+    mode = resizing.jpeg_mode(picture, decoded, plan.size_from(decoded, original))
+    picture.draft(mode, orientation.swapped(best, exif))
 
 
 def _open(data: bytes, kind: str | None) -> Image.Image:

@@ -1,26 +1,42 @@
-"""Resize decoded images."""
+"""Resize decoded images: with Pillow, or with the SIMD instructions of the extra `fast`."""
 
 from __future__ import annotations
 
+from typing import Any
+
 from PIL import Image
 
+from . import fast
 from .orientation import Size
 
 _REDUCING_GAP = 2.0  # images are reduced by an integer factor to this many times the size, and filtered from there
 
 
-def jpeg_mode(picture: Image.Image) -> str:
-    """Return the Pillow mode in which to decode a JPEG that may have to be resized.
+def drafted_size(size: Size, best: Size) -> Size:
+    """Return the size at which `Image.draft` decodes a JPEG of this size to get at least the best size."""
+    ratio = min(old // new for old, new in zip(size, best, strict=True))
+    scale = next(scale for scale in (8, 4, 2, 1) if scale <= max(1, ratio))
+    return -(-size[0] // scale), -(-size[1] // scale)
 
-    YCbCr, as the file stores it, takes half the time of RGB: only the brightness needs a sharp filter.
+
+def jpeg_mode(picture: Image.Image, decoded: Size, size: Size) -> str:
+    """Return the Pillow mode in which to decode a JPEG, at one size, that is to be resized to another.
+
+    Without the extra, resizing YCbCr takes half the time of RGB: only the brightness needs a sharp filter.
     """
-    return "YCbCr" if _is_stored_as_ycbcr(picture) else "RGB"
+    is_filtered = decoded != size and _reducing_factor(decoded, size) == 1
+    return "YCbCr" if is_filtered and _is_stored_as_ycbcr(picture) and not fast.is_available() else "RGB"
 
 
-def _is_stored_as_ycbcr(picture: Image.Image) -> bool:
+def _is_stored_as_ycbcr(picture: Any) -> bool:
     """Return whether libjpeg takes a JPEG of three channels for YCbCr; some files store RGB."""
-    layers = getattr(picture, "layer", ())  # (id, ...) of each channel
-    return [layer[0] for layer in layers] == [1, 2, 3] and picture.info.get("adobe_transform", 1) == 1
+    return [layer[0] for layer in picture.layer] == [1, 2, 3] and picture.info.get("adobe_transform", 1) == 1
+
+
+def _reducing_factor(old: Size, new: Size) -> int:
+    """Return the whole number by which both sides are divided; 1 if there is none."""
+    factor = max(1, old[0] // new[0])
+    return factor if (-(-old[0] // factor), -(-old[1] // factor)) == new else 1
 
 
 def resize(picture: Image.Image, size: Size, *, finely: bool) -> Image.Image:
@@ -31,9 +47,11 @@ def resize(picture: Image.Image, size: Size, *, finely: bool) -> Image.Image:
         size: Its new width and height in pixels.
         finely: Use the sharper, slower filter, for images that the model does not average again.
     """
-    factor = picture.width // size[0]
-    if factor > 1 and (-(-picture.width // factor), -(-picture.height // factor)) == size:
+    factor = _reducing_factor(picture.size, size)
+    if factor > 1:
         return picture.reduce(factor)
+    if picture.mode != "YCbCr" and fast.is_available():
+        return _resize_fast(picture, size, finely=finely)
     filter_ = Image.Resampling.LANCZOS if finely else Image.Resampling.BICUBIC
     if picture.mode == "YCbCr":
         return _resize_ycbcr(picture, size, filter_)
@@ -42,9 +60,26 @@ def resize(picture: Image.Image, size: Size, *, finely: bool) -> Image.Image:
 
 def _resize_ycbcr(picture: Image.Image, size: Size, filter_: Image.Resampling) -> Image.Image:
     # JPEGs store the colors at half the resolution of the brightness, and are sent so: a sharp filter is wasted on them.
-    filters = (filter_, Image.Resampling.BOX, Image.Resampling.BOX)
+    color_filter = Image.Resampling.NEAREST if _has_smooth_colors(picture) else Image.Resampling.BOX
     channels = [
         picture.getchannel(number).resize(size, channel_filter, reducing_gap=_REDUCING_GAP)
-        for number, channel_filter in enumerate(filters)
+        for number, channel_filter in enumerate((filter_, color_filter, color_filter))
     ]
     return Image.merge("YCbCr", channels)
+
+
+def _has_smooth_colors(picture: Any) -> bool:
+    """Return whether the decoder has interpolated the colors of a JPEG to twice their width and height."""
+    is_reduced = picture.decoderconfig not in ((), (1, 0))  # colors are decoded at the full resolution, if possible
+    return not is_reduced and [layer[1:3] for layer in picture.layer] == [(2, 2), (1, 1), (1, 1)]
+
+
+def _resize_fast(picture: Image.Image, size: Size, *, finely: bool) -> Image.Image:
+    """Do what `Image.resize` does, with the same filters."""
+    box = picture.width, picture.height
+    factors = tuple(int(old / new / _REDUCING_GAP) or 1 for old, new in zip(box, size, strict=True))
+    if factors != (1, 1):
+        # The last pixel of a reduced row may stand for fewer pixels than the others.
+        box = picture.width / factors[0], picture.height / factors[1]
+        picture = picture.reduce((factors[0], factors[1]))
+    return fast.resize(picture, box, size, finely=finely)
