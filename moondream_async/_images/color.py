@@ -20,7 +20,7 @@ def is_srgb(picture: Image.Image) -> bool:
 
 
 def to_srgb(picture: Image.Image, profile: Any) -> Image.Image:
-    """Convert RGB, YCbCr, gray or CMYK with an ICC profile to 8-bit sRGB; a profile for another color space is ignored."""
+    """Convert RGB, YCbCr, gray or CMYK with an ICC profile to 8-bit sRGB; ignore profiles of other color spaces."""
     mode = _MODES.get(str(profile.profile.xcolor_space))
     if mode == "RGB" and picture.mode in ("L", "YCbCr"):
         picture = picture.convert("RGB")

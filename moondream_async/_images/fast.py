@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import importlib
+import threading
 from typing import Any
 
 from PIL import Image
@@ -10,6 +12,12 @@ from PIL import Image
 from .._concurrency.forks import no_fork
 from .._log import log
 from .orientation import Size
+
+_MAX_KEPT_PIXELS = (
+    2_500_000  # of images for which a thread's buffer, of up to 4 bytes a pixel, is kept for the next one
+)
+
+_thread = threading.local()
 
 
 def is_available() -> bool:
@@ -31,9 +39,16 @@ def resize(picture: Image.Image, box: tuple[float, float], size: Size, *, finely
     options = module.ResizeOptions(
         resize_alg=module.ResizeAlg.convolution(kernel), crop_box=module.CropBox(0, 0, *box), use_alpha=False
     )
-    resized = Image.new(picture.mode, size)
-    module.Resizer().resize_pil(picture, resized, options)  # releases the GIL; starts no threads
+    resized = Image.new(picture.mode, size, None)
+    resizer = _thread_resizer() if picture.width * picture.height <= _MAX_KEPT_PIXELS else module.Resizer()
+    resizer.resize_pil(picture, resized, options)  # releases the GIL; starts no threads
     return resized
+
+
+def _thread_resizer() -> Any:
+    if not hasattr(_thread, "resizer"):
+        _thread.resizer = _load().Resizer()
+    return _thread.resizer
 
 
 @functools.cache
@@ -41,14 +56,14 @@ def _load() -> Any:
     """Import the resizer; return None if that fails or it would not find the pixels of Pillow's images."""
     with no_fork():
         try:
-            import cykooz_resizer
+            module = importlib.import_module("cykooz_resizer")
         except Exception as exc:
             problem = str(exc)
         else:
             from . import pillow_layout
 
             if pillow_layout.is_known():
-                return cykooz_resizer
+                return module
             problem = "this Pillow lays out images in memory in another way"
     log.debug("Images are resized by Pillow alone: %s", problem)
     return None

@@ -1,7 +1,7 @@
 """Check how Pillow lays out images in memory.
 
-The resizer of the extra `fast` reads and writes them in place, at the offsets that Pillow 12 and 13 use. Pillow does not
-promise to keep them, and a wrong pointer would crash the process.
+The resizer of the extra `fast` reads and writes them in place, at the offsets that Pillow 12 and 13 use. Pillow does
+not promise to keep them, and a wrong pointer would crash the process.
 """
 
 from __future__ import annotations

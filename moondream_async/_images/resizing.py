@@ -20,7 +20,7 @@ def drafted_size(size: Size, best: Size) -> Size:
 
 
 def jpeg_mode(picture: Image.Image, decoded: Size, size: Size) -> str:
-    """Return the Pillow mode in which to decode a JPEG, at one size, that is to be resized to another.
+    """Return the Pillow mode in which to decode a JPEG at one size, to resize it to another.
 
     Without the extra, resizing YCbCr takes half the time of RGB: only the brightness needs a sharp filter.
     """
@@ -59,7 +59,7 @@ def resize(picture: Image.Image, size: Size, *, finely: bool) -> Image.Image:
 
 
 def _resize_ycbcr(picture: Image.Image, size: Size, filter_: Image.Resampling) -> Image.Image:
-    # JPEGs store the colors at half the resolution of the brightness, and are sent so: a sharp filter is wasted on them.
+    # JPEGs are sent with colors at half the resolution of the brightness: a sharp filter is wasted on them.
     color_filter = Image.Resampling.NEAREST if _has_smooth_colors(picture) else Image.Resampling.BOX
     channels = [
         picture.getchannel(number).resize(size, channel_filter, reducing_gap=_REDUCING_GAP)
@@ -76,10 +76,9 @@ def _has_smooth_colors(picture: Any) -> bool:
 
 def _resize_fast(picture: Image.Image, size: Size, *, finely: bool) -> Image.Image:
     """Do what `Image.resize` does, with the same filters."""
-    box = picture.width, picture.height
-    factors = tuple(int(old / new / _REDUCING_GAP) or 1 for old, new in zip(box, size, strict=True))
-    if factors != (1, 1):
-        # The last pixel of a reduced row may stand for fewer pixels than the others.
-        box = picture.width / factors[0], picture.height / factors[1]
-        picture = picture.reduce((factors[0], factors[1]))
+    across, down = (int(old / new / _REDUCING_GAP) or 1 for old, new in zip(picture.size, size, strict=True))
+    # The last pixel of a reduced row stands for fewer pixels if the factor does not divide the width.
+    box = picture.width / across, picture.height / down
+    if (across, down) != (1, 1):
+        picture = picture.reduce((across, down))
     return fast.resize(picture, box, size, finely=finely)

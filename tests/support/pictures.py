@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 
-from PIL import Image, ImageDraw, features
+from PIL import Image, ImageCms, ImageDraw, features
 
 from moondream_async import EncodedImage
 
@@ -28,6 +28,13 @@ def file(image: Image.Image, kind: str, **options: object) -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, kind, **options)
     return buffer.getvalue()
+
+
+def exchanged() -> bytes:
+    """Return an ICC profile that swaps red and blue: sRGB with two primaries exchanged, under another name."""
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    profile = profile.replace(b"rXYZ", b"tmp ", 1).replace(b"bXYZ", b"rXYZ", 1).replace(b"tmp ", b"bXYZ", 1)
+    return profile.replace("sRGB".encode("utf-16-be"), "mine".encode("utf-16-be"))
 
 
 def tiny() -> EncodedImage:

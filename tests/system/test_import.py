@@ -20,7 +20,7 @@ def modules_after(statement: str) -> set[str]:
 
 
 def test_importing_loads_neither_httpx_nor_pillow() -> None:
-    heavy = {"httpx", "httpcore", "PIL", "anyio", "starlette", "uvicorn", "asyncio"}
+    heavy = {"httpx", "httpcore", "PIL", "anyio", "starlette", "uvicorn", "asyncio", "ctypes", "cykooz_resizer"}
     assert not modules_after("import moondream_async") & heavy
     assert not modules_after("from moondream_async import AsyncClient, Client\nAsyncClient('k')") & {"httpx", "PIL"}
 

@@ -10,14 +10,9 @@ from PIL import Image, ImageCms
 
 from moondream_async import ImageOptions
 from moondream_async._images.prepare import encode
-from tests.support.pictures import file
+from tests.support.pictures import exchanged, file
 
-
-def exchanged() -> bytes:
-    """Return an ICC profile that swaps red and blue: sRGB with two primaries exchanged, under another name."""
-    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-    profile = profile.replace(b"rXYZ", b"tmp ", 1).replace(b"bXYZ", b"rXYZ", 1).replace(b"tmp ", b"bXYZ", 1)
-    return profile.replace("sRGB".encode("utf-16-be"), "mine".encode("utf-16-be"))
+pytestmark = pytest.mark.usefixtures("each_resizer")
 
 
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()

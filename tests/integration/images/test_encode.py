@@ -19,6 +19,8 @@ from moondream_async._images.crop_grid import best_size
 from moondream_async._images.prepare import encode
 from tests.support.pictures import AVIF, file
 
+pytestmark = pytest.mark.usefixtures("each_resizer")
+
 
 def pixels(image: EncodedImage) -> Image.Image:
     opened = Image.open(io.BytesIO(image.data))
