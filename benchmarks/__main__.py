@@ -15,7 +15,7 @@ from typing import Any
 
 import attrs
 
-from . import batches, calls, cold, images, mapping, pace, soak, start, streams, sync
+from . import batches, calls, cold, films, images, mapping, pace, soak, start, streams, sync
 from .harness import Figure
 
 BENCHMARKS = {
@@ -26,13 +26,14 @@ BENCHMARKS = {
     "pace": pace,
     "batches": batches,
     "images": images,
+    "films": films,
     "start": start,
     "cold": cold,
     "soak": soak,
 }
 PACKAGES = (
-    *("moondream-async", "httpx", "httpcore", "httptools", "h11", "httpx-sse", "anyio", "pillow"),
-    *("aiohttp", "httpx2", "pyreqwest", "openai", "moondream"),
+    *("moondream-async", "httpx", "httpcore", "httptools", "h11", "httpx-sse", "anyio", "pillow", "cykooz-resizer", "av"),
+    *("aiohttp", "httpx2", "pyreqwest", "openai", "moondream", "pyvips-binary"),
 )
 README = Path(__file__).with_name("README.md")
 _SECTION = re.compile(r"(<!-- begin of the last full run -->\n).*(<!-- end of the last full run -->\n)", re.DOTALL)

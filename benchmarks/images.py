@@ -197,12 +197,18 @@ def _run_case(case: str, path: Path, rounds: int) -> list[Figure]:
 def _psnr(path: Path, sent: bytes) -> float:
     """Return the PSNR of what the model sees of `sent` against the most it could see of the original, in dB."""
     original = Image.open(path).convert("RGB")
-    picture = Image.open(io.BytesIO(sent)).convert("RGB")
+    picture = Image.open(io.BytesIO(sent))
     if (original.width < original.height) != (picture.width < picture.height):
         original = ImageOps.exif_transpose(Image.open(path)).convert("RGB")
+    return psnr(original, picture)
+
+
+def psnr(original: Image.Image, sent: Image.Image) -> float:
+    """Return the PSNR of what the model sees of an image against the most it could see of the original, in dB."""
     limit = seen_size(*best_size(*original.size))
     best = original.resize(limit, Image.Resampling.LANCZOS)
-    seen = picture.resize(seen_size(*picture.size), Image.Resampling.LANCZOS).resize(limit, Image.Resampling.LANCZOS)
+    seen = sent.convert("RGB").resize(seen_size(*sent.size), Image.Resampling.LANCZOS)
+    seen = seen.resize(limit, Image.Resampling.LANCZOS)
     error = sum(ImageStat.Stat(ImageChops.difference(best, seen)).sum2) / (3 * limit[0] * limit[1])
     return 10 * math.log10(255**2 / error) if error else math.inf
 
