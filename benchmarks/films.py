@@ -1,8 +1,8 @@
 """Compare taking frames of a film for a skill with doing the same by hand with PyAV.
 
-The film is 1920 x 1080, H.264, 30 frames per second, with a key frame every 2 seconds; 10 frames per second are taken and
-prepared for sending. By hand, they are decoded with PyAV, scaled by swscale to the size that we send, and saved as JPEG at
-quality 90. The cost of decoding all frames is included in both, and measured separately.
+The film is 1920 x 1080, H.264, 30 frames per second, with a key frame every 2 seconds; 10 frames per second are taken
+and prepared for sending. By hand, they are decoded with PyAV, scaled by swscale to the size that we send, and saved as
+JPEG at quality 90. The cost of decoding all frames is included in both, and measured separately.
 
 PSNR compares what the model sees with the most that it could see of the picture that was drawn, before its compression.
 """

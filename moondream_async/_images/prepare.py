@@ -38,6 +38,8 @@ from . import (
     unsupported,
 )
 from .encoded import EncodedImage
+from .lazy import LazyImage
+from .locks import lock_for
 from .options import DEFAULT, ImageOptions
 from .orientation import Size
 from .source_names import name_errors
@@ -88,15 +90,13 @@ _MIN_SIDE = 16  # pixels; images are not shrunk below this to fit
 _HEAVY_PIXELS = 50_000_000  # larger images are decoded one at a time per process
 
 _heavy_lock = threading.Lock()
-_image_locks = [threading.Lock() for _ in range(64)]  # each shared by the images whose id falls into its stripe
 if hasattr(os, "register_at_fork"):
 
-    def _renew_locks() -> None:
+    def _renew_lock() -> None:
         global _heavy_lock
         _heavy_lock = threading.Lock()
-        _image_locks[:] = [threading.Lock() for _ in _image_locks]
 
-    os.register_at_fork(after_in_child=_renew_locks)
+    os.register_at_fork(after_in_child=_renew_lock)
 
 
 def encode(image: object, options: ImageOptions = DEFAULT, *, full_resolution: bool = False) -> EncodedImage:
@@ -115,8 +115,7 @@ def encode(image: object, options: ImageOptions = DEFAULT, *, full_resolution: b
         return image
     plan = _Plan(options, full_resolution=full_resolution)
     with name_errors(image), _as_image_errors():
-        # Neither Pillow images nor open files may be read in two threads at once.
-        with _image_lock(image):
+        with lock_for(image):
             loaded = sources.load(image)
             if not isinstance(loaded, bytes):
                 return _encode_image(loaded, plan)
@@ -136,7 +135,7 @@ def upright(image: object) -> Image.Image:
     """
     source = image.data if isinstance(image, EncodedImage) else image
     with name_errors(image), _as_image_errors():
-        with _image_lock(source):
+        with lock_for(source):
             loaded = sources.load(source)
             if not isinstance(loaded, bytes):
                 rendered = _render_upright(loaded, orientation.of_image(loaded))
@@ -145,10 +144,6 @@ def upright(image: object) -> Image.Image:
         guards.check(data, kind)
         with _open(data, kind) as picture:
             return _render_upright(picture, orientation.of_file(picture))
-
-
-def _image_lock(image: object) -> threading.Lock:
-    return _image_locks[(id(image) >> 4) % len(_image_locks)]
 
 
 @contextlib.contextmanager
@@ -316,9 +311,14 @@ def _encode_image(picture: Image.Image, plan: _Plan) -> EncodedImage:
     """Prepare a user's Pillow image without changing it."""
     limits.check_size(*picture.size)
     with _one_at_a_time(picture.size):
-        picture.load()  # this already applies a TIFF's orientation
+        if not isinstance(picture, LazyImage):
+            picture.load()  # this already applies a TIFF's orientation
         exif = orientation.of_image(picture)
-        return _encode_pixels(picture, exif, orientation.swapped(picture.size, exif), plan)
+        original = orientation.swapped(picture.size, exif)
+        if isinstance(picture, LazyImage):
+            size = orientation.swapped(plan.size_from(original, original), exif)
+            picture = picture.at_size(size)
+        return _encode_pixels(picture, exif, original, plan)
 
 
 def _is_suitable(picture: Image.Image, data: bytes, max_bytes: int) -> bool:

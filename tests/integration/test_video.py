@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import os
 import sys
 import threading
 import time
+import types
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
 import anyio
+import av
 import numpy
 import pytest
+from PIL import Image
 
-from moondream_async import AsyncClient, Client, ConfigurationError, ImageError
+from moondream_async import AsyncClient, Client, ConfigurationError, ImageError, ImageOptions
 from moondream_async import video as video_module
+from moondream_async._images.prepare import encode
+from moondream_async._video import pictures
+from moondream_async._video.clock import Clock
 from moondream_async.video import Frame, frames, latest
 from tests.support.films import film
 from tests.support.loopback import until
@@ -117,7 +124,7 @@ def test_a_clock_that_jumps_or_wraps(later: int, tmp_path: Path) -> None:
     ],
 )
 def test_clock(zero: float | None, times: list[float | None], expected: list[float]) -> None:
-    clock = video_module._Clock(10, zero, 1000)
+    clock = Clock(10, zero, 1000)
     assert [clock.convert(time) for time in times] == pytest.approx(expected)
 
 
@@ -180,12 +187,14 @@ def test_numpy_numbers(clip: Path) -> None:
 
 
 def test_frame_that_cannot_be_converted(clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fails(picture: Any) -> Any:
+    def fails(*_: Any) -> Any:
         raise ValueError("no such pixel format")
 
-    monkeypatch.setattr(video_module, "_to_upright_image", fails)
-    with pytest.raises(ImageError, match="no such pixel format"):
-        list(frames(clip))
+    monkeypatch.setattr(pictures, "_to_upright_image", fails)
+    for use in (encode, lambda image: image.load(), numpy.asarray, Image.Image.copy):
+        for frame in frames(clip, end=0.3):
+            with pytest.raises(ImageError, match=r"A frame of '.*clip.mp4' cannot be converted: no such pixel format"):
+                use(frame.image)
 
 
 def test_latest_of_a_non_iterable() -> None:
@@ -193,21 +202,83 @@ def test_latest_of_a_non_iterable() -> None:
         latest(5)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
 
-@pytest.mark.parametrize("turn", [90, 180, 270, -90])
-def test_upright(clip: Path, turn: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    picture: Any = type("Picture", (), {"rotation": turn, "to_image": lambda self: corner()})()
-    upright = video_module._to_upright_image(picture)
-    assert upright.size == ((64, 96) if turn % 180 else (96, 64))
-    at = {90: (2, 93), 180: (93, 61), 270: (61, 2), -90: (61, 2)}[turn]
-    assert upright.getpixel(at) == (255, 0, 0)
+@pytest.mark.parametrize("turn", [90, 180, 270, -90, 45])
+def test_upright(turn: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    stored = corner()
+    decoded = av.VideoFrame.from_image(stored)
+    picture: Any = types.SimpleNamespace(width=960, height=640, format=decoded.format, rotation=turn)
+    monkeypatch.setattr(pictures, "_convert", lambda _: stored)
+    monkeypatch.setattr(pictures, "_scale", lambda _, *size: stored.resize(size))
+    upright = pictures.to_image("film.mp4", picture)
+    sent = Image.open(io.BytesIO(encode(upright, ImageOptions(resize=480, quality=100)).data))
+    assert upright.size == stored.rotate(turn, expand=True).size
+    x, y = {90: (20, 939), 180: (939, 619), 270: (619, 20), -90: (619, 20), 45: (16, 679)}[turn]
+    scale = max(upright.size) / 480
+    for red, *_ in (upright.getpixel((x, y)), sent.getpixel((round(x / scale), round(y / scale)))):
+        assert red > 200
 
 
-def corner() -> Any:
-    from PIL import Image
-
-    image = Image.new("RGB", (96, 64))
-    image.paste((255, 0, 0), (0, 0, 6, 6))
+def corner() -> Image.Image:
+    image = Image.new("RGB", (960, 640))
+    image.paste((255, 0, 0), (0, 0, 60, 60))
     return image
+
+
+def smooth() -> Image.Image:
+    channels = [Image.linear_gradient("L").rotate(turn).resize((1920, 1080)) for turn in (0, 90, 180)]
+    return Image.merge("RGB", channels)
+
+
+def differences(one: Image.Image, other: Image.Image) -> Any:
+    """Return how much higher each color of an image is than that of another, of 255."""
+    return numpy.asarray(one).astype(int) - numpy.asarray(other)
+
+
+@pytest.mark.parametrize(
+    "pixel_format", ["yuv420p", "yuvj420p", "yuv422p10le", "yuv444p", "nv12", "gray", "rgb24", "bgra"]
+)
+@pytest.mark.parametrize("color_range", [0, 1, 2])
+@pytest.mark.parametrize("colorspace", [1, 2, 5, 9])  # BT.709, unspecified, BT.601, BT.2020
+def test_color_matrix_and_range(pixel_format: str, color_range: int, colorspace: int) -> None:
+    picture = av.VideoFrame.from_image(smooth().resize((640, 360))).reformat(format=pixel_format)
+    picture.color_range, picture.colorspace = color_range, colorspace
+    expected = picture.to_image()
+    image = pictures.to_image("film.mp4", picture)
+    scaled = differences(image.at_size((512, 288)), expected.resize((512, 288), Image.Resampling.LANCZOS))
+    assert abs(scaled.mean((0, 1))).max() <= 2.5  # `to_image` rounds down
+    assert abs(scaled).max() <= 6
+    assert image == expected
+
+
+def test_colors_are_nearer_to_the_truth_when_scaled() -> None:
+    picture = av.VideoFrame.from_image(smooth()).reformat(format="yuv420p")
+    image = pictures.to_image("film.mp4", picture)
+    size = (1176, 662)
+    errors = [
+        abs(differences(each, smooth().resize(size, Image.Resampling.LANCZOS)))
+        for each in (image.at_size(size), image.resize(size, Image.Resampling.LANCZOS))
+    ]
+    assert errors[0].max() <= 3
+    assert errors[0].mean() < errors[1].mean()
+
+
+def test_frames_that_take_more_memory_than_images_are_converted_at_once() -> None:
+    picture = av.VideoFrame.from_image(corner()).reformat(format="rgba64le")
+    assert type(pictures.to_image("film.mp4", picture)) is Image.Image
+    assert type(pictures.to_image("film.mp4", picture.reformat(format="yuv444p10le"))) is not Image.Image
+
+
+def test_one_frame_in_many_threads(tmp_path: Path) -> None:
+    path = film(tmp_path / "a.mp4", frames=3, size=(1280, 720))
+    for frame in frames(path):
+        results: list[Any] = []
+        threads = [threading.Thread(target=lambda: results.append(encode(frame.image))) for _ in range(6)]  # noqa: B023
+        threads += [threading.Thread(target=lambda: results.append(frame.image.copy())) for _ in range(6)]  # noqa: B023
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len(results) == 12
 
 
 async def test_map_over_frames(clip: Path, moondream_sandbox: Any) -> None:
@@ -229,8 +300,6 @@ def test_not_a_video(tmp_path: Path, scene: bytes) -> None:
 
 
 def test_audio_only(tmp_path: Path) -> None:
-    import av
-
     path = tmp_path / "sound.wav"
     with av.open(str(path), "w") as container:
         stream: Any = container.add_stream("pcm_s16le", rate=8000)

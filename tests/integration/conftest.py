@@ -1,4 +1,4 @@
-"""Fixtures for preparing images."""
+"""Fixtures of tests that need no process of their own."""
 
 from __future__ import annotations
 

@@ -1,0 +1,1 @@
+"""Decoding of videos for `moondream_async.video`."""
