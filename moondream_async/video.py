@@ -30,14 +30,13 @@ from ._concurrency.background_task import BackgroundTask
 from ._concurrency.closing import AsyncClosing
 from ._concurrency.threads import ThreadIterator
 from ._video.decoding import decode, import_av
+from ._video.schedule import Schedule
 from .errors import ConfigurationError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 T = TypeVar("T")
-
-_TOLERANCE = 1e-6  # seconds by which a frame may be early, because timestamps are rounded fractions
 
 
 class Frame(NamedTuple):
@@ -73,14 +72,12 @@ class Frames:
         """
         from ._video.pictures import to_image  # imports Pillow
 
-        started_at, due = time.monotonic(), self._start
-        for timestamp, picture in decode(self._source, self._start):
+        started_at, schedule = time.monotonic(), Schedule(self._fps, self._start)
+        for timestamp, picture in decode(self._source, schedule):
             if self._end is not None and timestamp >= self._end:
                 return
-            if timestamp < due - _TOLERANCE:
+            if not schedule.takes(timestamp):
                 continue
-            if self._fps is not None:
-                due += (math.floor((timestamp - due) * self._fps + _TOLERANCE) + 1) / self._fps
             if self._realtime:
                 time.sleep(max(0.0, started_at + timestamp - self._start - time.monotonic()))
             yield Frame(timestamp, to_image(self._source, picture))

@@ -18,19 +18,31 @@ class Clock:
         self._step = 1 / rate
         self._origin = origin
         self._max_gap = max_gap
+        self._is_steady = True  # so far, each frame had a timestamp, after that of the last one
         self._last: float | None = None
         self._late = 0  # consecutive frames whose timestamp was not after the last one
 
     def convert(self, timestamp: float | None) -> float:
         """Return the time of the next frame, in seconds from the start."""
+        last, origin = self._last, self._origin
         if self._last is None:
             now = self._first(timestamp)
         elif timestamp is None:
             now = self._last + self._step
         else:
             now = self._next(timestamp, self._last)
+        if timestamp is None or (last is not None and (now <= last or self._origin != origin)):
+            self._is_steady = False
         self._last = now
         return now
+
+    def peek(self, timestamp: float) -> float | None:
+        """Return the time that a later frame will have; None before the first frame, or if it is not certain."""
+        return (
+            timestamp - self._origin
+            if self._is_steady and self._last is not None and self._origin is not None
+            else None
+        )
 
     def _first(self, timestamp: float | None) -> float:
         if timestamp is None:

@@ -14,6 +14,8 @@ from .._extras import import_extra
 from .._images.limits import MAX_PIXELS
 from ..errors import ImageError
 from .clock import Clock
+from .schedule import Schedule
+from .skipping import can_skip, skip_packets
 
 _OPEN_TIMEOUT, _READ_TIMEOUT = 30.0, 60.0  # seconds to open a source, and between two packets
 _DEFAULT_RATE = 25.0  # frames per second if the video does not state it, as in FFmpeg
@@ -22,15 +24,17 @@ _MAX_BROADCAST_GAP, _MAX_GAP = 10.0, 30 * 3600.0  # seconds; a longer gap means 
 _PROTOCOL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+[:,]")  # `rtsp://`, `concat:`, `subfile,`; drives have one letter
 
 
-def decode(source: str | Path, start: float) -> Iterator[tuple[float, Any]]:
-    """Yield the times and PyAV's frames of a video, from a key frame before `start`.
+def decode(source: str | Path, schedule: Schedule) -> Iterator[tuple[float, Any]]:
+    """Yield the times and PyAV's frames of a video, from a key frame before the schedule's start.
+
+    Frames that the schedule does not take may be left out.
 
     Raises:
         ImageError: The video cannot be opened, or has no frames.
     """
     av = import_av()
     try:
-        yield from _decode_from(av, source, start)
+        yield from _decode_from(av, source, schedule)
     except ImageError:
         raise
     except av.error.ProtocolNotFoundError:
@@ -42,9 +46,10 @@ def decode(source: str | Path, start: float) -> Iterator[tuple[float, Any]]:
     raise ImageError(f"{str(source)!r} cannot be read as a video: {problem}.")
 
 
-def _decode_from(av: Any, source: str | Path, start: float) -> Iterator[tuple[float, Any]]:
+def _decode_from(av: Any, source: str | Path, schedule: Schedule) -> Iterator[tuple[float, Any]]:
+    start = schedule.start
     if start:
-        pictures = _open_at(av, source, start)
+        pictures = _open_at(av, source, start, schedule)
         first = next(pictures, None)
         # In some containers, seeking ends at a key frame after `start`, or fails.
         if first is not None and first[0] <= start:
@@ -53,14 +58,14 @@ def _decode_from(av: Any, source: str | Path, start: float) -> Iterator[tuple[fl
             return
         pictures.close()
     is_empty = True
-    for timestamp, picture in _open_at(av, source, 0.0):
+    for timestamp, picture in _open_at(av, source, 0.0, schedule):
         is_empty = False
         yield timestamp, picture
     if is_empty:
         raise ImageError(f"{str(source)!r} has no frames that can be decoded.")
 
 
-def _open_at(av: Any, source: str | Path, start: float) -> Generator[tuple[float, Any]]:
+def _open_at(av: Any, source: str | Path, start: float, schedule: Schedule) -> Generator[tuple[float, Any]]:
     """Yield times and pictures from a key frame near `start`; none if seeking there fails."""
     with ExitStack() as stack:
         file = _ffmpeg_source(source, stack)
@@ -80,7 +85,10 @@ def _open_at(av: Any, source: str | Path, start: float) -> Generator[tuple[float
         origin = None if stream.start_time is None else float(stream.start_time * stream.time_base)
         max_gap = math.inf if seeks else _MAX_BROADCAST_GAP if may_restart else _MAX_GAP
         clock = Clock(_frame_rate(stream), origin, max_gap)
-        for packet in container.demux(stream):
+        packets = container.demux(stream)
+        if _is_file(source) and can_skip(container, stream):
+            packets = skip_packets(packets, stream, schedule, clock)
+        for packet in packets:
             for picture in _decode_packet(packet, av):
                 if seeks and picture.time is None:
                     return
@@ -90,14 +98,17 @@ def _open_at(av: Any, source: str | Path, start: float) -> Generator[tuple[float
 def _ffmpeg_source(source: str | Path, stack: ExitStack) -> Any:
     """Return a source that FFmpeg opens without mistaking a file name for a protocol."""
     name = str(source)
-    is_file = isinstance(source, Path) or os.path.lexists(name) or not _PROTOCOL.match(name)
-    if not is_file:
+    if not _is_file(source):
         return name
     try:
         name.encode()
     except UnicodeEncodeError:  # FFmpeg only accepts names in UTF-8
         return stack.enter_context(open(name, "rb"))  # noqa: PTH123
     return f"file:{name}" if ":" in name or "," in name else name
+
+
+def _is_file(source: str | Path) -> bool:
+    return isinstance(source, Path) or os.path.lexists(source) or not _PROTOCOL.match(source)
 
 
 def _seek(av: Any, container: Any, stream: Any, start: float) -> bool:

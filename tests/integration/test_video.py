@@ -22,7 +22,7 @@ from PIL import Image
 from moondream_async import AsyncClient, Client, ConfigurationError, ImageError, ImageOptions
 from moondream_async import video as video_module
 from moondream_async._images.prepare import encode
-from moondream_async._video import pictures
+from moondream_async._video import decoding, pictures
 from moondream_async._video.clock import Clock
 from moondream_async.video import Frame, frames, latest
 from tests.support.films import film
@@ -279,6 +279,49 @@ def test_one_frame_in_many_threads(tmp_path: Path) -> None:
         for thread in threads:
             thread.join()
         assert len(results) == 12
+
+
+X265 = "log-level=none"
+
+
+@pytest.mark.parametrize(
+    ("codec", "extension", "gop", "options"),
+    [
+        ("libx264", "mp4", 10, {}),
+        ("libx264", "mkv", 7, {"bf": "0"}),
+        ("libx264", "mp4", 12, {"x264-params": "open-gop=1:bframes=5:b-pyramid=normal"}),
+        ("libx264", "mp4", 10, {"x264-params": "intra-refresh=1"}),
+        ("libx264", "ts", 10, {}),
+        ("libx264", "avi", 10, {}),
+        ("libx265", "mp4", 10, {"x265-params": X265}),
+        ("libx265", "mkv", 10, {"x265-params": f"{X265}:intra-refresh=1"}),
+        ("libvpx-vp9", "webm", 10, {"cpu-used": "8", "lag-in-frames": "10", "auto-alt-ref": "1"}),
+        ("mpeg4", "mp4", 10, {"bf": "2"}),
+    ],
+)
+def test_frames_are_those_of_decoding_everything(
+    codec: str, extension: str, gop: int, options: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = film(tmp_path / f"a.{extension}", frames=75, fps=25, codec=codec, gop=gop, options=options)
+    sampled = [frames(path, **each) for each in ({"fps": 7.3}, {"fps": 1}, {"fps": 0.7, "start": 0.5}, {"fps": 0.4})]
+    found = [[(frame.timestamp, frame.image.tobytes()) for frame in each] for each in sampled]
+    monkeypatch.setattr(decoding, "can_skip", lambda *_: False)
+    assert found == [[(frame.timestamp, frame.image.tobytes()) for frame in each] for each in sampled]
+
+
+@pytest.mark.parametrize(
+    ("fps", "options", "decoded"),
+    [(None, {}, 75), (25, {}, 75), (0.4, {}, 25), (0.4, {"x264-params": "intra-refresh=1"}, 75)],
+)
+def test_frames_between_those_taken_are_not_decoded(
+    fps: float | None, options: dict[str, str], decoded: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = film(tmp_path / "a.mp4", frames=75, fps=25, codec="libx264", gop=10, options=options)
+    packets: list[Any] = []
+    decode_packet = decoding._decode_packet
+    monkeypatch.setattr(decoding, "_decode_packet", lambda *each: packets.append(each[0]) or decode_packet(*each))
+    assert len(list(frames(path, fps=fps))) == (2 if fps == 0.4 else 75)
+    assert sum(1 for packet in packets if packet.size) <= decoded
 
 
 async def test_map_over_frames(clip: Path, moondream_sandbox: Any) -> None:
