@@ -59,13 +59,14 @@ def resize(picture: Image.Image, size: Size, *, finely: bool) -> Image.Image:
 
 
 def _resize_ycbcr(picture: Image.Image, size: Size, filter_: Image.Resampling) -> Image.Image:
+    # The pass over all rows takes twice the time of that over the columns that are left. With BICUBIC in it, text loses
+    # 0.3 dB; with BICUBIC in both, 0.6 dB.
+    light = picture.getchannel(0).resize((size[0], picture.height), Image.Resampling.BICUBIC)
+    light = light.resize(size, filter_)
     # JPEGs are sent with colors at half the resolution of the brightness: a sharp filter is wasted on them.
     color_filter = Image.Resampling.NEAREST if _has_smooth_colors(picture) else Image.Resampling.BOX
-    channels = [
-        picture.getchannel(number).resize(size, channel_filter, reducing_gap=_REDUCING_GAP)
-        for number, channel_filter in enumerate((filter_, color_filter, color_filter))
-    ]
-    return Image.merge("YCbCr", channels)
+    colors = (picture.getchannel(number).resize(size, color_filter) for number in (1, 2))
+    return Image.merge("YCbCr", (light, *colors))
 
 
 def _has_smooth_colors(picture: Any) -> bool:
