@@ -32,7 +32,8 @@ BENCHMARKS = {
     "soak": soak,
 }
 PACKAGES = (
-    *("moondream-async", "httpx", "httpcore", "httptools", "h11", "httpx-sse", "anyio", "pillow", "cykooz-resizer", "av"),
+    *("moondream-async", "httpx", "httpcore", "httptools", "h11", "httpx-sse", "anyio", "pillow"),
+    *("cykooz-resizer", "av"),
     *("aiohttp", "httpx2", "pyreqwest", "openai", "moondream", "pyvips-binary"),
 )
 README = Path(__file__).with_name("README.md")

@@ -203,9 +203,10 @@ class Http1Body(httpx.AsyncByteStream):
         self._give_back: Callable[[], None] | None = give_back
 
     def set_deadline(self, seconds: float | None) -> None:
-        """Let reads fail with `DeadlineError` after so many seconds from now; None means never.
+        """Let reads fail with `DeadlineError` from a moment on. It is free, unlike a cancel scope around every read.
 
-        This is free, unlike a cancel scope around every read.
+        Args:
+            seconds: Seconds from now; None for never.
         """
         self._socket.deadline = None if seconds is None else asyncio.get_running_loop().time() + seconds
 
