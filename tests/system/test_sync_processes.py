@@ -315,7 +315,7 @@ FORKED = """
         "anyio._backends._asyncio",
         "moondream_async._http.client",
         "httpx",
-        "h11",
+        "moondream_async._http.http1",
         "moondream_async._images.encoder",
         "PIL.Image",
         "PIL.GifImagePlugin",
