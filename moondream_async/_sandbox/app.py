@@ -50,23 +50,19 @@ def build(*, api_key: str | None, rate_limit: float | None, faults: Faults) -> S
     tuning = Tuning(engine.run_skill)
     batches = Batches(engine.run_skill, lambda model: model in MODELS or tuning.knows_model(model), MODELS[1], faults)
     routes = [
-        Route(
-            f"/v1/{name}",
-            gate.admit(name, _constant(functools.partial(_run_skill, name, skill, tuning))),
-            methods=["POST"],
-        )
+        Route(f"/v1/{name}", gate.admit(name, functools.partial(_run_skill, name, skill, tuning)), methods=["POST"])
         for name, skill in engine.SKILLS.items()
     ]
-    routes.append(
-        Route("/v1/chat/completions", gate.admit("chat", _constant(functools.partial(_chat, tuning))), methods=["POST"])
-    )
-    # Public, but a wrong key gets a 401: a free way to check a key.
-    routes.append(Route("/v1/models", gate.admit("models", _constant(_models), public=True)))
-    routes += batches.routes(gate.admit)
-    routes += tuning.routes(gate.admit)
-    routes.append(Route("/health", _health))
     fal = Fal(api_key, RateLimit(rate_limit), faults)
-    routes += fal.routes()
+    routes += [
+        Route("/v1/chat/completions", gate.admit("chat", functools.partial(_chat, tuning)), methods=["POST"]),
+        # Public, but a wrong key gets a 401: a free way to check a key.
+        Route("/v1/models", gate.admit("models", _models, public=True)),
+        *batches.routes(gate.admit),
+        *tuning.routes(gate.admit),
+        Route("/health", _health),
+        *fal.routes(),
+    ]
     application = Starlette(
         routes=routes, middleware=[Middleware(BodyLimit)], exception_handlers={HTTPException: _http_error}
     )
@@ -83,19 +79,12 @@ class _Gate:
     faults: Faults
     fault_counter: FaultCounter = attrs.field(factory=FaultCounter)
 
-    def admit(
-        self, name: str, choose: Callable[[Request], Handler], *, public: bool = False
-    ) -> Callable[[Request], Awaitable[Response]]:
-        """Return an endpoint that admits a request, then calls the handler that `choose` picks."""
+    def admit(self, name: str, handler: Handler, *, public: bool = False) -> Callable[[Request], Awaitable[Response]]:
+        """Return an endpoint that admits a request, then calls its handler."""
+        return functools.partial(self._admit, name, handler, public=public)
 
-        async def endpoint(request: Request) -> Response:
-            return await self._admit(request.query_params.get("action") or name, choose, request, public=public)
-
-        return endpoint
-
-    async def _admit(
-        self, name: str, choose: Callable[[Request], Handler], request: Request, *, public: bool
-    ) -> Response:
+    async def _admit(self, name: str, handler: Handler, request: Request, *, public: bool) -> Response:
+        name = request.query_params.get("action") or name
         try:
             faults = faults_for(self.faults, request.headers)
         except ValueError as exc:
@@ -112,17 +101,13 @@ class _Gate:
         if due and not faults.drop:
             return _error_response(faults.status, retry_after=faults.retry_after)
         try:
-            response = await choose(request)(request, faults)
+            response = await handler(request, faults)
             return cut_response() if due else response
         except RequestError as exc:
             return _error_response(exc.status, exc.message, code=exc.code, param=exc.param)
 
     def _accepts(self, key: str | None) -> bool:
         return self.api_key is None or hmac.compare_digest((key or "").encode(), self.api_key.encode())
-
-
-def _constant(handler: Handler) -> Callable[[Request], Handler]:
-    return lambda _: handler
 
 
 async def _run_skill(

@@ -23,27 +23,25 @@ def _parse_request(data: Fields) -> tuple[str, list[str], Fields]:
     require_text(data, "model")
     messages = data.get("messages")
     if not isinstance(messages, list) or not messages:
-        raise RequestError(400, "Field 'messages' must be a non-empty array", code="invalid_request", param="messages")
+        raise RequestError("Field 'messages' must be a non-empty array", "messages")
     for name in ("tools", "stop", "response_format"):
         if data.get(name) and data[name] != {"type": "text"}:
-            raise RequestError(400, f"'{name}' is not supported", code="unsupported_parameter", param=name)
+            raise RequestError(f"'{name}' is not supported", name, code="unsupported_parameter")
     question, images = "", list[str]()
     for message in cast("list[Any]", messages):
         if not isinstance(message, dict) or cast("Fields", message).get("role") not in _ROLES:
-            raise RequestError(
-                400, "Every message needs a role and a content", code="invalid_request", param="messages"
-            )
+            raise RequestError("Every message needs a role and a content", "messages")
         text, message_images = _parse_content(cast("Fields", message).get("content"))
         if cast("Fields", message)["role"] == "user":
             question = text or question
             images = message_images or images
     if not question:
-        raise RequestError(400, "There is no question", code="invalid_request", param="messages")
+        raise RequestError("There is no question", "messages")
     limits = [data[name] for name in ("max_completion_tokens", "max_tokens") if data.get(name) is not None]
     max_tokens = limits[0] if limits else 768
     parse_settings({"settings": {name: data[name] for name in ("temperature", "top_p") if data.get(name) is not None}})
     if not isinstance(max_tokens, int) or not 1 <= max_tokens <= _MAX_TOKENS:
-        raise RequestError(400, f"max_completion_tokens must be from 1 to {_MAX_TOKENS}", code="invalid_request")
+        raise RequestError(f"max_completion_tokens must be from 1 to {_MAX_TOKENS}")
     return question, images, {"max_tokens": max_tokens}
 
 
@@ -109,11 +107,11 @@ def _parse_content(content: Any) -> tuple[str, list[str]]:
         elif fields.get("type") == "image_url" and isinstance(fields.get("image_url"), dict):
             images.append(_check_data_uri(fields["image_url"].get("url")))
         else:
-            raise RequestError(400, f"Unknown part {json.dumps(part)[:80]}", code="invalid_request", param="messages")
+            raise RequestError(f"Unknown part {json.dumps(part)[:80]}", "messages")
     return " ".join(texts), images
 
 
 def _check_data_uri(url: Any) -> str:
     if not isinstance(url, str) or not url.startswith("data:"):
-        raise RequestError(400, "Remote image URLs are not supported; inline the image", code="invalid_image_url")
+        raise RequestError("Remote image URLs are not supported; inline the image", code="invalid_image_url")
     return url

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from collections.abc import Callable
+from typing import Any
 
 import attrs
 
@@ -34,20 +35,16 @@ class SkillResult:
     segmentation: skills.Segmentation | None = None
 
 
-class SkillFunction(Protocol):
-    """A skill of the sandbox; called in a worker thread."""
-
-    def __call__(self, data: Fields) -> SkillResult:
-        """Validate the fields and compute the result."""
-        ...
+SkillFunction = Callable[[Fields], SkillResult]
+"""A skill of the sandbox: validates the fields and computes the result; called in a worker thread."""
 
 
 def _query(data: Fields) -> SkillResult:
     question, settings = validation.require_text(data, "question"), validation.parse_settings(data)
     refs = validation.parse_spatial_refs(data)
-    scene = validation.load_scene(data, required=False)
-    if scene is None:
+    if data.get("image_url") is None:
         return _text_result("answer", skills.answer_text_only(question), settings)
+    scene = validation.load_scene(data)
     answer, regions = skills.answer(scene, question, refs)
     extra = {"reasoning": skills.reasoning(scene, regions)} if validation.parse_flag(data, "reasoning") else {}
     return _text_result("answer", answer, settings, extra)
@@ -56,7 +53,6 @@ def _query(data: Fields) -> SkillResult:
 def _caption(data: Fields) -> SkillResult:
     length, settings = validation.parse_length(data), validation.parse_settings(data)
     scene = validation.load_scene(data)
-    assert scene is not None
     return _text_result("caption", skills.caption(scene, length), settings)
 
 
@@ -83,7 +79,6 @@ def _find_regions(data: Fields) -> list[Any]:
     words, settings = validation.require_text(data, "object"), validation.parse_settings(data)
     refs = validation.parse_spatial_refs(data)
     scene = validation.load_scene(data)
-    assert scene is not None
     return skills.find_regions(scene, words, refs)[: settings.get("max_objects", 150)]
 
 

@@ -36,11 +36,11 @@ def paginate(
         limit = int(request.query_params.get("limit", default_limit))
         first = int(base64.urlsafe_b64decode(request.query_params.get("cursor", "MA==")))
     except ValueError:
-        raise RequestError(400, "limit or cursor cannot be read", code="invalid_request") from None
+        raise RequestError("limit or cursor cannot be read") from None
     if first < 0:
-        raise RequestError(400, "limit or cursor cannot be read", code="invalid_request")
+        raise RequestError("limit or cursor cannot be read")
     if not 1 <= limit <= 100:
-        raise RequestError(400, "limit must be from 1 to 100", code="invalid_request", param="limit")
+        raise RequestError("limit must be from 1 to 100", "limit")
     has_more = first + limit < len(entries)
     cursor = base64.urlsafe_b64encode(str(first + limit).encode()).decode() if has_more else None
     page: list[Any] = [serialize(entry) for entry in entries[first : first + limit]]

@@ -16,14 +16,12 @@ def check_ground_truth(truth: object, allowed: tuple[str, ...]) -> None:
     name = next((name for name in fields if name in allowed), None)
     entries = fields.get(name) if name is not None else None
     if len(fields) != 1 or not isinstance(entries, list):
-        raise RequestError(400, f"There must be exactly one list: {' or '.join(allowed)}", code="invalid_request")
+        raise RequestError(f"There must be exactly one list: {' or '.join(allowed)}")
     coordinates = _BOX if name == "boxes" else _POINT
     for entry in cast("list[Any]", entries):
         values = [cast("Fields", entry).get(key) for key in coordinates] if isinstance(entry, dict) else [None]
         if not all(isinstance(value, (int, float)) and 0 <= value <= 1 for value in values):
-            raise RequestError(
-                400, f"Each of {name} must have {', '.join(coordinates)}, 0 to 1", code="invalid_request"
-            )
+            raise RequestError(f"Each of {name} must have {', '.join(coordinates)}, 0 to 1")
 
 
 def reward(output: Fields, truth: object) -> float:
@@ -36,7 +34,7 @@ def reward(output: Fields, truth: object) -> float:
         return _score(output["points"], cast("list[Any]", boxes), _inside)
     if "points" in output and isinstance(points, list):
         return _score(output["points"], cast("list[Any]", points), _proximity)
-    raise RequestError(400, "ground_truth is not one of the skill", code="invalid_request", param="ground_truth")
+    raise RequestError("ground_truth is not one of the skill", "ground_truth")
 
 
 def _score(outputs: list[Fields], targets: list[Fields], similarity: Callable[[Fields, Fields], float]) -> float:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import socket
 import threading
-from types import TracebackType
 from typing import Self
 
 import anyio
@@ -73,16 +72,13 @@ class Sandbox:
             for name, value in more.items():
                 faults = faults.with_header(f"{name}={value}")
         except ValueError as exc:
-            problem = str(exc)
-        else:
-            self._app = app.build(api_key=api_key, rate_limit=rate_limit, faults=faults)
-            self._host = host
-            self._port = port
-            self._certificate = certificate
-            self._server: uvicorn.Server | None = None
-            self._thread: threading.Thread | None = None
-            return
-        raise ConfigurationError(f"The sandbox cannot be configured: {problem}.")
+            raise ConfigurationError(f"The sandbox cannot be configured: {exc}.") from None
+        self._app = app.build(api_key=api_key, rate_limit=rate_limit, faults=faults)
+        self._host = host
+        self._port = port
+        self._certificate = certificate
+        self._server: uvicorn.Server | None = None
+        self._thread: threading.Thread | None = None
 
     @property
     def port(self) -> int:
@@ -145,17 +141,13 @@ class Sandbox:
     def __enter__(self) -> Self:
         return self.start()
 
-    def __exit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.stop()
 
     async def __aenter__(self) -> Self:
         return await anyio.to_thread.run_sync(self.start)
 
-    async def __aexit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         with anyio.CancelScope(shield=True):
             await anyio.to_thread.run_sync(self.stop)
 
@@ -163,12 +155,11 @@ class Sandbox:
         try:
             listener = _create_listener(self._host, self._port)
         except (OSError, ValueError) as exc:  # UnicodeError is a ValueError
-            problem = getattr(exc, "strerror", None) or str(exc)
-        else:
-            # Inherited by accepted sockets. Without it, Nagle's algorithm delays every small response by 40 ms.
-            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            return listener
-        raise ConfigurationError(f"The sandbox cannot listen on {self._host}:{self._port}: {problem}.")
+            problem = getattr(exc, "strerror", None) or exc
+            raise ConfigurationError(f"The sandbox cannot listen on {self._host}:{self._port}: {problem}.") from None
+        # Inherited by accepted sockets. Without it, Nagle's algorithm delays every small response by 40 ms.
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return listener
 
     def _wait_until_started(self) -> None:
         assert self._server is not None
@@ -196,7 +187,4 @@ def _load_config(config: uvicorn.Config, listener: socket.socket) -> None:
         config.load()
     except (OSError, ValueError) as exc:  # ssl.SSLError is an OSError
         listener.close()
-        problem = str(exc)
-    else:
-        return
-    raise ConfigurationError(f"The sandbox cannot use the certificate: {problem}.")
+        raise ConfigurationError(f"The sandbox cannot use the certificate: {exc}.") from None

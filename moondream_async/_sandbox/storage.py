@@ -9,6 +9,7 @@ import tempfile
 import weakref
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import attrs
 
@@ -24,6 +25,14 @@ class StoredFile:
     parts: dict[int, Path] = attrs.field(factory=dict[int, Path])
     etags: dict[int, str] = attrs.field(factory=dict[int, str])
     complete: bool = False
+
+
+def etags_of(parts: Any) -> dict[int, str]:
+    """Return the etag of each part that a request lists to complete an upload; none if the list is invalid."""
+    try:
+        return {part["partNumber"]: part["etag"] for part in parts}
+    except (TypeError, KeyError):
+        return {}
 
 
 class Storage:

@@ -12,7 +12,6 @@ import random
 import re
 import secrets
 import time
-from collections.abc import Callable
 from statistics import fmean, pstdev
 from typing import Any, cast
 
@@ -40,21 +39,27 @@ _DOWNLOAD_LIFETIME = 3600  # seconds
 class Checkpoint:
     """A saved checkpoint."""
 
-    id: str
+    checkpoint_id: str
+    finetune_id: str
     step: int
-    created: int
+    created_at_ms: int
     is_deleted: bool = False
+
+    def to_json(self) -> Fields:
+        """Return the fields of the response."""
+        fields = attrs.asdict(self, filter=attrs.filters.exclude("is_deleted"))
+        return {**fields, "updated_at_ms": self.created_at_ms}
 
 
 @attrs.define(eq=False)
 class Finetune:
     """A finetune; `step` is the number of training steps."""
 
-    id: str
+    finetune_id: str
     name: str
     rank: int
-    created: int
-    updated: int
+    created_at_ms: int
+    updated_at_ms: int
     step: int = 0
     is_stuck: bool = False
     checkpoints: dict[int, Checkpoint] = attrs.field(factory=dict[int, Checkpoint])
@@ -62,13 +67,7 @@ class Finetune:
 
     def to_json(self) -> Fields:
         """Return the fields of the response."""
-        return {
-            "finetune_id": self.id,
-            "name": self.name,
-            "rank": self.rank,
-            "created_at_ms": self.created,
-            "updated_at_ms": self.updated,
-        }
+        return attrs.asdict(self, filter=attrs.filters.exclude("step", "is_stuck", "checkpoints", "metrics"))
 
 
 @attrs.define(eq=False)
@@ -115,24 +114,22 @@ class Tuning:
         """Raise `RequestError` if the request names a checkpoint that was not saved."""
         model = data.get("model")
         if isinstance(model, str) and "@" in model and not self.knows_model(model):
-            raise RequestError(404, f"There is no saved checkpoint {model!r}", code="not_found", param="model")
+            raise RequestError(f"There is no saved checkpoint {model!r}", "model", status=404, code="not_found")
 
     async def _create(self, request: Request, faults: Faults) -> Response:
         data = validation.parse_object(await request.body())
         name, rank = data.get("name"), data.get("rank")
         if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9._-]+", name):
-            raise RequestError(
-                400, "name must be alphanumeric, with dots, hyphens and underscores", code="invalid_request"
-            )
+            raise RequestError("name must be alphanumeric, with dots, hyphens and underscores")
         if not isinstance(rank, int) or rank not in (8, 16, 24, 32):
-            raise RequestError(400, "rank must be 8, 16, 24 or 32", code="invalid_request", param="rank")
+            raise RequestError("rank must be 8, 16, 24 or 32", "rank")
         finetune = next((each for each in self.finetunes.values() if each.name == name), None)
         if finetune is not None and finetune.rank != rank:
-            raise RequestError(409, f"There is a finetune {name!r} of rank {finetune.rank}", code="conflict")
+            raise RequestError(f"There is a finetune {name!r} of rank {finetune.rank}", status=409, code="conflict")
         if finetune is None:
             finetune = Finetune(new_id(), name, rank, _now(), _now())
-            self.finetunes[finetune.id] = finetune
-        return JSONResponse({"finetune_id": finetune.id})
+            self.finetunes[finetune.finetune_id] = finetune
+        return JSONResponse({"finetune_id": finetune.finetune_id})
 
     async def _list(self, request: Request, faults: Faults) -> Response:
         return paginate(request, "finetunes", list(self.finetunes.values()), Finetune.to_json, 20)
@@ -141,32 +138,33 @@ class Tuning:
         return JSONResponse({"finetune": self._finetune_at(request).to_json()})
 
     async def _delete(self, request: Request, faults: Faults) -> Response:
-        del self.finetunes[self._finetune_at(request).id]
+        del self.finetunes[self._finetune_at(request).finetune_id]
         return JSONResponse({"ok": True})
 
     async def _metrics(self, request: Request, faults: Faults) -> Response:
         finetune, data = self._finetune_at(request), validation.parse_object(await request.body())
         step, metrics = data.get("step"), data.get("metrics")
         if not _is_step(step) or not isinstance(metrics, dict) or not _are_numbers(metrics.values()):  # pyright: ignore[reportUnknownMemberType]
-            raise RequestError(400, "step must be a number, metrics an object of numbers", code="invalid_request")
+            raise RequestError("step must be a number, metrics an object of numbers")
         finetune.metrics.setdefault(cast("int", step), {}).update(cast("dict[str, float]", metrics))
         return JSONResponse({"ok": True, "step": step, "logged_count": len(cast("Fields", metrics))})
 
     async def _list_checkpoints(self, request: Request, faults: Faults) -> Response:
         finetune = self._finetune_at(request)
-        saved = sorted(
-            (each for each in finetune.checkpoints.values() if not each.is_deleted), key=lambda each: each.step
-        )
-        return paginate(request, "checkpoints", saved, lambda each: _checkpoint_json(finetune, each), 20)
+        saved = [each for _, each in sorted(finetune.checkpoints.items()) if not each.is_deleted]
+        return paginate(request, "checkpoints", saved, Checkpoint.to_json, 20)
 
     async def _save(self, request: Request, faults: Faults) -> Response:
         finetune = self._finetune_at(request)
         if not finetune.step:
-            raise RequestError(404, "No checkpoint is available: the finetune was never trained", code="not_found")
-        checkpoint = finetune.checkpoints.get(finetune.step)
+            raise RequestError(
+                "No checkpoint is available: the finetune was never trained", status=404, code="not_found"
+            )
+        step = finetune.step
+        checkpoint = finetune.checkpoints.get(step)
         if checkpoint is None or checkpoint.is_deleted:
-            checkpoint = finetune.checkpoints[finetune.step] = Checkpoint(new_id(), finetune.step, _now())
-        return JSONResponse({"ok": True, "checkpoint": _checkpoint_json(finetune, checkpoint)})
+            checkpoint = finetune.checkpoints[step] = Checkpoint(new_id(), finetune.finetune_id, step, _now())
+        return JSONResponse({"ok": True, "checkpoint": checkpoint.to_json()})
 
     async def _delete_checkpoint(self, request: Request, faults: Faults) -> Response:
         finetune = self._finetune_at(request)
@@ -177,12 +175,12 @@ class Tuning:
     async def _download(self, request: Request, faults: Faults) -> Response:
         finetune = self._finetune_at(request)
         checkpoint = self._checkpoint_of(finetune, request)
-        url = self._signer.sign(request, f"/weights/{checkpoint.id}", _DOWNLOAD_LIFETIME)
+        url = self._signer.sign(request, f"/weights/{checkpoint.checkpoint_id}", _DOWNLOAD_LIFETIME)
         return JSONResponse({"url": url, "expires_in": _DOWNLOAD_LIFETIME})
 
     async def _weights(self, request: Request) -> Response:
-        checkpoints = {each.id: each for finetune in self.finetunes.values() for each in finetune.checkpoints.values()}
-        checkpoint = checkpoints.get(request.path_params["id"])
+        all_checkpoints = (each for finetune in self.finetunes.values() for each in finetune.checkpoints.values())
+        checkpoint = next((each for each in all_checkpoints if each.checkpoint_id == request.path_params["id"]), None)
         error = self._signer.check(request)
         if error is not None or checkpoint is None or checkpoint.is_deleted:
             return error or store_error("NoSuchKey", 404)
@@ -190,14 +188,14 @@ class Tuning:
 
     async def _rollouts(self, request: Request, faults: Faults) -> Response:
         data = validation.parse_object(await request.body())
-        finetune = self._finetune_in(data)
+        finetune = self._finetune(data.get("finetune_id"))
         count, skill_request = data.get("num_rollouts"), data.get("request")
         if not isinstance(count, int) or isinstance(count, bool) or not 1 <= count <= 16:
-            raise RequestError(400, "num_rollouts must be from 1 to 16", code="invalid_request", param="num_rollouts")
+            raise RequestError("num_rollouts must be from 1 to 16", "num_rollouts")
         skill = _parse_skill(skill_request)
         truth = data.get("ground_truth")
         if truth is not None and skill == "query":
-            raise RequestError(400, "ground_truth is not supported for query", code="invalid_request")
+            raise RequestError("ground_truth is not supported for query")
         if truth is not None:
             check_ground_truth(truth, ("boxes",) if skill == "detect" else ("points", "boxes"))
         rollouts = await anyio.to_thread.run_sync(self._sample, finetune, cast("Fields", skill_request), count)
@@ -233,15 +231,17 @@ class Tuning:
 
     async def _train_step(self, request: Request, faults: Faults) -> Response:
         data = validation.parse_object(await request.body())
-        finetune = self._finetune_in(data)
+        finetune = self._finetune(data.get("finetune_id"))
         if finetune.is_stuck:
-            raise RequestError(409, "The latest checkpoint was deleted: it cannot be trained on", code="conflict")
+            raise RequestError(
+                "The latest checkpoint was deleted: it cannot be trained on", status=409, code="conflict"
+            )
         groups = data.get("groups")
         if not isinstance(groups, list) or not groups:
-            raise RequestError(400, "groups must be a non-empty array", code="invalid_request", param="groups")
+            raise RequestError("groups must be a non-empty array", "groups")
         rate = data.get("lr", 2e-4)
         if not isinstance(rate, (int, float)) or isinstance(rate, bool) or rate <= 0:
-            raise RequestError(400, "lr must be a number above 0", code="invalid_request", param="lr")
+            raise RequestError("lr must be a number above 0", "lr")
         rewards: list[float] = []
         examples = 0
         for group in cast("list[Any]", groups):
@@ -252,10 +252,10 @@ class Tuning:
                 await anyio.to_thread.run_sync(_check_example, cast("Fields", group))
                 examples += 1
             else:
-                raise RequestError(400, "A group's mode must be 'rl' or 'sft'", code="invalid_request", param="groups")
+                raise RequestError("A group's mode must be 'rl' or 'sft'", "groups")
         spread = pstdev(rewards) if rewards else 0.0
         learns = examples > 0 or spread > 0  # rollouts with equal rewards teach nothing
-        finetune.step, finetune.updated = finetune.step + 1, _now()
+        finetune.step, finetune.updated_at_ms = finetune.step + 1, _now()
         return JSONResponse(
             {
                 "step": finetune.step,
@@ -273,46 +273,41 @@ class Tuning:
         _parse_skill(group.get("request"))
         rollouts, rewards = group.get("rollouts"), group.get("rewards")
         if not isinstance(rollouts, list) or not isinstance(rewards, list) or not _are_numbers(rewards):
-            raise RequestError(400, "An rl group needs rollouts and rewards", code="invalid_request", param="groups")
+            raise RequestError("An rl group needs rollouts and rewards", "groups")
         if not rollouts or len(cast("list[Any]", rollouts)) != len(cast("list[Any]", rewards)):
-            raise RequestError(
-                400, "There must be one reward for each rollout", code="invalid_request", param="rewards"
-            )
+            raise RequestError("There must be one reward for each rollout", "rewards")
         for rollout in cast("list[Any]", rollouts):
             fields = dict(cast("Fields", rollout)) if isinstance(rollout, dict) else {}
             if fields.pop("seal", None) != self._seal(fields):
-                raise RequestError(400, "A rollout is not as it was given", code="invalid_request", param="rollouts")
+                raise RequestError("A rollout is not as it was given", "rollouts")
         return cast("list[float]", rewards)
 
     def _finetune_at(self, request: Request) -> Finetune:
         return self._finetune(request.path_params["id"])
 
-    def _finetune_in(self, data: Fields) -> Finetune:
-        return self._finetune(data.get("finetune_id"))
-
     def _finetune(self, name: object) -> Finetune:
         finetune = self.finetunes.get(str(name))
         if finetune is None:
-            raise RequestError(404, "There is no such finetune", code="not_found", param="finetune_id")
+            raise RequestError("There is no such finetune", "finetune_id", status=404, code="not_found")
         return finetune
 
     def _checkpoint_of(self, finetune: Finetune, request: Request) -> Checkpoint:
         checkpoint = finetune.checkpoints.get(request.path_params["step"])
         if checkpoint is None:
-            raise RequestError(404, "There is no such checkpoint", code="not_found", param="step")
+            raise RequestError("There is no such checkpoint", "step", status=404, code="not_found")
         if checkpoint.is_deleted:
-            raise RequestError(410, "The checkpoint was deleted", code="gone", param="step")
+            raise RequestError("The checkpoint was deleted", "step", status=410, code="gone")
         return checkpoint
 
 
-def _dispatch(handlers: dict[str, Handler]) -> Callable[[Request], Handler]:
-    return lambda request: handlers[request.method]
+def _dispatch(handlers: dict[str, Handler]) -> Handler:
+    return lambda request, faults: handlers[request.method](request, faults)
 
 
 def _parse_skill(request: object) -> str:
     skill = cast("Fields", request).get("skill") if isinstance(request, dict) else None
     if not isinstance(skill, str) or skill not in _SKILLS:
-        raise RequestError(400, "request.skill must be query, point or detect", code="invalid_request", param="request")
+        raise RequestError("request.skill must be query, point or detect", "request")
     return skill
 
 
@@ -321,16 +316,17 @@ def _check_example(group: Fields) -> None:
     request = cast("Fields", group["request"])
     validation.require_text(request, "question" if skill == "query" else "object")
     validation.parse_settings(request)
-    validation.load_scene(request, required=skill != "query")
+    if skill != "query" or request.get("image_url") is not None:
+        validation.load_scene(request)
     if not isinstance(target, dict):
-        raise RequestError(400, "An sft group needs a target", code="invalid_request", param="target")
+        raise RequestError("An sft group needs a target", "target")
     fields = cast("Fields", target)
     if skill != "query":
         check_ground_truth(fields, ("boxes",) if skill == "detect" else ("points", "boxes"))
         return
     reasons = request.get("reasoning") is True
     if not isinstance(fields.get("answer"), str) or reasons != isinstance(fields.get("reasoning"), dict):
-        raise RequestError(400, "The target is not one of query", code="invalid_request", param="target")
+        raise RequestError("The target is not one of query", "target")
 
 
 def _scatter(skill: str, result: Fields, scatter: float) -> Fields:
@@ -349,16 +345,6 @@ def _scatter(skill: str, result: Fields, scatter: float) -> Fields:
 
     entries = [{key: shift(value) for key, value in entry.items()} for entry in result[name]]
     return {name: entries if skill == "point" else [sort_box(entry) for entry in entries]}
-
-
-def _checkpoint_json(finetune: Finetune, checkpoint: Checkpoint) -> Fields:
-    return {
-        "checkpoint_id": checkpoint.id,
-        "finetune_id": finetune.id,
-        "step": checkpoint.step,
-        "created_at_ms": checkpoint.created,
-        "updated_at_ms": checkpoint.created,
-    }
 
 
 def _is_step(value: Any) -> bool:

@@ -16,14 +16,16 @@ Fields = dict[str, Any]
 
 
 class RequestError(Exception):
-    """The request is answered with this error: status, message, and the envelope's `code` and `param`."""
+    """The request is answered with this error: message, status, and the envelope's `code` and `param`."""
 
-    def __init__(self, status: int, message: str, *, code: str, param: str | None = None) -> None:
+    def __init__(
+        self, message: str, param: str | None = None, *, status: int = 400, code: str = "invalid_request"
+    ) -> None:
         super().__init__(message)
-        self.status = status
         self.message = message
-        self.code = code
         self.param = param
+        self.status = status
+        self.code = code
 
 
 def parse_object(body: bytes) -> Fields:
@@ -31,9 +33,9 @@ def parse_object(body: bytes) -> Fields:
     try:
         data = json.loads(body, parse_constant=_reject_constant)
     except (ValueError, RecursionError):
-        raise RequestError(400, "Invalid JSON body", code="invalid_json") from None
+        raise RequestError("Invalid JSON body", code="invalid_json") from None
     if not isinstance(data, dict):
-        raise RequestError(400, "Request body must be a JSON object", code="invalid_json")
+        raise RequestError("Request body must be a JSON object", code="invalid_json")
     return cast("Fields", data)
 
 
@@ -89,52 +91,47 @@ def parse_spatial_refs(data: Fields) -> list[list[float]]:
     if value is None:
         return []
     if not data.get("image_url"):
-        raise RequestError(400, "Field 'spatial_refs' requires image_url", code="invalid_request", param="spatial_refs")
+        raise RequestError("Field 'spatial_refs' requires image_url", "spatial_refs")
     if not isinstance(value, list):
         _reject("spatial_refs", "must be an array")
     return [_parse_ref(index, ref) for index, ref in enumerate(cast("list[Any]", value))]
 
 
-def load_scene(data: Fields, *, required: bool = True) -> Scene | None:
-    """Return the analyzed image of the request; None if it has none and `required` is False."""
+def load_scene(data: Fields) -> Scene:
+    """Return the analyzed image of the request."""
     value = data.get("image_url")
-    if value is None and not required:
-        return None
     if not isinstance(value, str) or not value:
         _reject("image_url", "must be a non-empty string")
     image = _image_bytes(value)
     if len(image) > MAX_IMAGE_BYTES:
-        raise RequestError(413, "Image size exceeds limits", code="image_too_large", param="image_url")
+        raise RequestError("Image size exceeds limits", "image_url", status=413, code="image_too_large")
     try:
         return analyze(image)
     except Exception as exc:
-        message = f"Image cannot be decoded: {exc}"
-    raise RequestError(400, message, code="image_decode_failed", param="image_url")
+        raise RequestError(f"Image cannot be decoded: {exc}", "image_url", code="image_decode_failed") from None
 
 
 def _image_bytes(value: str) -> bytes:
     if re.match(r"https?://", value, re.IGNORECASE):
-        raise RequestError(400, "image_url must be a data URI, not a URL", code="invalid_image_url", param="image_url")
+        raise RequestError("image_url must be a data URI, not a URL", "image_url", code="invalid_image_url")
     payload = value.partition(",")[2] if value.startswith("data:") else value
     try:
         return base64.b64decode(payload, validate=True)
     except (binascii.Error, ValueError):
-        raise RequestError(400, "Invalid base64 image data", code="invalid_image", param="image_url") from None
+        raise RequestError("Invalid base64 image data", "image_url", code="invalid_image") from None
 
 
 def _parse_ref(index: int, ref: Any) -> list[float]:
     name = f"spatial_refs[{index}]"
     if not isinstance(ref, list) or len(cast("list[Any]", ref)) not in (2, 4):
-        raise RequestError(400, f"{name} must contain 2 (point) or 4 (bbox) values", code="invalid_request", param=name)
+        raise RequestError(f"{name} must contain 2 (point) or 4 (bbox) values", name)
     values = cast("list[Any]", ref)
     if not all(isinstance(v, (int, float)) and 0 <= v <= 1 for v in values):
-        raise RequestError(400, f"{name} values must be between 0 and 1", code="invalid_request", param=name)
+        raise RequestError(f"{name} values must be between 0 and 1", name)
     if len(values) == 4 and (values[0] > values[2] or values[1] > values[3]):
-        raise RequestError(
-            400, f"{name} must have x_min <= x_max and y_min <= y_max", code="invalid_request", param=name
-        )
+        raise RequestError(f"{name} must have x_min <= x_max and y_min <= y_max", name)
     return [float(v) for v in values]
 
 
 def _reject(name: str, problem: str) -> NoReturn:
-    raise RequestError(400, f"Field '{name}' {problem}", code="invalid_request", param=name)
+    raise RequestError(f"Field '{name}' {problem}", name)

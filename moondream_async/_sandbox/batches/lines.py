@@ -65,7 +65,7 @@ def answer(index: int, line: bytes, run_skill: RunSkill, *, broken: bool) -> Fie
 
 
 def _fail(_: str, __: Fields) -> tuple[Fields, Fields]:
-    raise RequestError(500, "Inference failed", code="processing_error")
+    raise RequestError("Inference failed", status=500, code="processing_error")
 
 
 def _error_code(error: RequestError) -> str:
@@ -77,14 +77,14 @@ def _error_code(error: RequestError) -> str:
 def _run_line(data: Fields, run_skill: RunSkill) -> tuple[Fields, Fields]:
     skill = data.get("skill")
     if not isinstance(skill, str):
-        raise RequestError(400, "Field 'skill' is required", code="invalid_request")
+        raise RequestError("Field 'skill' is required")
     if skill not in _SKILLS:
-        raise RequestError(400, f"Unknown skill {skill!r}", code="unknown_skill")
+        raise RequestError(f"Unknown skill {skill!r}", code="unknown_skill")
     images = data.get("images") if skill == "query" and "image" not in data else [data.get("image")]
     if not isinstance(images, list) or not images or not all(isinstance(i, str) and i for i in cast("Any", images)):
-        raise RequestError(400, "Field 'image' must be a non-empty base64 string", code="invalid_request")
+        raise RequestError("Field 'image' must be a non-empty base64 string")
     if any(image.startswith("data:") for image in cast("list[str]", images)):
-        raise RequestError(400, "Field 'image' must be bare base64, not a data URI", code="invalid_request")
+        raise RequestError("Field 'image' must be bare base64, not a data URI")
     fields = {name: value for name, value in data.items() if name not in ("id", "skill", "image", "images")}
     if skill == "query":
         fields.setdefault("reasoning", True)

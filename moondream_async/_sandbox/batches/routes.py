@@ -7,7 +7,6 @@ import secrets
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
-from typing import Any, cast
 
 import anyio.to_thread
 import attrs
@@ -20,14 +19,14 @@ from ..events import CutError
 from ..faults import Faults
 from ..paging import new_id, paginate
 from ..presigned import UrlSigner, store_error
-from ..storage import Storage, StoredFile
+from ..storage import Storage, StoredFile, etags_of
 from ..validation import Fields, RequestError
 from . import jobs
 from .jobs import Job, Worker
 from .lines import RunSkill
 
 Handler = Callable[[Request, Faults], Awaitable[Response]]
-Admit = Callable[[str, Callable[[Request], Handler]], Callable[[Request], Awaitable[Response]]]
+Admit = Callable[[str, Handler], Callable[[Request], Awaitable[Response]]]
 
 
 @attrs.define(eq=False)
@@ -55,24 +54,25 @@ class Batches:
     def routes(self, admit: Admit) -> list[Route]:
         """Return the routes; `admit` adds the API key, the rate limit and the faults to each."""
         return [
-            Route("/v1/batch", admit("batch", self._collection_handler), methods=["GET", "POST"]),
-            Route("/v1/batch/{id}", admit("batch", self._item_handler), methods=["GET", "PUT", "POST", "DELETE"]),
+            Route("/v1/batch", admit("batch", self._on_collection), methods=["GET", "POST"]),
+            Route("/v1/batch/{id}", admit("batch", self._on_item), methods=["GET", "PUT", "POST", "DELETE"]),
             Route("/results/{id}/{number:int}", self._output),
         ]
 
-    def _collection_handler(self, request: Request) -> Handler:
+    async def _on_collection(self, request: Request, faults: Faults) -> Response:
         if request.method == "GET":
-            return self._list
-        return {"mpu-create": self._create}.get(_action(request), _unknown)
+            return await self._list(request, faults)
+        handler = self._create if _action(request) == "mpu-create" else _unknown
+        return await handler(request, faults)
 
-    def _item_handler(self, request: Request) -> Handler:
+    async def _on_item(self, request: Request, faults: Faults) -> Response:
         handlers = {
             ("GET", ""): self._retrieve,
             ("PUT", "mpu-uploadpart"): self._part,
             ("POST", "mpu-complete"): self._complete,
             ("DELETE", "mpu-abort"): self._abort,
         }
-        return handlers.get((request.method, _action(request)), _unknown)
+        return await handlers.get((request.method, _action(request)), _unknown)(request, faults)
 
     async def _create(self, request: Request, faults: Faults) -> Response:
         name = new_id()
@@ -85,7 +85,7 @@ class Batches:
         file = self._upload_of(request)
         number = request.query_params.get("partNumber", "")
         if not number.isdigit() or not 1 <= int(number) <= 10_000:
-            raise RequestError(400, "partNumber must be from 1 to 10000", code="invalid_request")
+            raise RequestError("partNumber must be from 1 to 10000")
         path = self.storage.part_path(file, int(number))
         digest = await self.storage.write(path, request.stream())
         file.parts[int(number)], file.etags[int(number)] = path, f'"{digest}"'
@@ -94,13 +94,9 @@ class Batches:
     async def _complete(self, request: Request, faults: Faults) -> Response:
         file = self._upload_of(request)
         data = validation.parse_object(await request.body())
-        listed = data.get("parts")
-        try:
-            named = {part["partNumber"]: part["etag"] for part in cast("list[Any]", listed)}
-        except (TypeError, KeyError):
-            named = {}
+        named = etags_of(data.get("parts"))
         if not named or named != file.etags or sorted(named) != list(range(1, len(named) + 1)):
-            raise RequestError(400, "The parts must all be there, in a row, each with its etag", code="invalid_part")
+            raise RequestError("The parts must all be there, in a row, each with its etag", code="invalid_part")
         model = data.get("model") or self.default_model
         name = request.path_params["id"]
         await anyio.to_thread.run_sync(self.storage.join, file)
@@ -126,7 +122,7 @@ class Batches:
     async def _retrieve(self, request: Request, faults: Faults) -> Response:
         job = self.jobs.get(request.path_params["id"])
         if job is None:
-            raise RequestError(404, "There is no such batch", code="not_found")
+            raise RequestError("There is no such batch", status=404, code="not_found")
         return JSONResponse(self._to_json(request, job, faults))
 
     async def _output(self, request: Request) -> Response:
@@ -151,14 +147,8 @@ class Batches:
     def _to_json(self, request: Request, job: Job, faults: Faults) -> Fields:
         fields = jobs.to_json(job)
         if job.status == "completed":
-            fields["outputs"] = (
-                []
-                if job.is_purged
-                else [
-                    {"index": number, "url": self._url(request, job, number, faults)}
-                    for number in range(len(job.outputs))
-                ]
-            )
+            numbers = range(0 if job.is_purged else len(job.outputs))
+            fields["outputs"] = [{"index": n, "url": self._url(request, job, n, faults)} for n in numbers]
         return fields
 
     def _url(self, request: Request, job: Job, number: int, faults: Faults) -> str:
@@ -167,7 +157,7 @@ class Batches:
     def _upload_of(self, request: Request) -> StoredFile:
         upload, file = self._uploads.get(request.path_params["id"], ("", None))
         if file is None or request.query_params.get("uploadId") != upload:
-            raise RequestError(404, "There is no such upload", code="not_found")
+            raise RequestError("There is no such upload", status=404, code="not_found")
         return file
 
 
@@ -176,7 +166,7 @@ def _action(request: Request) -> str:
 
 
 async def _unknown(request: Request, faults: Faults) -> Response:
-    raise RequestError(400, f"Unknown action {_action(request)!r}", code="invalid_request", param="action")
+    raise RequestError(f"Unknown action {_action(request)!r}", "action")
 
 
 def _cut_response(path: Path, lines: int) -> Response:

@@ -127,8 +127,7 @@ def _run_skill(skill: str, fields: Fields) -> engine.SkillResult:
         return engine.SKILLS[skill](fields)
     except RequestError as exc:
         kind = "image_load_error" if exc.param == "image_url" else "value_error"
-        error = _EndpointError(422, kind, [exc.param or ""], exc.message)
-    raise error
+        raise _EndpointError(422, kind, [exc.param or ""], exc.message) from None
 
 
 def _image_url(fields: Fields, load: Load, *where: str) -> str:

@@ -18,7 +18,7 @@ from starlette.routing import Route
 
 from ..events import CutError, cut_response
 from ..faults import FaultCounter, Faults, RateLimit, faults_for
-from ..storage import StoredFile
+from ..storage import StoredFile, etags_of
 from . import models
 from .jobs import CANCELLED, NOT_STARTED, Job, Queue
 from .models import Reply
@@ -242,12 +242,8 @@ async def _complete(fal: Fal, request: Request, faults: Faults) -> Response:
     if file is None or not isinstance(fields, dict) or not is_upload:
         return _NOT_FOUND
     # The official client lists the parts in the order in which their uploads ended.
-    listed: list[dict[str, Any]] = cast("dict[str, Any]", fields).get("parts", [])
-    try:
-        etags = {part["partNumber"]: part["etag"] for part in listed}
-    except (TypeError, KeyError):
-        etags = {}
-    if etags != file.etags or not listed:
+    listed = cast("dict[str, Any]", fields).get("parts", [])
+    if etags_of(listed) != file.etags or not listed:
         return JSONResponse({"detail": "The parts must all be there, each with its etag"}, 400)
     await asyncio.to_thread(fal.storage.join, file)
     return JSONResponse({"access_url": _file_url(request, request.path_params["key"], file)})
