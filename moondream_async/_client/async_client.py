@@ -6,13 +6,13 @@ import copy
 import functools
 import os
 from collections.abc import AsyncIterable, Callable, Iterable, Mapping, Sequence
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, overload
 
 import attrs
 
 from .. import config
 from .._api import ApiClient, Settings, SharedSession, hooks_of
+from .._concurrency.closing import AsyncClosing
 from .._concurrency.forks import no_fork
 from .._images.encoded import EncodedImage
 from .._images.options import ImageOptions
@@ -48,7 +48,7 @@ T = TypeVar("T")
 
 
 @public()
-class AsyncClient:
+class AsyncClient(AsyncClosing):
     """An async client of Moondream Cloud, Moondream Station or any compatible server.
 
     One client per process is enough. It keeps connections open, serves any number of tasks, works in
@@ -824,14 +824,6 @@ class AsyncClient:
     async def aclose(self) -> None:
         """Close the connections. Later calls raise `ConfigurationError`; closing twice is safe."""
         await self._api.aclose()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        await self.aclose()
 
     def __repr__(self) -> str:
         api: ApiClient | None = getattr(self, "_api", None)

@@ -1,8 +1,7 @@
-"""A base class for `async with`."""
+"""Base classes for `with` and `async with`."""
 
 from __future__ import annotations
 
-from types import TracebackType
 from typing import Self
 
 
@@ -16,7 +15,19 @@ class AsyncClosing:
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.aclose()
+
+
+class Closing:
+    """`with` support for classes that define `close()`."""
+
+    def close(self) -> None:
+        """Stop the work in progress; safe to call more than once."""
+        raise NotImplementedError
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

@@ -8,13 +8,13 @@ import json
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
 import attrs
 
 from .. import config
 from .._api import hooks_of
+from .._concurrency.closing import AsyncClosing
 from .._concurrency.single_flight import SingleFlight
 from .._hidden import HiddenStr
 from .._http.client import HttpClient, ServerInfo
@@ -70,7 +70,7 @@ class PlacedImage:
 
 
 @public("fal")
-class AsyncFalClient:
+class AsyncFalClient(AsyncClosing):
     """An async client of fal.ai: its hosted Moondream models, and its queue for any other endpoint.
 
     The skills have the parameters and results of `AsyncClient`. Each call is a request in fal's queue.
@@ -533,14 +533,6 @@ class AsyncFalClient:
     async def aclose(self) -> None:
         """Close the connections. Later calls raise `ConfigurationError`. Safe to call more than once."""
         await self._session.aclose()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        await self.aclose()
 
     def __repr__(self) -> str:
         connection: FalConnection | None = getattr(self, "_connection", None)

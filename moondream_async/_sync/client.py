@@ -5,10 +5,10 @@ from __future__ import annotations
 import copy
 import os
 from collections.abc import AsyncIterable, Callable, Iterable, Mapping, Sequence
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, cast, overload
 
 from .._client.async_client import AsyncClient
+from .._concurrency.closing import Closing
 from .._images.encoded import EncodedImage
 from .._images.options import ImageOptions
 from .._public import public
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 @public()
-class Client(Facade):
+class Client(Closing, Facade):
     """A client of Moondream Cloud, Moondream Station or any compatible server.
 
     One client per process is enough. It keeps connections open, serves any number of tasks, works in
@@ -818,14 +818,6 @@ class Client(Facade):
     def close(self) -> None:
         """Close the connections. Later calls raise `ConfigurationError`; closing twice is safe."""
         self._portal.close(self._async.aclose)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
 
     def __repr__(self) -> str:
         inner = getattr(self, "_async", None)

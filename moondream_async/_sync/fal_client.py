@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Self, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
+from .._concurrency.closing import Closing
 from .._fal.async_client import AsyncFalClient
 from .._fal.models import BatchedResult, Lifecycle, Status, WebhookEvent
 from .._http.user_client import UserClient
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 @public("fal")
-class FalClient(Facade):
+class FalClient(Closing, Facade):
     """A client of fal.ai: its hosted Moondream models, and its queue for any other endpoint.
 
     The skills have the parameters and results of `Client`. Each call is a request in fal's queue.
@@ -460,14 +460,6 @@ class FalClient(Facade):
     def close(self) -> None:
         """Close the connections. Later calls raise `ConfigurationError`. Safe to call more than once."""
         self._portal.close(self._async.aclose)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
 
     def __repr__(self) -> str:
         inner = getattr(self, "_async", None)

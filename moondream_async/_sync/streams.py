@@ -7,10 +7,10 @@ import queue
 import warnings
 from collections.abc import Awaitable, Callable, Generator, Iterator
 from contextlib import suppress
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, Self, TypeVar, cast
 
 from .._client.streams import AsyncChatStream, AsyncSegmentStream, AsyncStream, AsyncTextStream, ReturnsItself
+from .._concurrency.closing import Closing
 from .._concurrency.forks import no_fork
 from .._public import public
 from ..errors import ConfigurationError, MoondreamError, StreamInterruptedError
@@ -74,7 +74,7 @@ class _StreamReader(Generic[Piece, R]):
         self._resume.set()
 
 
-class SyncStream(Generic[Piece, R]):
+class SyncStream(Closing, Generic[Piece, R]):
     """Base class of the sync streams. Iterate it once, with `for`, from one thread at a time.
 
     Use `with` to close it when the block exits. A stream that is iterated to its end needs no closing; a
@@ -164,14 +164,6 @@ class SyncStream(Generic[Piece, R]):
             self._task.cancel()
             self._task.wait(_CANCEL_TIMEOUT)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
-
     def __del__(self) -> None:
         if getattr(self, "_ended", True) or self._pid != os.getpid():
             return
@@ -253,7 +245,7 @@ class ChatStream(SyncStream[ChatDelta, ChatResult]):
 
 
 @public()
-class Map(Generic[R]):
+class Map(Closing, Generic[R]):
     """An iterator over outcomes: `for outcome in client.map("caption", paths)`.
 
     Work starts with the first iteration. Closing the iterator cancels in-flight items. Use `with` to be sure that they
@@ -297,14 +289,6 @@ class Map(Generic[R]):
     def _check_process(self) -> None:
         if self._pid not in (None, os.getpid()):
             raise ConfigurationError("A run cannot be used after a fork; it continues in the parent process only.")
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 async def _next_outcome(run: AsyncMap[R]) -> Outcome[R] | None:
