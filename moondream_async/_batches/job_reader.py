@@ -160,7 +160,7 @@ class JobReader:
     async def _of_batch(self, batch: Batch, index: Index | None) -> AsyncGenerator[EntryOutcome | MoondreamError]:
         """Yield the outcomes of a batch, and finally the error if some results cannot be read."""
         try:
-            async with aclosing(self._results(batch, index).outcomes()) as outcomes:
+            async with aclosing(BatchResults(self._api, batch, index).outcomes()) as outcomes:
                 async for one in outcomes:
                     yield one
         except (APIError, BatchError) as exc:
@@ -168,9 +168,6 @@ class JobReader:
         else:
             return
         yield failed
-
-    def _results(self, batch: Batch, index: Index | None) -> BatchResults:
-        return BatchResults(self._api, batch, index)
 
 
 def is_folder(text: str) -> bool:

@@ -201,10 +201,7 @@ def _check_key(entry: Entry) -> None:
     try:
         _ = entry.key
     except records.UNWRITABLE as exc:
-        problem = str(exc)
-    else:
-        return
-    raise ConfigurationError(f"The id and arguments cannot be used: {problem}.")
+        raise ConfigurationError(f"The id and arguments cannot be used: {exc}.") from None
 
 
 async def _chained(first: tuple[int, Any] | None, rest: AsyncGenerator[tuple[int, Any]]) -> AsyncGenerator[Any]:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import attrs
 
@@ -114,6 +114,15 @@ def _part(error: Any, name: str) -> str | None:
     return value if isinstance(value, str) else None
 
 
+Counts = TypeVar("Counts", BatchProgress, BatchUsage)
+
+
+def _sum(kind: type[Counts], values: Iterable[Counts | None]) -> Counts:
+    """Return the sum of each count; values that are None count as 0."""
+    present = [value for value in values if value is not None]
+    return kind(**{field.name: sum(getattr(value, field.name) for value in present) for field in attrs.fields(kind)})
+
+
 @public()
 @attrs.frozen(kw_only=True)
 class BatchJob:
@@ -164,20 +173,12 @@ class BatchJob:
     @property
     def progress(self) -> BatchProgress:
         """The combined progress of the batches."""
-        each = [batch.progress for batch in self.batches if batch.progress is not None]
-        return BatchProgress(
-            total=sum(one.total for one in each),
-            completed=sum(one.completed for one in each),
-            failed=sum(one.failed for one in each),
-        )
+        return _sum(BatchProgress, [batch.progress for batch in self.batches])
 
     @property
     def usage(self) -> BatchUsage:
         """The combined usage of the batches."""
-        each = [batch.usage for batch in self.batches if batch.usage is not None]
-        return BatchUsage(
-            input_tokens=sum(one.input_tokens for one in each), output_tokens=sum(one.output_tokens for one in each)
-        )
+        return _sum(BatchUsage, [batch.usage for batch in self.batches])
 
 
 @public()

@@ -41,7 +41,9 @@ class Upload:
         on_sent: Called with the number of bytes of the batch that were sent so far.
     """
 
-    def __init__(self, api: ApiClient, folder: AsyncFolder, number: int, on_sent: Callable[[int], None]) -> None:
+    def __init__(
+        self, api: ApiClient, folder: AsyncFolder, number: int, on_sent: Callable[[int], None] = lambda _: None
+    ) -> None:
         self._api = api
         self._folder = folder
         self._number = number
@@ -73,7 +75,7 @@ class Upload:
                 raise
             self._batch_file.forget_upload()
             batch = await self._submit()
-        await self._folder.accepted(self._number, batch.id)
+        await self._folder.run(self._folder.blocking.accepted, self._number, batch.id)
         return batch
 
     async def abort(self) -> None:
@@ -83,7 +85,7 @@ class Upload:
         with anyio.move_on_after(_ABORT_TIMEOUT, shield=True), suppress(MoondreamError):
             await self._abort()
         self._batch_file.forget_upload()
-        await self._save()
+        await self._folder.save()
 
     async def cancel(self) -> None:
         """Abort the upload, unless the server turns out to have accepted the batch.
@@ -95,13 +97,13 @@ class Upload:
         if batch_file.completing and batch_file.batch_id is None:
             batch = await self._find_with_retries()
             if batch is not None:
-                await self._folder.accepted(self._number, batch.id)
+                await self._folder.run(self._folder.blocking.accepted, self._number, batch.id)
             batch_file.completing = False
         with suppress(NotFoundError):  # it no longer exists
             await self._abort()
         batch_file.cancelled = batch_file.batch_id is None
         batch_file.forget_upload()
-        await self._save()
+        await self._folder.save()
 
     async def _abort(self) -> None:
         batch_file = self._batch_file
@@ -113,7 +115,7 @@ class Upload:
         self._batch_file.cancelled = False
         if self._batch_file.completing and (batch := await self._find()) is not None:
             return batch
-        source = await self._folder.source_of(self._batch_file)
+        source = await self._folder.run(self._folder.blocking.source_of, self._batch_file)
         if self._batch_file.file_id is None:
             await self._begin()
         await self._send_parts(source)
@@ -123,7 +125,7 @@ class Upload:
         batch_file = self._batch_file
         query = {"action": "mpu-create"}
         batch_file.file_id, batch_file.upload_id = await self._api.call("POST", "batch", wire.upload, query=query)
-        await self._save()
+        await self._folder.save()
 
     async def _send_parts(self, source: Path) -> None:
         batch_file = self._batch_file
@@ -146,7 +148,7 @@ class Upload:
             "partNumber": number,
         }
         batch_file.parts[str(number)] = await self._api.call("PUT", self._path, wire.etag, query=query, body=body)
-        await self._save()
+        await self._folder.save()
 
     async def _complete(self) -> Batch:
         """Have the server start the batch. Repeat the request only if a lookup shows that there is no such batch."""
@@ -161,7 +163,7 @@ class Upload:
             is_client_error = 400 <= status < 500
             if status in _ACCOUNT_STATUSES or (is_client_error and not ambiguous_before):  # this request was rejected
                 self._batch_file.completing = ambiguous_before
-                await self._save()
+                await self._folder.save()
                 raise error
             batch = await self._find_with_retries()
             if batch is not None:
@@ -174,7 +176,7 @@ class Upload:
     async def _complete_once(self) -> Batch:
         batch_file = self._batch_file
         batch_file.completing = True
-        await self._save()
+        await self._folder.save()
         parts = [{"partNumber": n, "etag": batch_file.parts[str(n)]} for n in sorted(map(int, batch_file.parts))]
         fields = {"parts": parts, "model": self._folder.manifest.model}
         body = json.dumps({name: value for name, value in fields.items() if value is not None}).encode()
@@ -205,9 +207,6 @@ class Upload:
             return None
         is_accepted = batch.status in ("chunking", "processing") or batch.finished
         return batch if is_accepted else None  # otherwise it is still an upload
-
-    async def _save(self) -> None:
-        await self._folder.save()
 
 
 def _length_of(batch_file: BatchFile, number: int) -> int:

@@ -278,13 +278,13 @@ class AsyncBatches:
         async with AsyncFolder(path, manifest) as folder:
             batch_files = folder.manifest.portions
             for number in range(len(batch_files)):
-                await Upload(self._api, folder, number, _ignore).cancel()
+                await Upload(self._api, folder, number).cancel()
             if not any(batch_file.batch_id for batch_file in batch_files):
-                await folder.discard()
+                await folder.run(folder.blocking.discard)
                 return True
             lines = sum(batch_file.lines for batch_file in batch_files)
             rejected = await run_in_thread(lambda path: sum(1 for _ in read_rejected(path, manifest)), path)
-            await folder.finish_lines(lines + rejected)
+            await folder.run(folder.blocking.finish_lines, lines + rejected)
             return False
 
     def _manifest(self, model: str | None, **more: Any) -> Manifest:
@@ -314,7 +314,3 @@ class AsyncBatches:
                     return job
             await anyio.sleep(delay)
         raise AssertionError("the delays have no end")
-
-
-def _ignore(_: int) -> None:
-    """Ignore the number of bytes sent."""

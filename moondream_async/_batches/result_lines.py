@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 import json.decoder
 import json.scanner
-import math
 import re
 from collections.abc import Callable, Mapping
-from typing import Any, NoReturn, cast
+from typing import Any, cast
 
 import attrs
 
-from .._wire.responses import MAX_DEPTH, PARSE_ERRORS, InvalidResponse, Object, object_of, optional_text
+from .._wire.responses import MAX_DEPTH, PARSE_ERRORS, InvalidResponse, Object, children, object_of, optional_text
 from .._wire.skills import SKILLS
 from ..errors import BatchLineError, MoondreamError
 from ..types import Meta, Result
@@ -107,23 +106,21 @@ def _unusable(text: bytes, problem: str) -> OutputLine:
 
 
 def _decode(text: bytes) -> Any:
-    decoder = json.JSONDecoder(parse_constant=_reject_number, parse_float=_finite, parse_int=_whole)
+    decoder = json.JSONDecoder(parse_constant=wire.reject_number, parse_float=wire.finite, parse_int=_whole)
     if text.count(b",") > MAX_VALUES:
         # The C scanner holds the GIL, and so blocks the event loop, until it is done.
         decoder = _in_python(decoder)
     try:
         value = decoder.decode(text.decode("utf-8-sig").strip())
     except UnicodeDecodeError:
-        problem = "it is not UTF-8"
+        raise InvalidResponse("it is not UTF-8") from None
     except RecursionError:
-        problem = "it is nested too deeply"
+        raise InvalidResponse("it is nested too deeply") from None
     except ValueError:
-        problem = "it is not JSON"
-    else:
-        if text.count(b"[") + text.count(b"{") > MAX_DEPTH or len(text) > MAX_VALUES:
-            _check_shape(value)
-        return value
-    raise InvalidResponse(problem)
+        raise InvalidResponse("it is not JSON") from None
+    if text.count(b"[") + text.count(b"{") > MAX_DEPTH or len(text) > MAX_VALUES:
+        _check_shape(value)
+    return value
 
 
 def _in_python(decoder: json.JSONDecoder) -> json.JSONDecoder:
@@ -147,29 +144,14 @@ def _check_shape(value: Any) -> None:
         count += len(level)
         if count > MAX_VALUES:
             raise InvalidResponse(f"it has more than {MAX_VALUES:,} values")
-        level = [child for parent in level for child in _children(parent)]
+        level = [child for parent in level for child in children(parent)]
         if not level:
             return
     raise InvalidResponse("it is nested too deeply")
 
 
-def _children(value: Any) -> list[Any]:
-    if isinstance(value, dict):
-        return list(cast("Object", value).values())
-    return cast("list[Any]", value) if isinstance(value, list) else []
-
-
-def _reject_number(word: str) -> NoReturn:
-    raise ValueError(f"{word} is not a JSON number")
-
-
-def _finite(digits: str) -> float:
-    number = float(digits)
-    return number if math.isfinite(number) else _reject_number(digits)
-
-
 def _whole(digits: str) -> int:
-    return int(digits) if len(digits) <= _MAX_DIGITS else _reject_number("a number with that many digits")
+    return int(digits) if len(digits) <= _MAX_DIGITS else wire.reject_number("a number with that many digits")
 
 
 def _has_result(fields: Object) -> bool:

@@ -19,7 +19,7 @@ from .._concurrency.background_task import BackgroundTask
 from .._concurrency.callbacks import call_callback
 from ..errors import APIError, BatchError, ConfigurationError, MoondreamError
 from .job.async_folder import AsyncFolder
-from .job.folder import Folder, default_folder
+from .job.folder import default_folder
 from .job.manifest import Manifest, path_of, read_manifest
 from .job.rejected import RejectedItems, read_rejected
 from .lines import BuiltLine, ItemSource
@@ -72,7 +72,7 @@ class Submission:
                 cost_limit_reached = await self._write_lines(folder)
                 for number in range(len(folder.manifest.portions)):
                     await self._upload(folder, number)
-                job = await folder.run(lambda opened: read_job(opened.path))
+                job = await folder.run(read_job, folder.path)
                 batches = tuple(self._batches[number] for number in range(len(job.batches)))
                 return attrs.evolve(job, batches=batches, cost_limit_reached=cost_limit_reached)
             except BaseException as exc:
@@ -88,21 +88,21 @@ class Submission:
             MoondreamError: Too many items failed.
         """
         if isinstance(self._source, ReadyFile):
-            await folder.run(self._source.check)
+            await folder.run(self._source.check, folder.blocking)
             return False
-        rejected = await folder.run(Folder.rejected_items)
+        rejected = await folder.run(folder.blocking.rejected_items)
         cost_limit_reached = await self._append_lines(folder, self._source, rejected)
-        await folder.run_sync(rejected.finish)
+        await folder.run(rejected.finish)
         lines = sum(portion.lines for portion in folder.manifest.portions)
         if not lines:
             raise _no_lines(rejected)
-        await folder.finish_lines(lines + rejected.count)
+        await folder.run(folder.blocking.finish_lines, lines + rejected.count)
         await self._progress.report(force=True)
         return cost_limit_reached
 
     async def _append_lines(self, folder: AsyncFolder, source: ItemSource, rejected: RejectedItems) -> bool:
         """Append the lines of new items, and upload each batch that is full."""
-        submitted = await folder.run(Folder.submitted_items)
+        submitted = await folder.run(folder.blocking.submitted_items)
         submitted.reserve(rejected.positions)
         done = submitted.keys.total()
         lines = source.lines(submitted, rejected.previous_position)
@@ -111,8 +111,8 @@ class Submission:
                 entry, line = cast("BuiltLine", outcome.result)
                 done += 1
                 if outcome.error is not None:
-                    await folder.run_sync(rejected.add, entry, outcome.error)
-                elif await folder.add(entry, line):
+                    await folder.run(rejected.add, entry, outcome.error)
+                elif await folder.run(folder.blocking.add, entry, line):
                     await self._upload(folder, len(folder.manifest.portions) - 2)
                 await self._progress.report(items=done, refused=rejected.count)
         return lines.cost_limit_reached
@@ -135,14 +135,14 @@ class Submission:
     async def _clean_up(self, folder: AsyncFolder, exc: BaseException, *, keep: bool) -> None:
         """Abort uploads that nobody will resume, and delete the folder if nothing of the job is worth keeping."""
         with anyio.CancelScope(shield=True), suppress(MoondreamError):  # the original error matters more
-            await folder.settle()
+            await folder.run(lambda: None)  # wait for the work of cancelled calls
             portions = folder.manifest.portions
             if not keep or _is_rejection(exc):
                 for number in range(len(portions)):
-                    await Upload(self._api, folder, number, _ignore).abort()
+                    await Upload(self._api, folder, number).abort()
             is_empty = not portions and (not keep or isinstance(exc, ConfigurationError))
             if is_empty or not (keep or any(portion.batch_id or portion.completing for portion in portions)):
-                await folder.discard()
+                await folder.run(folder.blocking.discard)
                 return
         exc.add_note(f"The job is kept in {str(folder.path)!r}; pass that path as folder= to resume it.")
 
@@ -183,10 +183,6 @@ class _ProgressReporter:
                 await self.report()
         except Exception as exc:  # raised by the user's callback
             self._error = exc
-
-
-def _ignore(_: int) -> None:
-    """Ignore the number of bytes sent."""
 
 
 def _no_lines(rejected: RejectedItems) -> ConfigurationError:

@@ -6,7 +6,7 @@ import json
 import math
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from typing import Any, NoReturn, cast
 
 import attrs
 
@@ -124,25 +124,25 @@ def _json_of(text: bytes) -> Object:
     if len(text) > MAX_LINE_SIZE:
         raise ConfigurationError(f"has {len(text):,} bytes; the limit is {MAX_LINE_SIZE:,}.")
     try:
-        data = json.loads(text.decode("utf-8"), parse_constant=_no_number, parse_float=_finite)
+        data = json.loads(text.decode("utf-8"), parse_constant=reject_number, parse_float=finite)
     except UnicodeDecodeError:
-        problem = "is not UTF-8."
+        raise ConfigurationError("is not UTF-8.") from None
     except (ValueError, RecursionError) as exc:
-        problem = f"is not JSON: {exc}."
-    else:
-        if isinstance(data, dict):
-            return cast("Object", data)
-        problem = "is not a JSON object."
-    raise ConfigurationError(problem)
+        raise ConfigurationError(f"is not JSON: {exc}.") from None
+    if not isinstance(data, dict):
+        raise ConfigurationError("is not a JSON object.")
+    return cast("Object", data)
 
 
-def _no_number(word: str) -> float:
+def reject_number(word: str) -> NoReturn:
+    """Raise for a number that JSON does not have, such as `NaN`."""
     raise ValueError(f"{word} is not a JSON number")
 
 
-def _finite(digits: str) -> float:
+def finite(digits: str) -> float:
+    """Parse a number; raise if it is too large for a double."""
     number = float(digits)
-    return number if math.isfinite(number) else _no_number(digits)
+    return number if math.isfinite(number) else reject_number(digits)
 
 
 def _check_image(image: object) -> None:

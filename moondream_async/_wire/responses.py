@@ -90,11 +90,12 @@ def _is_deeper(data: Any, depth: int) -> bool:
     """Return whether lists and objects are nested deeper than this; visits each value once."""
     level: list[Any] = [data]
     for _ in range(depth):
-        level = [child for value in level for child in _children(value)]
+        level = [child for value in level for child in children(value)]
     return any(isinstance(value, (list, dict)) for value in level)
 
 
-def _children(value: Any) -> Iterable[Any]:
+def children(value: Any) -> Iterable[Any]:
+    """Return the values in a list or an object; nothing of any other value."""
     if isinstance(value, dict):
         return cast("Object", value).values()
     return cast("list[Any]", value) if isinstance(value, list) else ()

@@ -9,7 +9,7 @@ from typing import Self, TypeVar
 
 from ..resource_thread import ResourceThread
 from .folder import Folder
-from .manifest import BatchFile, Entry, Manifest, unusable
+from .manifest import Manifest, unusable
 
 T = TypeVar("T")
 
@@ -46,42 +46,15 @@ class AsyncFolder:
         """The job and its state."""
         return self._folder.manifest
 
-    async def run(self, work: Callable[[Folder], T]) -> T:
-        """Call a blocking function with the folder, in its thread."""
-        return await self._thread.run(work, self._folder)
+    @property
+    def blocking(self) -> Folder:
+        """The folder itself; its methods that use the disk belong in `run`."""
+        return self._folder
 
-    async def run_sync(self, work: Callable[..., T], *args: object) -> T:
-        """Call a blocking function in the folder's thread."""
+    async def run(self, work: Callable[..., T], *args: object) -> T:
+        """Call a blocking function in the folder's thread, after the calls before it, cancelled ones included."""
         return await self._thread.run(work, *args)
 
     async def save(self) -> None:
         """Write the manifest in its current state."""
-        await self._thread.run(self._folder.write, self._folder.snapshot())
-
-    async def add(self, entry: Entry, line: bytes) -> bool:
-        """Append a line. Return whether it started a new batch because the previous one was full."""
-        return await self._thread.run(self._folder.add, entry, line)
-
-    async def finish_lines(self, items: int) -> None:
-        """Mark the job as having all of its lines."""
-        await self._thread.run(self._folder.finish_lines, items)
-
-    async def accepted(self, number: int, batch_id: str) -> None:
-        """Record that the server accepted a batch."""
-        await self._thread.run(self._folder.accepted, number, batch_id)
-
-    async def source_of(self, batch_file: BatchFile) -> Path:
-        """Return the path of the file that holds a batch's lines."""
-        return await self._thread.run(self._folder.source_of, batch_file)
-
-    async def discard(self) -> None:
-        """Delete the job. Nothing of it may be on the server."""
-        await self._thread.run(self._folder.discard)
-
-    async def settle(self) -> None:
-        """Wait for work that was started by cancelled calls."""
-        await self._thread.run(_nothing)
-
-
-def _nothing() -> None:
-    pass
+        await self.run(self._folder.write, self._folder.snapshot())

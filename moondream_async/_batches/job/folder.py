@@ -97,8 +97,7 @@ def _home() -> Path:
     try:
         return Path.home()
     except RuntimeError:
-        pass
-    raise ConfigurationError("There is no home directory for the job's folder; pass folder= (--job).")
+        raise ConfigurationError("There is no home directory for the job's folder; pass folder= (--job).") from None
 
 
 class Folder:

@@ -221,5 +221,4 @@ def path_of(path: object) -> Path:
     try:
         return Path(os.path.abspath(name))  # noqa: PTH100 - links stay links
     except OSError as exc:  # the current directory is gone
-        problem = exc.strerror or str(exc)
-    raise ConfigurationError(f"{name!r} cannot be made absolute: {problem}.")
+        raise ConfigurationError(f"{name!r} cannot be made absolute: {exc.strerror or exc}.") from None
