@@ -14,9 +14,9 @@ from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any, cast
 
-import anyio
 import attrs
 
+from .._concurrency.gather import gather
 from .._concurrency.single_flight import SingleFlight
 from .._concurrency.threads import run_in_thread
 from .._hidden import HiddenStr
@@ -35,7 +35,6 @@ from ..errors import (
     AuthenticationError,
     ConfigurationError,
     ImageError,
-    MoondreamError,
     ServerError,
 )
 from .connection import FalConnection, FalErrors
@@ -195,26 +194,14 @@ class Uploads:
         if not self._connection.hosts.is_cdn(url):
             raise response.invalid("its access_url is not in fal's file store", response.json())
         size = max(PART_SIZE, math.ceil(blob.size / _MAX_PARTS))
-        etags: dict[int, str] = {}
-        limit = anyio.CapacityLimiter(_PART_CONCURRENCY)
-        errors: list[Exception] = []
 
-        async def send(number: int) -> None:
+        async def send(number: int) -> dict[str, Any]:
             start = (number - 1) * size
-            async with limit:
-                part = blob.part(start, min(size, blob.size - start))
-                try:
-                    etags[number] = await self._send_part(f"{url}/multipart/{upload_id}/{number}", blob, part)
-                except (MoondreamError, OSError) as exc:
-                    errors.append(exc)
-                    tasks.cancel_scope.cancel()
+            part = blob.part(start, min(size, blob.size - start))
+            etag = await self._send_part(f"{url}/multipart/{upload_id}/{number}", blob, part)
+            return {"partNumber": number, "etag": etag}
 
-        async with anyio.create_task_group() as tasks:
-            for number in range(1, math.ceil(blob.size / size) + 1):
-                tasks.start_soon(send, number)
-        if errors:
-            raise errors[0]
-        parts = [{"partNumber": number, "etag": etags[number]} for number in sorted(etags)]
+        parts = await gather(send, range(1, math.ceil(blob.size / size) + 1), at_once=_PART_CONCURRENCY)
         body = json.dumps({"parts": parts}).encode()
         await self._send_authorized(
             "POST", f"{url}/multipart/{upload_id}/complete", {"Content-Type": "application/json"}, body
@@ -304,8 +291,7 @@ async def _read_async_file(file: Any, name: str | None) -> tuple[bytes, str | No
     try:
         return (await read_file(file)).data, name or _header_name(file_name(file))
     except ImageError as exc:
-        problem = exc.message
-    raise ConfigurationError(f"Cannot upload this value: {problem}")
+        raise ConfigurationError(f"Cannot upload this value: {exc.message}") from None
 
 
 def _is_image(value: Any) -> bool:
