@@ -11,7 +11,7 @@ from typing import Any, NoReturn, cast
 import attrs
 
 from .._wire.responses import Object, each_of, object_of, optional_text, text_of
-from .._wire.skills import SKILLS
+from .._wire.skills import SKILLS, to_json
 from ..errors import ConfigurationError
 from .models import Batch, BatchOutput, BatchProgress, BatchUsage
 
@@ -85,10 +85,7 @@ def line(skill: str, fields: Object, images: Sequence[bytes], id: str | float) -
     Raises:
         ConfigurationError: The line is too long, or `fields` are not valid JSON.
     """
-    try:
-        head = json.dumps({"id": id, "skill": skill, **fields}, allow_nan=False).encode()
-    except (TypeError, ValueError, RecursionError) as exc:
-        raise ConfigurationError(f"settings must hold plain JSON values: {exc}") from None
+    head = to_json({"id": id, "skill": skill, **fields})
     # The base64 alphabet needs no JSON escaping.
     shown = b'"image":"%s"' % images[0] if len(images) == 1 else b'"images":["%s"]' % b'","'.join(images)
     whole = b"".join((head[:-1], b",", shown, b"}\n"))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import json
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -28,7 +27,7 @@ from .._images.options import ImageOptions
 from .._multi_label import for_each_label, parse_labels
 from .._public import public
 from .._wire import responses, skills
-from .._wire.checks import AnyRef
+from .._wire.checks import AnyRef, json_bytes
 from .._wire.errors import invalid_response
 from .._wire.redact import Redactor, secrets_in_headers
 from .._wire.skills import Skill
@@ -361,7 +360,7 @@ class AsyncFalClient(AsyncClosing):
         query = {} if webhook_url is None else {"fal_webhook": webhook_url}
         if max_queue_length is not None:
             query["fal_max_queue_length"] = str(config.check_whole("max_queue_length", max_queue_length, least=0))
-        body = _to_json(await self._uploads.resolve(arguments))
+        body = json_bytes(await self._uploads.resolve(arguments), "arguments cannot be sent as JSON")
         all_headers = _queue_headers(priority, hint, start_timeout) | config.check_headers(headers)
         url = target.submit_url(self._connection.hosts, path, query)
         response = await self._connection.send(
@@ -592,18 +591,7 @@ def _parse(parse: Callable[[], T], data: Any) -> T:
     try:
         return parse()
     except responses.PARSE_ERRORS as exc:
-        problem = str(exc)
-    raise invalid_response(200, data, problem)
-
-
-def _to_json(arguments: Any) -> bytes:
-    if not isinstance(arguments, dict):
-        raise ConfigurationError(f"arguments must be a dict, not {type(arguments).__name__}.")
-    try:
-        return json.dumps(arguments, allow_nan=False).encode()
-    except (TypeError, ValueError, RecursionError) as exc:
-        problem = str(exc)
-    raise ConfigurationError(f"arguments cannot be sent as JSON: {problem}.")
+        raise invalid_response(200, data, str(exc)) from None
 
 
 def _queue_headers(priority: str | None, hint: str | None, start_timeout: float | None) -> dict[str, str]:

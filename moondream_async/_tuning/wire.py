@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar, cast
@@ -352,8 +351,4 @@ def _whole(value: object) -> int | None:
 
 
 def _json(fields: Object) -> bytes:
-    try:
-        return json.dumps(fields, allow_nan=False).encode()
-    except (TypeError, ValueError, RecursionError) as exc:
-        problem = str(exc)
-    raise ConfigurationError(f"The request cannot be sent as JSON: {problem}.")
+    return checks.json_bytes(fields, "The request cannot be sent as JSON")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from typing import Any, cast
 
@@ -74,11 +73,7 @@ def body(
         fields["stream_options"] = {"include_usage": True}
     if reasoning is not None:
         fields["reasoning"] = checks.flag("reasoning", reasoning)
-    try:
-        return json.dumps(fields, allow_nan=False).encode()
-    except (TypeError, ValueError, RecursionError) as exc:
-        problem = str(exc)
-    raise ConfigurationError(f"messages and settings must hold plain JSON values: {problem}.")
+    return checks.json_bytes(fields, "messages and settings must hold plain JSON values")
 
 
 def result(data: Any, meta: Meta) -> ChatResult:

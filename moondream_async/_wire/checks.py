@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import json
 import math
 import re
 from collections.abc import Iterable, Mapping
@@ -108,6 +109,18 @@ def _number(name: str, value: object, *, low: float, high: float) -> float:
     return number
 
 
+def json_bytes(value: object, rule: str) -> bytes:
+    """Encode a value as JSON.
+
+    Raises:
+        ConfigurationError: JSON cannot hold it; the message begins with the rule.
+    """
+    try:
+        return json.dumps(value, allow_nan=False).encode()
+    except (TypeError, ValueError, RecursionError) as exc:
+        raise ConfigurationError(f"{rule}: {exc}.") from None
+
+
 def real(value: object) -> float | None:
     """Return a value as a finite float (NumPy scalars too), or None if it is not a number. Booleans are not numbers."""
     value = to_python(value)
@@ -131,10 +144,8 @@ def spatial_refs(refs: object) -> list[list[float]]:
     try:
         listed = list(cast("Iterable[object]", refs))
     except Exception as exc:
-        problem = str(exc) or type(exc).__name__
-    else:
-        return [_ref(index, ref) for index, ref in enumerate(listed)]
-    raise ConfigurationError(f"spatial_refs cannot be read: {problem}.")
+        raise ConfigurationError(f"spatial_refs cannot be read: {str(exc) or type(exc).__name__}.") from None
+    return [_ref(index, ref) for index, ref in enumerate(listed)]
 
 
 def _ref(index: int, ref: object) -> list[float]:

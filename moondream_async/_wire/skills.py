@@ -117,8 +117,7 @@ def to_json(fields: Object) -> bytes:
     try:
         return _ENCODER.encode(fields).encode("ascii")
     except (TypeError, ValueError, RecursionError) as exc:
-        problem = str(exc)
-    raise ConfigurationError(f"settings must hold plain JSON values: {problem}")
+        raise ConfigurationError(f"settings must hold plain JSON values: {exc}") from None
 
 
 def with_image(body: bytes, image: bytes) -> bytes:
