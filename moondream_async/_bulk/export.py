@@ -53,12 +53,9 @@ def export(results: PathLike, out: PathLike) -> int:
         names = columns(_rows(file))
         try:
             with replace_file(target) as temporary:
-                count = write(temporary, names, _rows(file))
+                return write(temporary, names, _rows(file))
         except OSError as exc:
-            problem = describe(exc)
-        else:
-            return count
-    raise ResultsFileError(f"{out!r} cannot be written: {problem}.")
+            raise ResultsFileError(f"{out!r} cannot be written: {describe(exc)}.") from None
 
 
 def _rows(file: ResultsFile) -> Iterator[Row]:

@@ -7,7 +7,7 @@ import os
 import shutil
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from io import FileIO
 from pathlib import Path
 from typing import BinaryIO
@@ -73,21 +73,16 @@ class Journal:
         self._run = run
         self._target = self._resolve(self.path)
         self._file = self._open(self._target)
-        try:
-            self._begin(resume=resume, retry_failed=retry_failed)
-        except OSError as exc:
-            self._file.close()
-            problem = f"cannot be used: {describe(exc)}"
-        except NotAResultsFile as exc:
-            self._file.close()
-            problem = f"is not a results file: {exc}"
-        except BaseException:
-            self._file.close()
-            raise
-        else:
-            self._is_open = True
-            return
-        raise self._error(problem)
+        with ExitStack() as stack:
+            stack.callback(self._file.close)
+            try:
+                self._begin(resume=resume, retry_failed=retry_failed)
+            except OSError as exc:
+                raise self._error(f"cannot be used: {describe(exc)}") from None
+            except NotAResultsFile as exc:
+                raise self._error(f"is not a results file: {exc}") from None
+            stack.pop_all()
+        self._is_open = True
 
     def add(self, key: bytes, line: bytes) -> None:
         """Append the line of an item. When this returns, the operating system has the line.
@@ -107,14 +102,11 @@ class Journal:
             self._is_torn = True
             with suppress(OSError):  # tried again before the next line, and when the file is next opened
                 self._cut_off()
-            problem = describe(exc)
-        else:
-            self._size += len(data)
-            if retried:
-                retried.pop(0)
-                self._has_replaced = True
-            return
-        raise self._error(f"cannot be written: {problem}")
+            raise self._error(f"cannot be written: {describe(exc)}") from None
+        self._size += len(data)
+        if retried:
+            retried.pop(0)
+            self._has_replaced = True
 
     def previous_record(self, key: bytes) -> Record | None:
         """Return the failed record of an item that is retried; None if there is none."""
@@ -126,11 +118,9 @@ class Journal:
                 file.seek(positions[0].start)
                 data = file.read(positions[0].length)
         except OSError as exc:
-            problem = describe(exc)
-        else:
-            records = [entry.record for entry in parse_line(data).entries]
-            return next((each for each in records if not each["ok"] and key_of_record(each) == key), None)
-        raise self._error(f"cannot be read: {problem}")
+            raise self._error(f"cannot be read: {describe(exc)}") from None
+        records = [entry.record for entry in parse_line(data).entries]
+        return next((each for each in records if not each["ok"] and key_of_record(each) == key), None)
 
     def count_written(self) -> Counter[bool]:
         """Count the lines that this run wrote and that are still in the file, by whether they are `ok`."""
@@ -167,22 +157,20 @@ class Journal:
         try:
             return Path(os.path.realpath(path))
         except (OSError, ValueError) as exc:  # a cycle of links; a NUL in the name
-            problem = str(exc)
-        raise self._error(f"cannot be used: {problem}")
+            raise self._error(f"cannot be used: {exc}") from None
 
     def _open(self, path: Path) -> FileIO:
         try:
             file = path.open("a+b", buffering=0)
         except OSError as exc:
-            problem = exc.strerror or str(exc)
+            raise self._error(f"cannot be used: {exc.strerror or exc}") from None
+        if not path.is_file():
+            problem = "it is not a regular file"
+        elif not lock(file) or not _is_same_file(os.fstat(file.fileno()), path):
+            problem = "another run is writing it"
         else:
-            if not path.is_file():
-                problem = "it is not a regular file"
-            elif not lock(file) or not _is_same_file(os.fstat(file.fileno()), path):
-                problem = "another run is writing it"
-            else:
-                return file
-            file.close()
+            return file
+        file.close()
         raise self._error(f"cannot be used: {problem}")
 
     def _begin(self, *, resume: bool, retry_failed: bool) -> None:
@@ -257,12 +245,8 @@ class Journal:
         try:
             os.fsync(self._file.fileno())
         except OSError as exc:
-            if exc.errno in _NO_SYNC:
-                return
-            problem = describe(exc)
-        else:
-            return
-        raise self._error(f"cannot be written: {problem}")
+            if exc.errno not in _NO_SYNC:
+                raise self._error(f"cannot be written: {describe(exc)}") from None
 
     def _check_unchanged(self) -> None:
         """Raise if the lines that were written are no longer in the file."""

@@ -10,6 +10,7 @@ from contextlib import aclosing
 from typing import Any, Generic, Self, TypeVar, cast
 
 import anyio
+import attrs
 from anyio.abc import TaskGroup
 
 from .._concurrency.background_task import BackgroundTask, its_loop_has_ended
@@ -57,7 +58,7 @@ class AsyncMap(AsyncClosing, Generic[R]):
             max_connection_failures=max_connection_failures,
         )
         # The run holds no reference to this iterator, so that dropping the iterator stops the run.
-        self._run = _Run(items, work, concurrency, policy, budget, ordered=ordered, capacity=room or 2 * concurrency)
+        self._run = _Run(items, work, concurrency, room or 2 * concurrency, policy, budget, {} if ordered else None)
 
     def __aiter__(self) -> Self:
         return self
@@ -107,33 +108,23 @@ class AsyncMap(AsyncClosing, Generic[R]):
             run.abandon()
 
 
+@attrs.define(eq=False, repr=False, slots=False)
 class _Run:
-    def __init__(
-        self,
-        items: Iterable[Any] | AsyncIterable[Any],
-        work: Work,
-        concurrency: int,
-        policy: StopPolicy,
-        budget: Budget | None,
-        *,
-        ordered: bool,
-        capacity: int,
-    ) -> None:
-        self._items = items
-        self._capacity = capacity
-        self._work = work
-        self._concurrency = concurrency
-        self.policy = policy
-        self._budget = budget
-        self.cost_limit_reached = False
-        self._out_of_order: dict[int, Outcome[Any]] | None = {} if ordered else None  # finished before an earlier item
-        self._next_index = 0
-        self._ready: deque[Outcome[Any]] = deque()
-        self._ended = False
-        self._error: BaseException | None = None
-        self._closed = False
-        self._finishing = False
-        self._background: BackgroundTask | None = None
+    _items: Iterable[Any] | AsyncIterable[Any]
+    _work: Work
+    _concurrency: int
+    _capacity: int
+    policy: StopPolicy
+    _budget: Budget | None
+    _out_of_order: dict[int, Outcome[Any]] | None  # finished before an earlier item; None if the order does not matter
+    cost_limit_reached: bool = False
+    _next_index: int = 0
+    _ready: deque[Outcome[Any]] = attrs.field(factory=deque[Outcome[Any]])
+    _ended: bool = False
+    _error: BaseException | None = None
+    _closed: bool = False
+    _finishing: bool = False
+    _background: BackgroundTask | None = None
 
     def _start(self) -> BackgroundTask:
         # Bounds the items in memory: in flight, or finished and not consumed.

@@ -102,13 +102,10 @@ class ResultsFile:
         try:
             self._file: BinaryIO = Path(self._path).open("rb")  # noqa: SIM115 - closed by `with`
         except (OSError, ValueError) as exc:  # ValueError: a NUL in the name
-            problem = describe(exc)
-        else:
-            actual_size = os.fstat(self._file.fileno()).st_size
-            self._size = actual_size if size is None else min(size, actual_size)
-            self._replaced: set[int] | None = None
-            return
-        raise self._error(f"cannot be read: {problem}")
+            raise self._error(f"cannot be read: {describe(exc)}") from None
+        actual_size = os.fstat(self._file.fileno()).st_size
+        self._size = actual_size if size is None else min(size, actual_size)
+        self._replaced: set[int] | None = None
 
     def __enter__(self) -> ResultsFile:
         return self
@@ -145,13 +142,10 @@ class ResultsFile:
                         yield entry
                     position += 1
         except NotAResultsFile as exc:
-            problem = f"is not a results file: {exc}"
+            raise self._error(f"is not a results file: {exc}") from None
         except OSError as exc:
-            problem = f"cannot be read: {describe(exc)}"
-        else:
-            damage.warn()
-            return
-        raise self._error(problem)
+            raise self._error(f"cannot be read: {describe(exc)}") from None
+        damage.warn()
 
     def _lines(self) -> Iterator[Line]:
         self._file.seek(0)

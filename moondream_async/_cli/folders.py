@@ -6,7 +6,8 @@ import fnmatch
 import glob
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import attrs
@@ -144,28 +145,24 @@ def _folders(top: str, skipped: Skipped) -> Iterator[str]:
 
 
 def _entries(folder: str) -> list[os.DirEntry[str]]:
-    try:
-        with os.scandir(folder or os.curdir) as scan:
-            entries = sorted(scan, key=lambda entry: entry.name)
-    except OSError as exc:
-        problem = exc.strerror or str(exc)
-    else:
-        return entries
-    raise _unreadable(folder, problem)
+    with _os_errors(folder), os.scandir(folder or os.curdir) as scan:
+        return sorted(scan, key=lambda entry: entry.name)
 
 
 def _identity(folder: str) -> tuple[int, int]:
-    try:
+    with _os_errors(folder):
         status = os.stat(folder or os.curdir)  # noqa: PTH116
-    except OSError as exc:
-        problem = exc.strerror or str(exc)
-    else:
         return status.st_dev, status.st_ino
-    raise _unreadable(folder, problem)
 
 
-def _unreadable(folder: str, problem: str) -> ConfigurationError:
-    return ConfigurationError(f"The folder {folder!r} cannot be read: {problem}. Nothing was sent.")
+@contextmanager
+def _os_errors(folder: str) -> Generator[None]:
+    """Raise `ConfigurationError` if the folder cannot be read."""
+    try:
+        yield
+    except OSError as exc:
+        problem = exc.strerror or exc
+        raise ConfigurationError(f"The folder {folder!r} cannot be read: {problem}. Nothing was sent.") from None
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:

@@ -123,10 +123,7 @@ def _read_file(name: str) -> Iterator[MapItem]:
         with Path(name).open("rb") as lines:
             yield from _read_lines(lines, name)
     except OSError as exc:
-        problem = exc.strerror or str(exc)
-    else:
-        return
-    raise ConfigurationError(f"{name!r} cannot be read: {problem}.")
+        raise ConfigurationError(f"{name!r} cannot be read: {exc.strerror or exc}.") from None
 
 
 def _stdin() -> BinaryIO:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .._bulk.atomic_files import replace_file
+from .._bulk.reading import describe
 from ..errors import ConfigurationError
 from ..types import Result
 from ..vision import annotate
@@ -53,10 +54,7 @@ def draw(image: Any, result: Result, labels: Sequence[str], *, save: str | None,
         try:
             picture.show()
         except OSError as exc:
-            problem = exc.strerror or str(exc)
-        else:
-            return
-        raise ConfigurationError(f"The image cannot be shown: {problem}.")
+            raise ConfigurationError(f"The image cannot be shown: {exc.strerror or exc}.") from None
 
 
 def write(picture: Image, name: str) -> None:
@@ -74,10 +72,7 @@ def write(picture: Image, name: str) -> None:
         with replace_file(target) as temporary:
             temporary.write_bytes(data)
     except _WRITE_ERRORS as exc:
-        problem = (exc.strerror if isinstance(exc, OSError) else None) or str(exc)
-    else:
-        return
-    raise _unwritable(name, problem)
+        raise _unwritable(name, describe(exc)) from None
 
 
 def _find_problem(path: Path) -> str | None:

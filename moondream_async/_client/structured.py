@@ -214,17 +214,13 @@ def _describe_class(cls: type[Any], parents: tuple[Any, ...]) -> dict[str, Any]:
     try:
         hints = get_type_hints(cls)
     except (NameError, TypeError) as exc:
-        problem = str(exc)
-    else:
-        fields = {field.alias or field.name: field for field in attrs.fields(cls) if field.init}
-        return {
-            "type": "object",
-            "properties": {
-                name: describe(hints.get(field.name, Any), (*parents, cls)) for name, field in fields.items()
-            },
-            "required": [name for name, field in fields.items() if field.default is attrs.NOTHING],
-        }
-    raise ConfigurationError(f"schema: the types of {cls.__name__} cannot be read: {problem}.")
+        raise ConfigurationError(f"schema: the types of {cls.__name__} cannot be read: {exc}.") from None
+    fields = {field.alias or field.name: field for field in attrs.fields(cls) if field.init}
+    return {
+        "type": "object",
+        "properties": {name: describe(hints.get(field.name, Any), (*parents, cls)) for name, field in fields.items()},
+        "required": [name for name, field in fields.items() if field.default is attrs.NOTHING],
+    }
 
 
 def _structurer(schema: type[Any]) -> Callable[[Any], Any]:
@@ -290,8 +286,7 @@ def _as_value_error(parse: Callable[[], T]) -> T:
     try:
         return parse()
     except Exception as exc:
-        problem = _message_of(exc)
-    raise ValueError(problem)
+        raise ValueError(_message_of(exc)) from None
 
 
 def _message_of(exc: BaseException) -> str:
@@ -309,10 +304,7 @@ def _check_schema(jsonschema: Any, schema: dict[str, Any]) -> None:
     try:
         jsonschema.validators.validator_for(schema).check_schema(schema)
     except jsonschema.SchemaError as exc:
-        problem = exc.message
-    else:
-        return
-    raise ConfigurationError(f"Invalid JSON schema: {problem}.")
+        raise ConfigurationError(f"Invalid JSON schema: {exc.message}.") from None
 
 
 def _import(module: str) -> Any:

@@ -257,5 +257,4 @@ class AsyncRequestHandle:
         try:
             return wire.parse_status(data, self.request_id)
         except PARSE_ERRORS as exc:
-            problem = str(exc)
-        raise invalid_response(200, data, problem)
+            raise invalid_response(200, data, str(exc)) from None

@@ -90,8 +90,7 @@ class SignedWebhook:
         try:
             return parse_webhook(self.body)
         except InvalidResponse as exc:
-            problem = str(exc)
-        raise WebhookVerificationError(f"Invalid webhook body: {problem}.")
+            raise WebhookVerificationError(f"Invalid webhook body: {exc}.") from None
 
 
 @public("fal")

@@ -98,7 +98,5 @@ def _item(index: int, pair: Any) -> Item:
     try:
         context, request = pair
     except (TypeError, ValueError):
-        problem = ConfigurationError("Each request must be (context, a dict of the arguments of rollouts()).")
-    else:
-        return Item(index, context, request, {})
-    raise problem
+        raise ConfigurationError("Each request must be (context, a dict of the arguments of rollouts()).") from None
+    return Item(index, context, request, {})

@@ -107,11 +107,9 @@ class _Canvas:
         try:
             loaded: Any = ImageFont.load_default(size) if font is None else ImageFont.truetype(font, size)
         except (OSError, ValueError, TypeError, AttributeError) as exc:
-            problem = str(exc)
-        else:
-            line, dot = max(_MIN_LINE, round(side * _LINE)), max(_MIN_DOT, round(side * _DOT))
-            return cls(picture, ImageDraw.Draw(picture), loaded, line, dot)
-        raise ConfigurationError(f"The font {font!r} cannot be read: {problem}.")
+            raise ConfigurationError(f"The font {font!r} cannot be read: {exc}.") from None
+        line, dot = max(_MIN_LINE, round(side * _LINE)), max(_MIN_DOT, round(side * _DOT))
+        return cls(picture, ImageDraw.Draw(picture), loaded, line, dot)
 
     def color_of(self, label: str | None, number: int) -> Color:
         """Return the color of a label or, without a label, of the result with this number."""

@@ -112,9 +112,7 @@ def draw(result: SegmentResult, pen: Any, *, max_points: int | None = None) -> N
         raise
     except Exception as exc:
         problem = str(exc) or type(exc).__name__
-    else:
-        return
-    raise PathError(f"The path cannot be parsed: {problem[:_MAX_SHOWN]}.")
+        raise PathError(f"The path cannot be parsed: {problem[:_MAX_SHOWN]}.") from None
 
 
 def _separate_arc_arguments(path: str) -> str:
