@@ -97,17 +97,18 @@ class _Observer:
             attributes["error.type"] = type(info.error).__name__
             span.set_attribute("error.type", type(info.error).__name__)
             span.set_status(trace.StatusCode.ERROR, type(info.error).__name__)
-        for name, value in (("gen_ai.response.id", info.request_id), *_usage(info)):
-            if value is not None:
-                span.set_attribute(name, value)
+        if info.request_id is not None:
+            span.set_attribute("gen_ai.response.id", info.request_id)
         if info.finish_reason is not None:
             span.set_attribute("gen_ai.response.finish_reasons", [info.finish_reason])
+        counts = {kind: getattr(info.metrics, f"{kind}_tokens", None) for kind in ("input", "output")}
+        known = {kind: count for kind, count in counts.items() if count is not None}
+        for kind, count in known.items():
+            span.set_attribute(f"gen_ai.usage.{kind}_tokens", count)
         span.end()
         self._duration.record(info.elapsed, attributes)
-        for name, count in _usage(info):
-            if count is not None:
-                kind = name.rpartition(".")[2].partition("_")[0]  # input or output
-                self._tokens.record(count, {**attributes, "gen_ai.token.type": kind})
+        for kind, count in known.items():
+            self._tokens.record(count, {**attributes, "gen_ai.token.type": kind})
 
     def _start(self, call: CallInfo) -> Span:
         name = f"{call.operation} {call.model}" if call.model else call.operation
@@ -132,11 +133,3 @@ def _attributes(call: CallInfo) -> dict[str, Any]:
     if call.model:
         attributes["gen_ai.request.model"] = call.model
     return attributes
-
-
-def _usage(info: EndInfo) -> tuple[tuple[str, int | None], ...]:
-    tokens = info.metrics
-    return (
-        ("gen_ai.usage.input_tokens", tokens.input_tokens if tokens else None),
-        ("gen_ai.usage.output_tokens", tokens.output_tokens if tokens else None),
-    )

@@ -15,6 +15,7 @@ with Sandbox() as sandbox, Client(base_url=sandbox.base_url) as client:
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -25,17 +26,10 @@ if TYPE_CHECKING:
 __all__ = ["NOTICE", "Faults", "Sandbox"]
 
 
+_MODULES = {"NOTICE": "app", "Faults": "faults", "Sandbox": "server"}
+
+
 def __getattr__(name: str) -> Any:
-    if name == "Sandbox":
-        from ._sandbox.server import Sandbox
-
-        return Sandbox
-    if name == "Faults":
-        from ._sandbox.faults import Faults
-
-        return Faults
-    if name == "NOTICE":
-        from ._sandbox.app import NOTICE
-
-        return NOTICE
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"._sandbox.{_MODULES[name]}", __package__), name)
