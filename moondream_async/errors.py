@@ -4,33 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-__all__ = [
-    "APIConnectionError",
-    "APIError",
-    "APITimeoutError",
-    "AnswerError",
-    "AuthenticationError",
-    "BadRequestError",
-    "BatchError",
-    "BatchFolderError",
-    "BatchInputError",
-    "BatchLineError",
-    "ConfigurationError",
-    "ConflictError",
-    "ImageError",
-    "MoondreamError",
-    "NotFoundError",
-    "OutputFileError",
-    "PathError",
-    "PayloadTooLargeError",
-    "PermissionDeniedError",
-    "RateLimitError",
-    "ResultsFileError",
-    "ServerError",
-    "StreamInterruptedError",
-    "UnprocessableEntityError",
-]
-
 
 class MoondreamError(Exception):
     """The base of every error of this package.
