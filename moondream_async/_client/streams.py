@@ -4,46 +4,20 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import AsyncGenerator
-from typing import TYPE_CHECKING, Generic, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, Generic, Self, TypeVar
 
 from .._concurrency.closing import AsyncClosing
 from .._public import public
 from .._wire.responses import PARSE_ERRORS
 from ..errors import APITimeoutError, ConfigurationError, MoondreamError, StreamInterruptedError
-from ..types import ChatDelta, ChatResult, Meta, Result, SegmentResult, SegmentUpdate
+from ..types import ChatDelta, ChatResult, SegmentResult, SegmentUpdate
 
 if TYPE_CHECKING:
     from .._http.event_stream import EventStream
-    from .._wire.events import Object
+    from .._wire.events import Reducer
 
 Piece = TypeVar("Piece")
 R = TypeVar("R")
-PieceOut = TypeVar("PieceOut", covariant=True)
-ROut = TypeVar("ROut", covariant=True)
-
-
-class Reducer(Protocol[PieceOut, ROut]):
-    """Reduces events to pieces and, at the end, to a result (see `_wire.events`)."""
-
-    completed: bool
-
-    @property
-    def text(self) -> str:
-        """The text received so far."""
-        ...
-
-    @property
-    def partial(self) -> object:
-        """What was received before an interruption, for `StreamInterruptedError.partial`."""
-        ...
-
-    def feed(self, event: Object) -> PieceOut | None:
-        """Process one event and return its piece, if it has one."""
-        ...
-
-    def result(self, meta: Meta) -> ROut:
-        """Return the typed result of all events."""
-        ...
 
 
 class AsyncStream(AsyncClosing, Generic[Piece, R]):
@@ -89,7 +63,7 @@ class AsyncStream(AsyncClosing, Generic[Piece, R]):
                     return piece
                 if event is not None:
                     continue
-                if getattr(reducer, "may_end", False):
+                if reducer.may_end:
                     reducer.completed = True
                     continue
                 failure = None
@@ -121,7 +95,7 @@ class AsyncStream(AsyncClosing, Generic[Piece, R]):
         elif not self._ended:
             self._ended = True
             await self._events.aclose()
-            await self._events.end(None, self._summary())
+            await self._events.end(None, self._reducer.summary)
 
     async def _fail(self, failure: Exception | None) -> None:
         """End the stream with a typed error; `failure` is None if the stream ended before its final event."""
@@ -129,7 +103,7 @@ class AsyncStream(AsyncClosing, Generic[Piece, R]):
         await self._events.aclose()
         if isinstance(failure, (APITimeoutError, ConfigurationError)):
             self._error = _without_context(failure)
-            await self._events.end(self._error, self._summary())
+            await self._events.end(self._error, self._reducer.summary)
             raise self._error
         cause = _without_context(failure) if isinstance(failure, MoondreamError) else None
         reason = cause.message if cause else failure or "the connection was closed before the final event"
@@ -137,18 +111,14 @@ class AsyncStream(AsyncClosing, Generic[Piece, R]):
             f"The stream was interrupted: {reason}", partial=self._events.redact(self._reducer.partial)
         )
         self._error.attempts = self._events.attempts
-        await self._events.end(self._error, self._summary())
+        await self._events.end(self._error, self._reducer.summary)
         raise self._error from cause
-
-    def _summary(self) -> Result | None:
-        """Return the result of the events so far, if the reducer has one before the final event."""
-        return getattr(self._reducer, "summary", None)
 
     async def _finish(self) -> None:
         if not self._ended:
             self._ended = True
             await self._events.finish()
-            await self._events.end(None, self._summary())
+            await self._events.end(None, self._reducer.summary)
 
     def __del__(self) -> None:
         if not getattr(self, "_ended", True) and not self._reducer.completed:

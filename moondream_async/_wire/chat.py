@@ -9,6 +9,7 @@ from ..config import SamplingSettings
 from ..errors import ConfigurationError
 from ..types import ChatDelta, ChatResult, Meta, Metrics, Reasoning, Result
 from . import checks, responses
+from .events import Reducer
 from .responses import InvalidResponse, optional_text
 
 Object = dict[str, Any]
@@ -95,31 +96,15 @@ def result(data: Any, meta: Meta) -> ChatResult:
     )
 
 
-class ChatReducer:
-    """Collects the chunks of a chat stream, up to `[DONE]`.
-
-    Attributes:
-        completed: Whether the stream is complete.
-    """
+class ChatReducer(Reducer[ChatDelta, ChatResult]):
+    """Collects the chunks of a chat stream, up to `[DONE]`; its text is the content without the reasoning."""
 
     def __init__(self) -> None:
-        self._content: list[str] = []
+        super().__init__()
         self._thoughts: list[str] = []
-        self._fields: Object = {}
         self._finish_reason: str | None = None
         self._reasoning: Reasoning | None = None
         self._metrics: Metrics | None = None
-        self.completed = False
-
-    @property
-    def text(self) -> str:
-        """The content so far."""
-        return "".join(self._content)
-
-    @property
-    def partial(self) -> str:
-        """The partial result of an interrupted stream."""
-        return self.text
 
     @property
     def may_end(self) -> bool:
@@ -144,7 +129,7 @@ class ChatReducer:
         content, thought = _text(delta.get("content")), _text(delta.get("reasoning"))
         if not content and not thought:
             return None
-        self._content.append(content)
+        self._pieces.append(content)
         self._thoughts.append(thought)
         return ChatDelta(content=content or None, reasoning=thought or None)
 
@@ -172,7 +157,7 @@ class ChatReducer:
         response = result(event, Meta(status=200))
         self._finish_reason, self.completed = response.finish_reason, True
         self._metrics, self._reasoning = response.metrics, response.reasoning
-        self._content.append(response.content)
+        self._pieces.append(response.content)
         thought = response.reasoning.text if response.reasoning is not None else ""
         self._thoughts.append(thought)
         return ChatDelta(content=response.content, reasoning=thought or None)

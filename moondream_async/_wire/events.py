@@ -11,6 +11,8 @@ from ..types import Meta, Result, SegmentResult, SegmentUpdate
 from . import responses
 from .responses import InvalidResponse
 
+T = TypeVar("T")
+Piece = TypeVar("Piece")
 R = TypeVar("R", bound=Result)
 Object = dict[str, Any]
 
@@ -37,22 +39,18 @@ def parse(data: str) -> Object | None:
     return cast("Object", event)
 
 
-class TextReducer(Generic[R]):
-    """Collects the text events of a query or caption stream.
+class Reducer(Generic[Piece, T]):
+    """Collects the events of a stream.
 
     Args:
-        field: The wire field of the complete text: `answer` or `caption`.
-        read: Builds the typed result from the collected fields.
         image_size: Size of the upright original, in pixels, for the result.
 
     Attributes:
         completed: Whether the stream is complete.
     """
 
-    def __init__(self, field: str, read: Callable[[Any, Meta], R], image_size: tuple[int, int] | None = None) -> None:
+    def __init__(self, image_size: tuple[int, int] | None = None) -> None:
         self._image_size = image_size
-        self._field = field
-        self._read = read
         self._pieces: list[str] = []
         self._fields: Object = {}
         self.completed = False
@@ -60,14 +58,52 @@ class TextReducer(Generic[R]):
     @property
     def text(self) -> str:
         """The text so far."""
+        return "".join(self._pieces)
+
+    @property
+    def partial(self) -> object:
+        """The partial result of an interrupted stream."""
+        return self.text
+
+    @property
+    def may_end(self) -> bool:
+        """Whether the stream may end although it is not complete."""
+        return False
+
+    @property
+    def summary(self) -> Result | None:
+        """Request id, finish reason and metrics so far; None if only the last event has them."""
+        return None
+
+    def feed(self, event: Object) -> Piece | None:
+        """Add an event; return its piece, or None if it has none."""
+        raise NotImplementedError
+
+    def result(self, meta: Meta) -> T:
+        """Return the typed result of all events so far."""
+        raise NotImplementedError
+
+
+class TextReducer(Reducer[str, R]):
+    """Collects the text events of a query or caption stream.
+
+    Args:
+        field: The wire field of the complete text: `answer` or `caption`.
+        read: Builds the typed result from the collected fields.
+        image_size: As in `Reducer`.
+    """
+
+    def __init__(self, field: str, read: Callable[[Any, Meta], R], image_size: tuple[int, int] | None = None) -> None:
+        super().__init__(image_size)
+        self._field = field
+        self._read = read
+
+    @property
+    def text(self) -> str:
+        """The text so far."""
         if len(self._pieces) > 1:
             self._pieces = ["".join(self._pieces)]
         return self._pieces[0] if self._pieces else ""
-
-    @property
-    def partial(self) -> str:
-        """The partial result of an interrupted stream."""
-        return self.text
 
     def feed(self, event: Object) -> str | None:
         """Add an event; return its new text, or None if it has none."""
@@ -102,21 +138,8 @@ class TextReducer(Generic[R]):
         return ""
 
 
-class SegmentReducer:
-    """Collects the events of a segment stream: the box, pieces of the coarse path, the refined path.
-
-    Args:
-        image_size: Size of the upright original, in pixels, for the result.
-
-    Attributes:
-        completed: Whether the stream is complete.
-    """
-
-    def __init__(self, image_size: tuple[int, int] | None = None) -> None:
-        self._image_size = image_size
-        self._pieces: list[str] = []
-        self._fields: Object = {}
-        self.completed = False
+class SegmentReducer(Reducer[SegmentUpdate, SegmentResult]):
+    """Collects the events of a segment stream: the box, pieces of the coarse path, the refined path."""
 
     @property
     def text(self) -> str:
