@@ -16,6 +16,7 @@ from .._bulk.estimates import usage
 from .._bulk.item_ids import identify
 from .._bulk.items import Item
 from .._bulk.map import AsyncMap, numbered
+from .._bulk.stopping import StopPolicy
 from .._concurrency.gather import gather
 from .._images.encoded import EncodedImage
 from .._images.source_names import with_item
@@ -138,8 +139,7 @@ class ItemSource:
             build,
             concurrency=_CONCURRENCY,
             ordered=False,
-            max_failures=self.max_failures,
-            stop_on_auth_error=False,
+            policy=StopPolicy(self.max_failures, stop_on_auth_error=False),
             budget=self.budget,
         )
 

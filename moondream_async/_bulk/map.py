@@ -45,18 +45,11 @@ class AsyncMap(AsyncClosing, Generic[R]):
         *,
         concurrency: int,
         ordered: bool,
-        max_failures: int | None = None,
-        stop_on_auth_error: bool = True,
-        max_connection_failures: int | None = None,
+        policy: StopPolicy,
         budget: Budget | None = None,
         room: int | None = None,
     ) -> None:
         concurrency = check_whole("concurrency", concurrency, least=1)
-        policy = StopPolicy(
-            max_failures=max_failures,
-            stop_on_auth_error=stop_on_auth_error,
-            max_connection_failures=max_connection_failures,
-        )
         # The run holds no reference to this iterator, so that dropping the iterator stops the run.
         self._run = _Run(items, work, concurrency, room or 2 * concurrency, policy, budget, {} if ordered else None)
 

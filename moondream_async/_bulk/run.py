@@ -27,7 +27,7 @@ from .lines import MAX_LINE
 from .map import AsyncMap, check_items, numbered
 from .records import Finished
 from .skill_runner import SkillRunner
-from .stopping import is_answer, is_auth_error
+from .stopping import StopPolicy, is_answer, is_auth_error
 
 T = TypeVar("T")
 
@@ -156,14 +156,15 @@ class Run:
         self.failures: list[tuple[Any, MoondreamError]] = []
         self._summary = RunSummary(total=len(items) if total is None and isinstance(items, Sized) else total)
         self._started = time.monotonic()
+        policy = StopPolicy(
+            max_failures, stop_on_auth_error=stop_on_auth_error, max_connection_failures=max_connection_failures
+        )
         self._outcomes: AsyncMap[Any] = AsyncMap(
             self._pending_items(),
             self._process,
             concurrency=concurrency,
             ordered=False,
-            max_failures=max_failures,
-            stop_on_auth_error=stop_on_auth_error,
-            max_connection_failures=max_connection_failures,
+            policy=policy,
             budget=self._runner.budget,
         )
 

@@ -25,7 +25,11 @@ class StopPolicy:
     """
 
     def __init__(
-        self, *, max_failures: int | None, stop_on_auth_error: bool, max_connection_failures: int | None
+        self,
+        max_failures: int | None = None,
+        *,
+        stop_on_auth_error: bool = True,
+        max_connection_failures: int | None = None,
     ) -> None:
         if max_failures is not None:
             max_failures = check_whole("max_failures", max_failures, least=0)

@@ -669,19 +669,15 @@ class AsyncClient(AsyncClosing):
             from .._bulk.budget import budget_of
             from .._bulk.map import AsyncMap, check_items
             from .._bulk.skill_runner import SkillRunner
+            from .._bulk.stopping import StopPolicy
 
         work = SkillRunner(self._api, skill, arguments)
         work.budget = budget_of(max_cost, prices or prices_of(self.base_url, self.model), work.calls)
-        return AsyncMap(
-            work.checked(check_items(items)),
-            work,
-            concurrency=concurrency,
-            ordered=ordered,
-            max_failures=max_failures,
-            stop_on_auth_error=stop_on_auth_error,
-            max_connection_failures=max_connection_failures,
-            budget=work.budget,
+        checked = work.checked(check_items(items))
+        policy = StopPolicy(
+            max_failures, stop_on_auth_error=stop_on_auth_error, max_connection_failures=max_connection_failures
         )
+        return AsyncMap(checked, work, concurrency=concurrency, ordered=ordered, policy=policy, budget=work.budget)
 
     async def run(
         self,

@@ -7,6 +7,7 @@ from typing import Any, Generic, Self, TypeVar, cast
 
 from .._bulk.items import Item
 from .._bulk.map import AsyncMap
+from .._bulk.stopping import StopPolicy
 from .._concurrency.closing import AsyncClosing
 from .._log import log
 from ..errors import ConfigurationError, MoondreamError
@@ -73,8 +74,7 @@ def prefetch(
         work,
         concurrency=concurrency,
         ordered=False,
-        max_failures=0,
-        stop_on_auth_error=True,
+        policy=StopPolicy(max_failures=0),
         room=concurrency + buffer_size,
     )
 
