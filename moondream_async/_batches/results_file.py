@@ -13,7 +13,8 @@ import anyio
 
 from .._bulk import records
 from .._bulk.items import Outcome
-from .._bulk.journal import Journal, read_records
+from .._bulk.journal import Journal
+from .._bulk.reading import read_records
 from .._bulk.records import Finished
 from .._bulk.run import RunSummary
 from .._concurrency.prefetch import PrefetchIterator

@@ -18,11 +18,8 @@ from .._log import log
 from ..errors import OutputFileError, ResultsFileError
 from .atomic_files import lock, replace_file, write_all
 from .lines import Line, NotAResultsFile, parse_line, read_lines
-from .reading import Damage, Replacements, check_path, describe, read_records, read_results
+from .reading import Damage, Replacements, check_path, describe
 from .records import RETRIED, Entry, Record, as_json, key_of_record, marked
-
-__all__ = ["Journal", "read_records", "read_results"]
-
 
 _NO_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS, errno.EROFS)  # the file system does not support fsync
 _CHUNK = 1024 * 1024

@@ -19,7 +19,7 @@ from .._batches.job.manifest import MANIFEST, read_manifest
 from .._batches.job_reader import is_batch_id, is_folder
 from .._batches.models import FAILED, UNKNOWN, Batch, BatchJob, UploadProgress
 from .._batches.results_file import run_name
-from .._bulk.journal import read_records
+from .._bulk.reading import read_records
 from .._sync.client import Client
 from ..errors import ConfigurationError, MoondreamError, ResultsFileError
 from ..prices import prices_of

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from contextlib import AbstractContextManager, nullcontext, suppress
-from typing import Any, Protocol
+from typing import Any
 
 from .._bulk.run import RunSummary
 from .console import printable, show
@@ -13,30 +13,14 @@ from .console import printable, show
 _LINE_INTERVAL = 5.0  # seconds
 
 
-class Meter(Protocol):
-    """A progress display on stderr."""
-
-    def shown(self) -> AbstractContextManager[Any]:
-        """Show the display while the context is open."""
-        ...
-
-    def update(self, done: float, total: float | None, details: str, *, unit: str) -> None:
-        """Update the progress."""
-        ...
-
-    def say(self, text: str) -> None:
-        """Print a message above the progress."""
-        ...
-
-
-def meter() -> Meter:
+def meter() -> Lines | Bar:
     """Return a bar if stderr is a terminal and the extra `cli` is installed, otherwise plain lines."""
     if sys.stderr is not None and sys.stderr.isatty():  # pyright: ignore[reportUnnecessaryComparison] - None if it was closed
         try:
-            return _Bar()
+            return Bar()
         except ImportError:
             show("(for a progress bar, install the extra 'cli': pip install 'moondream-async[cli]')", file=sys.stderr)
-    return _Lines()
+    return Lines()
 
 
 class Reporter:
@@ -52,25 +36,32 @@ class Reporter:
         self._meter.update(summary.seen, summary.total, _details(summary), unit="items")
 
 
-class _Lines:
+class Lines:
+    """A line of progress every few seconds."""
+
     def __init__(self) -> None:
         self._next = time.monotonic() + _LINE_INTERVAL
 
     def shown(self) -> AbstractContextManager[Any]:
+        """Show the display while the context is open."""
         return nullcontext()
 
     def update(self, done: float, total: float | None, details: str, *, unit: str) -> None:
+        """Update the progress."""
         if time.monotonic() >= self._next:
             self._next = time.monotonic() + _LINE_INTERVAL
             of = f" of {total:,.0f}" if total is not None else ""
             self.say(f"{done:,.0f}{of} {unit}, {details}")
 
     def say(self, text: str) -> None:
+        """Print a message above the progress."""
         with suppress(OSError):  # the reader of stderr is gone; keep running
             show(text, file=sys.stderr, flush=True)
 
 
-class _Bar:
+class Bar:
+    """A progress bar, in place."""
+
     def __init__(self) -> None:
         from rich.console import Console
         from rich.progress import BarColumn, Progress, TextColumn
@@ -80,13 +71,16 @@ class _Bar:
         self._task = self._progress.add_task("", total=None, count="", unit="", details="")
 
     def shown(self) -> AbstractContextManager[Any]:
+        """Show the display while the context is open."""
         return self._progress
 
     def update(self, done: float, total: float | None, details: str, *, unit: str) -> None:
+        """Update the progress."""
         count = f"{done:,.0f}/{'?' if total is None else f'{total:,.0f}'}"
         self._progress.update(self._task, completed=done, total=total, count=count, unit=unit, details=details)
 
     def say(self, text: str) -> None:
+        """Print a message above the progress."""
         self._progress.console.print(printable(text), markup=False, highlight=False)
 
 

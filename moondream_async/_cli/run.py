@@ -16,7 +16,7 @@ import anyio
 import anyio.to_thread
 import attrs
 
-from .._bulk.journal import read_records
+from .._bulk.reading import read_records
 from .._bulk.run import Run, RunSummary
 from .._client.async_client import AsyncClient
 from .._wire.skills import SKILLS

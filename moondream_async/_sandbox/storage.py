@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import secrets
 import shutil
@@ -39,16 +40,14 @@ class Storage:
     """The files of one API of a sandbox."""
 
     def __init__(self) -> None:
-        self._folder: str | None = None
         self.files: dict[str, StoredFile] = {}
 
-    @property
+    @functools.cached_property
     def folder(self) -> str:
         """The temporary folder of the files, created on first use."""
-        if self._folder is None:
-            self._folder = tempfile.mkdtemp(prefix="moondream-sandbox-")
-            weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
-        return self._folder
+        folder = tempfile.mkdtemp(prefix="moondream-sandbox-")
+        weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+        return folder
 
     def new_file(self, name: str | None, media_type: str, lifecycle: str | None) -> tuple[str, StoredFile]:
         """Register a file that is not written yet; return its id and itself."""

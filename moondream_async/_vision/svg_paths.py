@@ -44,7 +44,7 @@ def to_svg(result: SegmentResult, size: Size, *, fill: str, opacity: float) -> s
     if not result.path.strip():
         return f"{begin}</svg>"
     x, y, width, height = box_in_pixels(result, size)
-    draw(result, _NullPen())
+    draw(result, import_extra("fontTools.pens.basePen", "vision").NullPen())
     transform = f"translate({x:.12g} {y:.12g}) scale({width:.12g} {height:.12g})"
     style = f"fill={quoteattr(fill)} fill-opacity={quoteattr(f'{float(opacity):g}')}"
     return f'{begin}<path fill-rule="evenodd" {style} transform="{transform}" d={quoteattr(result.path)}/></svg>'
@@ -169,15 +169,6 @@ class _GuardedPen:
             method(*points, **options)
 
         return call
-
-
-class _NullPen:
-    """Implements the protocol of fontTools' pens, and draws nothing."""
-
-    def _ignore(self, *points: Point) -> None:
-        """Ignore what is drawn."""
-
-    moveTo = lineTo = curveTo = qCurveTo = closePath = endPath = _ignore  # noqa: N815 - fontTools' names
 
 
 class FlatteningPen:

@@ -47,23 +47,17 @@ class Fal:
     faults: Faults
     storage: FalStorage = attrs.field(factory=FalStorage)
     fault_counter: FaultCounter = attrs.field(factory=FaultCounter)
-    _queue: Queue | None = None
-    _webhooks: Webhooks | None = None
     _tasks: set[asyncio.Task[None]] = attrs.field(factory=set[asyncio.Task[None]])
 
-    @property
+    @functools.cached_property
     def queue(self) -> Queue:
         """The queue, created on first use in the server's event loop."""
-        if self._queue is None:
-            self._queue = Queue(self._process, self._post_webhook)
-        return self._queue
+        return Queue(self._process, self._post_webhook)
 
-    @property
+    @functools.cached_property
     def webhooks(self) -> Webhooks:
         """The sender of webhooks, created on first use because it needs the extra `fal`."""
-        if self._webhooks is None:
-            self._webhooks = Webhooks()
-        return self._webhooks
+        return Webhooks()
 
     def routes(self) -> list[Route]:
         """Return the routes, with faults and authentication."""

@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 
 from moondream_async import ConfigurationError, MoondreamError, ResultsFileError
-from moondream_async._bulk.journal import Journal, read_records, read_results
+from moondream_async._bulk.journal import Journal
+from moondream_async._bulk.reading import read_records, read_results
 from moondream_async._bulk.records import Finished, key_of, marked, to_line
 from moondream_async.types import CaptionResult
 from tests.support.disk import file_size_limit
