@@ -25,7 +25,7 @@ from .._tuning.models import Rollouts
 from ..config import Secret, hidden_headers
 from .fal_handle import RequestHandle
 from .finetune import Finetune
-from .streams import ChatStream, Facade, Map, SegmentStream, TextStream
+from .streams import ChatStream, Facade, Map, SegmentStream, TextStream, iterate
 """
 TYPE_IMPORTS = """
 from .batches import Batches
@@ -68,10 +68,10 @@ PART_INIT = """def __init__(self, portal: Portal, inner: Async{name}) -> None:
     self._async = inner"""
 SPECIAL_BODIES = {
     "tuning": ["from .tuning import Tuning", "return Tuning(self._portal, self._async.tuning)"],
-    "Tuning.create": ["return Finetune(self._portal, self._run(self._async.create, {arguments}))"],
-    "Tuning.retrieve": ["return Finetune(self._portal, self._run(self._async.retrieve, {arguments}))"],
+    "Tuning.create": ["return Finetune(self._portal, self._portal.call(self._async.create, {arguments}))"],
+    "Tuning.retrieve": ["return Finetune(self._portal, self._portal.call(self._async.retrieve, {arguments}))"],
     "Tuning.list": [
-        "for finetune in self._iterate(self._async.list({arguments})):",
+        "for finetune in iterate(self._portal, self._async.list({arguments})):",
         "    yield Finetune(self._portal, finetune)",
     ],
     "batches": ["from .batches import Batches", "return Batches(self._portal, self._async.batches)"],
@@ -80,11 +80,9 @@ SPECIAL_BODIES = {
         "clone._async = self._async.with_options({arguments})",
         "return clone",
     ],
-    "map": [
-        "return self._wrap_map(self._async.map(skill, items, {keywords}, **arguments))",
-    ],
+    "map": ["return Map(self._portal, self._async.map(skill, items, {keywords}, **arguments))"],
     "FalClient.handle": ["return RequestHandle(self._portal, self._async.handle({arguments}))"],
-    "FalClient.submit": ["return RequestHandle(self._portal, self._run(self._async.submit, {arguments}))"],
+    "FalClient.submit": ["return RequestHandle(self._portal, self._portal.call(self._async.submit, {arguments}))"],
     "aclose": ["self._portal.close(self._async.aclose)"],
     "__repr__": [
         "inner = getattr(self, '_async', None)",
@@ -120,18 +118,17 @@ def body_of(function: ast.FunctionDef | ast.AsyncFunctionDef, facade: Facade) ->
         hide_key = f"{facade.key} = cast('Any', Secret({facade.key}))  # hides the key from tracebacks with locals"
         return [hide_key, f"self._async = Async{facade.name}({passed_on})", "self._open_portal()"]
     if ast.unparse(function.returns or ast.Constant(None)).startswith(("AsyncGenerator", *ITERATED)):
-        return [f"return self._iterate(self._async.{name}({passed_on}))"]
+        return [f"return iterate(self._portal, self._async.{name}({passed_on}))"]
     if isinstance(function, ast.FunctionDef):
         is_property = any(isinstance(d, ast.Name) and d.id == "property" for d in function.decorator_list)
         return [f"return self._async.{name}" if is_property else f"return self._async.{name}({passed_on})"]
-    call = f"self._run(self._async.{name}, {passed_on})".replace(", )", ")")
+    call = f"self._portal.call(self._async.{name}, {passed_on})".replace(", )", ")")
     if facade.name != "Client" or not any(a.arg == "stream" for a in function.args.args):
         return [f"return {call}"]
-    wrap = {"segment": "_wrap_segment", "chat": "_wrap_chat"}.get(name, "_wrap_text")
     result = to_sync(ast.unparse(function.returns or ast.Constant(None)))
     return [
-        f"wrap: Callable[[Any], {result}] = self.{wrap}",
-        f"return {call.replace('self._run(', 'self._run_and_wrap(wrap, ')}",
+        f"wrap: Callable[[Any], {result}] = self._wrap",
+        f"return {call.replace('.call(', '.call_and_wrap(wrap, ')}",
     ]
 
 

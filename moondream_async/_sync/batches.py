@@ -13,7 +13,7 @@ from .._bulk.items import MapItem, Outcome
 from .._bulk.run import RunSummary
 from .._public import public
 from ..prices import Prices
-from .streams import Facade
+from .streams import Facade, iterate
 
 if TYPE_CHECKING:
     from .portal import Portal
@@ -75,7 +75,7 @@ class Batches(Facade):
             MoondreamError: The upload failed. It is aborted if the server rejected it, or if you did not pass a
                 folder; otherwise, call this again to resume it.
         """
-        return self._run(
+        return self._portal.call(
             self._async.create,
             items=items,
             skill=skill,
@@ -109,7 +109,7 @@ class Batches(Facade):
             BatchInputError: The file has invalid lines; `.problems` has their numbers. Nothing was sent.
             MoondreamError: As in `create`.
         """
-        return self._run(self._async.submit, path=path, model=model, folder=folder, progress=progress)
+        return self._portal.call(self._async.submit, path=path, model=model, folder=folder, progress=progress)
 
     def retrieve(self, batch_id: str) -> Batch:
         """Return the current state of one batch.
@@ -118,7 +118,7 @@ class Batches(Facade):
             NotFoundError: There is no such batch.
             MoondreamError: The request failed.
         """
-        return self._run(self._async.retrieve, batch_id=batch_id)
+        return self._portal.call(self._async.retrieve, batch_id=batch_id)
 
     def list(self, limit: int | None = None) -> Generator[Batch]:
         """List all batches of the API key. Pages are fetched as you iterate.
@@ -129,7 +129,7 @@ class Batches(Facade):
         Raises:
             MoondreamError: The request failed.
         """
-        return self._iterate(self._async.list(limit=limit))
+        return iterate(self._portal, self._async.list(limit=limit))
 
     def status(self, job: AnyJob) -> BatchJob:
         """Return a job with the current state of its batches.
@@ -141,7 +141,7 @@ class Batches(Facade):
             BatchError: The folder is not a job's folder, or the job was not submitted completely.
             MoondreamError: The request failed.
         """
-        return self._run(self._async.status, job=job)
+        return self._portal.call(self._async.status, job=job)
 
     def wait(
         self, job: AnyJob, *, timeout: float | None = None, progress: Callable[[BatchJob], Any] | None = None
@@ -160,7 +160,7 @@ class Batches(Facade):
             APITimeoutError: The timeout expired. The job continues on the server.
             MoondreamError: As in `status`. Outages of up to 10 minutes are tolerated.
         """
-        return self._run(self._async.wait, job=job, timeout=timeout, progress=progress)
+        return self._portal.call(self._async.wait, job=job, timeout=timeout, progress=progress)
 
     def results(self, job: AnyJob) -> Generator[Outcome[Any]]:
         """Iterate over the outcome of each item, once, while the result files are downloaded.
@@ -181,7 +181,7 @@ class Batches(Facade):
             APIError: A result file or a batch is gone; raised after everything else was read.
             MoondreamError: A request failed.
         """
-        return self._iterate(self._async.results(job=job))
+        return iterate(self._portal, self._async.results(job=job))
 
     def save(self, job: AnyJob, out: str | os.PathLike[str], *, resume: bool = True) -> RunSummary:
         """Save the results to a JSON Lines file in the format of `run`.
@@ -201,7 +201,7 @@ class Batches(Facade):
             ResultsFileError: The file cannot be read or written, or holds other results.
             MoondreamError: As in `results`.
         """
-        return self._run(self._async.save, job=job, out=out, resume=resume)
+        return self._portal.call(self._async.save, job=job, out=out, resume=resume)
 
     def cancel(self, job: AnyJob) -> bool:
         """Abort what was not submitted yet, and delete the job's folder.
@@ -219,4 +219,4 @@ class Batches(Facade):
             BatchError: The folder is not a job's folder, or another call or process works on the job.
             MoondreamError: A request failed.
         """
-        return self._run(self._async.cancel, job=job)
+        return self._portal.call(self._async.cancel, job=job)

@@ -182,8 +182,8 @@ class Client(Closing, Facade):
             APITimeoutError: A timeout expired.
             APIConnectionError: The server cannot be reached, or the connection broke.
         """
-        wrap: Callable[[Any], QueryResult | TextStream[QueryResult]] = self._wrap_text
-        return self._run_and_wrap(
+        wrap: Callable[[Any], QueryResult | TextStream[QueryResult]] = self._wrap
+        return self._portal.call_and_wrap(
             wrap,
             self._async.query,
             image=image,
@@ -246,8 +246,8 @@ class Client(Closing, Facade):
         Raises:
             MoondreamError: As in `query`.
         """
-        wrap: Callable[[Any], ChatResult | ChatStream] = self._wrap_chat
-        return self._run_and_wrap(
+        wrap: Callable[[Any], ChatResult | ChatStream] = self._wrap
+        return self._portal.call_and_wrap(
             wrap, self._async.chat, messages=messages, stream=stream, settings=settings, reasoning=reasoning
         )
 
@@ -273,7 +273,7 @@ class Client(Closing, Facade):
             AnswerError: The answer is of another kind, and so was the second; `.answers` keeps them.
             MoondreamError: As in `query`.
         """
-        return self._run(
+        return self._portal.call(
             self._async.ask_yes_no,
             image=image,
             question=question,
@@ -304,7 +304,7 @@ class Client(Closing, Facade):
             AnswerError: The answer is of another kind, and so was the second; `.answers` keeps them.
             MoondreamError: As in `query`.
         """
-        return self._run(
+        return self._portal.call(
             self._async.ask_number,
             image=image,
             question=question,
@@ -335,7 +335,7 @@ class Client(Closing, Facade):
             AnswerError: The answer is of another kind, and so was the second; `.answers` keeps them.
             MoondreamError: As in `query`.
         """
-        return self._run(
+        return self._portal.call(
             self._async.ask_list, image=image, question=question, settings=settings, reasoning=reasoning, repair=repair
         )
 
@@ -364,7 +364,7 @@ class Client(Closing, Facade):
             AnswerError: The answer is of another kind, and so was the second; `.answers` keeps them.
             MoondreamError: As in `query`.
         """
-        return self._run(
+        return self._portal.call(
             self._async.ask_json,
             image=image,
             question=question,
@@ -423,8 +423,8 @@ class Client(Closing, Facade):
         Raises:
             MoondreamError: As in `query`.
         """
-        wrap: Callable[[Any], CaptionResult | TextStream[CaptionResult]] = self._wrap_text
-        return self._run_and_wrap(
+        wrap: Callable[[Any], CaptionResult | TextStream[CaptionResult]] = self._wrap
+        return self._portal.call_and_wrap(
             wrap, self._async.caption, image=image, length=length, stream=stream, settings=settings
         )
 
@@ -445,7 +445,7 @@ class Client(Closing, Facade):
         Raises:
             MoondreamError: As in `query`.
         """
-        return self._run(self._async.detect, image=image, object=object, settings=settings)
+        return self._portal.call(self._async.detect, image=image, object=object, settings=settings)
 
     def point(
         self,
@@ -468,7 +468,9 @@ class Client(Closing, Facade):
         Raises:
             MoondreamError: As in `query`.
         """
-        return self._run(self._async.point, image=image, object=object, settings=settings, spatial_refs=spatial_refs)
+        return self._portal.call(
+            self._async.point, image=image, object=object, settings=settings, spatial_refs=spatial_refs
+        )
 
     @overload
     def segment(
@@ -525,8 +527,8 @@ class Client(Closing, Facade):
         Raises:
             MoondreamError: As in `query`.
         """
-        wrap: Callable[[Any], SegmentResult | SegmentStream] = self._wrap_segment
-        return self._run_and_wrap(
+        wrap: Callable[[Any], SegmentResult | SegmentStream] = self._wrap
+        return self._portal.call_and_wrap(
             wrap,
             self._async.segment,
             image=image,
@@ -673,7 +675,8 @@ class Client(Closing, Facade):
             MoondreamError: While iterating: the error that stopped the run, after the outcomes of all items that had
                 started.
         """
-        return self._wrap_map(
+        return Map(
+            self._portal,
             self._async.map(
                 skill,
                 items,
@@ -685,7 +688,7 @@ class Client(Closing, Facade):
                 max_cost=max_cost,
                 prices=prices,
                 **arguments,
-            )
+            ),
         )
 
     def run(
@@ -740,7 +743,7 @@ class Client(Closing, Facade):
             ResultsFileError: Writing the file failed.
             MoondreamError: The error that stopped the run, after the results of all started items were written.
         """
-        return self._run(
+        return self._portal.call(
             self._async.run,
             skill=skill,
             items=items,
@@ -774,7 +777,7 @@ class Client(Closing, Facade):
             ImageError: The image cannot be fetched or read, is not an image, is damaged or too large.
             ConfigurationError: `image_options` is not an `ImageOptions`.
         """
-        return self._run(self._async.encode_image, image=image, image_options=image_options)
+        return self._portal.call(self._async.encode_image, image=image, image_options=image_options)
 
     def models(self) -> list[Model]:
         """List the models of the server. The call is free, so it also serves to check a key.
@@ -783,7 +786,7 @@ class Client(Closing, Facade):
             AuthenticationError: The key is invalid.
             MoondreamError: As in `query`.
         """
-        return self._run(self._async.models)
+        return self._portal.call(self._async.models)
 
     def with_options(
         self,

@@ -117,7 +117,7 @@ class FalClient(Closing, Facade):
             APITimeoutError: The request was not completed within `job_timeout`; use `.request_id` to wait again.
             APIConnectionError: fal could not be reached.
         """
-        return self._run(
+        return self._portal.call(
             self._async.query,
             image=image,
             question=question,
@@ -145,7 +145,7 @@ class FalClient(Closing, Facade):
         Raises:
             MoondreamError: As in `query`.
         """
-        return self._run(self._async.caption, image=image, length=length, stream=stream, settings=settings)
+        return self._portal.call(self._async.caption, image=image, length=length, stream=stream, settings=settings)
 
     def detect(
         self, image: ImageInput, object: str | Sequence[str], settings: SamplingSettings | None = None
@@ -160,7 +160,7 @@ class FalClient(Closing, Facade):
         Raises:
             MoondreamError: As in `query`.
         """
-        return self._run(self._async.detect, image=image, object=object, settings=settings)
+        return self._portal.call(self._async.detect, image=image, object=object, settings=settings)
 
     def point(
         self,
@@ -180,7 +180,9 @@ class FalClient(Closing, Facade):
         Raises:
             MoondreamError: As in `query`.
         """
-        return self._run(self._async.point, image=image, object=object, settings=settings, spatial_refs=spatial_refs)
+        return self._portal.call(
+            self._async.point, image=image, object=object, settings=settings, spatial_refs=spatial_refs
+        )
 
     def segment(
         self,
@@ -203,7 +205,7 @@ class FalClient(Closing, Facade):
         Raises:
             MoondreamError: As in `query`.
         """
-        return self._run(
+        return self._portal.call(
             self._async.segment, image=image, object=object, spatial_refs=spatial_refs, stream=stream, settings=settings
         )
 
@@ -233,7 +235,7 @@ class FalClient(Closing, Facade):
         Raises:
             MoondreamError: As in `query`.
         """
-        return self._run(
+        return self._portal.call(
             self._async.batched,
             inputs=inputs,
             model_id=model_id,
@@ -253,7 +255,7 @@ class FalClient(Closing, Facade):
         Raises:
             ImageError: The image is invalid.
         """
-        return self._run(self._async.encode_image, image=image, image_options=image_options)
+        return self._portal.call(self._async.encode_image, image=image, image_options=image_options)
 
     def submit(
         self,
@@ -292,7 +294,7 @@ class FalClient(Closing, Facade):
         headers = hidden_headers(headers)
         return RequestHandle(
             self._portal,
-            self._run(
+            self._portal.call(
                 self._async.submit,
                 endpoint=endpoint,
                 arguments=arguments,
@@ -328,7 +330,7 @@ class FalClient(Closing, Facade):
             NotFoundError: The request does not exist, or no longer exists.
             MoondreamError: As in `query`.
         """
-        return self._run(self._async.status, endpoint=endpoint, request_id=request_id, logs=logs)
+        return self._portal.call(self._async.status, endpoint=endpoint, request_id=request_id, logs=logs)
 
     def result(self, endpoint: str, request_id: str, *, timeout: float | None = None) -> Any:
         """Wait for a request and return the endpoint's response.
@@ -341,7 +343,7 @@ class FalClient(Closing, Facade):
         Raises:
             MoondreamError: As in `query`.
         """
-        return self._run(self._async.result, endpoint=endpoint, request_id=request_id, timeout=timeout)
+        return self._portal.call(self._async.result, endpoint=endpoint, request_id=request_id, timeout=timeout)
 
     def cancel(self, endpoint: str, request_id: str) -> bool:
         """Cancel a request. If it is already running, it may still finish and be billed.
@@ -357,7 +359,7 @@ class FalClient(Closing, Facade):
             NotFoundError: The request does not exist.
             MoondreamError: As in `query`.
         """
-        return self._run(self._async.cancel, endpoint=endpoint, request_id=request_id)
+        return self._portal.call(self._async.cancel, endpoint=endpoint, request_id=request_id)
 
     def subscribe(
         self,
@@ -396,7 +398,7 @@ class FalClient(Closing, Facade):
             MoondreamError: As in `query`.
         """
         headers = hidden_headers(headers)
-        return self._run(
+        return self._portal.call(
             self._async.subscribe,
             endpoint=endpoint,
             arguments=arguments,
@@ -437,7 +439,7 @@ class FalClient(Closing, Facade):
             ConfigurationError: An argument is invalid, or the file cannot be read.
             MoondreamError: As in `query`.
         """
-        return self._run(
+        return self._portal.call(
             self._async.upload, data=data, content_type=content_type, file_name=file_name, lifecycle=lifecycle
         )
 
@@ -455,7 +457,7 @@ class FalClient(Closing, Facade):
             WebhookVerificationError: The webhook is not from fal, was changed, or is older than 300 s.
             MoondreamError: The keys cannot be fetched.
         """
-        return self._run(self._async.verify_webhook, headers=headers, body=body)
+        return self._portal.call(self._async.verify_webhook, headers=headers, body=body)
 
     def close(self) -> None:
         """Close the connections. Later calls raise `ConfigurationError`. Safe to call more than once."""

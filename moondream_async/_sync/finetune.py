@@ -17,7 +17,7 @@ from .._tuning.models import (
     TrainStep,
 )
 from ..config import SamplingSettings
-from .streams import Facade
+from .streams import Facade, iterate
 
 if TYPE_CHECKING:
     from .._images.prepare import ImageInput
@@ -99,7 +99,7 @@ class Finetune(Facade):
             NotFoundError: The finetune was deleted.
             MoondreamError: The call failed.
         """
-        return self._run(
+        return self._portal.call(
             self._async.rollouts,
             skill=skill,
             image=image,
@@ -134,8 +134,9 @@ class Finetune(Facade):
             MoondreamError: While iterating: the error of the first request that failed, after the results of all
                 requests that were already sent.
         """
-        return self._iterate(
-            self._async.rollout_stream(requests=requests, max_concurrency=max_concurrency, buffer_size=buffer_size)
+        return iterate(
+            self._portal,
+            self._async.rollout_stream(requests=requests, max_concurrency=max_concurrency, buffer_size=buffer_size),
         )
 
     def train_step(
@@ -160,7 +161,7 @@ class Finetune(Facade):
             APIConnectionError: There was no response; the step may or may not have been applied.
             MoondreamError: The call failed.
         """
-        return self._run(self._async.train_step, groups=groups, lr=lr, resubmit=resubmit, **more)
+        return self._portal.call(self._async.train_step, groups=groups, lr=lr, resubmit=resubmit, **more)
 
     def log_metrics(self, step: int, metrics: Mapping[str, float]) -> LoggedMetrics:
         """Log your own metrics of a training step for the dashboard.
@@ -173,7 +174,7 @@ class Finetune(Facade):
             ConfigurationError: An argument is invalid. Nothing was sent.
             MoondreamError: The call failed.
         """
-        return self._run(self._async.log_metrics, step=step, metrics=metrics)
+        return self._portal.call(self._async.log_metrics, step=step, metrics=metrics)
 
     def save_checkpoint(self) -> SavedCheckpoint:
         """Save the current state as a checkpoint, which `model(step)` can then name. Safe to repeat.
@@ -182,7 +183,7 @@ class Finetune(Facade):
             NotFoundError: The finetune was never trained, or was deleted.
             MoondreamError: The call failed.
         """
-        return self._run(self._async.save_checkpoint)
+        return self._portal.call(self._async.save_checkpoint)
 
     def list_checkpoints(self, limit: int | None = None) -> Generator[Checkpoint]:
         """List the saved checkpoints, ordered by step. Pages are fetched as you iterate.
@@ -193,7 +194,7 @@ class Finetune(Facade):
         Raises:
             MoondreamError: The call failed.
         """
-        return self._iterate(self._async.list_checkpoints(limit=limit))
+        return iterate(self._portal, self._async.list_checkpoints(limit=limit))
 
     def checkpoint_url(self, step: int) -> CheckpointDownload:
         """Return a presigned URL of a checkpoint's weights.
@@ -203,7 +204,7 @@ class Finetune(Facade):
             APIError: The checkpoint has expired (status 410).
             MoondreamError: The call failed.
         """
-        return self._run(self._async.checkpoint_url, step=step)
+        return self._portal.call(self._async.checkpoint_url, step=step)
 
     def delete_checkpoint(self, step: int) -> None:
         """Delete a checkpoint. Without its latest checkpoint, a finetune cannot be trained further.
@@ -212,7 +213,7 @@ class Finetune(Facade):
             NotFoundError: The checkpoint does not exist.
             MoondreamError: The call failed.
         """
-        return self._run(self._async.delete_checkpoint, step=step)
+        return self._portal.call(self._async.delete_checkpoint, step=step)
 
     def delete(self) -> None:
         """Delete the finetune and its checkpoints.
@@ -221,7 +222,7 @@ class Finetune(Facade):
             NotFoundError: The finetune does not exist.
             MoondreamError: The call failed.
         """
-        return self._run(self._async.delete)
+        return self._portal.call(self._async.delete)
 
     def __repr__(self) -> str:
         inner = getattr(self, "_async", None)

@@ -341,27 +341,14 @@ class Facade:
 
         self._portal = Portal()
 
-    def _run(self, func: Callable[P, Awaitable[T]], /, *args: P.args, **kwargs: P.kwargs) -> T:
-        return self._portal.call(func, *args, **kwargs)
+    def _wrap(self, answer: Any) -> Any:
+        """Return the sync stream of an async one; any other answer unchanged."""
+        kind = next((kind for kind in _STREAMS if isinstance(answer, kind)), None)
+        return answer if kind is None else _STREAMS[kind](self._portal, answer)
 
-    def _run_and_wrap(
-        self, wrap: Callable[[T], R], func: Callable[P, Awaitable[T]], /, *args: P.args, **kwargs: P.kwargs
-    ) -> R:
-        return self._portal.call_and_wrap(wrap, func, *args, **kwargs)
 
-    def _iterate(self, pieces: AsyncPieces[T]) -> Generator[T]:
-        return iterate(self._portal, pieces)
-
-    def _wrap_text(self, answer: T | AsyncTextStream[T]) -> T | TextStream[T]:
-        if isinstance(answer, AsyncTextStream):
-            return TextStream(self._portal, cast("AsyncTextStream[T]", answer))
-        return answer
-
-    def _wrap_chat(self, answer: ChatResult | AsyncChatStream) -> ChatResult | ChatStream:
-        return ChatStream(self._portal, answer) if isinstance(answer, AsyncChatStream) else answer
-
-    def _wrap_map(self, run: AsyncMap[T]) -> Map[T]:
-        return Map(self._portal, run)
-
-    def _wrap_segment(self, answer: SegmentResult | AsyncSegmentStream) -> SegmentResult | SegmentStream:
-        return SegmentStream(self._portal, answer) if isinstance(answer, AsyncSegmentStream) else answer
+_STREAMS: dict[type, Callable[[Portal, Any], Any]] = {
+    AsyncTextStream: TextStream,
+    AsyncChatStream: ChatStream,
+    AsyncSegmentStream: SegmentStream,
+}

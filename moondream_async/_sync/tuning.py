@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from .._public import public
 from .._tuning.resource import AsyncTuning
 from .finetune import Finetune
-from .streams import Facade
+from .streams import Facade, iterate
 
 if TYPE_CHECKING:
     from .portal import Portal
@@ -34,7 +34,7 @@ class Tuning(Facade):
             ConflictError: A finetune with this name and another rank exists.
             MoondreamError: The call failed.
         """
-        return Finetune(self._portal, self._run(self._async.create, name=name, rank=rank))
+        return Finetune(self._portal, self._portal.call(self._async.create, name=name, rank=rank))
 
     def retrieve(self, finetune_id: str) -> Finetune:
         """Return the finetune with an id.
@@ -43,7 +43,7 @@ class Tuning(Facade):
             NotFoundError: The finetune does not exist.
             MoondreamError: The call failed.
         """
-        return Finetune(self._portal, self._run(self._async.retrieve, finetune_id=finetune_id))
+        return Finetune(self._portal, self._portal.call(self._async.retrieve, finetune_id=finetune_id))
 
     def list(self, limit: int | None = None) -> Generator[Finetune]:
         """List the API key's finetunes, oldest first. Pages are fetched as you iterate.
@@ -54,5 +54,5 @@ class Tuning(Facade):
         Raises:
             MoondreamError: The call failed.
         """
-        for finetune in self._iterate(self._async.list(limit=limit)):
+        for finetune in iterate(self._portal, self._async.list(limit=limit)):
             yield Finetune(self._portal, finetune)
