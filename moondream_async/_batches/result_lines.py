@@ -11,7 +11,8 @@ from typing import Any, cast
 
 import attrs
 
-from .._wire.responses import MAX_DEPTH, PARSE_ERRORS, InvalidResponse, Object, children, object_of, optional_text
+from .._wire import responses
+from .._wire.responses import PARSE_ERRORS, InvalidResponse, Object, finite, object_of, optional_text, reject_number
 from .._wire.skills import SKILLS
 from ..errors import BatchLineError, MoondreamError
 from ..types import Meta, Result
@@ -106,7 +107,7 @@ def _unusable(text: bytes, problem: str) -> OutputLine:
 
 
 def _decode(text: bytes) -> Any:
-    decoder = json.JSONDecoder(parse_constant=wire.reject_number, parse_float=wire.finite, parse_int=_whole)
+    decoder = json.JSONDecoder(parse_constant=reject_number, parse_float=finite, parse_int=_whole)
     if text.count(b",") > MAX_VALUES:
         # The C scanner holds the GIL, and so blocks the event loop, until it is done.
         decoder = _in_python(decoder)
@@ -118,7 +119,7 @@ def _decode(text: bytes) -> Any:
         raise InvalidResponse("it is nested too deeply") from None
     except ValueError:
         raise InvalidResponse("it is not JSON") from None
-    if text.count(b"[") + text.count(b"{") > MAX_DEPTH or len(text) > MAX_VALUES:
+    if text.count(b"[") + text.count(b"{") > responses.MAX_DEPTH or len(text) > MAX_VALUES:
         _check_shape(value)
     return value
 
@@ -140,18 +141,18 @@ def _check_shape(value: Any) -> None:
         InvalidResponse: The value is nested too deeply, or has too many values.
     """
     level, count = [value], 0
-    for _ in range(MAX_DEPTH):
+    for _ in range(responses.MAX_DEPTH):
         count += len(level)
         if count > MAX_VALUES:
             raise InvalidResponse(f"it has more than {MAX_VALUES:,} values")
-        level = [child for parent in level for child in children(parent)]
+        level = [child for parent in level for child in responses.children(parent)]
         if not level:
             return
     raise InvalidResponse("it is nested too deeply")
 
 
 def _whole(digits: str) -> int:
-    return int(digits) if len(digits) <= _MAX_DIGITS else wire.reject_number("a number with that many digits")
+    return int(digits) if len(digits) <= _MAX_DIGITS else reject_number("a number with that many digits")
 
 
 def _has_result(fields: Object) -> bool:

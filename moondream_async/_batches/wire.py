@@ -6,11 +6,11 @@ import json
 import math
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, NoReturn, cast
+from typing import Any, cast
 
 import attrs
 
-from .._wire.responses import Object, each_of, object_of, optional_text, text_of
+from .._wire.responses import Object, each_of, finite, object_of, optional_text, reject_number, text_of
 from .._wire.skills import SKILLS, to_json
 from ..errors import ConfigurationError
 from .models import Batch, BatchOutput, BatchProgress, BatchUsage
@@ -129,17 +129,6 @@ def _json_of(text: bytes) -> Object:
     if not isinstance(data, dict):
         raise ConfigurationError("is not a JSON object.")
     return cast("Object", data)
-
-
-def reject_number(word: str) -> NoReturn:
-    """Raise for a number that JSON does not have, such as `NaN`."""
-    raise ValueError(f"{word} is not a JSON number")
-
-
-def finite(digits: str) -> float:
-    """Parse a number; raise if it is too large for a double."""
-    number = float(digits)
-    return number if math.isfinite(number) else reject_number(digits)
 
 
 def _check_image(image: object) -> None:

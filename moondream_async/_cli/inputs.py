@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from .._images.source_names import MAX_PATH_LENGTH
+from .._wire.responses import reject_number
 from ..errors import ConfigurationError
 from .console import show
 from .folders import Skipped, images_in, matches
@@ -175,7 +176,7 @@ def _parse_line(line: str, where: str) -> MapItem:
     if line.lstrip()[0] not in '{"[':
         return line
     try:
-        value: Any = json.loads(line, parse_constant=_refuse_constant)
+        value: Any = json.loads(line, parse_constant=reject_number)
         has_surrogates = _has_surrogates(value)
     except (ValueError, RecursionError) as exc:
         if line.lstrip()[0] != "{":
@@ -193,10 +194,6 @@ def _parse_line(line: str, where: str) -> MapItem:
     if has_surrogates:
         raise ConfigurationError(f"{where} contains an unpaired surrogate, which is not a valid character.")
     return name, image, fields
-
-
-def _refuse_constant(name: str) -> Any:
-    raise ValueError(f"{name} is not a JSON number")
 
 
 def _has_surrogates(value: Any) -> bool:

@@ -12,6 +12,7 @@ from typing import Any, Generic, Literal, TypeVar, Union, cast, get_args, get_or
 import attrs
 
 from .._extras import import_extra
+from .._wire.responses import reject_number
 from ..errors import AnswerError, ConfigurationError
 from ..types import QueryResult
 
@@ -259,7 +260,7 @@ def _strip_wrapping(raw: str) -> str:
 
 def _find_json(text: str) -> Iterator[Any]:
     """Yield the text as JSON, or else each JSON object and array within it."""
-    decoder = json.JSONDecoder(parse_constant=_refuse_constant)
+    decoder = json.JSONDecoder(parse_constant=reject_number)
     try:
         yield decoder.decode(text)
     except (ValueError, RecursionError):
@@ -275,10 +276,6 @@ def _find_json(text: str) -> Iterator[Any]:
         except (ValueError, RecursionError):
             continue
         yield data
-
-
-def _refuse_constant(name: str) -> Any:
-    raise ValueError(f"{name} is not valid JSON")
 
 
 def _as_value_error(parse: Callable[[], T]) -> T:

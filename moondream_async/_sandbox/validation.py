@@ -8,6 +8,7 @@ import json
 import re
 from typing import Any, NoReturn, cast
 
+from .._wire.responses import reject_number
 from .pixels import Scene, analyze
 
 MAX_IMAGE_BYTES = 10 * 1024 * 1024
@@ -31,16 +32,12 @@ class RequestError(Exception):
 def parse_object(body: bytes) -> Fields:
     """Parse a body that must be a JSON object."""
     try:
-        data = json.loads(body, parse_constant=_reject_constant)
+        data = json.loads(body, parse_constant=reject_number)
     except (ValueError, RecursionError):
         raise RequestError("Invalid JSON body", code="invalid_json") from None
     if not isinstance(data, dict):
         raise RequestError("Request body must be a JSON object", code="invalid_json")
     return cast("Fields", data)
-
-
-def _reject_constant(word: str) -> float:
-    raise ValueError(f"{word} is not JSON")
 
 
 def require_text(data: Fields, name: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, TypeVar, cast
+from typing import Any, NoReturn, TypeVar, cast
 
 from ..types import (
     BoundingBox,
@@ -78,6 +78,17 @@ def _parse_int(digits: str) -> int | None:
 
 
 _DECODER = json.JSONDecoder(parse_constant=_parse_constant, parse_float=_parse_float, parse_int=_parse_int)
+
+
+def reject_number(word: str) -> NoReturn:
+    """Raise for a number that JSON does not have, such as `NaN`."""
+    raise ValueError(f"{word} is not a JSON number")
+
+
+def finite(digits: str) -> float:
+    """Parse a number; raise if it is too large for a double."""
+    number = float(digits)
+    return number if math.isfinite(number) else reject_number(digits)
 
 
 def _count_brackets(body: str | bytes) -> int:
