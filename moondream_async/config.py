@@ -64,17 +64,12 @@ def _seconds(*, above_zero: bool) -> Callable[[Any, Any, Any], None]:
 
 
 def _whole(_: Any, field: Any, value: Any) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise ConfigurationError(f"{field.name} must be a whole number of at least 1, not {value!r}.")
+    check_whole(field.name, value, least=1)
 
 
 def _boolean(_: Any, field: Any, value: Any) -> None:
     if not isinstance(value, bool):
         raise ConfigurationError(f"{field.name} must be True or False, not {value!r}.")
-
-
-def _optional(check: Callable[[Any, Any, Any], None]) -> Callable[[Any, Any, Any], None]:
-    return attrs.validators.optional(check)
 
 
 def _statuses(values: Iterable[int]) -> frozenset[int]:
@@ -152,7 +147,7 @@ class RetryPolicy:
     statuses: frozenset[int] = attrs.field(default=RETRY_STATUSES, converter=_statuses)
     retry_timeouts: bool = attrs.field(default=True, converter=to_python, validator=_boolean)
     deadline: float | None = attrs.field(
-        default=None, converter=to_python, validator=_optional(_seconds(above_zero=True))
+        default=None, converter=to_python, validator=attrs.validators.optional(_seconds(above_zero=True))
     )
 
     @classmethod

@@ -13,7 +13,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from .._batches import wire
 from .._batches.job.folder import default_folder
 from .._batches.job.manifest import MANIFEST, read_manifest
 from .._batches.job_reader import is_batch_id, is_folder
@@ -26,7 +25,7 @@ from ..prices import prices_of
 from .console import one_line, show
 from .inputs import Inputs, print_skipped
 from .progress import meter
-from .run import SOME_FAILED, STOPPED, WRONG_USAGE, skill_arguments
+from .run import SOME_FAILED, STOPPED, WRONG_USAGE, check_required, skill_arguments
 from .target import base_url_of
 
 Arguments = argparse.Namespace
@@ -34,8 +33,8 @@ Arguments = argparse.Namespace
 
 def submit(client: Client, arguments: Arguments) -> int:
     """Submit images or a ready file; with `--wait` or `--out`, wait and save the results."""
-    options = _skill_options(arguments)
-    source = _checked_inputs(arguments) if arguments.skill else _ready_file(arguments, options)
+    options = skill_arguments(arguments)
+    source = _checked_inputs(arguments, options) if arguments.skill else _ready_file(arguments, options)
     with _job_folder(arguments) as folder:
         _check_output(arguments.out, folder)
         try:
@@ -90,9 +89,10 @@ def _submit(
     return job
 
 
-def _checked_inputs(arguments: Arguments) -> Inputs:
+def _checked_inputs(arguments: Arguments, options: dict[str, Any]) -> Inputs:
     """Read all inputs once, so that an unreadable one fails before anything is uploaded."""
     inputs = Inputs(arguments.inputs)
+    check_required([arguments.skill], options, inputs)
     if inputs.count() == 0:
         raise ConfigurationError(f"No images found in {' '.join(arguments.inputs)}.")
     print_skipped(inputs)
@@ -173,14 +173,6 @@ def run(arguments: Arguments) -> int:
     except (ConfigurationError, ResultsFileError) as exc:
         show(f"moondream-async: {exc}", file=sys.stderr)
         return WRONG_USAGE
-
-
-def _skill_options(arguments: Arguments) -> dict[str, Any]:
-    options = skill_arguments(arguments)
-    missing = wire.missing(arguments.skill, options) if arguments.skill else None
-    if missing and not Inputs(arguments.inputs).may_bring_arguments:
-        raise ConfigurationError(f"{arguments.skill} requires --{missing}.")
-    return options
 
 
 def _ready_file(arguments: Arguments, options: dict[str, Any]) -> str:

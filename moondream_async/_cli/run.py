@@ -10,6 +10,7 @@ import shlex
 import signal
 import sys
 import time
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import anyio
@@ -48,10 +49,7 @@ def run(arguments: argparse.Namespace) -> int:
 def _run(arguments: argparse.Namespace) -> int:
     inputs = Inputs(arguments.inputs)
     options = skill_arguments(arguments)
-    for skill in arguments.skill:
-        required = SKILLS[skill].required
-        if required and required not in options and not inputs.may_bring_arguments:
-            raise ConfigurationError(f"{skill} requires --{required}.")
+    check_required(arguments.skill, options, inputs)
     if arguments.dry_run:
         return _dry_run(inputs, options, arguments)
     if not arguments.out:
@@ -232,6 +230,14 @@ def _scaled(forecast: Estimate, fraction: float) -> Estimate:
 
 def _size(nbytes: int) -> str:
     return f"{nbytes / 1e6:,.1f} MB" if nbytes >= 100_000 else f"{nbytes / 1e3:,.1f} KB"
+
+
+def check_required(skills: Sequence[str], options: Mapping[str, Any], inputs: Inputs) -> None:
+    """Raise `ConfigurationError` if a skill's required argument is neither an option nor can come with the inputs."""
+    for skill in skills:
+        required = SKILLS[skill].required
+        if required and required not in options and not inputs.may_bring_arguments:
+            raise ConfigurationError(f"{skill} requires --{required}.")
 
 
 def skill_arguments(arguments: argparse.Namespace) -> dict[str, Any]:

@@ -838,8 +838,5 @@ class AsyncClient(AsyncClosing):
         repair: bool,
     ) -> T:
         encoded = None if image is None else await self.encode_image(image)
-
-        async def query(text: str) -> QueryResult:
-            return await self.query(encoded, text, settings=settings, reasoning=reasoning)
-
+        query = functools.partial(self.query, encoded, settings=settings, reasoning=reasoning)
         return await structured.ask(query, question, kind, repair=repair)

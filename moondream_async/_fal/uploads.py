@@ -224,7 +224,7 @@ class Uploads:
         # A presigned URL needs neither key nor token.
         headers, part = {"Content-Type": blob.media_type}, blob.part(0, blob.size)
         target = PresignedTarget.of(self._connection.hosts.rest)
-        await self._send("PUT", _presigned_url(response), headers, part, target)
+        await self._send("PUT", _text_field(response, "upload_url", is_secret=True), headers, part, target)
         return _text_field(response, "file_url")
 
     async def _post_to_store(self, path: str, blob: Blob, headers: dict[str, str], body: bytes | FileBody) -> Response:
@@ -347,17 +347,10 @@ def _lifecycle_headers(lifecycle: Lifecycle | None) -> dict[str, str]:
     return {"X-Fal-Object-Lifecycle": text, "X-Fal-Object-Lifecycle-Preference": text}
 
 
-def _presigned_url(response: Response) -> str:
-    data = response.json(redacted=False)
-    url = cast("dict[str, Any]", data).get("upload_url") if isinstance(data, dict) else None
-    if isinstance(url, str) and url:
-        return HiddenStr(url)
-    raise response.invalid("it has no text 'upload_url'")  # without the body, whose other fields may be signed
-
-
-def _text_field(response: Response, name: str) -> str:
-    data = response.json()
+def _text_field(response: Response, name: str, *, is_secret: bool = False) -> str:
+    data = response.json(redacted=not is_secret)
     value = cast("dict[str, Any]", data).get(name) if isinstance(data, dict) else None
-    if not isinstance(value, str) or not value:
-        raise response.invalid(f"it has no text {name!r}", None if "upload_url" in (data or ()) else data)
-    return value
+    if isinstance(value, str) and value:
+        return HiddenStr(value) if is_secret else value
+    is_signed = is_secret or "upload_url" in (data or ())  # other fields of the body may be signed, too
+    raise response.invalid(f"it has no text {name!r}", None if is_signed else data)
