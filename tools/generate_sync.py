@@ -11,6 +11,7 @@ import difflib
 import re
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parent.parent / "moondream_async"
@@ -43,10 +44,11 @@ class Facade:
         source: File of the async class, in the package.
         target: File to write, in `_sync/`.
         key: Name of the parameter with the API key; empty for a part of another client, such as `batches`.
+        internal: Methods that only this package calls; they have no sync form.
     """
 
-    def __init__(self, name: str, source: str, target: str, key: str = "") -> None:
-        self.name, self.key = name, key
+    def __init__(self, name: str, source: str, target: str, key: str = "", internal: Sequence[str] = ()) -> None:
+        self.name, self.key, self.internal = name, key, internal
         self.source, self.target = PACKAGE / source, PACKAGE / "_sync" / target
 
 
@@ -56,6 +58,12 @@ FACADES = (
     Facade("Batches", "_batches/resource.py", "batches.py"),
     Facade("Tuning", "_tuning/resource.py", "tuning.py"),
     Facade("Finetune", "_tuning/finetune.py", "finetune.py"),
+    Facade(
+        "RequestHandle",
+        "_fal/request_handle.py",
+        "fal_handle.py",
+        internal=("cancel_while_leaving", "completed", "fetch", "out_of_time"),
+    ),
 )
 RENAMED = "Client|FalClient|RequestHandle|TextStream|SegmentStream|ChatStream|Map|Batches|Tuning|Finetune"
 ITERATED = {
@@ -63,9 +71,9 @@ ITERATED = {
     "AsyncRollouts[C]": "Generator[tuple[C, Rollouts]]",
     "Pages[": "Generator[",
 }
-PART_INIT = """def __init__(self, portal: Portal, inner: Async{name}) -> None:
+PART_INIT = """def __init__(self, portal: Portal, {parameter}: Async{name}) -> None:
     self._portal = portal
-    self._async = inner"""
+    self._async = {parameter}"""
 SPECIAL_BODIES = {
     "tuning": ["from .tuning import Tuning", "return Tuning(self._portal, self._async.tuning)"],
     "Tuning.create": ["return Finetune(self._portal, self._portal.call(self._async.create, {arguments}))"],
@@ -140,7 +148,7 @@ def is_overload(function: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
 def method(function: ast.FunctionDef | ast.AsyncFunctionDef, facade: Facade) -> str:
     """Return the source of one sync method."""
     if function.name == "__init__" and not facade.key:
-        return PART_INIT.format(name=facade.name)
+        return PART_INIT.format(name=facade.name, parameter="handle" if facade.name == "RequestHandle" else "inner")
     signature = ast.FunctionDef(
         name="close" if function.name == "aclose" else function.name,
         args=function.args,
@@ -206,7 +214,9 @@ def generate(facade: Facade) -> str:
     methods = [
         method(node, facade)
         for node in source.body
-        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) and not is_private(node.name)
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
+        and not is_private(node.name)
+        and node.name not in facade.internal
     ]
     docstring = to_sync(ast.get_docstring(source, clean=False) or "")
     indented = "\n\n".join(indent_method(m) for m in methods)

@@ -43,12 +43,7 @@ _CANCEL_TIMEOUT = 5.0  # seconds, while the caller is being cancelled
 
 @public("fal")
 class AsyncRequestHandle:
-    """A request in fal.ai's queue, from `client.submit(...)` or `client.handle(endpoint, request_id)`.
-
-    Attributes:
-        endpoint: The endpoint that the request was submitted to.
-        request_id: The request's id at fal.
-    """
+    """A request in fal.ai's queue, from `client.submit(...)` or `client.handle(endpoint, request_id)`."""
 
     _poll_schedule = PollSchedule(first=0.1, maximum=5.0)
 
@@ -56,8 +51,8 @@ class AsyncRequestHandle:
         self, access: FalConnection, endpoint: Endpoint, request_id: str, urls: Mapping[str, Any] | None = None
     ) -> None:
         self._connection = access
-        self.endpoint = endpoint.id
-        self.request_id = request_id
+        self._endpoint = endpoint.id
+        self._request_id = request_id
         base = endpoint.request_url(access.hosts, request_id)
         built = {"response_url": base, "status_url": f"{base}/status", "cancel_url": f"{base}/cancel"}
         # Prefer the URLs in fal's response, but send the key to fal's hosts only.
@@ -65,6 +60,16 @@ class AsyncRequestHandle:
             if name in built and isinstance(url, str) and access.hosts.may_have_key(url):
                 built[name] = url
         self._urls = built
+
+    @property
+    def endpoint(self) -> str:
+        """The endpoint that the request was submitted to."""
+        return self._endpoint
+
+    @property
+    def request_id(self) -> str:
+        """The request's id at fal."""
+        return self._request_id
 
     async def status(self, *, logs: bool = False) -> Status:
         """Return the request's current state: `Queued`, `InProgress` or `Completed`.
