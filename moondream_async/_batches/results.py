@@ -40,15 +40,13 @@ class BatchResults:
         api: Sends the requests.
         batch: The current state of the batch, which is finished.
         index: The entries of its lines; None if this machine does not know them.
-        first: The position of its first line among all items, if `index` is None.
     """
 
-    def __init__(self, api: ApiClient, batch: Batch, index: Index | None, first: int = 0) -> None:
+    def __init__(self, api: ApiClient, batch: Batch, index: Index | None) -> None:
         self._api = api
         self._files = api.files
         self._batch = batch
         self._index = index
-        self._first = first
         self._seen = bytearray(wire.MAX_LINES)
         self._ids: dict[int, int] = {}  # hashes of the seen ids by line, if there is no index
         self._unusable: dict[int, BatchLineError] = {}  # by line
@@ -144,7 +142,7 @@ class BatchResults:
         """Return the outcome of a line, or None if the line gives none, or none yet."""
         read = await _read_line(line)
         if self._index is None:
-            position = self._first + (before + line.number if read.line_index is None else read.line_index)
+            position = before + line.number if read.line_index is None else read.line_index
             return await self._without_index(read, position, large=len(line.text) > _LARGE, is_repeated=is_repeated)
         found = await self._line_of(self._index, read)
         if found is None:

@@ -124,22 +124,19 @@ def _report_outcome(
     summary: RunSummary, error: MoondreamError | None, stopped_by: int | None, arguments: argparse.Namespace
 ) -> int:
     """Print how to resume, if items remain. Return the exit code."""
+    code = SOME_FAILED if summary.failed + summary.failed_before else 0
     if error is not None:
         show(f"moondream-async: {error}", file=sys.stderr)
-        _print_resume_command(arguments, summary, is_over=False)
-        return STOPPED
-    if stopped_by is not None:
-        _print_resume_command(arguments, summary, is_over=False)
-        return 128 + stopped_by
-    if summary.cost_limit_reached:
+        code = STOPPED
+    elif stopped_by is not None:
+        code = 128 + stopped_by
+    elif summary.cost_limit_reached:
         left = "" if summary.remaining is None else f" {summary.remaining:,} items remain."
         show(f"Stopped by --max-cost {arguments.max_cost:g}.{left} Raise the limit to continue.", file=sys.stderr)
-        _print_resume_command(arguments, summary, is_over=False)
-        return STOPPED
-    if summary.failed + summary.failed_before:
-        _print_resume_command(arguments, summary, is_over=True)
-        return SOME_FAILED
-    return 0
+        code = STOPPED
+    if code:
+        _print_resume_command(arguments, summary, is_over=code == SOME_FAILED)
+    return code
 
 
 def _print_resume_command(arguments: argparse.Namespace, summary: RunSummary, *, is_over: bool) -> None:

@@ -138,15 +138,15 @@ class Uploads:
                 raise
             return await self._upload_presigned(blob)
 
-    async def resolve(self, value: Any, where: str = "arguments") -> Any:
+    async def resolve(self, value: Any) -> Any:
         """Return the arguments with every binary value replaced by a data URI or, if large, by the URL of its upload.
 
         Raises:
             ConfigurationError: A value can neither be sent nor uploaded.
         """
         if not isinstance(value, dict):
-            raise ConfigurationError(f"{where} must be a dict, not {type(value).__name__}.")
-        return await self._resolve(value, where, {}, depth=0)
+            raise ConfigurationError(f"arguments must be a dict, not {type(value).__name__}.")
+        return await self._resolve(value, "arguments", {}, depth=0)
 
     async def place(self, image: EncodedImage) -> str:
         """Return a prepared image as a data URI or, if it is large, the URL of its upload."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import functools
 import os
 import sys
 import threading
@@ -211,7 +212,7 @@ class Portal:
             args: Its arguments.
             kwargs: Its keyword arguments.
         """
-        call = Call(func, args, kwargs)
+        call = Call(functools.partial(func, *args, **kwargs))
         try:
             return wrap(self._start(call).result())
         except MoondreamError as exc:
@@ -225,7 +226,7 @@ class Portal:
 
     def start(self, func: Callable[[], Awaitable[T]]) -> Call[T]:
         """Start a coroutine function in the background loop, without waiting for it."""
-        return self._start(Call(func, (), {}))
+        return self._start(Call(func))
 
     def call_soon(self, func: Callable[[], Any]) -> None:
         """Call a sync function in the background loop, without waiting for it."""
@@ -292,10 +293,8 @@ def _stopped_loop_is_closed() -> Generator[None]:
 class Call(Generic[T]):
     """A coroutine function that runs in the background loop; it can be canceled from any thread at any moment."""
 
-    def __init__(self, func: Callable[..., Awaitable[T]], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def __init__(self, func: Callable[[], Awaitable[T]]) -> None:
         self._func = func
-        self._args = args
-        self._kwargs = kwargs
         self._runner: _LoopRunner | None = None
         self._ended = _Flag()
         self._scope: anyio.CancelScope | None = None
@@ -372,7 +371,7 @@ class Call(Generic[T]):
             with anyio.CancelScope() as self._scope:
                 if self._is_cancelled:  # before it began: what it owns is still closed at its first await
                     self._scope.cancel()
-                self._results.append(await self._func(*self._args, **self._kwargs))
+                self._results.append(await self._func())
         except asyncio.CancelledError:  # the whole loop ends
             raise
         except BaseException as exc:

@@ -271,7 +271,7 @@ class Map(Closing, Generic[R]):
         if self._pid is None:
             self._pid = os.getpid()
         self._check_process()
-        outcome = self._portal.call(_next_outcome, self._run)
+        outcome = self._portal.call(anext, self._run, None)
         if outcome is None:
             raise StopIteration
         return outcome
@@ -289,10 +289,6 @@ class Map(Closing, Generic[R]):
     def _check_process(self) -> None:
         if self._pid not in (None, os.getpid()):
             raise ConfigurationError("A run cannot be used after a fork; it continues in the parent process only.")
-
-
-async def _next_outcome(run: AsyncMap[R]) -> Outcome[R] | None:
-    return await anext(run, None)
 
 
 class AsyncPieces(Protocol[T_co]):

@@ -73,7 +73,8 @@ def annotate(image: Any, *results: Result, label: str | None = None, font: str |
             canvas.draw_detections(result, label, number)
         elif not isinstance(result, SegmentResult):
             raise ConfigurationError(f"A {type(result).__name__} has nothing to draw.")
-    canvas.draw_captions()
+    for at, name, color in canvas.captions:  # after everything else, so that nothing covers them
+        canvas.draw_caption(at, name, color)
     return picture
 
 
@@ -123,11 +124,6 @@ class _Canvas:
             at = self.draw_box(each, color) if isinstance(each, BoundingBox) else self.draw_point(each, color)
             if name:
                 self.captions.append((at, name, color))
-
-    def draw_captions(self) -> None:
-        """Draw all captions, after everything else, so that nothing covers them."""
-        for at, name, color in self.captions:
-            self.draw_caption(at, name, color)
 
     def draw_box(self, box: BoundingBox, color: Color) -> tuple[int, int]:
         """Draw a frame inside the box's edges, and return the position for its caption."""
