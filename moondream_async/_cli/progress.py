@@ -23,19 +23,6 @@ def meter() -> Lines | Bar:
     return Lines()
 
 
-class Reporter:
-    """The progress display of a run."""
-
-    def __init__(self) -> None:
-        self._meter = meter()
-        self.shown = self._meter.shown
-        self.say = self._meter.say
-
-    def __call__(self, summary: RunSummary) -> None:
-        """Update the display from the run's summary."""
-        self._meter.update(summary.seen, summary.total, _details(summary), unit="items")
-
-
 class Lines:
     """A line of progress every few seconds."""
 
@@ -84,7 +71,8 @@ class Bar:
         self._progress.console.print(printable(text), markup=False, highlight=False)
 
 
-def _details(summary: RunSummary) -> str:
+def details(summary: RunSummary) -> str:
+    """Describe the progress of a run besides the number of items."""
     parts = [f"{summary.failed:,} failed"]
     if summary.rate:
         parts.append(f"{summary.rate:.1f}/s")

@@ -27,7 +27,7 @@ from ..prices import Prices, prices_of
 from .console import one_line, show
 from .estimate import Estimate, estimate
 from .inputs import Inputs, print_skipped
-from .progress import Reporter, duration
+from .progress import Bar, Lines, details, duration, meter
 from .target import base_url_of
 
 STOPPED, WRONG_USAGE, SOME_FAILED = 1, 2, 3
@@ -62,7 +62,11 @@ async def _execute(inputs: Inputs, options: dict[str, Any], arguments: argparse.
     print_skipped(inputs)
     if total == 0:
         raise ConfigurationError(f"No images found in {' '.join(arguments.inputs)}.")
-    reporter = Reporter()
+    bar = meter()
+
+    def on_progress(summary: RunSummary) -> None:
+        bar.update(summary.seen, summary.total, details(summary), unit="items")
+
     with base_url_of(arguments) as base_url:
         client = AsyncClient(base_url=base_url, model=arguments.model, rate_limit=arguments.rate)
         run = Run(
@@ -75,14 +79,14 @@ async def _execute(inputs: Inputs, options: dict[str, Any], arguments: argparse.
             max_cost=arguments.max_cost,
             resume=arguments.resume or arguments.retry_failed,
             retry_failed=arguments.retry_failed,
-            progress=reporter,
+            progress=on_progress,
             prices=arguments.prices,
             total=total,
             arguments=options,
         )
         async with client:
-            with reporter.shown():
-                error, stopped_by = await _until_done(run, reporter)
+            with bar.shown():
+                error, stopped_by = await _until_done(run, bar)
     summary = run.summary
     if error is not None and not summary.seen:
         show(f"moondream-async: {error}", file=sys.stderr)
@@ -92,7 +96,7 @@ async def _execute(inputs: Inputs, options: dict[str, Any], arguments: argparse.
     return _report_outcome(summary, error, stopped_by, arguments)
 
 
-async def _until_done(run: Run, reporter: Reporter) -> tuple[MoondreamError | None, int | None]:
+async def _until_done(run: Run, bar: Lines | Bar) -> tuple[MoondreamError | None, int | None]:
     """Run until done. Return what stopped the run: an error, a signal, or neither."""
     error: MoondreamError | None = None
     signals: list[tuple[int, float]] = []
@@ -105,7 +109,7 @@ async def _until_done(run: Run, reporter: Reporter) -> tuple[MoondreamError | No
                 now = time.monotonic()
                 if not signals:
                     run.finish()
-                    reporter.say("Finishing in-flight items. Interrupt again to stop immediately.")
+                    bar.say("Finishing in-flight items. Interrupt again to stop immediately.")
                 elif now > signals[-1][1] + _SIGNAL_REPEAT:
                     tasks.cancel_scope.cancel()
                 signals.append((number, now))
