@@ -11,6 +11,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 import anyio
+import attrs
 
 from .._api import ApiClient
 from .._concurrency.gather import gather
@@ -31,6 +32,7 @@ _MAX_COMPLETIONS = 3  # requests
 _ACCOUNT_STATUSES = (401, 402, 403, 429)  # they say nothing about an earlier completion
 
 
+@attrs.define(eq=False, repr=False)
 class Upload:
     """The upload of one batch of a job.
 
@@ -41,14 +43,11 @@ class Upload:
         on_sent: Called with the number of bytes of the batch that were sent so far.
     """
 
-    def __init__(
-        self, api: ApiClient, folder: AsyncFolder, number: int, on_sent: Callable[[int], None] = lambda _: None
-    ) -> None:
-        self._api = api
-        self._folder = folder
-        self._number = number
-        self._on_sent = on_sent
-        self._sent: dict[int, int] = {}
+    _api: ApiClient
+    _folder: AsyncFolder
+    _number: int
+    _on_sent: Callable[[int], None] = lambda _: None
+    _sent: dict[int, int] = attrs.field(factory=dict[int, int], init=False)
 
     @property
     def _batch_file(self) -> BatchFile:

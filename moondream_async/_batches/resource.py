@@ -43,7 +43,7 @@ from .models import Batch, BatchJob, UploadProgress
 from .multipart_upload import Upload
 from .results_file import save
 from .retrieval import retrieve
-from .submission import Submission
+from .submission import ProgressReporter, Submission
 from .validation import ReadyFile
 
 _OUTAGE_GRACE = 600.0  # seconds in which polls may fail with transient errors
@@ -120,7 +120,7 @@ class AsyncBatches:
         source = ItemSource(await check_first_item(check_items(items), lines), lines, max_failures, budget)
         manifest = self._manifest(model, skill=lines.skill, arguments=lines.arguments)
         total = len(items) if isinstance(items, Sized) else None
-        return await Submission(self._api, manifest, source, progress, total).run(folder)
+        return await Submission(self._api, manifest, source, ProgressReporter(progress, total)).run(folder)
 
     async def submit(
         self,
@@ -148,7 +148,8 @@ class AsyncBatches:
             stamp = await run_in_thread(stamp_of, file)
         except (OSError, ValueError) as exc:
             raise ConfigurationError(f"{str(file)!r} cannot be read: {getattr(exc, 'strerror', exc)}.") from None
-        return await Submission(self._api, self._manifest(model, source=stamp), ReadyFile(file), progress).run(folder)
+        manifest = self._manifest(model, source=stamp)
+        return await Submission(self._api, manifest, ReadyFile(file), ProgressReporter(progress)).run(folder)
 
     async def retrieve(self, batch_id: str) -> Batch:
         """Return the current state of one batch.

@@ -33,6 +33,7 @@ LineSource: TypeAlias = ItemSource | ReadyFile
 """Where a job's lines come from: the only difference between `create` and `submit`."""
 
 
+@attrs.frozen(eq=False, repr=False)
 class Submission:
     """One call of `create` or `submit`.
 
@@ -43,23 +44,14 @@ class Submission:
         api: Sends the requests.
         manifest: What the job is.
         source: Where its lines come from.
-        progress: The user's callback, or None.
-        total: The number of items, if known.
+        progress: Reports the progress to the user.
     """
 
-    def __init__(
-        self,
-        api: ApiClient,
-        manifest: Manifest,
-        source: LineSource,
-        progress: Callable[[UploadProgress], Any] | None,
-        total: int | None = None,
-    ) -> None:
-        self._api = api
-        self._manifest = manifest
-        self._source = source
-        self._progress = _ProgressReporter(progress, total)
-        self._batches: dict[int, Batch] = {}
+    _api: ApiClient
+    _manifest: Manifest
+    _source: LineSource
+    _progress: ProgressReporter
+    _batches: dict[int, Batch] = attrs.field(factory=dict[int, Batch], init=False)
 
     async def run(self, path: str | os.PathLike[str] | None) -> BatchJob:
         """Submit the job, or resume it.
@@ -147,10 +139,15 @@ class Submission:
         exc.add_note(f"The job is kept in {str(folder.path)!r}; pass that path as folder= to resume it.")
 
 
-class _ProgressReporter:
-    """Calls the user's progress callback, at most every 0.1 s unless forced."""
+class ProgressReporter:
+    """Calls the user's progress callback, at most every 0.1 s unless forced.
 
-    def __init__(self, callback: Callable[[UploadProgress], Any] | None, total: int | None) -> None:
+    Args:
+        callback: The callback, or None.
+        total: The number of items, if known.
+    """
+
+    def __init__(self, callback: Callable[[UploadProgress], Any] | None, total: int | None = None) -> None:
         self._callback = callback
         self._progress = UploadProgress(total=total)
         self._next_report = 0.0

@@ -76,14 +76,7 @@ class SkillRunner:
 
     def arguments_of(self, item: Item) -> dict[str, dict[str, Any]]:
         """Return the arguments of each skill for an item, without its image."""
-        return {
-            skill.name: {
-                name: value
-                for name, value in self._all_arguments(skill, item.arguments).items()
-                if name in skill.parameters
-            }
-            for skill in self._skills
-        }
+        return {skill.name: _known(skill, self._all_arguments(skill, item.arguments)) for skill in self._skills}
 
     async def __call__(
         self, item: Item, done: Mapping[str, Any] | None = None
@@ -159,6 +152,11 @@ class SkillRunner:
         return {**self._arguments, **self._own[skill.name], **own}
 
 
+def _known(skill: Skill[Any], arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Return those of the arguments that the skill takes."""
+    return {name: value for name, value in arguments.items() if name in skill.parameters}
+
+
 def _lacks_required(skill: Skill[Any], arguments: Mapping[str, Any]) -> bool:
     return skill.required is not None and arguments.get(skill.required) is None
 
@@ -182,7 +180,7 @@ def _check_names(arguments: Mapping[str, Any], skills: Sequence[Skill[Any]]) -> 
 
 def _check_values(skill: Skill[Any], arguments: Mapping[str, Any]) -> None:
     """Raise for values that no call could be made with."""
-    known = {name: value for name, value in arguments.items() if name in skill.parameters}
+    known = _known(skill, arguments)
     labels: Sequence[Any] | None = _multi_label.parse_labels(known.get("object")) if skill.takes_labels else None
     for label in [known.get("object")] if labels is None else labels:
         to_json(skill.check({**known, "object": label} if "object" in known else known, complete=False))

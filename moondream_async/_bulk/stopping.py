@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import attrs
+
 from ..config import check_whole
 from ..errors import APIConnectionError, APIError, AuthenticationError, MoondreamError
 
 _PAYMENT_REQUIRED = 402
 
 
+@attrs.define(eq=False)
 class StopPolicy:
     """Decides after each outcome whether the run stops.
 
@@ -24,23 +27,19 @@ class StopPolicy:
         ConfigurationError: A number is not an integer, or is too small.
     """
 
-    def __init__(
-        self,
-        max_failures: int | None = None,
-        *,
-        stop_on_auth_error: bool = True,
-        max_connection_failures: int | None = None,
-    ) -> None:
-        if max_failures is not None:
-            max_failures = check_whole("max_failures", max_failures, least=0)
-        if max_connection_failures is not None:
-            max_connection_failures = check_whole("max_connection_failures", max_connection_failures, least=1)
-        self.unreachable = False
-        self._max_failures = max_failures
-        self._max_connection_failures = max_connection_failures
-        self._stop_on_auth_error = stop_on_auth_error
-        self._failures = 0
-        self._connection_failures = 0
+    max_failures: int | None = None
+    stop_on_auth_error: bool = attrs.field(default=True, kw_only=True)
+    max_connection_failures: int | None = attrs.field(default=None, kw_only=True)
+    unreachable: bool = attrs.field(default=False, init=False)
+    _failures: int = attrs.field(default=0, init=False)
+    _connection_failures: int = attrs.field(default=0, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        if self.max_failures is not None:
+            self.max_failures = check_whole("max_failures", self.max_failures, least=0)
+        if self.max_connection_failures is not None:
+            limit = self.max_connection_failures
+            self.max_connection_failures = check_whole("max_connection_failures", limit, least=1)
 
     def stops(self, error: MoondreamError | None) -> bool:
         """Count the next outcome; return whether it stops the run."""
@@ -51,11 +50,11 @@ class StopPolicy:
         if error is None:
             return False
         self._failures += 1
-        limit = self._max_connection_failures
+        limit = self.max_connection_failures
         if limit is not None and self._connection_failures >= limit and isinstance(error, APIConnectionError):
             self.unreachable = True
-        too_many = self._max_failures is not None and self._failures > self._max_failures
-        return self.unreachable or too_many or (self._stop_on_auth_error and is_auth_error(error))
+        too_many = self.max_failures is not None and self._failures > self.max_failures
+        return self.unreachable or too_many or (self.stop_on_auth_error and is_auth_error(error))
 
 
 def is_auth_error(error: MoondreamError) -> bool:

@@ -48,13 +48,8 @@ class Hosts:
             ConfigurationError: The base URL is invalid.
         """
         parts = _split(base_url)
-        if (
-            parts is None
-            or parts.scheme not in ("http", "https")
-            or not parts.hostname
-            or parts.query
-            or parts.username
-        ):
+        is_http = parts is not None and parts.scheme in ("http", "https") and bool(parts.hostname)
+        if parts is None or not is_http or parts.query or parts.username:
             raise ConfigurationError(
                 "base_url must be an http(s) URL such as 'https://host', with no user name, password or query."
             )
