@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import attrs
 
 from .._public import public
+from .._wire.responses import is_object
 from ..errors import ConfigurationError
 from ..types import Fields
 
@@ -110,7 +111,7 @@ class Batch(Fields):
 
 
 def _part(error: Any, name: str) -> str | None:
-    value = error.get(name) if isinstance(error, dict) else None  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+    value = error.get(name) if is_object(error) else None
     return value if isinstance(value, str) else None
 
 

@@ -171,9 +171,8 @@ def _result(fields: Object, usage: Any, skill: str | None) -> Result:
 
 
 def _line_error(error: Any, index: int | None) -> BatchLineError:
-    if isinstance(error, dict):
-        known = cast("Object", error)
-        code, message = optional_text(known, "code"), optional_text(known, "message")
+    if responses.is_object(error):
+        code, message = optional_text(error, "code"), optional_text(error, "message")
     else:
         code, message = None, None if error is None else str(error)
     code = None if code is None else code[:_MAX_CODE]

@@ -6,11 +6,12 @@ import json
 import math
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from typing import Any
 
 import attrs
 
-from .._wire.responses import Object, each_of, finite, object_of, optional_text, reject_number, text_of
+from .._wire import responses
+from .._wire.responses import Object, each_of, object_of, optional_text, text_of
 from .._wire.skills import SKILLS, to_json
 from ..errors import ConfigurationError
 from .models import Batch, BatchOutput, BatchProgress, BatchUsage
@@ -107,9 +108,9 @@ def check_line(text: bytes) -> Object:
     if "image" in data and "images" in data:
         raise ConfigurationError("has both 'image' and 'images'.")
     shown = data.get("images") if skill == "query" and "image" not in data else [data.get("image")]
-    if not isinstance(shown, list) or not shown:
+    if not responses.is_list(shown) or not shown:
         raise ConfigurationError("has no 'image' (nor 'images').")
-    for image in cast("list[Any]", shown):
+    for image in shown:
         _check_image(image)
     given = {name: data[name] for name in parameters(skill) if name in data}
     return {"id": data.get("id"), "skill": skill, "arguments": arguments(skill, given)}
@@ -121,14 +122,14 @@ def _json_of(text: bytes) -> Object:
     if len(text) > MAX_LINE_SIZE:
         raise ConfigurationError(f"has {len(text):,} bytes; the limit is {MAX_LINE_SIZE:,}.")
     try:
-        data = json.loads(text.decode("utf-8"), parse_constant=reject_number, parse_float=finite)
+        data = json.loads(text.decode("utf-8"), parse_constant=responses.reject_number, parse_float=responses.finite)
     except UnicodeDecodeError:
         raise ConfigurationError("is not UTF-8.") from None
     except (ValueError, RecursionError) as exc:
         raise ConfigurationError(f"is not JSON: {exc}.") from None
-    if not isinstance(data, dict):
+    if not responses.is_object(data):
         raise ConfigurationError("is not a JSON object.")
-    return cast("Object", data)
+    return data
 
 
 def _check_image(image: object) -> None:

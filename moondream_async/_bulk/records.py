@@ -121,18 +121,17 @@ def read(value: object) -> Entry:
     Raises:
         NotARecord: It is not a record, or its result cannot be parsed.
     """
-    if not isinstance(value, dict):
+    if not responses.is_object(value):
         raise NotARecord("it is not a JSON object")
-    record = cast("Record", value)
     for name, (kinds, what) in _FIELDS.items():
-        if name not in record:
+        if name not in value:
             raise NotARecord(f"it has no {name!r}")
-        if not isinstance(record[name], kinds):
+        if not isinstance(value[name], kinds):
             raise NotARecord(f"its {name!r} is not {what}")
-    if isinstance(record["id"], bool):
+    if isinstance(value["id"], bool):
         raise NotARecord("its 'id' is not a string or a number")
-    _check_skills(record)
-    return Entry(record, to_outcome(0, record))
+    _check_skills(value)
+    return Entry(value, to_outcome(0, value))
 
 
 def _check_skills(record: Record) -> None:
@@ -144,10 +143,9 @@ def _check_skills(record: Record) -> None:
         raise NotARecord("it has no 'result'")
     if isinstance(skill, str):
         return
-    names = cast("list[Any]", skill)
-    if not names or not all(isinstance(name, str) and isinstance(arguments.get(name), dict) for name in names):
+    if not skill or not all(isinstance(name, str) and isinstance(arguments.get(name), dict) for name in skill):
         raise NotARecord("it lacks the arguments of a 'skill'")
-    if record["ok"] and not all(name in cast("Record", result) for name in names):
+    if record["ok"] and not all(name in cast("Record", result) for name in skill):
         raise NotARecord("it lacks the result of a 'skill'")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any, TypeAlias, cast
 
+from .._wire.responses import is_list, is_object
 from .records import Record
 
 Row: TypeAlias = dict[str, Any]
@@ -105,8 +106,8 @@ def _without_none(row: Row) -> Row:
 
 
 def _object(value: Any) -> Row:
-    return cast("Row", value) if isinstance(value, dict) else {}
+    return value if is_object(value) else {}
 
 
 def _text(value: Any) -> str:
-    return ", ".join(map(str, cast("list[Any]", value))) if isinstance(value, list) else str(value)
+    return ", ".join(map(str, value)) if is_list(value) else str(value)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from .._images.source_names import MAX_PATH_LENGTH
-from .._wire.responses import reject_number
+from .._wire.responses import is_object, reject_number
 from ..errors import ConfigurationError
 from .console import show
 from .folders import Skipped, images_in, matches
@@ -184,21 +184,20 @@ def _parse_line(line: str, where: str) -> MapItem:
         raise ConfigurationError(f"{where} is not JSON: {exc}.") from None
     if isinstance(value, str):
         return value
-    if not isinstance(value, dict):
+    if not is_object(value):
         raise ConfigurationError(f"{where} must be a path, or an object such as {{'image': 'photo.jpg'}}.")
-    fields = cast("dict[str, Any]", value)
-    image = next((fields.pop(name) for name in _IMAGE_FIELDS if name in fields), None)
+    image = next((value.pop(name) for name in _IMAGE_FIELDS if name in value), None)
     if not isinstance(image, str):
         raise ConfigurationError(f"{where} needs an 'image' string: a path, a URL, a data: URI or base64.")
-    name = fields.pop("id", image if len(image) <= MAX_PATH_LENGTH else where)
+    name = value.pop("id", image if len(image) <= MAX_PATH_LENGTH else where)
     if has_surrogates:
         raise ConfigurationError(f"{where} contains an unpaired surrogate, which is not a valid character.")
-    return name, image, fields
+    return name, image, value
 
 
 def _has_surrogates(value: Any) -> bool:
     """Return True if an item's text cannot be sent as UTF-8. File names are not checked."""
-    arguments = {k: v for k, v in value.items() if k not in _NAME_FIELDS} if isinstance(value, dict) else None  # pyright: ignore[reportUnknownVariableType]
+    arguments = {k: v for k, v in value.items() if k not in _NAME_FIELDS} if is_object(value) else None
     try:
         json.dumps(arguments, ensure_ascii=False).encode()
     except UnicodeEncodeError:

@@ -7,7 +7,7 @@ import functools
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import attrs
 
@@ -367,10 +367,9 @@ class AsyncFalClient(AsyncClosing):
             "submit", "POST", url, body=body, headers=all_headers, non_idempotent=not resubmit
         )
         data = response.json()
-        request_id: Any = cast("dict[str, Any]", data).get("request_id") if isinstance(data, dict) else None
-        if not isinstance(request_id, str):
+        if not responses.is_object(data) or not isinstance(data.get("request_id"), str):
             raise response.invalid("it has no 'request_id'", data)
-        return AsyncRequestHandle(self._connection, target, request_id, cast("dict[str, Any]", data))
+        return AsyncRequestHandle(self._connection, target, data["request_id"], data)
 
     def handle(self, endpoint: str, request_id: str) -> AsyncRequestHandle:
         """Return the handle of a request that this or another process submitted.

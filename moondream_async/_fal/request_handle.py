@@ -17,7 +17,7 @@ from .._http.event_stream import OutOfTimeError
 from .._http.request import Response
 from .._public import public
 from .._wire.errors import invalid_response
-from .._wire.responses import PARSE_ERRORS
+from .._wire.responses import PARSE_ERRORS, is_object
 from ..errors import (
     APIConnectionError,
     APIError,
@@ -134,8 +134,7 @@ class AsyncRequestHandle:
         try:
             await self._connection.send("cancel", "PUT", self._urls["cancel_url"])
         except BadRequestError as exc:
-            body: Any = exc.body
-            if isinstance(body, dict) and body.get("status") == "ALREADY_COMPLETED":  # pyright: ignore[reportUnknownMemberType]
+            if is_object(exc.body) and exc.body.get("status") == "ALREADY_COMPLETED":
                 return False
             raise
         return True

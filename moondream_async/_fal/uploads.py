@@ -29,6 +29,7 @@ from .._images.encoder import read_file
 from .._images.formats import detect_format
 from .._images.source_names import file_name
 from .._images.sources import is_pillow, load
+from .._wire.responses import is_object
 from ..config import check_headers
 from ..errors import (
     APIConnectionError,
@@ -349,7 +350,7 @@ def _lifecycle_headers(lifecycle: Lifecycle | None) -> dict[str, str]:
 
 def _text_field(response: Response, name: str, *, is_secret: bool = False) -> str:
     data = response.json(redacted=not is_secret)
-    value = cast("dict[str, Any]", data).get(name) if isinstance(data, dict) else None
+    value = data.get(name) if is_object(data) else None
     if isinstance(value, str) and value:
         return HiddenStr(value) if is_secret else value
     is_signed = is_secret or "upload_url" in (data or ())  # other fields of the body may be signed, too

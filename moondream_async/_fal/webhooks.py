@@ -8,13 +8,13 @@ import hashlib
 import re
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any, Self, cast
+from typing import Any, Self
 
 import attrs
 
 from .._extras import import_extra
 from .._public import public
-from .._wire.responses import InvalidResponse
+from .._wire.responses import InvalidResponse, is_list, is_object
 from ..errors import ConfigurationError
 from .models import WebhookEvent, WebhookVerificationError
 from .wire import parse_webhook
@@ -117,10 +117,10 @@ def verify_webhook(
 
 def keys_of(jwks: Any) -> list[bytes]:
     """Return the Ed25519 keys of a JSON Web Key Set (JWKS), skipping other keys."""
-    entries: Any = cast("dict[str, Any]", jwks).get("keys") if isinstance(jwks, dict) else None
+    entries = jwks.get("keys") if is_object(jwks) else None
     keys: list[bytes] = []
-    for entry in cast("list[Any]", entries) if isinstance(entries, list) else []:
-        fields = cast("dict[str, Any]", entry) if isinstance(entry, dict) else {}
+    for entry in entries if is_list(entries) else []:
+        fields = entry if is_object(entry) else {}
         if fields.get("kty", "OKP") != "OKP" or fields.get("crv", "Ed25519") != "Ed25519":
             continue
         text: Any = fields.get("x")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from collections.abc import Mapping
+from typing import Any
 from urllib.parse import SplitResult, urlsplit, urlunsplit
 
 import attrs
@@ -141,13 +141,13 @@ def parse_status(data: Any, request_id: str) -> Status:
     Raises:
         InvalidResponse: The state is unknown.
     """
-    fields = cast("Object", data) if isinstance(data, dict) else {}
+    fields = data if responses.is_object(data) else {}
     word = fields.get("status")
     if word == "IN_QUEUE":
         position = fields.get("queue_position")
         return Queued(request_id=request_id, position=position if isinstance(position, int) else None)
     lines: list[Any] = fields.get("logs") or []
-    logs = tuple(_log(cast("Object", line)) for line in lines if isinstance(line, dict))
+    logs = tuple(_log(line) for line in lines if responses.is_object(line))
     if word == "IN_PROGRESS":
         return InProgress(request_id=request_id, logs=logs)
     if word == "COMPLETED":
@@ -188,15 +188,13 @@ def parse_error(
     error = errors.from_response(status, headers, body, now=now, redactor=redactor or Redactor())
     if isinstance(error, PermissionDeniedError) and "locked" in error.message.lower():
         error.message += " (This is about the account's balance, not about the key.)"
-    content: Any = error.body
-    detail: Any = cast("Object", content).get("detail") if isinstance(content, dict) else None
-    first = cast("list[Any]", detail)[0] if isinstance(detail, list) and detail else None
-    if isinstance(first, dict):
-        entry = cast("Object", first)
-        location = entry.get("loc")
-        error.type = _text(entry.get("type")) or error.type
-        if isinstance(location, list):
-            error.param = ".".join(map(errors.to_text, cast("list[Any]", location)))
+    detail = error.body.get("detail") if responses.is_object(error.body) else None
+    first = detail[0] if responses.is_list(detail) and detail else None
+    if responses.is_object(first):
+        location = first.get("loc")
+        error.type = _text(first.get("type")) or error.type
+        if responses.is_list(location):
+            error.param = ".".join(map(errors.to_text, location))
     error.type = error.type or headers.get("x-fal-error-type")
     return error
 
@@ -235,9 +233,9 @@ def request_error(status: Completed) -> MoondreamError:
 
 def normalize_skill_response(field: str, data: Any, request_id: str) -> Object:
     """Convert a response of `moondream3-preview/*` to the format of Moondream's own API."""
-    if not isinstance(data, dict):
+    if not responses.is_object(data):
         raise responses.InvalidResponse("it is not a JSON object")
-    fields = dict(cast("Object", data))
+    fields = dict(data)
     if "output" in fields:
         fields[field] = fields.pop("output")
     usage = fields.pop("usage_info", None)
@@ -250,10 +248,10 @@ def normalize_skill_response(field: str, data: Any, request_id: str) -> Object:
 
 def parse_batched(data: Any, request_id: str) -> BatchedResult:
     """Parse the response of `fal-ai/moondream/batched`."""
-    if not isinstance(data, dict) or not isinstance(cast("Object", data).get("outputs"), list):
+    if not responses.is_object(data) or not responses.is_list(data.get("outputs")):
         raise responses.InvalidResponse("it has no 'outputs' list")
-    fields = dict(cast("Object", data))
-    outputs: Sequence[Any] = fields.pop("outputs")
+    fields = dict(data)
+    outputs = fields.pop("outputs")
     names = fields.pop("filenames", None)
     return BatchedResult(
         outputs=tuple(str(output) for output in outputs),
@@ -275,16 +273,15 @@ def parse_webhook(body: bytes) -> WebhookEvent:
         data: Any = json.loads(body)
     except (ValueError, RecursionError):
         raise responses.InvalidResponse("it is not JSON") from None
-    if not isinstance(data, dict) or not isinstance(cast("Object", data).get("request_id"), str):
+    if not responses.is_object(data) or not isinstance(data.get("request_id"), str):
         raise responses.InvalidResponse("it has no 'request_id'")
-    fields = cast("Object", data)
     return WebhookEvent(
-        request_id=fields["request_id"],
-        gateway_request_id=_text(fields.get("gateway_request_id")),
-        ok=fields.get("status") == "OK",
-        payload=fields.get("payload"),
-        error=_text(fields.get("error")),
-        payload_error=_text(fields.get("payload_error")),
+        request_id=data["request_id"],
+        gateway_request_id=_text(data.get("gateway_request_id")),
+        ok=data.get("status") == "OK",
+        payload=data.get("payload"),
+        error=_text(data.get("error")),
+        payload_error=_text(data.get("payload_error")),
     )
 
 

@@ -6,8 +6,9 @@ import json
 import secrets
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from typing import Any, cast
+from typing import Any
 
+from .._wire.responses import is_list, is_object
 from . import events
 from .faults import Faults
 from .validation import Fields, RequestError, parse_flag, parse_settings, require_text
@@ -22,17 +23,17 @@ def _parse_request(data: Fields) -> tuple[str, list[str], Fields]:
     """Return the question, images and settings; raise `RequestError` for what the API rejects."""
     require_text(data, "model")
     messages = data.get("messages")
-    if not isinstance(messages, list) or not messages:
+    if not is_list(messages) or not messages:
         raise RequestError("Field 'messages' must be a non-empty array", "messages")
     for name in ("tools", "stop", "response_format"):
         if data.get(name) and data[name] != {"type": "text"}:
             raise RequestError(f"'{name}' is not supported", name, code="unsupported_parameter")
     question, images = "", list[str]()
-    for message in cast("list[Any]", messages):
-        if not isinstance(message, dict) or cast("Fields", message).get("role") not in _ROLES:
+    for message in messages:
+        if not is_object(message) or message.get("role") not in _ROLES:
             raise RequestError("Every message needs a role and a content", "messages")
-        text, message_images = _parse_content(cast("Fields", message).get("content"))
-        if cast("Fields", message)["role"] == "user":
+        text, message_images = _parse_content(message.get("content"))
+        if message["role"] == "user":
             question = text or question
             images = message_images or images
     if not question:
@@ -71,7 +72,7 @@ def complete(data: Fields, query: Query, metrics: Callable[[Fields, Any, float],
 async def stream(completion: Fields, data: Fields, faults: Faults) -> AsyncIterator[bytes]:
     """Yield the completion as server-sent chunks, then `[DONE]`."""
     options = data.get("stream_options")
-    with_usage = isinstance(options, dict) and bool(cast("Fields", options).get("include_usage"))
+    with_usage = is_object(options) and bool(options.get("include_usage"))
     chunks = _chunks(completion, with_usage=with_usage)
     async for piece in events.stream_body(chunks, faults):
         yield piece
@@ -100,8 +101,8 @@ def _parse_content(content: Any) -> tuple[str, list[str]]:
     if isinstance(content, str):
         return content, []
     texts, images = list[str](), list[str]()
-    for part in cast("list[Any]", content) if isinstance(content, list) else [None]:
-        fields = cast("Fields", part) if isinstance(part, dict) else {}
+    for part in content if is_list(content) else [None]:
+        fields = part if is_object(part) else {}
         if fields.get("type") == "text" and isinstance(fields.get("text"), str):
             texts.append(fields["text"])
         elif fields.get("type") == "image_url" and isinstance(fields.get("image_url"), dict):

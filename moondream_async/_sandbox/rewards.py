@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, cast
 
+from .._wire.responses import is_list, is_object
 from .validation import Fields, RequestError
 
 _POINT, _BOX = ("x", "y"), ("x_min", "y_min", "x_max", "y_max")
@@ -12,28 +12,28 @@ _POINT, _BOX = ("x", "y"), ("x_min", "y_min", "x_max", "y_max")
 
 def check_ground_truth(truth: object, allowed: tuple[str, ...]) -> None:
     """Raise `RequestError` for a ground truth or target that is not exactly one list of points or boxes."""
-    fields = cast("Fields", truth) if isinstance(truth, dict) else {}
+    fields = truth if is_object(truth) else {}
     name = next((name for name in fields if name in allowed), None)
     entries = fields.get(name) if name is not None else None
-    if len(fields) != 1 or not isinstance(entries, list):
+    if len(fields) != 1 or not is_list(entries):
         raise RequestError(f"There must be exactly one list: {' or '.join(allowed)}")
     coordinates = _BOX if name == "boxes" else _POINT
-    for entry in cast("list[Any]", entries):
-        values = [cast("Fields", entry).get(key) for key in coordinates] if isinstance(entry, dict) else [None]
+    for entry in entries:
+        values = [entry.get(key) for key in coordinates] if is_object(entry) else [None]
         if not all(isinstance(value, (int, float)) and 0 <= value <= 1 for value in values):
             raise RequestError(f"Each of {name} must have {', '.join(coordinates)}, 0 to 1")
 
 
 def reward(output: Fields, truth: object) -> float:
     """Return how well a rollout's output matches the ground truth, 0..1."""
-    fields = cast("Fields", truth) if isinstance(truth, dict) else {}
+    fields = truth if is_object(truth) else {}
     boxes, points = fields.get("boxes"), fields.get("points")
-    if "objects" in output and isinstance(boxes, list):
-        return _score(output["objects"], cast("list[Any]", boxes), _iou)
-    if "points" in output and isinstance(boxes, list):
-        return _score(output["points"], cast("list[Any]", boxes), _inside)
-    if "points" in output and isinstance(points, list):
-        return _score(output["points"], cast("list[Any]", points), _proximity)
+    if "objects" in output and is_list(boxes):
+        return _score(output["objects"], boxes, _iou)
+    if "points" in output and is_list(boxes):
+        return _score(output["points"], boxes, _inside)
+    if "points" in output and is_list(points):
+        return _score(output["points"], points, _proximity)
     raise RequestError("ground_truth is not one of the skill", "ground_truth")
 
 

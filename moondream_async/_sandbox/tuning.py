@@ -21,6 +21,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from .._wire.responses import is_list, is_object
 from . import validation
 from .batches.lines import RunSkill
 from .batches.routes import Admit, Handler
@@ -144,10 +145,10 @@ class Tuning:
     async def _metrics(self, request: Request, faults: Faults) -> Response:
         finetune, data = self._finetune_at(request), validation.parse_object(await request.body())
         step, metrics = data.get("step"), data.get("metrics")
-        if not _is_step(step) or not isinstance(metrics, dict) or not _are_numbers(metrics.values()):  # pyright: ignore[reportUnknownMemberType]
+        if not _is_step(step) or not is_object(metrics) or not _are_numbers(metrics.values()):
             raise RequestError("step must be a number, metrics an object of numbers")
-        finetune.metrics.setdefault(cast("int", step), {}).update(cast("dict[str, float]", metrics))
-        return JSONResponse({"ok": True, "step": step, "logged_count": len(cast("Fields", metrics))})
+        finetune.metrics.setdefault(cast("int", step), {}).update(metrics)
+        return JSONResponse({"ok": True, "step": step, "logged_count": len(metrics)})
 
     async def _list_checkpoints(self, request: Request, faults: Faults) -> Response:
         finetune = self._finetune_at(request)
@@ -237,19 +238,19 @@ class Tuning:
                 "The latest checkpoint was deleted: it cannot be trained on", status=409, code="conflict"
             )
         groups = data.get("groups")
-        if not isinstance(groups, list) or not groups:
+        if not is_list(groups) or not groups:
             raise RequestError("groups must be a non-empty array", "groups")
         rate = data.get("lr", 2e-4)
         if not isinstance(rate, (int, float)) or isinstance(rate, bool) or rate <= 0:
             raise RequestError("lr must be a number above 0", "lr")
         rewards: list[float] = []
         examples = 0
-        for group in cast("list[Any]", groups):
-            mode = cast("Fields", group).get("mode") if isinstance(group, dict) else None
+        for group in groups:
+            mode = group.get("mode") if is_object(group) else None
             if mode == "rl":
-                rewards += self._rewards(cast("Fields", group))
+                rewards += self._rewards(group)
             elif mode == "sft":
-                await anyio.to_thread.run_sync(_check_example, cast("Fields", group))
+                await anyio.to_thread.run_sync(_check_example, group)
                 examples += 1
             else:
                 raise RequestError("A group's mode must be 'rl' or 'sft'", "groups")
@@ -272,15 +273,15 @@ class Tuning:
     def _rewards(self, group: Fields) -> list[float]:
         _parse_skill(group.get("request"))
         rollouts, rewards = group.get("rollouts"), group.get("rewards")
-        if not isinstance(rollouts, list) or not isinstance(rewards, list) or not _are_numbers(rewards):
+        if not is_list(rollouts) or not is_list(rewards) or not _are_numbers(rewards):
             raise RequestError("An rl group needs rollouts and rewards", "groups")
-        if not rollouts or len(cast("list[Any]", rollouts)) != len(cast("list[Any]", rewards)):
+        if not rollouts or len(rollouts) != len(rewards):
             raise RequestError("There must be one reward for each rollout", "rewards")
-        for rollout in cast("list[Any]", rollouts):
-            fields = dict(cast("Fields", rollout)) if isinstance(rollout, dict) else {}
+        for rollout in rollouts:
+            fields = dict(rollout) if is_object(rollout) else {}
             if fields.pop("seal", None) != self._seal(fields):
                 raise RequestError("A rollout is not as it was given", "rollouts")
-        return cast("list[float]", rewards)
+        return rewards
 
     def _finetune_at(self, request: Request) -> Finetune:
         return self._finetune(request.path_params["id"])
@@ -305,7 +306,7 @@ def _dispatch(handlers: dict[str, Handler]) -> Handler:
 
 
 def _parse_skill(request: object) -> str:
-    skill = cast("Fields", request).get("skill") if isinstance(request, dict) else None
+    skill = request.get("skill") if is_object(request) else None
     if not isinstance(skill, str) or skill not in _SKILLS:
         raise RequestError("request.skill must be query, point or detect", "request")
     return skill
@@ -313,19 +314,18 @@ def _parse_skill(request: object) -> str:
 
 def _check_example(group: Fields) -> None:
     skill, target = _parse_skill(group.get("request")), group.get("target")
-    request = cast("Fields", group["request"])
+    request: Fields = group["request"]
     validation.require_text(request, "question" if skill == "query" else "object")
     validation.parse_settings(request)
     if skill != "query" or request.get("image_url") is not None:
         validation.load_scene(request)
-    if not isinstance(target, dict):
+    if not is_object(target):
         raise RequestError("An sft group needs a target", "target")
-    fields = cast("Fields", target)
     if skill != "query":
-        check_ground_truth(fields, ("boxes",) if skill == "detect" else ("points", "boxes"))
+        check_ground_truth(target, ("boxes",) if skill == "detect" else ("points", "boxes"))
         return
     reasons = request.get("reasoning") is True
-    if not isinstance(fields.get("answer"), str) or reasons != isinstance(fields.get("reasoning"), dict):
+    if not isinstance(target.get("answer"), str) or reasons != isinstance(target.get("reasoning"), dict):
         raise RequestError("The target is not one of query", "target")
 
 

@@ -6,9 +6,9 @@ import base64
 import binascii
 import json
 import re
-from typing import Any, NoReturn, cast
+from typing import Any, NoReturn
 
-from .._wire.responses import reject_number
+from .._wire.responses import is_list, is_object, reject_number
 from .pixels import Scene, analyze
 
 MAX_IMAGE_BYTES = 10 * 1024 * 1024
@@ -35,9 +35,9 @@ def parse_object(body: bytes) -> Fields:
         data = json.loads(body, parse_constant=reject_number)
     except (ValueError, RecursionError):
         raise RequestError("Invalid JSON body", code="invalid_json") from None
-    if not isinstance(data, dict):
+    if not is_object(data):
         raise RequestError("Request body must be a JSON object", code="invalid_json")
-    return cast("Fields", data)
+    return data
 
 
 def require_text(data: Fields, name: str) -> str:
@@ -66,12 +66,11 @@ def parse_length(data: Fields) -> str:
 
 def parse_settings(data: Fields) -> Fields:
     """Return the sampling settings, validated."""
-    value = data.get("settings")
-    if value is None:
+    settings = data.get("settings")
+    if settings is None:
         return {}
-    if not isinstance(value, dict):
+    if not is_object(settings):
         _reject("settings", "must be an object if provided")
-    settings = cast("Fields", value)
     for name in ("max_tokens", "max_objects"):
         if name in settings and (not isinstance(settings[name], int) or settings[name] is True or settings[name] < 1):
             _reject(f"settings.{name}", "must be an integer of at least 1")
@@ -89,9 +88,9 @@ def parse_spatial_refs(data: Fields) -> list[list[float]]:
         return []
     if not data.get("image_url"):
         raise RequestError("Field 'spatial_refs' requires image_url", "spatial_refs")
-    if not isinstance(value, list):
+    if not is_list(value):
         _reject("spatial_refs", "must be an array")
-    return [_parse_ref(index, ref) for index, ref in enumerate(cast("list[Any]", value))]
+    return [_parse_ref(index, ref) for index, ref in enumerate(value)]
 
 
 def load_scene(data: Fields) -> Scene:
@@ -120,14 +119,13 @@ def _image_bytes(value: str) -> bytes:
 
 def _parse_ref(index: int, ref: Any) -> list[float]:
     name = f"spatial_refs[{index}]"
-    if not isinstance(ref, list) or len(cast("list[Any]", ref)) not in (2, 4):
+    if not is_list(ref) or len(ref) not in (2, 4):
         raise RequestError(f"{name} must contain 2 (point) or 4 (bbox) values", name)
-    values = cast("list[Any]", ref)
-    if not all(isinstance(v, (int, float)) and 0 <= v <= 1 for v in values):
+    if not all(isinstance(v, (int, float)) and 0 <= v <= 1 for v in ref):
         raise RequestError(f"{name} values must be between 0 and 1", name)
-    if len(values) == 4 and (values[0] > values[2] or values[1] > values[3]):
+    if len(ref) == 4 and (ref[0] > ref[2] or ref[1] > ref[3]):
         raise RequestError(f"{name} must have x_min <= x_max and y_min <= y_max", name)
-    return [float(v) for v in values]
+    return [float(v) for v in ref]
 
 
 def _reject(name: str, problem: str) -> NoReturn:

@@ -243,7 +243,7 @@ def parse_rollouts(data: Any, sent: Object) -> Rollouts:
     rewards, echoed = fields.get("rewards"), fields.get("request")
     known = ("request", "rollouts", "rewards")
     return Rollouts(
-        request=cast("Object", echoed) if isinstance(echoed, dict) else sent,
+        request=echoed if responses.is_object(echoed) else sent,
         rollouts=rollouts,
         rewards=None if rewards is None else list(responses.each_of(fields, "rewards", checks.real)),
         results=tuple(_parse_result(rollout) for rollout in rollouts),
@@ -286,7 +286,7 @@ def parse_saved_checkpoint(data: Any, _: object = None) -> SavedCheckpoint:
 
 def check_deleted(data: Any, _: object = None) -> None:
     """Check the response to a `DELETE`, which is usually empty."""
-    if isinstance(data, dict) and cast("Object", data).get("ok") is False:
+    if responses.is_object(data) and data.get("ok") is False:
         raise InvalidResponse("it was not deleted")
 
 

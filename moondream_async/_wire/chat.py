@@ -10,7 +10,7 @@ from ..errors import ConfigurationError
 from ..types import ChatDelta, ChatResult, Meta, Metrics, Reasoning, Result
 from . import checks, responses
 from .events import Reducer
-from .responses import InvalidResponse, optional_text
+from .responses import InvalidResponse, is_list, is_object, optional_text
 
 Object = dict[str, Any]
 
@@ -211,7 +211,7 @@ def _image_part(uri: str) -> Object:
 
 def _choice(fields: Object) -> Object | None:
     choices = fields.get("choices")
-    return responses.object_of(cast("list[Any]", choices)[0]) if isinstance(choices, list) and choices else None
+    return responses.object_of(choices[0]) if is_list(choices) and choices else None
 
 
 def _reasoning(message: Object) -> Reasoning | None:
@@ -219,8 +219,8 @@ def _reasoning(message: Object) -> Reasoning | None:
     if thoughts is None:
         return None
     details = message.get("reasoning_details")
-    grounding = cast("Object", details).get("grounding") if isinstance(details, dict) else None
-    reasoning: Object = cast("Object", thoughts) if isinstance(thoughts, dict) else {"text": _text(thoughts)}
+    grounding = details.get("grounding") if is_object(details) else None
+    reasoning = thoughts if is_object(thoughts) else {"text": _text(thoughts)}
     try:
         return responses.reasoning({"grounding": grounding or [], **reasoning})
     except responses.PARSE_ERRORS:  # do not lose the answer because of invalid grounding
@@ -229,18 +229,17 @@ def _reasoning(message: Object) -> Reasoning | None:
 
 def _metrics(fields: Object) -> Metrics | None:
     usage = fields.get("usage")
-    if not isinstance(usage, dict):
+    if not is_object(usage):
         return None
-    counts = cast("Object", usage)
-    named = {"input_tokens": counts.get("prompt_tokens"), "output_tokens": counts.get("completion_tokens")}
+    named = {"input_tokens": usage.get("prompt_tokens"), "output_tokens": usage.get("completion_tokens")}
     return responses.metrics({"metrics": named})
 
 
 def _text(value: Any) -> str:
     if value is None:
         return ""
-    if isinstance(value, list):  # parts in OpenAI's format
-        parts = [cast("Object", part) for part in cast("list[Any]", value) if isinstance(part, dict)]
+    if is_list(value):  # parts in OpenAI's format
+        parts = [part for part in value if is_object(part)]
         return "".join(part["text"] for part in parts if isinstance(part.get("text"), str))
     if not isinstance(value, str):
         raise InvalidResponse("its content is not text")

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import Any
 
 from .. import errors
 from .._hidden import without_query
 from ..config import KEYS_URL, Secret
 from ..errors import APIError
 from .redact import Redactor
+from .responses import is_list, is_object
 from .retry import parse_retry_after
 
 _CLASSES: dict[int, type[APIError]] = {
@@ -52,13 +53,10 @@ def from_success(status: int, headers: Mapping[str, str], data: Any, *, now: flo
 
     Moondream Station reports most failures with status 200 and `{"error": ...}`.
     """
-    if not isinstance(data, dict):
+    if not is_object(data) or not data.get("error"):
         return None
-    body = cast("dict[str, Any]", data)
-    if not body.get("error"):
-        return None
-    message = _message(body) or "The server reported an error."
-    return _error(status, implied_status(body), message, body, headers, now)
+    message = _message(data) or "The server reported an error."
+    return _error(status, implied_status(data), message, data, headers, now)
 
 
 def from_event(status: int, headers: Mapping[str, str], event: Mapping[str, Any], *, now: float) -> APIError | None:
@@ -81,8 +79,7 @@ def effective_status(error: APIError) -> int:
     """Return the status that decides about a retry: the error's own, or the implied one of a Station error."""
     if error.status >= 300:
         return error.status
-    body: Any = error.body
-    return implied_status(cast("dict[str, Any]", body)) if isinstance(body, dict) else error.status
+    return implied_status(error.body) if is_object(error.body) else error.status
 
 
 def from_status(status: int, message: str, *, retry_after: float | None = None) -> APIError:
@@ -158,15 +155,15 @@ def _decode(body: bytes, redactor: Redactor) -> Any:
 
 
 def _envelope(data: Any) -> dict[str, Any]:
-    if isinstance(data, dict):
-        inner = cast("dict[str, Any]", data).get("error")
-        return cast("dict[str, Any]", inner if isinstance(inner, dict) else data)
-    return {}
+    if not is_object(data):
+        return {}
+    inner = data.get("error")
+    return inner if is_object(inner) else data
 
 
 def _message(data: Any) -> str | None:
-    if isinstance(data, dict):
-        message = _message_of_object(cast("dict[str, Any]", data))
+    if is_object(data):
+        message = _message_of_object(data)
     elif isinstance(data, str):
         message = _message_of_text(data)
     else:
@@ -176,23 +173,21 @@ def _message(data: Any) -> str | None:
 
 def _message_of_object(data: dict[str, Any]) -> str | None:
     error, detail = data.get("error"), data.get("detail")
-    if isinstance(error, dict):
-        inner = cast("dict[str, Any]", error)
-        return _text_field(inner, "message") or _text_field(inner, "code") or _text_field(inner, "type")
+    if is_object(error):
+        return _text_field(error, "message") or _text_field(error, "code") or _text_field(error, "type")
     if isinstance(error, str) and error:
         return f"{error}: {detail}" if isinstance(detail, str) and detail else error
-    if isinstance(detail, list):
-        return "; ".join(_validation_message(item) for item in cast("list[Any]", detail))
+    if is_list(detail):
+        return "; ".join(_validation_message(item) for item in detail)
     return _text_field(data, "detail") or _text_field(data, "message")
 
 
 def _validation_message(item: Any) -> str:
-    if not isinstance(item, dict):
+    if not is_object(item):
         return to_text(item)
-    entry = cast("dict[str, Any]", item)
-    location = entry.get("loc")
-    where = ".".join(map(to_text, cast("list[Any]", location))) if isinstance(location, list) else ""
-    message = to_text(entry.get("msg"))
+    location = item.get("loc")
+    where = ".".join(map(to_text, location)) if is_list(location) else ""
+    message = to_text(item.get("msg"))
     return f"{where}: {message}" if where else message
 
 
@@ -220,9 +215,8 @@ def _text_field(data: Mapping[str, Any], name: str) -> str | None:
 
 
 def _request_id(data: Any, headers: Mapping[str, str]) -> str | None:
-    body = cast("dict[str, Any]", data) if isinstance(data, dict) else {}
     return (
-        _text_field(body, "request_id")
+        _text_field(data if is_object(data) else {}, "request_id")
         or _text_field(_envelope(data), "request_id")
         or next((headers[name] for name in ("x-request-id", "x-fal-request-id") if name in headers), None)
     )

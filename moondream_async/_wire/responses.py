@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, NoReturn, TypeVar, cast
+from typing import Any, NoReturn, TypeGuard, TypeVar, cast
 
 from ..types import (
     BoundingBox,
@@ -107,9 +107,9 @@ def _is_deeper(data: Any, depth: int) -> bool:
 
 def children(value: Any) -> Iterable[Any]:
     """Return the values in a list or an object; nothing of any other value."""
-    if isinstance(value, dict):
-        return cast("Object", value).values()
-    return cast("list[Any]", value) if isinstance(value, list) else ()
+    if is_object(value):
+        return value.values()
+    return value if is_list(value) else ()
 
 
 def query(data: Any, meta: Meta) -> QueryResult:
@@ -155,9 +155,9 @@ def models(data: Any) -> list[Model]:
     """Read the response of `GET /models`, in OpenAI's format (`data`) or Station's (`models`)."""
     listing = object_of(data)
     entries = listing.get("data", listing.get("models"))
-    if not isinstance(entries, list):
+    if not is_list(entries):
         raise InvalidResponse("it has no list 'data' or 'models'")
-    return [_model(object_of(entry)) for entry in cast("list[Any]", entries)]
+    return [_model(object_of(entry)) for entry in entries]
 
 
 def box(data: Any) -> BoundingBox:
@@ -187,14 +187,13 @@ def reasoning(data: Any) -> Reasoning | None:
 def metrics(fields: Mapping[str, Any]) -> Metrics | None:
     """Read `metrics`, or the token count in Station's `_stats`."""
     values = fields.get("metrics")
-    if isinstance(values, dict):
-        values = cast("Object", values)
+    if is_object(values):
         input_tokens, output_tokens, cached_tokens = (_count(values.get(name)) for name in _COUNTS)
         times = {name: _milliseconds(values.get(name)) for name in _TIMES}
         return Metrics(input_tokens, output_tokens, cached_tokens=cached_tokens, **times)
     stats = fields.get("_stats", fields.get("stats"))
-    if isinstance(stats, dict):
-        return Metrics(output_tokens=_count(cast("Object", stats).get("tokens")))
+    if is_object(stats):
+        return Metrics(output_tokens=_count(stats.get("tokens")))
     return None
 
 
@@ -262,15 +261,25 @@ def _pair(data: Any) -> tuple[float, float]:
         raise InvalidResponse("a grounding point is not [x, y]") from None
 
 
+def is_object(value: object) -> TypeGuard[Object]:
+    """Return whether a decoded value is a JSON object."""
+    return isinstance(value, dict)
+
+
+def is_list(value: object) -> TypeGuard[list[Any]]:
+    """Return whether a decoded value is a JSON array."""
+    return isinstance(value, list)
+
+
 def object_of(data: Any) -> Object:
     """Return the data, if it is a JSON object.
 
     Raises:
         InvalidResponse: It is not an object.
     """
-    if not isinstance(data, dict):
+    if not is_object(data):
         raise InvalidResponse(f"it has {type(data).__name__} instead of an object")
-    return cast("Object", data)
+    return data
 
 
 def text_of(fields: Object, name: str) -> str:
@@ -305,6 +314,6 @@ def each_of(fields: Object, name: str, read: Callable[[Any], T]) -> tuple[T, ...
         InvalidResponse: It is missing or not a list.
     """
     items = fields.get(name)
-    if not isinstance(items, list):
+    if not is_list(items):
         raise InvalidResponse(f"it has no list '{name}'")
-    return tuple(read(item) for item in cast("list[Any]", items))
+    return tuple(read(item) for item in items)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from typing import Any, cast
 
+from ..._wire.responses import is_list
 from .. import validation
 from ..validation import Fields, RequestError
 
@@ -53,7 +53,7 @@ def answer(index: int, line: bytes, run_skill: RunSkill, *, broken: bool) -> Fie
         run_skill: Runs a skill.
         broken: Fail the line with `processing_error`.
     """
-    data = cast("Fields", json.loads(line))
+    data: Fields = json.loads(line)
     fields: Fields = {"line_index": index}
     if "id" in data:
         fields["id"] = data["id"]
@@ -81,16 +81,16 @@ def _run_line(data: Fields, run_skill: RunSkill) -> tuple[Fields, Fields]:
     if skill not in _SKILLS:
         raise RequestError(f"Unknown skill {skill!r}", code="unknown_skill")
     images = data.get("images") if skill == "query" and "image" not in data else [data.get("image")]
-    if not isinstance(images, list) or not images or not all(isinstance(i, str) and i for i in cast("Any", images)):
+    if not is_list(images) or not images or not all(isinstance(image, str) and image for image in images):
         raise RequestError("Field 'image' must be a non-empty base64 string")
-    if any(image.startswith("data:") for image in cast("list[str]", images)):
+    if any(image.startswith("data:") for image in images):
         raise RequestError("Field 'image' must be bare base64, not a data URI")
     fields = {name: value for name, value in data.items() if name not in ("id", "skill", "image", "images")}
     if skill == "query":
         fields.setdefault("reasoning", True)
     elif skill != "caption":
         fields.pop("settings", None)
-    return _join([run_skill(skill, {**fields, "image_url": image}) for image in cast("list[str]", images)])
+    return _join([run_skill(skill, {**fields, "image_url": image}) for image in images])
 
 
 def _join(results: list[tuple[Fields, Fields]]) -> tuple[Fields, Fields]:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any
 
 import attrs
 
 from ..._fal.inputs import BATCHED_MODELS
+from ..._wire.responses import is_list, is_object
 from .. import engine
 from ..validation import Fields, RequestError
 
@@ -57,37 +58,34 @@ class _EndpointError(Exception):
 
 
 def _run_endpoint(endpoint: str, arguments: Any, load: Load) -> Any:
-    if not isinstance(arguments, dict):
+    if not is_object(arguments):
         raise _EndpointError(422, "dict_type", [], "Input should be a valid dictionary")
-    fields = cast("Fields", arguments)
     if endpoint == ECHO:
-        return {"arguments": fields}
+        return {"arguments": arguments}
     if endpoint == FAIL:
-        status = fields.get("status", 422)
+        status = arguments.get("status", 422)
         if not isinstance(status, int) or not 400 <= status <= 599:
             raise _EndpointError(422, "less_than_equal", ["status"], "Input should be from 400 to 599")
-        raise _EndpointError(status, fields.get("type", "value_error"), ["prompt"], "requested failure")
+        raise _EndpointError(status, arguments.get("type", "value_error"), ["prompt"], "requested failure")
     if endpoint.startswith(_PREVIEW):
-        return _preview_skill(endpoint.removeprefix(_PREVIEW), fields, load)
-    return _batched(fields, load)
+        return _preview_skill(endpoint.removeprefix(_PREVIEW), arguments, load)
+    return _batched(arguments, load)
 
 
 def _batched(fields: Fields, load: Load) -> Any:
     inputs = fields.get("inputs")
-    if not isinstance(inputs, list) or not inputs:
+    if not is_list(inputs) or not inputs:
         raise _EndpointError(422, "missing", ["inputs"], "Field required")
-    entries = cast("list[Any]", inputs)
-    if len(entries) > _MAX_INPUTS:
+    if len(inputs) > _MAX_INPUTS:
         raise _EndpointError(422, "sequence_too_long", ["inputs"], f"At most {_MAX_INPUTS} inputs")
     if fields.get("model_id", BATCHED_MODELS[0]) not in BATCHED_MODELS:
         expected = " or ".join(repr(name) for name in BATCHED_MODELS)
         raise _EndpointError(422, "literal_error", ["model_id"], f"Input should be {expected}")
     outputs: list[str] = []
     settings = {name: fields[name] for name in ("max_tokens", "temperature", "top_p") if name in fields}
-    for number, entry in enumerate(entries):
-        if not isinstance(entry, dict):
+    for number, item in enumerate(inputs):
+        if not is_object(item):
             raise _EndpointError(422, "dict_type", ["inputs", str(number)], "Input should be a valid dictionary")
-        item = cast("Fields", entry)
         request = {"image_url": _image_url(item, load, "inputs", str(number)), "settings": settings}
         if item.get("prompt"):
             result = _run_skill("query", {**request, "question": item["prompt"]})
@@ -99,9 +97,9 @@ def _batched(fields: Fields, load: Load) -> Any:
 
 def _preview_skill(name: str, fields: Fields, load: Load) -> Any:
     settings: Any = fields.get("settings") or {}
-    if not isinstance(settings, dict):
+    if not is_object(settings):
         raise _EndpointError(422, "dict_type", ["settings"], "Input should be a valid dictionary")
-    request: Fields = {"image_url": _image_url(fields, load), "settings": dict(cast("Fields", settings))}
+    request: Fields = {"image_url": _image_url(fields, load), "settings": dict(settings)}
     request["settings"] |= {key: fields[key] for key in ("temperature", "top_p") if key in fields}
     if name == "caption":
         request["length"] = fields.get("length", "normal")
@@ -110,8 +108,8 @@ def _preview_skill(name: str, fields: Fields, load: Load) -> Any:
     else:
         request["object"] = _require_text(fields, "object" if name == "segment" else "prompt")
     if "spatial_references" in fields:
-        refs: Any = fields["spatial_references"]
-        request["spatial_refs"] = list(map(_parse_ref, cast("list[Any]", refs))) if isinstance(refs, list) else refs
+        refs = fields["spatial_references"]
+        request["spatial_refs"] = list(map(_parse_ref, refs)) if is_list(refs) else refs
     result = _run_skill(name, request)
     usage = engine.metrics(request, result, 0.01)
     common = {"finish_reason": result.finish_reason, "usage_info": usage, **result.extra}
@@ -151,10 +149,7 @@ def _require_text(fields: Fields, name: str) -> str:
 
 
 def _parse_ref(value: Any) -> Any:
-    if isinstance(value, dict):
-        point = cast("Fields", value)
-        return [point.get("x"), point.get("y")]
-    return value
+    return [value.get("x"), value.get("y")] if is_object(value) else value
 
 
 def as_json(value: Any) -> bytes:

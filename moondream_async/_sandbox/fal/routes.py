@@ -7,7 +7,7 @@ import functools
 import json
 import math
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any, cast
+from typing import Any
 from urllib.parse import quote
 
 import anyio
@@ -16,6 +16,7 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
+from ..._wire.responses import is_object
 from ..events import CutError, cut_response
 from ..faults import FaultCounter, Faults, RateLimit, faults_for
 from ..storage import StoredFile, etags_of
@@ -231,12 +232,12 @@ async def _part(fal: Fal, request: Request, faults: Faults) -> Response:
 
 async def _complete(fal: Fal, request: Request, faults: Faults) -> Response:
     file = fal.storage.files.get(request.path_params["key"])
-    fields: Any = await _read_json(request)
+    fields = await _read_json(request)
     is_upload = request.path_params["upload"] == f"upload-{request.path_params['key']}"
-    if file is None or not isinstance(fields, dict) or not is_upload:
+    if file is None or not is_object(fields) or not is_upload:
         return _NOT_FOUND
     # The official client lists the parts in the order in which their uploads ended.
-    listed = cast("dict[str, Any]", fields).get("parts", [])
+    listed = fields.get("parts", [])
     if etags_of(listed) != file.etags or not listed:
         return JSONResponse({"detail": "The parts must all be there, each with its etag"}, 400)
     await asyncio.to_thread(fal.storage.join, file)
@@ -244,8 +245,8 @@ async def _complete(fal: Fal, request: Request, faults: Faults) -> Response:
 
 
 async def _initiate(fal: Fal, request: Request, faults: Faults) -> Response:
-    body: Any = await _read_json(request)
-    fields: dict[str, Any] = cast("dict[str, Any]", body) if isinstance(body, dict) else {}
+    body = await _read_json(request)
+    fields = body if is_object(body) else {}
     key, file = fal.storage.new_file(fields.get("file_name"), fields.get("content_type", _BINARY), None)
     upload_url = f"{_base(request)}/presigned/{key}"
     return JSONResponse({"upload_url": upload_url, "file_url": _file_url(request, key, file)})
