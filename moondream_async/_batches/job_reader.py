@@ -15,7 +15,7 @@ from .._api import ApiClient
 from .._bulk.items import Outcome
 from .._concurrency.threads import run_in_thread
 from ..errors import APIError, BatchError, ConfigurationError, MoondreamError, NotFoundError
-from .job.line_index import Index, open_index
+from .job.line_index import Index
 from .job.manifest import MANIFEST, Manifest, path_of, read_manifest
 from .job.rejected import read_rejected
 from .models import UNKNOWN, Batch, BatchJob
@@ -146,7 +146,7 @@ class JobReader:
             batch = fresh.get(batch_file.batch_id or "")
             if batch is None and not batch_file.cancelled:
                 continue
-            index = await run_in_thread(functools.partial(open_index, path, manifest), number)
+            index = await run_in_thread(functools.partial(Index, path, manifest), number)
             with contextlib.closing(index):
                 if batch is None:
                     cancelled = BatchError("The item was not submitted: the job was cancelled.", code="cancelled")

@@ -18,17 +18,21 @@ class Index:
         path: The job's folder.
         manifest: The job's manifest.
         number: The batch's number in the job.
+
+    Raises:
+        BatchError: The index cannot be read.
     """
 
     def __init__(self, path: Path, manifest: Manifest, number: int) -> None:
         self._path = index_of(path, number)
         self._manifest = manifest
         self._starts = array("Q")
-        self._file = self._path.open("rb")
-        offset = 0
-        for line in self._file:
-            self._starts.append(offset)
-            offset += len(line)
+        with file_errors(self._path):
+            self._file = self._path.open("rb")
+            offset = 0
+            for line in self._file:
+                self._starts.append(offset)
+                offset += len(line)
 
     def __len__(self) -> int:
         return len(self._starts)
@@ -57,16 +61,6 @@ class Index:
     def close(self) -> None:
         """Close the file."""
         self._file.close()
-
-
-def open_index(path: Path, manifest: Manifest, number: int) -> Index:
-    """Open the index of a batch.
-
-    Raises:
-        BatchError: The index cannot be read.
-    """
-    with file_errors(index_of(path, number)):
-        return Index(path, manifest, number)
 
 
 def index_of(path: Path, number: int) -> Path:
