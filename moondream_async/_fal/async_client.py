@@ -295,14 +295,8 @@ class AsyncFalClient(AsyncClosing):
         if isinstance(inputs, (str, bytes, Mapping)):
             raise ConfigurationError(f"inputs must be a list of images, not {type(inputs).__name__}.")  # pyright: ignore[reportUnknownArgumentType]
         read = [inputs_of.read_input(number, value) for number, value in enumerate(inputs)]
-        arguments = inputs_of.batched(
-            [prompt for _, prompt in read],
-            model_id=model_id,
-            max_tokens=max_tokens,
-            temperature=temperature,
-            top_p=top_p,
-            repetition_penalty=repetition_penalty,
-        )
+        settings = {"max_tokens": max_tokens, "temperature": temperature, "top_p": top_p}
+        arguments = inputs_of.batched([prompt for _, prompt in read], model_id, settings, repetition_penalty)
         for entry, (image, _) in zip(arguments["inputs"], read, strict=True):
             entry["image_url"] = (await self._place(image)).url
         handle, answer = await self._completed(wire.BATCHED, arguments)

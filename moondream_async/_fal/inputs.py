@@ -41,19 +41,10 @@ def skill_arguments(skill: Skill[Any], arguments: Mapping[str, Any]) -> Object:
     return renamed | settings
 
 
-def batched(
-    prompts: Iterable[str | None],
-    *,
-    model_id: str | None,
-    max_tokens: int,
-    temperature: float,
-    top_p: float,
-    repetition_penalty: float,
-) -> Object:
+def batched(prompts: Iterable[str | None], model_id: str | None, settings: Object, repetition_penalty: float) -> Object:
     """Return the arguments of `moondream/batched`; the caller adds an image to each of `inputs`."""
     if model_id is not None and model_id not in BATCHED_MODELS:
         raise ConfigurationError(f"model_id must be one of {', '.join(BATCHED_MODELS)}, not {model_id!r}.")
-    settings = {"max_tokens": max_tokens, "temperature": temperature, "top_p": top_p}
     penalty = checks.real(repetition_penalty)
     if penalty is None or penalty <= 0:
         raise ConfigurationError(f"repetition_penalty must be a number above 0, not {repetition_penalty!r}.")
