@@ -23,14 +23,7 @@ from .._concurrency.prefetch import PrefetchIterator
 from .._concurrency.threads import run_in_thread
 from .._paginator import Pages
 from .._public import public
-from ..errors import (
-    APIConnectionError,
-    APITimeoutError,
-    ConfigurationError,
-    NotFoundError,
-    RateLimitError,
-    ServerError,
-)
+from ..errors import APIConnectionError, APITimeoutError, ConfigurationError, NotFoundError, RateLimitError, ServerError
 from ..prices import Prices, prices_of
 from . import wire
 from .job.async_folder import AsyncFolder

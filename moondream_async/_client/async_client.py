@@ -21,15 +21,7 @@ from .._wire import chat, checks, responses, skills
 from .._wire.checks import AnyRef
 from ..config import Length, RetryPolicy, SamplingSettings, Secret, Timeouts
 from ..prices import Prices, prices_of
-from ..types import (
-    CaptionResult,
-    ChatResult,
-    DetectResult,
-    Model,
-    PointResult,
-    QueryResult,
-    SegmentResult,
-)
+from ..types import CaptionResult, ChatResult, DetectResult, Model, PointResult, QueryResult, SegmentResult
 from . import structured
 from .chat_payload import ChatPayload
 from .streams import AsyncChatStream, AsyncSegmentStream, AsyncTextStream
@@ -201,12 +193,7 @@ class AsyncClient(AsyncClosing):
             APITimeoutError: A timeout expired.
             APIConnectionError: The server cannot be reached, or the connection broke.
         """
-        arguments = {
-            "question": question,
-            "settings": settings,
-            "reasoning": reasoning,
-            "spatial_refs": spatial_refs,
-        }
+        arguments = {"question": question, "settings": settings, "reasoning": reasoning, "spatial_refs": spatial_refs}
         if checks.flag("stream", stream):
             return AsyncTextStream(*await self._api.stream(skills.QUERY, image, arguments))
         return await self._api.request(skills.QUERY, image, arguments)

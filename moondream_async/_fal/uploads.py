@@ -31,13 +31,7 @@ from .._images.source_names import file_name
 from .._images.sources import is_pillow, load
 from .._wire.responses import is_object
 from ..config import check_headers
-from ..errors import (
-    APIConnectionError,
-    AuthenticationError,
-    ConfigurationError,
-    ImageError,
-    ServerError,
-)
+from ..errors import APIConnectionError, AuthenticationError, ConfigurationError, ImageError, ServerError
 from .connection import FalConnection, FalErrors
 from .models import Lifecycle
 

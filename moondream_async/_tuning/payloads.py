@@ -41,9 +41,8 @@ class RolloutsPayload:
         """Return the body."""
         return self._build(await image_url(self._api, self._image))
 
-    def read(self, data: Any, meta: Meta) -> Rollouts:
+    def read(self, data: Any, _: Meta) -> Rollouts:
         """Parse the response."""
-        del meta
         return wire.parse_rollouts(data, cast("dict[str, Any]", self.request))
 
     def _build(self, url: str | None) -> bytes:
