@@ -189,12 +189,9 @@ def folder_errors(
     try:
         yield
     except OSError as exc:
-        problem = f"{os_error}{exc.strerror or exc}"
+        raise unusable(path, f"{os_error}{exc.strerror or exc}", error) from None
     except _INVALID_DATA as exc:
-        problem = f"{invalid}{exc}"
-    else:
-        return
-    raise unusable(path, problem, error)
+        raise unusable(path, f"{invalid}{exc}", error) from None
 
 
 def file_errors(path: Path) -> AbstractContextManager[None]:
@@ -213,9 +210,7 @@ def path_of(path: object) -> Path:
     Raises:
         ConfigurationError: The argument is not a path.
     """
-    name: Any = cast("Any", path)
-    if isinstance(name, os.PathLike):
-        name = cast("Any", name).__fspath__()
+    name: Any = cast("Any", path).__fspath__() if isinstance(path, os.PathLike) else path
     if not isinstance(name, str):
         raise ConfigurationError(f"path must be a str or Path, not {type(cast('Any', path)).__name__}.")
     try:
