@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, TypeVar
 
 import anyio
 
+from .._concurrency.closing import Closing
 from .._concurrency.threads import result_of, run_in_thread
 from ..errors import MoondreamError
 
@@ -22,15 +23,7 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_held.clear)
 
 
-class Closable(Protocol):
-    """A resource that can be closed once."""
-
-    def close(self) -> None:
-        """Close it."""
-        ...
-
-
-R = TypeVar("R", bound=Closable)
+R = TypeVar("R", bound=Closing)
 
 
 class ResourceThread(Generic[R]):

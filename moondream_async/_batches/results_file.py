@@ -17,6 +17,7 @@ from .._bulk.journal import Journal
 from .._bulk.reading import read_records
 from .._bulk.records import Finished
 from .._bulk.run import RunSummary
+from .._concurrency.closing import Closing
 from .._concurrency.prefetch import PrefetchIterator
 from .._concurrency.threads import run_in_thread
 from ..errors import BatchLineError, ResultsFileError
@@ -83,7 +84,7 @@ def _fingerprint(task: object) -> str:
     return records.fingerprint(["batch", task])
 
 
-class _ResultsFile:
+class _ResultsFile(Closing):
     """A file that outcomes are saved to; blocking."""
 
     def __init__(self, out: str, run: str, *, resume: bool) -> None:

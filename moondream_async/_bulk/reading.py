@@ -11,6 +11,7 @@ from typing import Any, BinaryIO, cast
 
 import attrs
 
+from .._concurrency.closing import Closing
 from .._log import log
 from .._public import public
 from ..errors import ConfigurationError, ResultsFileError
@@ -86,7 +87,7 @@ def read_records(path: PathLike, *, size: int | None = None) -> Iterator[Record]
             yield entry.record
 
 
-class ResultsFile:
+class ResultsFile(Closing):
     """A snapshot of a results file: lines appended after opening are not read. It can be iterated several times.
 
     Args:
@@ -107,10 +108,8 @@ class ResultsFile:
         self._size = actual_size if size is None else min(size, actual_size)
         self._replaced: set[int] | None = None
 
-    def __enter__(self) -> ResultsFile:
-        return self
-
-    def __exit__(self, *_: object) -> None:
+    def close(self) -> None:
+        """Close the file."""
         self._file.close()
 
     def is_same(self, path: Path) -> bool:

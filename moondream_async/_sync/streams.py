@@ -7,7 +7,7 @@ import queue
 import warnings
 from collections.abc import Awaitable, Callable, Generator, Iterator
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, Protocol, Self, TypeVar, cast
 
 from .._client.streams import AsyncChatStream, AsyncSegmentStream, AsyncStream, AsyncTextStream, ReturnsItself
 from .._concurrency.closing import Closing
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from .._bulk.map import AsyncMap
     from .portal import Portal
 
-P = ParamSpec("P")
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 Piece = TypeVar("Piece")

@@ -25,19 +25,18 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
 from io import FileIO
 from pathlib import Path
-from typing import Any, Self, TypeAlias, TypeVar
+from typing import Any, TypeAlias
 
 import attrs
 
 from ..._bulk import records
 from ..._bulk.atomic_files import commit, lock, sync, write_all
+from ..._concurrency.closing import Closing
 from ...errors import BatchFolderError, ConfigurationError
 from .. import wire
 from .line_index import index_of, read_entries
 from .manifest import MANIFEST, BatchFile, Entry, Manifest, data_of, folder_errors, read_manifest, unusable
 from .rejected import RejectedItems
-
-T = TypeVar("T")
 
 Snapshot: TypeAlias = tuple[int, bytes]
 """A serialized manifest and its number; newer ones have higher numbers."""
@@ -100,7 +99,7 @@ def _home() -> Path:
         raise ConfigurationError("There is no home directory for the job's folder; pass folder= (--job).") from None
 
 
-class Folder:
+class Folder(Closing):
     """The folder of a job that this process works on.
 
     Args:
@@ -125,12 +124,6 @@ class Folder:
         except BaseException:
             self.close()
             raise
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def close(self) -> None:
         """Release the lock, so that other processes can work on the job."""
