@@ -336,12 +336,7 @@ def check_headers(headers: Mapping[str, str] | None) -> dict[str, str]:
 
 def check_rate_limit(rate: float | None) -> float | None:
     """Check `rate_limit`: requests per second above 0, or None to adapt to the server."""
-    rate = to_python(rate)
-    if rate is None:
-        return None
-    if isinstance(rate, bool) or not isinstance(rate, (int, float)) or not 0 < rate < 1e9:
-        raise ConfigurationError(f"rate_limit must be requests per second above 0, not {rate!r}.")
-    return float(rate)
+    return check_positive("rate_limit", rate, "requests per second")
 
 
 def check_whole(name: str, value: int, *, least: int) -> int:
@@ -358,11 +353,20 @@ def check_seconds(name: str, value: float | None) -> float | None:
     Raises:
         ConfigurationError: It is not a number of seconds above 0, nor None.
     """
+    return check_positive(name, value, "a number of seconds")
+
+
+def check_positive(name: str, value: object, unit: str) -> float | None:
+    """Check a quantity.
+
+    Raises:
+        ConfigurationError: It is not a number above 0 and below one billion, nor None.
+    """
     value = to_python(value)
     if value is None:
         return None
     if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 < value < 1e9:
-        raise ConfigurationError(f"{name} must be a number of seconds above 0, not {value!r}.")
+        raise ConfigurationError(f"{name} must be {unit} above 0, not {value!r}.")
     return float(value)
 
 

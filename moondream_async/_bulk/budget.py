@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from .._scalars import to_python
+from ..config import check_positive
 from ..errors import ConfigurationError
 from ..prices import Prices, Usage
 from .estimates import usage
@@ -69,12 +69,7 @@ def check_max_cost(value: object) -> float | None:
     Raises:
         ConfigurationError: It is not a number above 0 and below one billion.
     """
-    value = to_python(value)
-    if value is None:
-        return None
-    if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 < value < 1e9:
-        raise ConfigurationError(f"max_cost must be US dollars above 0, not {value!r}.")
-    return float(value)
+    return check_positive("max_cost", value, "US dollars")
 
 
 def batch_budget(max_cost: object, prices: Prices | None, calls: Mapping[str, Mapping[str, Any]]) -> Budget | None:
