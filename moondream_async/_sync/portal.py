@@ -173,11 +173,6 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_reset_after_fork)
 
 
-def _discard(loop: _BackgroundLoop, lease: object) -> None:
-    # Called by the garbage collector in any thread, even the portal's own, so it must not wait.
-    loop.discard(lease)
-
-
 class Portal:
     """A client's access to the background loop."""
 
@@ -275,7 +270,8 @@ class Portal:
                 self._active = set()  # the parent's calls must not be canceled here
                 self._token = object()
                 self._runner = _background_loop.acquire(self._token)
-                self._finalizer = weakref.finalize(self, _discard, _background_loop, self._token)
+                # Called by the garbage collector in any thread, even the portal's own, so it must not wait.
+                self._finalizer = weakref.finalize(self, _background_loop.discard, self._token)
                 self._finalizer.atexit = False
                 self._pid = os.getpid()
             return self._runner
@@ -302,11 +298,6 @@ class Call(Generic[T]):
         self._is_abandoned = False
         self._results: list[T] = []
         self._error: BaseException = ConfigurationError("The client was closed while the call was running.")
-
-    @property
-    def has_ended(self) -> bool:
-        """Whether it has ended, with or without a result."""
-        return self._ended.is_set
 
     def start(self, runner: _LoopRunner, active: set[Call[Any]]) -> None:
         """Start the call; it is in `active` until it has ended."""
@@ -336,9 +327,9 @@ class Call(Generic[T]):
         finally:
             del self  # which the traceback would keep alive, with the images in its arguments
 
-    def wait(self, seconds: float) -> None:
-        """Wait until the call has ended, for a limited time."""
-        self._ended.wait(seconds)
+    def wait(self, seconds: float) -> bool:
+        """Wait for a limited time; return whether the call has ended, with or without a result."""
+        return self._ended.wait(seconds)
 
     def cancel(self) -> None:
         """Cancel the call without waiting for its end."""

@@ -104,7 +104,7 @@ def test_ctrl_c_during_a_stream_stops_the_work(url: str) -> None:
             for piece in stream:
                 pass
         except KeyboardInterrupt:
-            print("reader ended", stream._task.has_ended)
+            print("reader ended", stream._task.wait(0.0))
             raise
         """,
         url,
