@@ -119,15 +119,11 @@ def _all_lines(file: BinaryIO, size: int) -> Iterator[Line]:
             return
         number += 1
         if data is None:
-            yield _overlong_line(number, start, length, is_ended=is_ended)
+            problem = f"it is longer than {MAX_LINE:,} bytes"
+            yield Line(number, start, length, [], problem, is_ended, is_blank=False, is_ours=False, is_torn=False)
         else:
             yield parse_line(data, number=number, start=start, length=length)
         start += length
-
-
-def _overlong_line(number: int, start: int, length: int, *, is_ended: bool) -> Line:
-    problem = f"it is longer than {MAX_LINE:,} bytes"
-    return Line(number, start, length, [], problem, is_ended=is_ended, is_blank=False, is_ours=False, is_torn=False)
 
 
 def _read_line(file: BinaryIO, left: int) -> tuple[bytes | None, int, bool]:

@@ -176,7 +176,8 @@ class _Run:
                 self._error = its_loop_has_ended()
             raise
         finally:
-            self._flush()
+            outcomes = self._out_of_order or {}  # they wait for earlier items, which will never finish
+            self._ready.extend(outcomes[index] for index in sorted(outcomes))
             self._ended = True
             self._changed.set()
 
@@ -239,11 +240,6 @@ class _Run:
                 self._ready.append(next_outcome)
                 self._next_index += 1
         self._changed.set()
-
-    def _flush(self) -> None:
-        """Deliver outcomes that wait for earlier items, which will never finish."""
-        outcomes = self._out_of_order or {}
-        self._ready.extend(outcomes[index] for index in sorted(outcomes))
 
 
 def _first_error(exc: BaseException) -> BaseException:
