@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import datetime
 import functools
 import json
 import math
+import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 from urllib.parse import quote
@@ -19,11 +21,10 @@ from starlette.routing import Route
 from ..._wire.responses import is_object
 from ..events import CutError, cut_response
 from ..faults import FaultCounter, Faults, RateLimit, faults_for
-from ..storage import StoredFile, etags_of
+from ..storage import Storage, StoredFile, etags_of
 from . import models
 from .jobs import CANCELLED, NOT_STARTED, Job, Queue
 from .models import Reply
-from .storage import FalStorage
 from .webhooks import Webhooks
 
 Handler = Callable[["Fal", Request, Faults], Awaitable[Response]]
@@ -31,6 +32,7 @@ Handler = Callable[["Fal", Request, Faults], Awaitable[Response]]
 _INGRESS = "<html><head><title>{0} Bad Gateway</title></head><body><center>nginx</center></body></html>"
 _NOT_FOUND = JSONResponse({"status": "NOT_FOUND"}, 404)
 _BINARY = "application/octet-stream"
+_TOKEN_LIFETIME = 3600  # seconds
 
 
 @attrs.define(eq=False)
@@ -41,12 +43,17 @@ class Fal:
         api_key: The only API key that is accepted; None accepts any key and no key.
         rate_limit: Limit of submitted requests, beyond which the response is a 429.
         faults: Faults of all requests.
+
+    Attributes:
+        storage: The uploaded files.
+        tokens: The tokens that uploads may have.
     """
 
     api_key: str | None
     rate_limit: RateLimit
     faults: Faults
-    storage: FalStorage = attrs.field(factory=FalStorage)
+    storage: Storage = attrs.field(factory=Storage)
+    tokens: set[str] = attrs.field(factory=set[str])
     fault_counter: FaultCounter = attrs.field(factory=FaultCounter)
     _tasks: set[asyncio.Task[None]] = attrs.field(factory=set[asyncio.Task[None]])
 
@@ -110,7 +117,7 @@ class Fal:
         if name == "presigned":  # credentials must not be sent there
             return not credentials
         if name in ("upload", "multipart", "part", "complete"):
-            return credentials.startswith("Bearer ") and credentials.removeprefix("Bearer ") in self.storage.tokens
+            return credentials.startswith("Bearer ") and credentials.removeprefix("Bearer ") in self.tokens
         return self.api_key is None or credentials == f"Key {self.api_key}"
 
     def _process(self, job: Job) -> Reply:
@@ -198,7 +205,11 @@ async def _run(fal: Fal, request: Request, faults: Faults) -> Response:
 
 
 async def _token(fal: Fal, request: Request, faults: Faults) -> Response:
-    return JSONResponse({**fal.storage.new_token(), "base_url": _base(request) + "/cdn"})
+    token = secrets.token_urlsafe(16)
+    fal.tokens.add(token)
+    expires = datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds=_TOKEN_LIFETIME)
+    fields = {"token": token, "token_type": "Bearer", "expires_at": expires.isoformat()}
+    return JSONResponse({**fields, "base_url": _base(request) + "/cdn"})
 
 
 async def _keys(fal: Fal, request: Request, faults: Faults) -> Response:

@@ -241,7 +241,7 @@ async def test_a_refused_token_is_replaced(large: bool, monkeypatch: pytest.Monk
     with PooledSandbox(api_key=KEY) as sandbox:
         async with AsyncFalClient(KEY, base_url=sandbox.fal_url, retry=QUICK) as client:
             await client.upload(b"x")
-            sandbox._app.state.fal.storage.tokens.clear()
+            sandbox._app.state.fal.tokens.clear()
             await client.upload(b"x" * 100)
 
 
