@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 import attrs
 
 from ._concurrency.gather import gather
+from ._wire.checks import is_sequence
 from ._wire.skills import Skill
 from .errors import ConfigurationError
 from .types import Meta, Metrics, Result
@@ -23,12 +24,11 @@ def parse_labels(object: object) -> list[str] | None:
     Raises:
         ConfigurationError: The list is empty, or contains an empty string or anything but strings.
     """
-    if not isinstance(object, (list, tuple)):
+    if not is_sequence(object):
         return None
-    labels = cast("Sequence[Any]", object)
-    if not labels or not all(isinstance(label, str) and label.strip() for label in labels):
+    if not object or not all(isinstance(label, str) and label.strip() for label in object):
         raise ConfigurationError("object must be a label, or a list of labels, which must be non-empty strings.")
-    return list(dict.fromkeys(labels))
+    return list(dict.fromkeys(object))
 
 
 async def for_each_label(skill: Skill[R], call: Callable[[str], Awaitable[R]], labels: Sequence[str]) -> R:

@@ -20,6 +20,7 @@ from .._bulk.stopping import StopPolicy
 from .._concurrency.gather import gather
 from .._images.encoded import EncodedImage
 from .._images.source_names import with_item
+from .._wire.checks import is_sequence
 from ..errors import ConfigurationError, MoondreamError
 from . import wire
 from .job.folder import SubmittedItems
@@ -85,10 +86,9 @@ class LineBuilder:
         return (self.entry(item, item.position, size), line), None
 
     async def _encode(self, image: Any) -> list[EncodedImage]:
-        is_list = isinstance(image, (list, tuple))
-        images: Sequence[Any] = cast("Sequence[Any]", image) if is_list else [image]
-        if is_list and self.skill != "query":
+        if is_sequence(image) and self.skill != "query":
             raise ConfigurationError(f"{self.skill} takes one image; only query takes several.")
+        images = image if is_sequence(image) else [image]
         if not images:
             raise ConfigurationError("The list of images is empty.")
         limit = _ROOM // len(images) // 4 * 3
@@ -173,10 +173,9 @@ async def check_first_item(
     Raises:
         ConfigurationError: There are no items, or the first one lacks the argument.
     """
-    if isinstance(items, (list, tuple)):
-        sequence = cast("Sequence[Any]", items)
-        await _check_first(sequence[:1], builder)
-        return sequence
+    if is_sequence(items):
+        await _check_first(items[:1], builder)
+        return items
     if wire.missing(builder.skill, builder.arguments) is None:
         return items
     rest = numbered(items)

@@ -6,7 +6,6 @@ import math
 import numbers
 import os
 import uuid
-from collections.abc import Sequence
 from typing import Any, cast
 
 import attrs
@@ -15,6 +14,7 @@ from .._concurrency.threads import run_in_thread
 from .._images.async_files import is_async_file
 from .._images.encoder import read_file
 from .._images.fingerprint import content_id, name_of
+from .._wire.checks import is_sequence
 from ..errors import ConfigurationError, ImageError
 from .items import Item, read_item
 
@@ -29,8 +29,8 @@ async def identify(index: int, raw: Any) -> Item:
         return Item(index, f"#{index}", None, {}, exc)
     try:
         image: Any = item.image
-        if isinstance(image, (list, tuple)):  # a group of images
-            pairs = [await _name_and_image(each) for each in cast("Sequence[Any]", image)]
+        if is_sequence(image):  # a group of images
+            pairs = [await _name_and_image(each) for each in image]
             return attrs.evolve(item, id=", ".join(name for name, _ in pairs), image=[each for _, each in pairs])
         name, image = await _name_and_image(image)
     except ImageError:  # processing it raises the same error

@@ -24,6 +24,7 @@ import attrs
 
 from .. import errors
 from .._wire import responses
+from .._wire.checks import is_mapping
 from .._wire.skills import SKILLS
 from ..errors import APIError, BatchError, BatchLineError, MoondreamError
 from ..types import Fields, Meta, Result
@@ -233,9 +234,8 @@ def _finite(value: Any) -> Any:
     """Replace numbers that are not finite by None."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        fields = cast("Mapping[Any, Any]", value)
-        return {key: _finite(each) for key, each in fields.items()}
+    if is_mapping(value):
+        return {key: _finite(each) for key, each in value.items()}
     if isinstance(value, Sequence) and not isinstance(value, (str, bytes, bytearray)):
         return [_finite(each) for each in cast("Sequence[Any]", value)]
     return value
@@ -249,8 +249,8 @@ def marked(line: bytes) -> bytes:
 def _plain(value: Any) -> Any:
     if isinstance(value, Fields):
         return value.to_dict()
-    if isinstance(value, Mapping):
-        return dict(cast("Mapping[str, Any]", value))
+    if is_mapping(value):
+        return dict(value)
     return list(cast("Sequence[Any]", value)) if isinstance(value, Sequence) else str(value)
 
 

@@ -61,18 +61,18 @@ def read_input(number: int, value: Any) -> tuple[Any, str | None]:
     Raises:
         ConfigurationError: The input has another form.
     """
-    if isinstance(value, Mapping):
-        fields = dict(cast("Mapping[str, Any]", value))
+    if checks.is_mapping(value):
+        fields = dict(value)
         image, prompt = fields.pop("image_url", None), fields.pop("prompt", None)
         if image is None or fields:
             raise ConfigurationError(f"Input {number} must have an 'image_url' and at most a 'prompt' besides.")
         return image, prompt
-    if isinstance(value, tuple):
-        pair = cast("tuple[Any, ...]", value)
-        if len(pair) != 2:
-            raise ConfigurationError(f"Input {number} must be an image or (image, prompt), not a tuple of {len(pair)}.")
-        return pair[0], pair[1]
-    return value, None
+    if not isinstance(value, tuple):
+        return value, None
+    pair = cast("tuple[Any, ...]", value)
+    if len(pair) != 2:
+        raise ConfigurationError(f"Input {number} must be an image or (image, prompt), not a tuple of {len(pair)}.")
+    return pair[0], pair[1]
 
 
 def reject(skill: str, **arguments: Any) -> None:

@@ -10,7 +10,7 @@ import mimetypes
 import os
 import re
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, cast
 
@@ -29,6 +29,7 @@ from .._images.encoder import read_file
 from .._images.formats import detect_format
 from .._images.source_names import file_name
 from .._images.sources import is_pillow, load
+from .._wire.checks import is_mapping, is_sequence
 from .._wire.responses import is_object
 from ..config import check_headers
 from ..errors import APIConnectionError, AuthenticationError, ConfigurationError, ImageError, ServerError
@@ -156,15 +157,13 @@ class Uploads:
             return value
         if depth > 100:
             raise ConfigurationError(f"{where} is nested too deeply.")
-        if isinstance(value, Mapping):
-            fields = cast("Mapping[str, Any]", value)
+        if is_mapping(value):
             return {
                 name: await self._resolve(each, f"{where}.{name}", done, depth=depth + 1)
-                for name, each in fields.items()
+                for name, each in value.items()
             }
-        if isinstance(value, (list, tuple)):
-            items = cast("list[Any]", value)
-            return [await self._resolve(each, f"{where}[{n}]", done, depth=depth + 1) for n, each in enumerate(items)]
+        if is_sequence(value):
+            return [await self._resolve(each, f"{where}[{n}]", done, depth=depth + 1) for n, each in enumerate(value)]
         if id(value) not in done:  # a value that occurs twice is uploaded once
             done[id(value)] = value, await self._url_of(value, where)  # keeping the value keeps its id unique
         return done[id(value)][1]

@@ -116,9 +116,9 @@ def check_groups(groups: object) -> list[Object]:
     if not items:
         raise ConfigurationError("groups must not be empty.")
     for number, group in enumerate(items):
-        if not isinstance(group, Mapping):
+        if not checks.is_mapping(group):
             raise ConfigurationError(f"groups[{number}] must be a dict, not {type(group).__name__}.")
-        mode = cast("Object", group).get("mode")
+        mode = group.get("mode")
         if not isinstance(mode, str) or mode not in ("rl", "sft"):
             raise ConfigurationError(f"groups[{number}] must have a mode of 'rl' or 'sft', not {mode!r}.")
     return [dict(group) for group in items]
@@ -131,9 +131,9 @@ def group_request(group: Object) -> Object:
         ConfigurationError: The group has no request.
     """
     request = group.get("request")
-    if not isinstance(request, Mapping):
+    if not checks.is_mapping(request):
         raise ConfigurationError(f"a group with mode {group['mode']!r} must have a request, a dict.")
-    fields = dict(cast("Object", request))
+    fields = dict(request)
     if fields.get("spatial_refs") is not None:
         fields["spatial_refs"] = check_refs(fields["spatial_refs"])
     return fields
@@ -151,16 +151,16 @@ def check_rl_group(group: Object, request: Object) -> Object:
         ConfigurationError: There are no rollouts, or not one finite reward for each.
     """
     rollouts, rewards = group.get("rollouts"), group.get("rewards")
-    if not isinstance(rollouts, (list, tuple)) or not rollouts:
+    if not checks.is_sequence(rollouts) or not rollouts:
         raise ConfigurationError("a group with mode 'rl' must have the rollouts that rollouts() returned.")
     if rewards is None:
         raise ConfigurationError("a group with mode 'rl' must have rewards, one for each rollout.")
     values = list(cast("Iterable[Any]", rewards)) if isinstance(rewards, Iterable) else [rewards]
     numbers = [_finite_number(value) for value in values]
-    count = len(cast("Sequence[Any]", rollouts))
+    count = len(rollouts)
     if len(values) != count or None in numbers:
         raise ConfigurationError(f"rewards must be {count} finite numbers, one for each rollout, not {values!r}.")
-    return {**group, "request": request, "rollouts": list(cast("Sequence[Any]", rollouts)), "rewards": numbers}
+    return {**group, "request": request, "rollouts": list(rollouts), "rewards": numbers}
 
 
 def _finite_number(value: Any) -> float | None:
@@ -180,25 +180,24 @@ def check_sft_group(group: Object, request: Object, image_url: str | None) -> Ob
     arguments = {name: value for name, value in request.items() if name not in ("image", "image_url")}
     request = skill_request(arguments, image_url)
     target = group.get("target")
-    if not isinstance(target, Mapping):
+    if not checks.is_mapping(target):
         raise ConfigurationError("a group with mode 'sft' must have a target, a dict.")
-    answer = cast("Object", target)
     if request["skill"] != "query":
-        shapes = _shapes("target", answer, boxes_only=request["skill"] == "detect")
+        shapes = _shapes("target", target, boxes_only=request["skill"] == "detect")
         return {**group, "request": request, "target": shapes}
-    checks.text("target['answer']", answer.get("answer"))
-    if bool(request.get("reasoning")) != (answer.get("reasoning") is not None):
+    checks.text("target['answer']", target.get("answer"))
+    if bool(request.get("reasoning")) != (target.get("reasoning") is not None):
         raise ConfigurationError(
             "target['reasoning'] is required if request['reasoning'] is True, and not allowed otherwise."
         )
-    return {**group, "request": request, "target": _to_dicts(answer)}
+    return {**group, "request": request, "target": _to_dicts(target)}
 
 
 def metrics_body(step: object, metrics: object) -> bytes:
     """Return the body of `POST /finetunes/:id/metrics`."""
-    if not isinstance(metrics, Mapping) or not metrics:
+    if not checks.is_mapping(metrics) or not metrics:
         raise ConfigurationError("metrics must be a dict of names and numbers.")
-    numbers = {name: _finite_number(value) for name, value in cast("Mapping[Any, Any]", metrics).items()}
+    numbers: dict[Any, float | None] = {name: _finite_number(value) for name, value in metrics.items()}
     for name, number in numbers.items():
         if not isinstance(name, str) or number is None:
             raise ConfigurationError(f"metrics[{name!r}] must be a finite number.")
@@ -314,9 +313,9 @@ def _parse(cls: Callable[..., T], fields: Object, *required: str) -> T:
 def _shapes(where: str, value: object, *, boxes_only: bool) -> Object:
     """Return checked points or boxes, 0..1 of the upright image."""
     allowed = ("boxes",) if boxes_only else ("points", "boxes")
-    if not isinstance(value, Mapping):
+    if not checks.is_mapping(value):
         raise ConfigurationError(f"{where} must be a dict with {' or '.join(allowed)}.")
-    fields = {name: entry for name, entry in cast("Object", value).items() if entry is not None}
+    fields = {name: entry for name, entry in value.items() if entry is not None}
     if len(fields) != 1 or next(iter(fields)) not in allowed:
         raise ConfigurationError(
             f"{where} must have exactly {' or '.join(allowed)}, not {', '.join(fields) or 'nothing'}."
@@ -330,7 +329,7 @@ def _shapes(where: str, value: object, *, boxes_only: bool) -> Object:
 
 def _shape(where: str, value: Any, keys: tuple[str, ...]) -> dict[str, float]:
     """Return the coordinates of a `Point`, a `BoundingBox`, or a dict."""
-    fields = cast("Mapping[str, Any]", value if isinstance(value, Mapping) else {})
+    fields: Mapping[str, Any] = value if checks.is_mapping(value) else {}
     numbers = {key: checks.real(fields.get(key)) for key in keys}
     if any(number is None or not 0 <= number <= 1 for number in numbers.values()):
         raise ConfigurationError(f"{where} must have {', '.join(keys)}, each from 0 to 1, not {value!r}.")
@@ -339,8 +338,8 @@ def _shape(where: str, value: Any, keys: tuple[str, ...]) -> dict[str, float]:
 
 def _to_dicts(value: Any) -> Any:
     """Convert mappings, such as results, to dicts, which `json` can serialize."""
-    if isinstance(value, Mapping):
-        return {name: _to_dicts(each) for name, each in cast("Object", value).items()}
+    if checks.is_mapping(value):
+        return {name: _to_dicts(each) for name, each in value.items()}
     return value
 
 

@@ -9,6 +9,7 @@ from ..config import SamplingSettings
 from ..errors import ConfigurationError
 from ..types import ChatDelta, ChatResult, Meta, Metrics, Reasoning, Result
 from . import checks, responses
+from .checks import is_mapping, is_sequence
 from .events import Reducer
 from .responses import InvalidResponse, is_list, is_object, optional_text
 
@@ -166,17 +167,16 @@ class ChatReducer(Reducer[ChatDelta, ChatResult]):
 def _check_message(number: int, message: Any, images: list[Any]) -> Object:
     if isinstance(message, ChatResult):
         return {"role": message.role, "content": message.content}
-    if not isinstance(message, Mapping):
+    if not is_mapping(message):
         raise ConfigurationError(f"messages[{number}] must be a dict, not {type(message).__name__}.")
-    fields = dict(cast("Mapping[str, Any]", message))
+    fields = dict(message)
     if fields.get("role") not in _ROLES:
         raise ConfigurationError(
             f"messages[{number}] must have a role: {', '.join(_ROLES)}; not {fields.get('role')!r}."
         )
     content = fields.get("content")
-    if isinstance(content, (list, tuple)):
-        parts = cast("Sequence[Any]", content)
-        fields["content"] = [_check_part(f"messages[{number}]", part, images) for part in parts]
+    if is_sequence(content):
+        fields["content"] = [_check_part(f"messages[{number}]", part, images) for part in content]
     elif not isinstance(content, str):
         raise ConfigurationError(f"messages[{number}] must have a content: a text, or a list of texts and images.")
     return fields
@@ -186,16 +186,15 @@ def _check_part(where: str, part: Any, images: list[Any]) -> Object:
     """Return a part as it is sent; an image is added to `images`, and replaced by a placeholder."""
     if isinstance(part, str):
         return {"type": "text", "text": part}
-    if not isinstance(part, Mapping):
+    if not is_mapping(part):
         images.append(part)
         return _IMAGE_PLACEHOLDER
-    fields = cast("Mapping[str, Any]", part)
-    kind = fields.get("type")
-    if kind == "text" and isinstance(fields.get("text"), str):
-        return dict(fields)
+    kind = part.get("type")
+    if kind == "text" and isinstance(part.get("text"), str):
+        return dict(part)
     if kind in ("image_url", "image"):
-        value = fields.get(kind)
-        image = cast("Mapping[str, Any]", value).get("url") if isinstance(value, Mapping) else value
+        value = part.get(kind)
+        image = value.get("url") if is_mapping(value) else value
         if image is not None:
             images.append(image)
             return _IMAGE_PLACEHOLDER

@@ -6,9 +6,9 @@ import difflib
 import json
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from numbers import Real
-from typing import Any, SupportsFloat, cast, get_args
+from typing import Any, SupportsFloat, TypeGuard, cast, get_args
 
 from .._scalars import to_python
 from ..config import Length, SamplingSettings, SpatialRef
@@ -19,6 +19,16 @@ _SETTINGS = (*SamplingSettings.__annotations__, "adapter")
 _MISSPELLED = 0.85  # similarity to a known setting from which a name is a mistake: "max_token" is, "top_k" is not
 
 AnyRef = SpatialRef | BoundingBox | Point
+
+
+def is_mapping(value: object) -> TypeGuard[Mapping[str, Any]]:
+    """Return whether a value is a mapping, such as a dict or a result."""
+    return isinstance(value, Mapping)
+
+
+def is_sequence(value: object) -> TypeGuard[Sequence[Any]]:
+    """Return whether a value is a list or a tuple."""
+    return isinstance(value, (list, tuple))
 
 
 def text(name: str, value: object) -> str:
