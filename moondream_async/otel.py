@@ -112,11 +112,9 @@ class _Observer:
 
     def _start(self, call: CallInfo) -> Span:
         name = f"{call.operation} {call.model}" if call.model else call.operation
+        started = int(call.started * 1e9)
         span = self._tracer.start_span(
-            name,
-            kind=trace.SpanKind.CLIENT,
-            attributes=_attributes(call),
-            start_time=int(call.started * 1e9),
+            name, kind=trace.SpanKind.CLIENT, attributes=_attributes(call), start_time=started
         )
         call.context[_SPAN] = span
         return span

@@ -99,11 +99,8 @@ class BatchResults:
             code = batch.error_code
             suffix = f" ({code})" if code and code != reason else ""
             verb = "failed" if batch.status == "failed" else f"was {batch.status}"
-            return BatchError(
-                f"Batch {batch.id} {verb}: {reason}{suffix}.",
-                code=code or batch.status,
-                batch_id=batch.id,
-            )
+            message = f"Batch {batch.id} {verb}: {reason}{suffix}."
+            return BatchError(message, code=code or batch.status, batch_id=batch.id)
         if not batch.outputs and (batch.progress is None or batch.progress.completed + batch.progress.failed):
             return BatchError(
                 f"The results of batch {batch.id} have expired (they are kept for 7 days).",

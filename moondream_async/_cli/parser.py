@@ -175,12 +175,7 @@ def _prices(text: str) -> Prices:
 
 
 def _skill(
-    sub: _SubParsers,
-    name: str,
-    what: str,
-    *,
-    stream: bool = False,
-    formats: Sequence[str] = (),
+    sub: _SubParsers, name: str, what: str, *, stream: bool = False, formats: Sequence[str] = ()
 ) -> argparse.ArgumentParser:
     parser = sub.add_parser(name, help=what, description=f"{what[0].upper()}{what[1:]}.")
     parser.add_argument("image", metavar="IMAGE", help="a path, a URL, a data: URI, or - for stdin")

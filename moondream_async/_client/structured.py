@@ -191,11 +191,8 @@ def describe(cls: Any, parents: tuple[Any, ...] = ()) -> dict[str, Any]:
     if origin in (Union, types.UnionType):
         return {"anyOf": [describe(each, parents) for each in arguments]}
     if origin is tuple and arguments and ... not in arguments:
-        return {
-            "type": "array",
-            "prefixItems": [describe(each, parents) for each in arguments],
-            "minItems": len(arguments),
-        }
+        items = [describe(each, parents) for each in arguments]
+        return {"type": "array", "prefixItems": items, "minItems": len(items)}
     if origin in _LISTS:
         return {"type": "array", "items": describe(arguments[0] if arguments else Any, parents)}
     if origin in _DICTS:

@@ -52,12 +52,8 @@ def text_events(shape: str, field: str, text: str, final: Event) -> Iterator[Eve
     elif shape == "station":
         yield from ({"chunk": piece} for piece in pieces)
         seconds = max(0.001, final["metrics"]["decode_time_ms"] / 1000)
-        stats = {
-            "tokens": len(pieces),
-            "duration": seconds,
-            "tokens_per_sec": round(len(pieces) / seconds, 1),
-        }
-        yield {"stats": stats}
+        rate = round(len(pieces) / seconds, 1)
+        yield {"stats": {"tokens": len(pieces), "duration": seconds, "tokens_per_sec": rate}}
         yield {"completed": True}
     else:
         groups = ["".join(pieces[i : i + _TOKENS_PER_EVENT]) for i in range(0, len(pieces), _TOKENS_PER_EVENT)] or [""]

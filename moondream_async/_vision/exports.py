@@ -120,15 +120,10 @@ def to_labelme(result: Result, image_path: Name, *, label: str = LABEL, size: Si
     shapes: list[Object] = []
     for number, detection in enumerate(iter_detections(result, label)):
         group = number if isinstance(detection.geometry, SegmentResult) else None
-        for kind, points in _labelme_shapes(detection, (width, height)):
-            shape: Object = {
-                "label": detection.label,
-                "points": points,
-                "group_id": group,
-                "shape_type": kind,
-                "flags": {},
-            }
-            shapes.append(shape)
+        shapes += [
+            {"label": detection.label, "points": points, "group_id": group, "shape_type": kind, "flags": {}}
+            for kind, points in _labelme_shapes(detection, (width, height))
+        ]
     return {
         "version": "5.5.0",
         "flags": {},
