@@ -11,7 +11,7 @@ import anyio
 from ._api import ApiClient
 from ._concurrency.loop_local import LoopLocal
 from ._wire.errors import invalid_response
-from ._wire.pages import page
+from ._wire.responses import page
 from .config import check_whole
 
 T = TypeVar("T")

@@ -317,3 +317,12 @@ def each_of(fields: Object, name: str, read: Callable[[Any], T]) -> tuple[T, ...
     if not is_list(items):
         raise InvalidResponse(f"it has no list '{name}'")
     return tuple(read(item) for item in items)
+
+
+def page(data: Any, name: str, read: Callable[[Any], T]) -> tuple[list[T], str | None]:
+    """Read a page of a list: its entries, and the cursor of the next page (None: this is the last)."""
+    fields = object_of(data)
+    cursor = optional_text(fields, "next_cursor")
+    if fields.get("has_more") and not cursor:
+        raise InvalidResponse("it has more pages, but no 'next_cursor'")
+    return list(each_of(fields, name, read)), cursor if cursor and fields.get("has_more", True) else None
