@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import Iterable
+from collections.abc import Generator, Iterable
+from contextlib import contextmanager
 from typing import Any
 
 import httpcore
+import httpx
 
 from .asyncio_socket import Socket, connect
 
@@ -19,12 +21,14 @@ class AsyncioStream(httpcore.AsyncNetworkStream):
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         """Return received data, waiting until there is some; empty at the end of the stream."""
-        return await self._socket.read(max_bytes, timeout)
+        with _as_httpcore_errors():
+            return await self._socket.read(max_bytes, timeout)
 
     async def write(self, buffer: bytes, timeout: float | None = None) -> None:
         """Send all of the buffer."""
-        self._socket.write(buffer)
-        await self._socket.drain(timeout)
+        with _as_httpcore_errors():
+            self._socket.write(buffer)
+            await self._socket.drain(timeout)
 
     async def aclose(self) -> None:
         """Close the socket."""
@@ -34,7 +38,8 @@ class AsyncioStream(httpcore.AsyncNetworkStream):
         self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
     ) -> httpcore.AsyncNetworkStream:
         """Return the same connection, encrypted from now on."""
-        await self._socket.start_tls(ssl_context, server_hostname, timeout)
+        with _as_httpcore_errors():
+            await self._socket.start_tls(ssl_context, server_hostname, timeout)
         return AsyncioStream(self._socket)
 
     def get_extra_info(self, info: str) -> Any:
@@ -57,8 +62,22 @@ class AsyncioBackend(httpcore.AsyncNetworkBackend):
     ) -> httpcore.AsyncNetworkStream:
         """Open a connection."""
         del local_address, socket_options
-        return AsyncioStream(await connect(host, port, timeout=timeout))
+        with _as_httpcore_errors():
+            return AsyncioStream(await connect(host, port, timeout=timeout))
 
     async def sleep(self, seconds: float) -> None:
         """Sleep; for httpcore's connect retries, which this package does not use."""
         raise NotImplementedError
+
+
+@contextmanager
+def _as_httpcore_errors() -> Generator[None]:
+    """Raise errors of httpx as those of httpcore with the same names, which httpcore expects."""
+    try:
+        yield
+    except httpx.TransportError as exc:
+        name = next(cls.__name__ for cls in type(exc).__mro__ if cls.__module__ == "httpx")
+        failure: Exception = getattr(httpcore, name)(str(exc))
+    else:
+        return
+    raise failure

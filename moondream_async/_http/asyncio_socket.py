@@ -261,15 +261,26 @@ async def connect(
 
 
 async def _connect(address: str, host: str, port: int, timeout: float | None, tls: ssl.SSLContext | None) -> Socket:
+    loop = asyncio.get_running_loop()
+    started = loop.time()
     # asyncio leaks the socket when it is cancelled between connecting and returning. So a cancelled attempt runs to its
     # end, and its connection is closed then.
-    attempt = asyncio.ensure_future(_attempt(address, host, port, timeout, tls))
+    attempt = loop.create_task(_connect_tcp(address, port, timeout))
     try:
         with _as_connect_errors():
-            return await asyncio.shield(attempt)
+            connection = await asyncio.shield(attempt)
     except asyncio.CancelledError:
         attempt.add_done_callback(_close_connection)
         raise
+    if tls is None:
+        return connection
+    try:
+        remaining = None if timeout is None else timeout - (loop.time() - started)
+        await connection.start_tls(tls, host, remaining)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
 
 
 @contextlib.contextmanager
@@ -283,30 +294,28 @@ def _as_connect_errors() -> Generator[None]:
     raise httpx.ConnectTimeout("") if problem is None else httpx.ConnectError(problem)
 
 
-async def _attempt(address: str, host: str, port: int, timeout: float | None, tls: ssl.SSLContext | None) -> Socket:
+async def _connect_tcp(address: str, port: int, timeout: float | None) -> Socket:
     loop = asyncio.get_running_loop()
-    options: dict[str, Any] = {} if tls is None else {"ssl": tls, "server_hostname": host}
-    eyeballs: dict[str, Any] = {}
+    options: dict[str, Any] = {}
     # Only if there can be several addresses: asyncio's race can leak a socket that connects as its loop ends. uvloop
     # has no such option.
     if isinstance(loop, asyncio.BaseEventLoop) and not _is_address(address):
-        eyeballs["happy_eyeballs_delay"] = _HAPPY_EYEBALLS_DELAY
+        options["happy_eyeballs_delay"] = _HAPPY_EYEBALLS_DELAY
     async with asyncio.timeout(timeout):
         try:
-            _, connection = await loop.create_connection(Socket, address, port, **options, **eyeballs)
+            return (await loop.create_connection(Socket, address, port, **options))[1]
         except RuntimeError:
             # At interpreter exit asyncio has no thread left to resolve names; `atexit` hooks may still call.
-            connection = await _connect_to_any(socket.getaddrinfo(address, port, type=socket.SOCK_STREAM), options)
-    return connection
+            return await _connect_to_any(socket.getaddrinfo(address, port, type=socket.SOCK_STREAM))
 
 
-async def _connect_to_any(addresses: list[Any], options: dict[str, Any]) -> Socket:
+async def _connect_to_any(addresses: list[Any]) -> Socket:
     loop = asyncio.get_running_loop()
     *first, last = [address[4] for address in addresses]
     for host, port, *_ in first:
         with contextlib.suppress(OSError):
-            return (await loop.create_connection(Socket, host, port, **options))[1]
-    return (await loop.create_connection(Socket, last[0], last[1], **options))[1]
+            return (await loop.create_connection(Socket, host, port))[1]
+    return (await loop.create_connection(Socket, last[0], last[1]))[1]
 
 
 def _close_connection(attempt: asyncio.Future[Socket]) -> None:

@@ -12,6 +12,7 @@ import httpx
 
 from .._hidden import without_query
 from ..config import check_headers
+from .connection_pool import Opening
 from .event_stream import EventStream
 from .payloads import FileBody
 from .request import Request, Response
@@ -32,6 +33,7 @@ class Call:
         observer: Notified of each step, if hooks or logging want it.
         url: Where the request was sent last, after redirects.
         body: The request's body, once it is prepared.
+        opening: The connection that is opened while the body is prepared, if any.
         started: When the call was made, on the monotonic clock.
         uncounted_attempts: Attempts refused with 429 while other calls succeeded; the retry policy does not count them.
     """
@@ -40,6 +42,7 @@ class Call:
     observer: CallObserver | None
     url: httpx.URL = attrs.field(init=False, repr=without_query)
     body: bytes | FileBody | None = attrs.field(default=None, repr=False)
+    opening: Opening | None = None
     started: float = attrs.field(factory=time.monotonic)
     uncounted_attempts: int = 0
 
@@ -53,11 +56,9 @@ class Call:
 
     @property
     def takes_time(self) -> bool:
-        """Whether to connect while the body is built: that takes time, and any connection will do."""
+        """Whether the body has yet to be built, and that takes time enough to connect meanwhile."""
         body = self.request.body
-        if self.body is not None or self.request.non_idempotent or isinstance(body, (bytes, FileBody)):
-            return False
-        return body.takes_time
+        return self.body is None and not isinstance(body, (bytes, FileBody)) and body.takes_time
 
     async def prepare(self) -> bytes | FileBody:
         """Return the body, building it on first use.
@@ -68,6 +69,12 @@ class Call:
             body = self.request.body
             self.body = body if isinstance(body, (bytes, FileBody)) else await body.prepare()
         return self.body
+
+    def release_opening(self) -> None:
+        """Leave the connection that was opened for this call to others, unless it was used."""
+        if self.opening is not None:
+            self.opening.release()
+            self.opening = None
 
 
 @asynccontextmanager

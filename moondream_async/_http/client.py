@@ -263,7 +263,7 @@ class HttpClient:
         outcome: A | FailedAttempt | None = None
         try:
             if call.takes_time:
-                await self.session.connect_ahead(call.url, self._wire_timeouts)
+                call.opening = await self.session.connect_ahead(call.url, self._wire_timeouts)
             body = await call.prepare()
             sent = await self._acquire_start(call)
             if isinstance(sent, APIError):
@@ -273,6 +273,7 @@ class HttpClient:
             total = None if isinstance(body, FileBody) else self.timeouts.total
             outcome = await run_within(total, exchange(call, attempt, slot, sent))
         finally:
+            call.release_opening()
             if not (isinstance(outcome, EventStream) and outcome.holds_slot):
                 slot.release()
         if outcome is None:
@@ -380,7 +381,7 @@ class HttpClient:
         target, new = request.target, request.non_idempotent
         if target is None:
             args = (request.method, request.url, headers, body, self._wire_timeouts)
-            return await self.session.send(*args, new_connection=new)
+            return await self.session.send(*args, new_connection=new, opening=call.opening)
         redirects = target.max_redirects if request.method == "GET" else 0
         call.url = request.url
         while True:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections import defaultdict, deque
-from collections.abc import AsyncGenerator, Callable
-from typing import TYPE_CHECKING, TypeAlias, cast
+from collections.abc import AsyncGenerator
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import httpx
 
@@ -17,12 +16,14 @@ from .proxies import EnvironmentProxies, Proxy
 if TYPE_CHECKING:
     from .httpcore_connection import HttpcoreConnection
 
+_PAUSE = 0.003  # seconds before a connection is opened ahead; what is no image fails sooner
+
 Origin: TypeAlias = tuple[bytes, bytes, int | None]
 Connection: TypeAlias = "Http1Connection | HttpcoreConnection"
 
 
 class ConnectionPool:
-    """The idle connections of one event loop, and those that are being opened for calls that still prepare their image.
+    """The idle connections of one event loop, and tasks that open new ones.
 
     Idle connections are used last in, first out, so that surplus ones expire.
 
@@ -33,7 +34,7 @@ class ConnectionPool:
     def __init__(self) -> None:
         self.closes_with_loop = False
         self._stacks: defaultdict[Origin, deque[Connection]] = defaultdict(deque)
-        self._opening: defaultdict[Origin, deque[asyncio.Task[None]]] = defaultdict(deque)
+        self._opening: set[asyncio.Task[Any]] = set()
         self._proxies = EnvironmentProxies()
         self._at_loop_end: AsyncGenerator[None, None] | None = None
         self._closed = False
@@ -42,38 +43,32 @@ class ConnectionPool:
         """Return the proxy for new connections to a URL's origin, if any."""
         return self._proxies.find(url.scheme, url.host, url.port)
 
-    def open_ahead(self, origin: Origin, make: Callable[[], Http1Connection], timeout: float | None) -> None:
+    def open_ahead(self, origin: Origin, connection: Http1Connection, timeout: float | None) -> Opening | None:
         """Begin to open a connection, unless there is an idle one.
 
         Args:
             origin: Its origin.
-            make: Returns the connection, not yet opened.
+            connection: The connection, not yet opened.
             timeout: Seconds that connecting may take.
         """
-        if not self._stacks[origin]:
-            task = asyncio.create_task(self._open(origin, make, timeout))
-            task.add_done_callback(_retrieve_exception)
-            self._opening[origin].append(task)
+        if self._stacks[origin]:
+            return None
+        task = asyncio.create_task(_open_soon(connection, timeout))
+        self._opening.add(task)
+        task.add_done_callback(self._opening.discard)
+        return Opening(self, origin, connection, task)
 
     async def take(self, origin: Origin) -> Connection | None:
-        """Return an idle connection, or one that is being opened; None if there is neither.
-
-        Raises:
-            httpx.ConnectError, httpx.ConnectTimeout: A connection that was being opened could not be.
-        """
+        """Return an idle connection, or None."""
         stack = self._stacks[origin]
         if stack and stack[0].has_expired():
             await stack.popleft().aclose()  # one surplus connection per request
-        while True:
-            while stack:
-                connection = stack.pop()
-                if await connection.prepare_reuse():
-                    return connection
-                await connection.aclose()
-            opening = self._opening.get(origin)
-            if not opening:
-                return None
-            await asyncio.shield(opening.popleft())
+        while stack:
+            connection = stack.pop()
+            if await connection.prepare_reuse():
+                return connection
+            await connection.aclose()
+        return None
 
     def give_back(self, origin: Origin, connection: Connection) -> None:
         """Keep the connection if its response was read to the end and nothing follows it; close it otherwise."""
@@ -82,14 +77,8 @@ class ConnectionPool:
         else:
             connection.abort()
 
-    async def _open(self, origin: Origin, make: Callable[[], Http1Connection], timeout: float | None) -> None:
-        try:
-            connection = make()
-            await connection.open(timeout)
-        finally:
-            task = asyncio.current_task()
-            with contextlib.suppress(ValueError):  # a call waits for it
-                self._opening[origin].remove(cast("asyncio.Task[None]", task))
+    def keep(self, origin: Origin, connection: Connection) -> None:
+        """Keep an open connection that no request was sent on."""
         if self._closed:
             connection.abort()
         else:
@@ -117,16 +106,64 @@ class ConnectionPool:
 
     async def _close_all(self) -> None:
         self._closed = True
-        for tasks in self._opening.values():
-            for task in list(tasks):
-                task.cancel()
+        for task in self._opening:
+            task.cancel()
         stacks, self._stacks = self._stacks, defaultdict(deque)
         for stack in stacks.values():
             while stack:  # a call may take one meanwhile
                 await stack.pop().aclose()
 
 
-def _retrieve_exception(task: asyncio.Task[None]) -> None:
-    """Keep asyncio from logging the error of a connection that no call waits for; the next call will try again."""
-    if not task.cancelled():
-        task.exception()
+async def _open_soon(connection: Http1Connection, timeout: float | None) -> None:
+    await asyncio.sleep(_PAUSE)
+    await connection.open(timeout)
+
+
+class Opening:
+    """A connection that is being opened for one call, while the call's image is prepared.
+
+    Args:
+        pool: Keeps the connection if the call does not need it.
+        origin: Its origin.
+        connection: The connection.
+        task: Opens it.
+    """
+
+    def __init__(
+        self, pool: ConnectionPool, origin: Origin, connection: Http1Connection, task: asyncio.Task[Any]
+    ) -> None:
+        self._pool = pool
+        self._origin = origin
+        self._connection: Http1Connection | None = connection
+        self._task = task
+
+    async def take(self) -> Http1Connection | None:
+        """Return the connection, once it is open; None if it was taken already, or cannot be used any more.
+
+        Raises:
+            httpx.ConnectError, httpx.ConnectTimeout: There is no connection.
+        """
+        connection, self._connection = self._connection, None
+        if connection is None:
+            return None
+        try:
+            await self._task
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
+            return None  # somebody else has cancelled the task
+        if await connection.prepare_reuse():
+            return connection
+        connection.abort()
+        return None
+
+    def release(self) -> None:
+        """Leave the connection, unless it was taken, to other calls; if it is not open yet, do not open it."""
+        connection, self._connection = self._connection, None
+        if connection is None:
+            return
+        if not self._task.done():
+            self._task.cancel()
+        elif not self._task.cancelled() and self._task.exception() is None:
+            self._pool.keep(self._origin, connection)

@@ -31,20 +31,27 @@ class Http1Connection:
     Args:
         host: Host name or address.
         port: Port.
-        tls: TLS context for https.
+        tls: Returns the TLS context for https, as that may take long to make.
         public_only: Whether to connect to public addresses only.
+
+    Attributes:
+        has_answered: Whether a request was answered on it.
     """
 
     proxy = None
 
-    def __init__(self, host: str, port: int, tls: ssl.SSLContext | None, *, public_only: bool = False) -> None:
-        self._connect = functools.partial(connect, host, port, tls=tls, public_only=public_only)
+    def __init__(
+        self, host: str, port: int, tls: Callable[[], ssl.SSLContext] | None, *, public_only: bool = False
+    ) -> None:
+        self._connect = functools.partial(connect, host, port, public_only=public_only)
+        self._tls = tls
         self._parser = new_parser()
         self._socket: Socket | None = None
+        self.has_answered = False
         self._is_closed = False
-        self._is_reused = False
         self._is_early = False  # whether the response began before its request was sent
         self._has_more = False  # whether the parser holds data that it has not parsed
+        self._error: httpx.RemoteProtocolError | None = None  # of data that follows what was parsed
         self._read_timeout: float | None = None
         self._expiry = 0.0
 
@@ -54,8 +61,9 @@ class Http1Connection:
         Raises:
             httpx.ConnectError, httpx.ConnectTimeout: There is no connection.
             NotPublicError: The host has no public address.
+            ConfigurationError: The certificates that the environment names cannot be used.
         """
-        self._socket = await self._connect(timeout=timeout)
+        self._socket = await self._connect(timeout=timeout, tls=self._tls() if self._tls is not None else None)
         self._expiry = time.monotonic() + KEEPALIVE
         if self._is_closed:
             self._socket.close()
@@ -78,11 +86,12 @@ class Http1Connection:
         self._parser.start()
         socket.deadline = None
         self._is_early = self._has_more = False
+        self._error = None
         self._read_timeout = timeouts.get("read")
         is_sent = await self._send(socket, request, timeouts.get("write"))
         while (head := self._parser.head) is None:
             await self.parse_more(socket, _MAX_HEAD_READ)
-        if not is_sent and head.status < 400:
+        if not is_sent and head.status < 400 and self.has_answered:
             raise httpx.RemoteProtocolError("the server responded before the request was sent")
         return httpx.Response(
             head.status, headers=head.headers, stream=Http1Body(self, socket, self._parser, give_back)
@@ -91,7 +100,7 @@ class Http1Connection:
     def is_reusable(self) -> bool:
         """Return whether its response was read to the end, and nothing follows it; it may idle from now on."""
         parser, socket = self._parser, self._socket
-        self._is_reused = True
+        self.has_answered = True
         self._expiry = time.monotonic() + KEEPALIVE
         return (
             parser.is_complete
@@ -125,7 +134,7 @@ class Http1Connection:
 
     async def _send(self, socket: Socket, request: httpx.Request, timeout: float | None) -> bool:
         """Send a request, and return whether that was completed: a server may refuse it before."""
-        if self._is_reused and socket.has_data:
+        if self.has_answered and socket.has_data:
             raise httpx.RemoteProtocolError("the server sent a response without a request")
         head, body = _head_of(request), request.stream
         try:
@@ -143,7 +152,7 @@ class Http1Connection:
             socket.write(head)
             return await self._send_part(socket, body.data, timeout)
         except httpx.WriteError:
-            if not socket.has_data:  # otherwise it may have said why
+            if self._parser.head is None and not socket.has_data:  # otherwise it may have said why
                 raise
             return False
 
@@ -151,7 +160,8 @@ class Http1Connection:
         view = memoryview(data)
         for start in range(0, len(data), _MAX_WRITE):
             socket.write(view[start : start + _MAX_WRITE])
-            while not await socket.drain(timeout, until_data=not self._is_early):
+            expiry = None if timeout is None else time.monotonic() + timeout
+            while not await socket.drain(_until(expiry), until_data=not self._is_early):
                 if await self._is_refused(socket):
                     return False
         return True
@@ -163,7 +173,7 @@ class Http1Connection:
         if head is None:
             return False
         self._is_early = True
-        return head.status >= 400 or self._is_reused
+        return head.status >= 400 or self.has_answered
 
     async def parse_more(self, socket: Socket, max_bytes: int) -> None:
         """Parse what has arrived, waiting for data if necessary.
@@ -171,6 +181,8 @@ class Http1Connection:
         Raises:
             httpx.TransportError: It is not a response, or not a complete one.
         """
+        if self._error is not None:
+            raise self._error
         if self._has_more:
             await asyncio.sleep(0)
         data = b"" if self._has_more else await socket.read(max_bytes, self._read_timeout)
@@ -179,7 +191,12 @@ class Http1Connection:
                 raise httpx.ReadError("the connection was lost")
             self._parser.feed_end()
             return
-        self._has_more = self._parser.feed(data)
+        try:
+            self._has_more = self._parser.feed(data)
+        except httpx.RemoteProtocolError as exc:
+            if not self._parser.chunks:
+                raise
+            self._error = exc  # after what was parsed
         if socket.has_data:
             await asyncio.sleep(0)
 
@@ -208,7 +225,8 @@ class Http1Body(httpx.AsyncByteStream):
         Args:
             seconds: Seconds from now; None for never.
         """
-        self._socket.deadline = None if seconds is None else asyncio.get_running_loop().time() + seconds
+        if self._give_back is not None:  # otherwise the connection may belong to another request
+            self._socket.deadline = None if seconds is None else asyncio.get_running_loop().time() + seconds
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         return self
@@ -227,6 +245,10 @@ class Http1Body(httpx.AsyncByteStream):
         if self._give_back is not None:
             give_back, self._give_back = self._give_back, None
             give_back()
+
+
+def _until(expiry: float | None) -> float | None:
+    return None if expiry is None else max(0.0, expiry - time.monotonic())
 
 
 def _head_of(request: httpx.Request) -> bytes:

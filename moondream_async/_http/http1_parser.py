@@ -53,9 +53,8 @@ class ResponseParser:
             if parts is None:
                 self._unparsed += data
                 break
-            raw, data = http1_head.normalize(parts[0]), parts[1]
-            self._unparsed = b""
-            head = http1_head.check(raw)
+            self._unparsed, data = b"", parts[1]
+            raw, head = http1_head.read_head(parts[0])
             if head.status >= 200:
                 self.head = head
                 data = raw + data

@@ -33,6 +33,9 @@ class HttpcoreConnection:
         tls: TLS context for an https origin, or for a proxy with an https URL.
         public_only: Whether to connect to public addresses only.
         proxy: The proxy to connect through, if any.
+
+    Attributes:
+        has_answered: Whether a request was answered on it.
     """
 
     def __init__(
@@ -42,6 +45,7 @@ class HttpcoreConnection:
         network = PublicOnly(self._backend) if public_only else self._backend
         self.proxy = proxy
         self._stream: NetworkStream | None = None
+        self.has_answered = False
         self._can_be_kept = True
         if proxy is None:
             self._connection: httpcore.AsyncConnectionInterface = httpcore.AsyncHTTPConnection(
@@ -86,7 +90,7 @@ class HttpcoreConnection:
         if not isinstance(stream, NetworkStream):
             self._can_be_kept = False
             return
-        self._stream = stream
+        self._stream, self.has_answered = stream, True
         stream.head.complete()
         if stream.head.is_early and response.status < 400:
             raise httpx.RemoteProtocolError("the server responded before the request was sent")

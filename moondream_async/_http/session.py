@@ -13,13 +13,14 @@ import httpx
 from .._concurrency.loop_local import LoopLocal
 from .._wire.progress import Progress
 from ..errors import ConfigurationError
+from .connection_pool import Opening
 from .payloads import BytesBody, FileBody
 from .proxies import is_proxied
 from .public_network import check_public
 from .rate_limiter import RateLimiter
 from .stats import StatsCounters
 from .tracing import trace_extension
-from .transport import NEW_CONNECTION, PooledTransport
+from .transport import NEW_CONNECTION, OPENING, PooledTransport
 from .transport_errors import drop_frames, from_transport
 from .user_client import ClientAdapter, UserClient, adapt
 
@@ -118,6 +119,7 @@ class Session:
         new_connection: bool = False,
         bare: bool = False,
         public: bool = False,
+        opening: Opening | None = None,
     ) -> httpx.Response:
         """Send one request and return the response with its body unread. Redirects are not followed.
 
@@ -131,6 +133,7 @@ class Session:
             bare: Whether a user's own client must not add its headers, cookies and credentials.
             public: Whether to connect to public addresses only. With a proxy or a user's own client, the address is
                 checked before the request, and they resolve the name again.
+            opening: A connection from `connect_ahead`, if any.
 
         Raises:
             NotPublicError: The host has no public address.
@@ -147,6 +150,8 @@ class Session:
             elif public:
                 http = self._public_transport
             extensions: dict[str, Any] = {"timeout": timeout.as_dict(), NEW_CONNECTION: new_connection}
+            if opening is not None:
+                extensions[OPENING] = opening
             if self._is_borrowed:
                 extensions.update(trace_extension(headers))
             if isinstance(http, ClientAdapter):
@@ -166,15 +171,19 @@ class Session:
         finally:
             del failure, outer  # they would keep each other alive
 
-    async def connect_ahead(self, url: httpx.URL, timeout: httpx.Timeout) -> None:
-        """Begin to connect for a request that will be sent soon, if the transport can do that.
+    async def connect_ahead(self, url: httpx.URL, timeout: httpx.Timeout) -> Opening | None:
+        """Begin to connect for a request that will be sent soon, if that is possible and useful.
 
         Args:
             url: The URL of the request.
             timeout: httpx's timeouts.
+
+        Returns:
+            The connection, to be passed to `send`, and released in any case.
         """
         if isinstance(self._transport, PooledTransport) and not self.closed:
-            await self._transport.connect_ahead(url, timeout.connect)
+            return await self._transport.connect_ahead(url, timeout.connect)
+        return None
 
     async def aclose(self) -> None:
         """Close the connections that this session opened; further requests are refused."""

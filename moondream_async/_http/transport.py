@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import ssl
 import sys
 from typing import Any
 
@@ -18,12 +19,15 @@ import httpx
 
 from .._concurrency.forks import no_fork
 from .._concurrency.loop_local import LoopLocal
-from .connection_pool import Connection, ConnectionPool, Origin
+from .connection_pool import Connection, ConnectionPool, Opening, Origin
 from .http1 import Http1Connection
 from .tls import shared_ssl_context
 
 NEW_CONNECTION = "moondream_new_connection"
 """Request extension: whether to send the request on a new connection."""
+
+OPENING = "moondream_opening"
+"""Request extension: the `Opening` of a connection for this request, if any."""
 
 _STALE_ERRORS = (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError)
 
@@ -55,10 +59,12 @@ class PooledTransport(httpx.AsyncBaseTransport):
         origin = _origin_of(url)
         if url.scheme not in ("http", "https") or not url.raw_host:
             raise httpx.UnsupportedProtocol("the URL must begin with http:// or https:// and a host")
+        opening: Opening | None = request.extensions.get(OPENING)
         may_reuse = not (request.extensions.get(NEW_CONNECTION) or _is_mocked())
         while True:
-            connection = await pool.take(origin) if may_reuse else None
-            is_reused = connection is not None
+            connection: Connection | None = await pool.take(origin) if may_reuse else None
+            if connection is None and opening is not None:
+                connection = await opening.take()
             if connection is None:
                 connection = self._new_connection(url, pool)
             try:
@@ -68,34 +74,42 @@ class PooledTransport(httpx.AsyncBaseTransport):
             except BaseException as exc:
                 connection.abort()
                 # The server had closed an idle connection, and never read this request.
-                if is_reused and isinstance(exc, _STALE_ERRORS):
+                if connection.has_answered and isinstance(exc, _STALE_ERRORS):
                     continue
                 if connection.proxy is not None:
                     exc.add_note(f" (through {connection.proxy})")
                 raise
 
-    async def connect_ahead(self, url: httpx.URL, timeout: float | None) -> None:
-        """Begin to connect for a request that will follow, unless there is an idle connection; on asyncio only.
+    async def connect_ahead(self, url: httpx.URL, timeout: float | None) -> Opening | None:
+        """Begin to connect for a request that will follow, with its result as the extension `OPENING`.
 
         Args:
             url: The URL of the request.
             timeout: Seconds that connecting may take.
 
+        Returns:
+            None if there is an idle connection, or on trio, or if there is a proxy.
+
         Raises:
             ConfigurationError: The proxy that the environment names cannot be used.
         """
         if not _is_asyncio() or _is_mocked():
-            return
+            return None
         pool = self._pools.get()
         if not pool.closes_with_loop:
             await pool.close_with_loop(self._pools)
-        if pool.proxy_for(url) is None:
-            pool.open_ahead(_origin_of(url), functools.partial(self._http1_connection, url), timeout)
+        if pool.proxy_for(url) is not None:
+            return None
+        return pool.open_ahead(_origin_of(url), self._http1_connection(url), timeout)
 
     def _http1_connection(self, url: httpx.URL) -> Http1Connection:
-        tls = shared_ssl_context() if url.scheme == "https" else None
-        port = url.port or (443 if tls else 80)
-        return Http1Connection(url.raw_host.decode("ascii"), port, tls, public_only=self._public_only)
+        is_encrypted = url.scheme == "https"
+        return Http1Connection(
+            url.raw_host.decode("ascii"),
+            url.port or (443 if is_encrypted else 80),
+            _tls_context if is_encrypted else None,
+            public_only=self._public_only,
+        )
 
     def _new_connection(self, url: httpx.URL, pool: ConnectionPool) -> Connection:
         # The addresses that a proxy connects to cannot be checked.
@@ -114,6 +128,10 @@ class PooledTransport(httpx.AsyncBaseTransport):
         pool = self._pools.pop()
         if pool is not None:
             await pool.aclose()
+
+
+def _tls_context() -> ssl.SSLContext:
+    return shared_ssl_context()
 
 
 def _origin_of(url: httpx.URL) -> Origin:

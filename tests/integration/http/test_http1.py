@@ -231,6 +231,83 @@ async def test_a_refusal_in_mid_upload(then: str, parser: str, monkeypatch: pyte
 
 
 @with_each_parser
+async def test_an_early_answer_counts_on_a_new_connection(parser: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server may answer without reading the request; only on a used connection could it be another's answer."""
+
+    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
+        await writer.drain()
+        await asyncio.sleep(0.05)
+        writer.close()
+
+    listener = await asyncio.start_server(connected, "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{listener.sockets[0].getsockname()[1]}/"
+    async with listener, open_transport(parser, monkeypatch) as pooled:
+        response = await pooled.handle_async_request(request(url, bytes(20_000_000)))
+        assert (response.status_code, await read(response)) == (200, b"{}")
+
+
+@with_each_parser
+async def test_a_server_that_drips_cannot_delay_a_write_timeout(
+    parser: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    path = tmp_path / "large"
+    path.write_bytes(bytes(30_000_000))
+
+    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError):
+            for byte in b"HTTP/1.1 200 OK\r\nX: " + b"a" * 10_000:
+                writer.write(bytes([byte]))
+                await writer.drain()
+                await asyncio.sleep(0.01)
+        writer.close()
+        closed.set()
+
+    closed = asyncio.Event()
+    listener = await asyncio.start_server(connected, "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{listener.sockets[0].getsockname()[1]}/"
+    async with listener, open_transport(parser, monkeypatch) as pooled:
+        with pytest.raises(httpx.WriteTimeout):
+            await pooled.handle_async_request(request(url, FileBody(path, 0, 30_000_000), write=0.1))
+        await closed.wait()
+
+
+@with_each_parser
+async def test_data_before_an_error_in_the_same_packet(
+    tiny: EncodedImage, parser: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parsers.use(parser, monkeypatch)
+
+    async def handler(exchange: Exchange) -> None:
+        event = b'data: {"chunk": "a"}\n\n'
+        head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+        await exchange.send(head + b"%x\r\n%b\r\nnonsense\r\n" % (len(event), event))
+
+    async with serve(handler) as server, AsyncClient(base_url=server.base_url, retry=1) as client:
+        with pytest.raises(md.StreamInterruptedError) as caught:
+            await (await client.query(tiny, "?", stream=True)).result()
+        assert caught.value.partial == "a"
+        assert server.requests == 1
+
+
+async def test_a_refusal_in_mid_upload_through_a_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def proxy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 413 Too Large\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}")
+        await writer.drain()
+        await asyncio.sleep(0.05)
+        writer.close()
+
+    image = EncodedImage.of(bytes(9_000_000), media_type="image/png", size=(1, 1), original=(1, 1))
+    listener = await asyncio.start_server(proxy, "127.0.0.1", 0)
+    monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{listener.sockets[0].getsockname()[1]}")
+    async with listener, AsyncClient(base_url="http://a.example/v1", retry=1) as client:
+        with pytest.raises(md.PayloadTooLargeError):
+            await client.query(image, "?")
+
+
+@with_each_parser
 async def test_timeouts(parser: str, monkeypatch: pytest.MonkeyPatch) -> None:
     async def silent(exchange: Exchange) -> None:
         if exchange.number == 1:
@@ -328,6 +405,25 @@ async def test_closing_sends_close_notify(tls: ssl.SSLContext, parser: str, monk
             assert await read(await pooled.handle_async_request(request(server.base_url))) == b"{}"
         await until(lambda: bool(ends))
     assert ends == [b""]
+
+
+async def test_closing_ends_a_cancelled_handshake(tls: ssl.SSLContext, tiny: EncodedImage) -> None:
+    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+
+    del tls
+    listener = await asyncio.start_server(silent, "127.0.0.1", 0)
+    url = f"https://localhost:{listener.sockets[0].getsockname()[1]}/v1"
+    async with listener:
+        before = len(asyncio.all_tasks())
+        async with AsyncClient("k", base_url=url, retry=1) as client:
+            calls = [asyncio.create_task(client.query(tiny, "?")) for _ in range(5)]
+            await asyncio.sleep(0.1)
+            for call in calls:
+                call.cancel()
+            await asyncio.gather(*calls, return_exceptions=True)
+        await until(lambda: len(asyncio.all_tasks()) <= before)
 
 
 @with_each_parser
@@ -451,6 +547,29 @@ async def test_a_connection_for_an_image_that_fails_is_kept(scene: bytes) -> Non
             await client.query(SlowImage(lambda: server.connections == 1, b"no image"), "?")
         assert (await client.query(scene, "?")).answer == "yes"
         assert server.connections == 1
+
+
+async def test_images_that_fail_open_few_connections(scene: bytes) -> None:
+    async def handler(exchange: Exchange) -> None:
+        await exchange.answer({"answer": "yes"})
+
+    async with serve(handler) as server:
+        async with AsyncClient(base_url=server.base_url, retry=1, max_connections=4) as client:
+            calls = [client.query(b"no image", str(number)) for number in range(100)]
+            assert all(isinstance(each, md.ImageError) for each in await asyncio.gather(*calls, return_exceptions=True))
+            await until(lambda: server.open <= 4)
+            assert (await client.query(scene, "?")).answer == "yes"
+            assert server.open <= 4
+
+
+async def test_a_request_on_a_connection_opened_ahead_is_sent_once(scene: bytes) -> None:
+    async def handler(exchange: Exchange) -> None:
+        exchange.cut()
+
+    async with serve(handler) as server, AsyncClient(base_url=server.base_url, retry=1) as client:
+        with pytest.raises(md.APIConnectionError):
+            await client.query(scene, "?")
+        assert server.requests == 1
 
 
 async def test_connecting_ahead_to_a_closed_port(scene: bytes) -> None:
