@@ -29,7 +29,7 @@ _CONNECTION = (b"connection", b"proxy-connection")  # httptools reads both
 _MAX_DIGITS = 18  # of a Content-Length; more overflow 64 bits
 
 
-@attrs.frozen
+@attrs.define(eq=False)  # not frozen, which would take longer to make
 class Head:
     """The head of a response.
 
