@@ -31,11 +31,12 @@ lint:
     {{bin}}/python tools/generate_sync.py --check
     {{bin}}/python tools/check_words.py
 
-# Check types with mypy and pyright, for the oldest and the newest Python
+# Check types with mypy and pyright, for the oldest and the newest Python; also of the code in README and docs
 types:
     {{bin}}/mypy
     {{bin}}/mypy --python-version 3.14
     {{bin}}/pyright --pythonpath {{bin}}/python
+    {{bin}}/python tools/check_snippets.py
 
 # Run the code in the README and the examples
 docs-check:
