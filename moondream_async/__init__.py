@@ -15,8 +15,8 @@ from ._version import __version__
 if TYPE_CHECKING:
     from ._batches.models import Batch, BatchJob, BatchOutput, BatchProgress, BatchUsage, UploadProgress
     from ._batches.resource import AsyncBatches
-    from ._bulk.items import Outcome
     from ._bulk.map import AsyncMap
+    from ._bulk.outcomes import Done, Failed, Outcome
     from ._bulk.run import RunSummary
     from ._client.async_client import AsyncClient
     from ._client.streams import AsyncChatStream, AsyncSegmentStream, AsyncTextStream
@@ -99,7 +99,7 @@ _MODULES = {
     "_sync.client": "Client",
     "_sync.official": "ft vl",
     "_sync.streams": "ChatStream Map SegmentStream TextStream",
-    "_bulk.items": "Outcome",
+    "_bulk.outcomes": "Done Failed Outcome",
     "_bulk.map": "AsyncMap",
     "_bulk.run": "RunSummary",
     "_client.streams": "AsyncChatStream AsyncSegmentStream AsyncTextStream",
@@ -163,9 +163,11 @@ __all__ = [
     "ConfigurationError",
     "ConflictError",
     "DetectResult",
+    "Done",
     "EncodedImage",
     "EndInfo",
     "EventInfo",
+    "Failed",
     "Finetune",
     "FinetuneInfo",
     "Grounding",

@@ -13,8 +13,8 @@ export("results.jsonl", "results.csv")
 """
 
 from ._bulk.export import export
-from ._bulk.items import Outcome
+from ._bulk.outcomes import Done, Failed, Outcome
 from ._bulk.reading import ResultsReader, read_records, read_results
 from ._bulk.run import Run, RunSummary
 
-__all__ = ["Outcome", "ResultsReader", "Run", "RunSummary", "export", "read_records", "read_results"]
+__all__ = ["Done", "Failed", "Outcome", "ResultsReader", "Run", "RunSummary", "export", "read_records", "read_results"]

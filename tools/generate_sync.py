@@ -18,9 +18,9 @@ PACKAGE = Path(__file__).resolve().parent.parent / "moondream_async"
 
 IMPORTS = """
 import copy
-from collections.abc import Generator
+from collections.abc import Awaitable, Generator
 from typing import TYPE_CHECKING, Any, cast
-from .._bulk.items import Outcome
+from .._bulk.outcomes import Outcome
 from .._concurrency.closing import Closing
 from .._tuning.models import Rollouts
 from ..config import Secret, hidden_headers
@@ -29,6 +29,7 @@ from .finetune import Finetune
 from .streams import ChatStream, Facade, Map, SegmentStream, TextStream, iterate
 """
 TYPE_IMPORTS = """
+from .._bulk.map import AsyncMap
 from .batches import Batches
 from .portal import Portal
 from .tuning import Tuning
@@ -88,7 +89,19 @@ SPECIAL_BODIES = {
         "clone._async = self._async.with_options({arguments})",
         "return clone",
     ],
-    "map": ["return Map(self._portal, self._async.map(skill, items, {keywords}, **arguments))"],
+    # The overloads of these three have no case for the union of all arguments.
+    "map": [
+        "start = cast('Callable[..., AsyncMap[Any]]', self._async.map)",
+        "return Map(self._portal, start(skill, items, {keywords}, **arguments))",
+    ],
+    "run": [
+        "run = cast('Callable[..., Awaitable[RunSummary]]', self._async.run)",
+        "return self._portal.call(run, {arguments})",
+    ],
+    "ask_json": [
+        "ask = cast('Callable[..., Awaitable[Any]]', self._async.ask_json)",
+        "return self._portal.call(ask, {arguments})",
+    ],
     "FalClient.handle": ["return RequestHandle(self._portal, self._async.handle({arguments}))"],
     "FalClient.submit": ["return RequestHandle(self._portal, self._portal.call(self._async.submit, {arguments}))"],
     "aclose": ["self._portal.close(self._async.aclose)"],

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, TypeAlias, cast
 
 from .._api import ApiClient
-from .._bulk.items import Outcome
+from .._bulk.outcomes import Outcome, make_outcome
 from .._concurrency.threads import run_in_thread
 from ..errors import APIError, BatchError, ConfigurationError, MoondreamError, NotFoundError
 from .job.line_index import Index
@@ -141,7 +141,7 @@ class JobReader:
     async def _in_folder(self, path: Path, fresh: dict[str, Batch]) -> AsyncGenerator[EntryOutcome | MoondreamError]:
         manifest = await run_in_thread(read_manifest, path)
         for entry, error in await run_in_thread(lambda path: list(read_rejected(path, manifest)), path):
-            yield entry, Outcome(entry.item, entry.id, None, error, 0, 0.0)
+            yield entry, make_outcome(entry.item, entry.id, None, error, 0, 0.0)
         for number, batch_file in enumerate(manifest.portions):
             batch = fresh.get(batch_file.batch_id or "")
             if batch is None and not batch_file.cancelled:
@@ -151,7 +151,7 @@ class JobReader:
                 if batch is None:
                     cancelled = BatchError("The item was not submitted: the job was cancelled.", code="cancelled")
                     for entry in (index[line] for line in range(len(index))):
-                        yield entry, Outcome(entry.item, entry.id, None, cancelled, 0, 0.0)
+                        yield entry, make_outcome(entry.item, entry.id, None, cancelled, 0, 0.0)
                     continue
                 async with aclosing(self._of_batch(batch, index)) as outcomes:
                     async for one in outcomes:

@@ -14,8 +14,9 @@ import attrs
 from .. import config
 from .._api import ApiClient
 from .._bulk.budget import batch_budget
-from .._bulk.items import MapItem, Outcome
+from .._bulk.items import MapItem
 from .._bulk.map import check_items
+from .._bulk.outcomes import Outcome
 from .._bulk.run import RunSummary
 from .._concurrency.callbacks import call_callback
 from .._concurrency.polling import PollSchedule

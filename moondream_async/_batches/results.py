@@ -11,7 +11,7 @@ import anyio.to_thread
 import attrs
 
 from .._api import ApiClient
-from .._bulk.items import Outcome
+from .._bulk.outcomes import Outcome, make_outcome
 from .._http.lines import FileLine
 from .._log import log
 from .._wire.errors import invalid_response
@@ -89,7 +89,7 @@ class BatchResults:
             if error is None and are_unusable:
                 error = unusable("its line in the results cannot be read", position)
             missing = BatchLineError("The results have no line for this item.", code="missing", line_index=position)
-            yield entry, Outcome(entry.item, entry.id, None, error or missing, 0, 0.0)
+            yield entry, make_outcome(entry.item, entry.id, None, error or missing, 0, 0.0)
 
     def _problem(self) -> BatchError | None:
         """Return the error that explains why there are no results at all, if so."""
@@ -155,7 +155,7 @@ class BatchResults:
             return None
         self._seen[found] = 1
         sized: Any = None if result is None else attrs.evolve(result, image_size=entry.size)
-        return entry, Outcome(entry.item, entry.id, sized, error, 0, 0.0)
+        return entry, make_outcome(entry.item, entry.id, sized, error, 0, 0.0)
 
     async def _without_index(
         self, read: OutputLine, position: int, *, large: bool, is_repeated: bool
@@ -173,7 +173,7 @@ class BatchResults:
         elif index is not None and not self._seen[index]:
             self._seen[index], self._ids[index] = 1, name
         self._unmatched += index is None and not is_repeated
-        return None, Outcome(position, position if read.id is None else read.id, result, error, 0, 0.0)
+        return None, make_outcome(position, position if read.id is None else read.id, result, error, 0, 0.0)
 
     async def _line_of(self, index: Index, line: OutputLine) -> int | None:
         """Return the input line: by number if the id matches, else by id, else by number."""

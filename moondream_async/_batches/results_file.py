@@ -12,8 +12,8 @@ from typing import Any
 import anyio
 
 from .._bulk import records
-from .._bulk.items import Outcome
 from .._bulk.journal import Journal
+from .._bulk.outcomes import Outcome
 from .._bulk.reading import read_records
 from .._bulk.records import Finished
 from .._bulk.run import RunSummary

@@ -1,26 +1,29 @@
-"""Items, skills and outcomes of `map` (pure)."""
+"""Items and skills of `map` (pure)."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import attrs
 
 from .._images.source_names import MAX_PATH_LENGTH, is_data_uri
-from .._public import public
 from .._wire.skills import SKILLS
 from ..errors import ConfigurationError, MoondreamError
 
 if TYPE_CHECKING:
     from .._images.prepare import ImageInput
 
-R = TypeVar("R")
-
 MapItem: TypeAlias = "ImageInput | tuple[Any, ImageInput] | tuple[Any, ImageInput, Mapping[str, Any]]"
 """An item of `map`: an image, `(id, image)`, or `(id, image, arguments)`. An item's arguments are merged over those of
 the run."""
+
+FullItem: TypeAlias = "tuple[Any, ImageInput, Mapping[str, Any]]"
+"""An item with arguments of its own: `(id, image, arguments)`."""
+
+SeveralSkills: TypeAlias = list[str] | tuple[str, ...] | Mapping[str, Mapping[str, Any]]
+"""Several skills. Without `str`, which would let any string pass as a skill's name."""
 
 Skills: TypeAlias = str | Sequence[str] | Mapping[str, Mapping[str, Any]]
 """One skill, several, or several with arguments of their own: `{"caption": {}, "detect": {"object": "face"}}`."""
@@ -35,40 +38,6 @@ class Item:
     image: Any = attrs.field(repr=False)
     arguments: Mapping[str, Any]
     problem: MoondreamError | None = None  # set if the item cannot be processed
-
-
-@public()
-@attrs.frozen(eq=False)
-class Outcome(Generic[R]):
-    """The outcome of one item: its result or its error.
-
-    Attributes:
-        index: The item's position, from 0.
-        id: The ID from the item, or else its path or URL, or else its index.
-        result: The typed result; None if the item failed. For several skills, a dict of results by skill, which also
-            holds the completed ones if another skill failed.
-        error: The error if the item failed; else None.
-        attempts: The number of requests sent.
-        elapsed: Seconds spent on the item.
-    """
-
-    index: int
-    id: Any
-    result: R | None
-    error: MoondreamError | None
-    attempts: int
-    elapsed: float
-
-    @property
-    def ok(self) -> bool:
-        """Whether the item succeeded."""
-        return self.error is None
-
-    def unwrap(self) -> R:
-        """Return the result, or raise the item's error if it failed."""
-        if self.error is not None:
-            raise self.error
-        return cast("R", self.result)
 
 
 def read_item(index: int, item: Any) -> Item:

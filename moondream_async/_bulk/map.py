@@ -21,7 +21,8 @@ from .._public import public
 from ..config import check_whole
 from ..errors import ConfigurationError, MoondreamError
 from .budget import Budget
-from .items import Item, Outcome, read_item
+from .items import Item, read_item
+from .outcomes import Outcome, make_outcome
 from .stopping import StopPolicy
 
 R = TypeVar("R")
@@ -218,10 +219,10 @@ class _Run:
         try:
             item = read_item(index, raw)
         except ConfigurationError as exc:
-            outcome = Outcome[Any](index, index, None, exc, 0, 0.0)
+            outcome = make_outcome(index, index, None, exc, 0, 0.0)
         else:
             result, attempts, error = await self._work(item)
-            outcome = Outcome(index, item.id, result, error, attempts, time.monotonic() - started)
+            outcome = make_outcome(index, item.id, result, error, attempts, time.monotonic() - started)
         self._slots.release()
         if self._budget is not None:
             self._budget.end()

@@ -15,8 +15,8 @@ from .._concurrency.closing import Closing
 from .._log import log
 from .._public import public
 from ..errors import ConfigurationError, ResultsFileError
-from .items import Outcome
 from .lines import Line, NotAResultsFile, read_lines
+from .outcomes import Outcome
 from .records import Entry, Record, key_of_record
 
 _FAILED = re.compile(rb'"ok"\s*:\s*false')

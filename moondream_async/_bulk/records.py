@@ -28,7 +28,7 @@ from .._wire.checks import is_mapping
 from .._wire.skills import SKILLS
 from ..errors import APIError, BatchError, BatchLineError, MoondreamError
 from ..types import Fields, Meta, Result
-from .items import Outcome
+from .outcomes import Outcome, make_outcome
 
 Record: TypeAlias = dict[str, Any]
 
@@ -169,7 +169,7 @@ def to_outcome(index: int, record: Record) -> Outcome[Any]:
         error = None if record["ok"] else error_of(record.get("error"), attempts)
     except responses.PARSE_ERRORS as exc:
         raise NotARecord(f"its result does not fit {skill}: {exc}") from None
-    return Outcome(index, record["id"], result, error, attempts, elapsed)
+    return make_outcome(index, record["id"], result, error, attempts, elapsed)
 
 
 def _read(skill: str, found: Any, meta: Meta, record: Record, arguments: Record) -> Any:

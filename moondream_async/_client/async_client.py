@@ -6,7 +6,7 @@ import copy
 import functools
 import os
 from collections.abc import AsyncIterable, Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, Unpack, overload
 
 import attrs
 
@@ -28,8 +28,9 @@ from .streams import AsyncChatStream, AsyncSegmentStream, AsyncTextStream
 
 if TYPE_CHECKING:
     from .._batches.resource import AsyncBatches
-    from .._bulk.items import MapItem, Skills
+    from .._bulk.items import FullItem, MapItem, SeveralSkills, Skills
     from .._bulk.map import AsyncMap
+    from .._bulk.options import MapOptions, RunOptions
     from .._bulk.run import RunSummary
     from .._http.user_client import UserClient
     from .._images.prepare import ImageInput
@@ -331,6 +332,30 @@ class AsyncClient(AsyncClosing):
         """
         return await self._ask(structured.LIST, image, question, settings, reasoning, repair)
 
+    @overload
+    async def ask_json(
+        self,
+        image: ImageInput | None,
+        question: str,
+        schema: type[T],
+        *,
+        settings: SamplingSettings | None = None,
+        reasoning: bool | None = None,
+        repair: bool = True,
+    ) -> T: ...
+
+    @overload
+    async def ask_json(
+        self,
+        image: ImageInput | None,
+        question: str,
+        schema: Mapping[str, Any],
+        *,
+        settings: SamplingSettings | None = None,
+        reasoning: bool | None = None,
+        repair: bool = True,
+    ) -> Any: ...
+
     async def ask_json(
         self,
         image: ImageInput | None,
@@ -346,8 +371,8 @@ class AsyncClient(AsyncClosing):
         Args:
             image: As in `query`; None asks about nothing but the text.
             question: What to ask.
-            schema: An attrs class or a pydantic model class, of which the answer is made an instance; or a JSON schema
-                as a dict, by which it is checked.
+            schema: An attrs class or a pydantic model class: the answer becomes an instance. Or a JSON schema as a dict:
+                the answer is checked against it, and returned as plain JSON values.
             settings: As in `query`.
             reasoning: As in `query`.
             repair: Whether to ask once more, saying why, if the answer cannot be used. Default True.
@@ -521,14 +546,23 @@ class AsyncClient(AsyncClosing):
         skill: Literal["query"],
         items: Iterable[MapItem] | AsyncIterable[MapItem],
         *,
-        concurrency: int = 32,
-        ordered: bool = False,
-        max_failures: int | None = None,
-        stop_on_auth_error: bool = True,
-        max_connection_failures: int | None = 20,
-        max_cost: float | None = None,
-        prices: Prices | None = None,
-        **arguments: Any,
+        question: str,
+        settings: SamplingSettings | None = None,
+        reasoning: bool | None = None,
+        spatial_refs: Sequence[AnyRef] | None = None,
+        **options: Unpack[MapOptions],
+    ) -> AsyncMap[QueryResult]: ...
+
+    @overload
+    def map(
+        self,
+        skill: Literal["query"],
+        items: Iterable[FullItem] | AsyncIterable[FullItem],
+        *,
+        settings: SamplingSettings | None = None,
+        reasoning: bool | None = None,
+        spatial_refs: Sequence[AnyRef] | None = None,
+        **options: Unpack[MapOptions],
     ) -> AsyncMap[QueryResult]: ...
 
     @overload
@@ -537,14 +571,9 @@ class AsyncClient(AsyncClosing):
         skill: Literal["caption"],
         items: Iterable[MapItem] | AsyncIterable[MapItem],
         *,
-        concurrency: int = 32,
-        ordered: bool = False,
-        max_failures: int | None = None,
-        stop_on_auth_error: bool = True,
-        max_connection_failures: int | None = 20,
-        max_cost: float | None = None,
-        prices: Prices | None = None,
-        **arguments: Any,
+        length: Length = "normal",
+        settings: SamplingSettings | None = None,
+        **options: Unpack[MapOptions],
     ) -> AsyncMap[CaptionResult]: ...
 
     @overload
@@ -553,14 +582,19 @@ class AsyncClient(AsyncClosing):
         skill: Literal["detect"],
         items: Iterable[MapItem] | AsyncIterable[MapItem],
         *,
-        concurrency: int = 32,
-        ordered: bool = False,
-        max_failures: int | None = None,
-        stop_on_auth_error: bool = True,
-        max_connection_failures: int | None = 20,
-        max_cost: float | None = None,
-        prices: Prices | None = None,
-        **arguments: Any,
+        object: str | Sequence[str],
+        settings: SamplingSettings | None = None,
+        **options: Unpack[MapOptions],
+    ) -> AsyncMap[DetectResult]: ...
+
+    @overload
+    def map(
+        self,
+        skill: Literal["detect"],
+        items: Iterable[FullItem] | AsyncIterable[FullItem],
+        *,
+        settings: SamplingSettings | None = None,
+        **options: Unpack[MapOptions],
     ) -> AsyncMap[DetectResult]: ...
 
     @overload
@@ -569,14 +603,21 @@ class AsyncClient(AsyncClosing):
         skill: Literal["point"],
         items: Iterable[MapItem] | AsyncIterable[MapItem],
         *,
-        concurrency: int = 32,
-        ordered: bool = False,
-        max_failures: int | None = None,
-        stop_on_auth_error: bool = True,
-        max_connection_failures: int | None = 20,
-        max_cost: float | None = None,
-        prices: Prices | None = None,
-        **arguments: Any,
+        object: str | Sequence[str],
+        settings: SamplingSettings | None = None,
+        spatial_refs: Sequence[AnyRef] | None = None,
+        **options: Unpack[MapOptions],
+    ) -> AsyncMap[PointResult]: ...
+
+    @overload
+    def map(
+        self,
+        skill: Literal["point"],
+        items: Iterable[FullItem] | AsyncIterable[FullItem],
+        *,
+        settings: SamplingSettings | None = None,
+        spatial_refs: Sequence[AnyRef] | None = None,
+        **options: Unpack[MapOptions],
     ) -> AsyncMap[PointResult]: ...
 
     @overload
@@ -585,30 +626,29 @@ class AsyncClient(AsyncClosing):
         skill: Literal["segment"],
         items: Iterable[MapItem] | AsyncIterable[MapItem],
         *,
-        concurrency: int = 32,
-        ordered: bool = False,
-        max_failures: int | None = None,
-        stop_on_auth_error: bool = True,
-        max_connection_failures: int | None = 20,
-        max_cost: float | None = None,
-        prices: Prices | None = None,
-        **arguments: Any,
+        object: str,
+        spatial_refs: Sequence[AnyRef] | None = None,
+        settings: SamplingSettings | None = None,
+        **options: Unpack[MapOptions],
     ) -> AsyncMap[SegmentResult]: ...
 
     @overload
     def map(
         self,
-        skill: Skills,
-        items: Iterable[MapItem] | AsyncIterable[MapItem],
+        skill: Literal["segment"],
+        items: Iterable[FullItem] | AsyncIterable[FullItem],
         *,
-        concurrency: int = 32,
-        ordered: bool = False,
-        max_failures: int | None = None,
-        stop_on_auth_error: bool = True,
-        max_connection_failures: int | None = 20,
-        max_cost: float | None = None,
-        prices: Prices | None = None,
-        **arguments: Any,
+        spatial_refs: Sequence[AnyRef] | None = None,
+        settings: SamplingSettings | None = None,
+        **options: Unpack[MapOptions],
+    ) -> AsyncMap[SegmentResult]: ...
+
+    @overload
+    def map(
+        self,
+        skill: SeveralSkills,
+        items: Iterable[MapItem] | AsyncIterable[MapItem],
+        **options: Any,
     ) -> AsyncMap[Any]: ...
 
     def map(
@@ -665,6 +705,127 @@ class AsyncClient(AsyncClosing):
             max_failures, stop_on_auth_error=stop_on_auth_error, max_connection_failures=max_connection_failures
         )
         return AsyncMap(checked, work, concurrency=concurrency, ordered=ordered, policy=policy, budget=work.budget)
+
+    @overload
+    async def run(
+        self,
+        skill: Literal["query"],
+        items: Iterable[MapItem] | AsyncIterable[MapItem],
+        out: str | os.PathLike[str],
+        *,
+        question: str,
+        settings: SamplingSettings | None = None,
+        reasoning: bool | None = None,
+        spatial_refs: Sequence[AnyRef] | None = None,
+        **options: Unpack[RunOptions],
+    ) -> RunSummary: ...
+
+    @overload
+    async def run(
+        self,
+        skill: Literal["query"],
+        items: Iterable[FullItem] | AsyncIterable[FullItem],
+        out: str | os.PathLike[str],
+        *,
+        settings: SamplingSettings | None = None,
+        reasoning: bool | None = None,
+        spatial_refs: Sequence[AnyRef] | None = None,
+        **options: Unpack[RunOptions],
+    ) -> RunSummary: ...
+
+    @overload
+    async def run(
+        self,
+        skill: Literal["caption"],
+        items: Iterable[MapItem] | AsyncIterable[MapItem],
+        out: str | os.PathLike[str],
+        *,
+        length: Length = "normal",
+        settings: SamplingSettings | None = None,
+        **options: Unpack[RunOptions],
+    ) -> RunSummary: ...
+
+    @overload
+    async def run(
+        self,
+        skill: Literal["detect"],
+        items: Iterable[MapItem] | AsyncIterable[MapItem],
+        out: str | os.PathLike[str],
+        *,
+        object: str | Sequence[str],
+        settings: SamplingSettings | None = None,
+        **options: Unpack[RunOptions],
+    ) -> RunSummary: ...
+
+    @overload
+    async def run(
+        self,
+        skill: Literal["detect"],
+        items: Iterable[FullItem] | AsyncIterable[FullItem],
+        out: str | os.PathLike[str],
+        *,
+        settings: SamplingSettings | None = None,
+        **options: Unpack[RunOptions],
+    ) -> RunSummary: ...
+
+    @overload
+    async def run(
+        self,
+        skill: Literal["point"],
+        items: Iterable[MapItem] | AsyncIterable[MapItem],
+        out: str | os.PathLike[str],
+        *,
+        object: str | Sequence[str],
+        settings: SamplingSettings | None = None,
+        spatial_refs: Sequence[AnyRef] | None = None,
+        **options: Unpack[RunOptions],
+    ) -> RunSummary: ...
+
+    @overload
+    async def run(
+        self,
+        skill: Literal["point"],
+        items: Iterable[FullItem] | AsyncIterable[FullItem],
+        out: str | os.PathLike[str],
+        *,
+        settings: SamplingSettings | None = None,
+        spatial_refs: Sequence[AnyRef] | None = None,
+        **options: Unpack[RunOptions],
+    ) -> RunSummary: ...
+
+    @overload
+    async def run(
+        self,
+        skill: Literal["segment"],
+        items: Iterable[MapItem] | AsyncIterable[MapItem],
+        out: str | os.PathLike[str],
+        *,
+        object: str,
+        spatial_refs: Sequence[AnyRef] | None = None,
+        settings: SamplingSettings | None = None,
+        **options: Unpack[RunOptions],
+    ) -> RunSummary: ...
+
+    @overload
+    async def run(
+        self,
+        skill: Literal["segment"],
+        items: Iterable[FullItem] | AsyncIterable[FullItem],
+        out: str | os.PathLike[str],
+        *,
+        spatial_refs: Sequence[AnyRef] | None = None,
+        settings: SamplingSettings | None = None,
+        **options: Unpack[RunOptions],
+    ) -> RunSummary: ...
+
+    @overload
+    async def run(
+        self,
+        skill: SeveralSkills,
+        items: Iterable[MapItem] | AsyncIterable[MapItem],
+        out: str | os.PathLike[str],
+        **options: Any,
+    ) -> RunSummary: ...
 
     async def run(
         self,

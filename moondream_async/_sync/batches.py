@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from .._batches.job_reader import AnyJob
 from .._batches.models import Batch, BatchJob, UploadProgress
 from .._batches.resource import AsyncBatches
-from .._bulk.items import MapItem, Outcome
+from .._bulk.items import MapItem
+from .._bulk.outcomes import Outcome
 from .._bulk.run import RunSummary
 from .._public import public
 from ..prices import Prices

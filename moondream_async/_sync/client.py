@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import AsyncIterable, Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, Self, cast, overload
+from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal, Self, Unpack, cast, overload
 
-from .._client.async_client import AsyncClient
+from .._client.async_client import AsyncClient, T
 from .._concurrency.closing import Closing
 from .._images.encoded import EncodedImage
 from .._images.options import ImageOptions
@@ -19,7 +19,9 @@ from ..types import CaptionResult, ChatResult, DetectResult, Model, PointResult,
 from .streams import ChatStream, Facade, Map, SegmentStream, TextStream
 
 if TYPE_CHECKING:
-    from .._bulk.items import MapItem, Skills
+    from .._bulk.items import FullItem, MapItem, SeveralSkills, Skills
+    from .._bulk.map import AsyncMap
+    from .._bulk.options import MapOptions, RunOptions
     from .._bulk.run import RunSummary
     from .._http.user_client import UserClient
     from .._images.prepare import ImageInput
@@ -339,6 +341,30 @@ class Client(Closing, Facade):
             self._async.ask_list, image=image, question=question, settings=settings, reasoning=reasoning, repair=repair
         )
 
+    @overload
+    def ask_json(
+        self,
+        image: ImageInput | None,
+        question: str,
+        schema: type[T],
+        *,
+        settings: SamplingSettings | None = None,
+        reasoning: bool | None = None,
+        repair: bool = True,
+    ) -> T: ...
+
+    @overload
+    def ask_json(
+        self,
+        image: ImageInput | None,
+        question: str,
+        schema: Mapping[str, Any],
+        *,
+        settings: SamplingSettings | None = None,
+        reasoning: bool | None = None,
+        repair: bool = True,
+    ) -> Any: ...
+
     def ask_json(
         self,
         image: ImageInput | None,
@@ -354,8 +380,8 @@ class Client(Closing, Facade):
         Args:
             image: As in `query`; None asks about nothing but the text.
             question: What to ask.
-            schema: An attrs class or a pydantic model class, of which the answer is made an instance; or a JSON schema
-                as a dict, by which it is checked.
+            schema: An attrs class or a pydantic model class: the answer becomes an instance. Or a JSON schema as a dict:
+                the answer is checked against it, and returned as plain JSON values.
             settings: As in `query`.
             reasoning: As in `query`.
             repair: Whether to ask once more, saying why, if the answer cannot be used. Default True.
@@ -364,14 +390,9 @@ class Client(Closing, Facade):
             AnswerError: The answer is of another kind, and so was the second; `.answers` keeps them.
             MoondreamError: As in `query`.
         """
+        ask = cast("Callable[..., Awaitable[Any]]", self._async.ask_json)
         return self._portal.call(
-            self._async.ask_json,
-            image=image,
-            question=question,
-            schema=schema,
-            settings=settings,
-            reasoning=reasoning,
-            repair=repair,
+            ask, image=image, question=question, schema=schema, settings=settings, reasoning=reasoning, repair=repair
         )
 
     @overload
@@ -544,14 +565,23 @@ class Client(Closing, Facade):
         skill: Literal["query"],
         items: Iterable[MapItem] | AsyncIterable[MapItem],
         *,
-        concurrency: int = 32,
-        ordered: bool = False,
-        max_failures: int | None = None,
-        stop_on_auth_error: bool = True,
-        max_connection_failures: int | None = 20,
-        max_cost: float | None = None,
-        prices: Prices | None = None,
-        **arguments: Any,
+        question: str,
+        settings: SamplingSettings | None = None,
+        reasoning: bool | None = None,
+        spatial_refs: Sequence[AnyRef] | None = None,
+        **options: Unpack[MapOptions],
+    ) -> Map[QueryResult]: ...
+
+    @overload
+    def map(
+        self,
+        skill: Literal["query"],
+        items: Iterable[FullItem] | AsyncIterable[FullItem],
+        *,
+        settings: SamplingSettings | None = None,
+        reasoning: bool | None = None,
+        spatial_refs: Sequence[AnyRef] | None = None,
+        **options: Unpack[MapOptions],
     ) -> Map[QueryResult]: ...
 
     @overload
@@ -560,14 +590,9 @@ class Client(Closing, Facade):
         skill: Literal["caption"],
         items: Iterable[MapItem] | AsyncIterable[MapItem],
         *,
-        concurrency: int = 32,
-        ordered: bool = False,
-        max_failures: int | None = None,
-        stop_on_auth_error: bool = True,
-        max_connection_failures: int | None = 20,
-        max_cost: float | None = None,
-        prices: Prices | None = None,
-        **arguments: Any,
+        length: Length = "normal",
+        settings: SamplingSettings | None = None,
+        **options: Unpack[MapOptions],
     ) -> Map[CaptionResult]: ...
 
     @overload
@@ -576,14 +601,19 @@ class Client(Closing, Facade):
         skill: Literal["detect"],
         items: Iterable[MapItem] | AsyncIterable[MapItem],
         *,
-        concurrency: int = 32,
-        ordered: bool = False,
-        max_failures: int | None = None,
-        stop_on_auth_error: bool = True,
-        max_connection_failures: int | None = 20,
-        max_cost: float | None = None,
-        prices: Prices | None = None,
-        **arguments: Any,
+        object: str | Sequence[str],
+        settings: SamplingSettings | None = None,
+        **options: Unpack[MapOptions],
+    ) -> Map[DetectResult]: ...
+
+    @overload
+    def map(
+        self,
+        skill: Literal["detect"],
+        items: Iterable[FullItem] | AsyncIterable[FullItem],
+        *,
+        settings: SamplingSettings | None = None,
+        **options: Unpack[MapOptions],
     ) -> Map[DetectResult]: ...
 
     @overload
@@ -592,14 +622,21 @@ class Client(Closing, Facade):
         skill: Literal["point"],
         items: Iterable[MapItem] | AsyncIterable[MapItem],
         *,
-        concurrency: int = 32,
-        ordered: bool = False,
-        max_failures: int | None = None,
-        stop_on_auth_error: bool = True,
-        max_connection_failures: int | None = 20,
-        max_cost: float | None = None,
-        prices: Prices | None = None,
-        **arguments: Any,
+        object: str | Sequence[str],
+        settings: SamplingSettings | None = None,
+        spatial_refs: Sequence[AnyRef] | None = None,
+        **options: Unpack[MapOptions],
+    ) -> Map[PointResult]: ...
+
+    @overload
+    def map(
+        self,
+        skill: Literal["point"],
+        items: Iterable[FullItem] | AsyncIterable[FullItem],
+        *,
+        settings: SamplingSettings | None = None,
+        spatial_refs: Sequence[AnyRef] | None = None,
+        **options: Unpack[MapOptions],
     ) -> Map[PointResult]: ...
 
     @overload
@@ -608,30 +645,26 @@ class Client(Closing, Facade):
         skill: Literal["segment"],
         items: Iterable[MapItem] | AsyncIterable[MapItem],
         *,
-        concurrency: int = 32,
-        ordered: bool = False,
-        max_failures: int | None = None,
-        stop_on_auth_error: bool = True,
-        max_connection_failures: int | None = 20,
-        max_cost: float | None = None,
-        prices: Prices | None = None,
-        **arguments: Any,
+        object: str,
+        spatial_refs: Sequence[AnyRef] | None = None,
+        settings: SamplingSettings | None = None,
+        **options: Unpack[MapOptions],
     ) -> Map[SegmentResult]: ...
 
     @overload
     def map(
         self,
-        skill: Skills,
-        items: Iterable[MapItem] | AsyncIterable[MapItem],
+        skill: Literal["segment"],
+        items: Iterable[FullItem] | AsyncIterable[FullItem],
         *,
-        concurrency: int = 32,
-        ordered: bool = False,
-        max_failures: int | None = None,
-        stop_on_auth_error: bool = True,
-        max_connection_failures: int | None = 20,
-        max_cost: float | None = None,
-        prices: Prices | None = None,
-        **arguments: Any,
+        spatial_refs: Sequence[AnyRef] | None = None,
+        settings: SamplingSettings | None = None,
+        **options: Unpack[MapOptions],
+    ) -> Map[SegmentResult]: ...
+
+    @overload
+    def map(
+        self, skill: SeveralSkills, items: Iterable[MapItem] | AsyncIterable[MapItem], **options: Any
     ) -> Map[Any]: ...
 
     def map(
@@ -675,9 +708,10 @@ class Client(Closing, Facade):
             MoondreamError: While iterating: the error that stopped the run, after the outcomes of all items that had
                 started.
         """
+        start = cast("Callable[..., AsyncMap[Any]]", self._async.map)
         return Map(
             self._portal,
-            self._async.map(
+            start(
                 skill,
                 items,
                 concurrency=concurrency,
@@ -690,6 +724,127 @@ class Client(Closing, Facade):
                 **arguments,
             ),
         )
+
+    @overload
+    def run(
+        self,
+        skill: Literal["query"],
+        items: Iterable[MapItem] | AsyncIterable[MapItem],
+        out: str | os.PathLike[str],
+        *,
+        question: str,
+        settings: SamplingSettings | None = None,
+        reasoning: bool | None = None,
+        spatial_refs: Sequence[AnyRef] | None = None,
+        **options: Unpack[RunOptions],
+    ) -> RunSummary: ...
+
+    @overload
+    def run(
+        self,
+        skill: Literal["query"],
+        items: Iterable[FullItem] | AsyncIterable[FullItem],
+        out: str | os.PathLike[str],
+        *,
+        settings: SamplingSettings | None = None,
+        reasoning: bool | None = None,
+        spatial_refs: Sequence[AnyRef] | None = None,
+        **options: Unpack[RunOptions],
+    ) -> RunSummary: ...
+
+    @overload
+    def run(
+        self,
+        skill: Literal["caption"],
+        items: Iterable[MapItem] | AsyncIterable[MapItem],
+        out: str | os.PathLike[str],
+        *,
+        length: Length = "normal",
+        settings: SamplingSettings | None = None,
+        **options: Unpack[RunOptions],
+    ) -> RunSummary: ...
+
+    @overload
+    def run(
+        self,
+        skill: Literal["detect"],
+        items: Iterable[MapItem] | AsyncIterable[MapItem],
+        out: str | os.PathLike[str],
+        *,
+        object: str | Sequence[str],
+        settings: SamplingSettings | None = None,
+        **options: Unpack[RunOptions],
+    ) -> RunSummary: ...
+
+    @overload
+    def run(
+        self,
+        skill: Literal["detect"],
+        items: Iterable[FullItem] | AsyncIterable[FullItem],
+        out: str | os.PathLike[str],
+        *,
+        settings: SamplingSettings | None = None,
+        **options: Unpack[RunOptions],
+    ) -> RunSummary: ...
+
+    @overload
+    def run(
+        self,
+        skill: Literal["point"],
+        items: Iterable[MapItem] | AsyncIterable[MapItem],
+        out: str | os.PathLike[str],
+        *,
+        object: str | Sequence[str],
+        settings: SamplingSettings | None = None,
+        spatial_refs: Sequence[AnyRef] | None = None,
+        **options: Unpack[RunOptions],
+    ) -> RunSummary: ...
+
+    @overload
+    def run(
+        self,
+        skill: Literal["point"],
+        items: Iterable[FullItem] | AsyncIterable[FullItem],
+        out: str | os.PathLike[str],
+        *,
+        settings: SamplingSettings | None = None,
+        spatial_refs: Sequence[AnyRef] | None = None,
+        **options: Unpack[RunOptions],
+    ) -> RunSummary: ...
+
+    @overload
+    def run(
+        self,
+        skill: Literal["segment"],
+        items: Iterable[MapItem] | AsyncIterable[MapItem],
+        out: str | os.PathLike[str],
+        *,
+        object: str,
+        spatial_refs: Sequence[AnyRef] | None = None,
+        settings: SamplingSettings | None = None,
+        **options: Unpack[RunOptions],
+    ) -> RunSummary: ...
+
+    @overload
+    def run(
+        self,
+        skill: Literal["segment"],
+        items: Iterable[FullItem] | AsyncIterable[FullItem],
+        out: str | os.PathLike[str],
+        *,
+        spatial_refs: Sequence[AnyRef] | None = None,
+        settings: SamplingSettings | None = None,
+        **options: Unpack[RunOptions],
+    ) -> RunSummary: ...
+
+    @overload
+    def run(
+        self,
+        skill: SeveralSkills,
+        items: Iterable[MapItem] | AsyncIterable[MapItem],
+        out: str | os.PathLike[str],
+        **options: Any,
+    ) -> RunSummary: ...
 
     def run(
         self,
@@ -743,8 +898,9 @@ class Client(Closing, Facade):
             ResultsFileError: Writing the file failed.
             MoondreamError: The error that stopped the run, after the results of all started items were written.
         """
+        run = cast("Callable[..., Awaitable[RunSummary]]", self._async.run)
         return self._portal.call(
-            self._async.run,
+            run,
             skill=skill,
             items=items,
             out=out,

@@ -17,8 +17,8 @@ from ..errors import ConfigurationError, MoondreamError, StreamInterruptedError
 from ..types import ChatDelta, ChatResult, SegmentResult, SegmentUpdate
 
 if TYPE_CHECKING:
-    from .._bulk.items import Outcome
     from .._bulk.map import AsyncMap
+    from .._bulk.outcomes import Outcome
     from .portal import Portal
 
 T = TypeVar("T")

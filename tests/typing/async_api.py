@@ -54,13 +54,56 @@ async def results(client: md.AsyncClient, image: md.EncodedImage) -> None:
 async def many(client: md.AsyncClient, images: list[md.EncodedImage]) -> None:
     async for outcome in client.map("detect", images, object="cat"):
         assert_type(outcome, md.Outcome[md.DetectResult])
-        assert_type(outcome.result, md.DetectResult | None)
         assert_type(outcome.unwrap().objects[0].x_min, float)
-        assert_type(outcome.error, md.MoondreamError | None)
-    assert_type(
-        client.map("segment", [("id", images[0]), ("id", images[0], {"object": "x"})]), md.AsyncMap[md.SegmentResult]
-    )
+        assert_type(outcome.result, md.DetectResult)
+        print(outcome.result.objects if outcome.ok else outcome.error.message)
+        if outcome.ok:
+            print(outcome.result.objects)
+        if not outcome.ok:
+            print(outcome.error.message)
+        if outcome.error is None:
+            print(outcome.result.objects)
+        else:
+            print(outcome.error.message)
+        if isinstance(outcome, md.Done):
+            assert_type(outcome, md.Done[md.DetectResult])
+        else:
+            assert_type(outcome, md.Failed)
+            assert_type(outcome.error, md.MoondreamError)
     assert_type(client.stats, md.Stats)
+
+
+async def arguments_of_many(client: md.AsyncClient, images: list[md.EncodedImage], skills: list[str]) -> None:
+    settings: md.SamplingSettings = {"temperature": 0.2}
+    assert_type(client.map("query", images, question="?", reasoning=True), md.AsyncMap[md.QueryResult])
+    assert_type(client.map("caption", images), md.AsyncMap[md.CaptionResult])
+    assert_type(client.map("caption", images, length="short", settings=settings), md.AsyncMap[md.CaptionResult])
+    assert_type(client.map("detect", images, object=["cat", "dog"], concurrency=3), md.AsyncMap[md.DetectResult])
+    assert_type(client.map("point", images, object="cat", spatial_refs=[(0.1, 0.2)]), md.AsyncMap[md.PointResult])
+    assert_type(client.map("segment", images, object="cat", ordered=True), md.AsyncMap[md.SegmentResult])
+    assert_type(client.map("segment", [("id", images[0], {"object": "x"})]), md.AsyncMap[md.SegmentResult])
+    assert_type(client.map(skills, images, object="cat", question="?"), md.AsyncMap[Any])
+    assert_type(client.map({"caption": {}, "detect": {"object": "cat"}}, images), md.AsyncMap[Any])
+    assert_type(await client.run("caption", images, "results.jsonl", length="short", resume=False), md.RunSummary)
+    assert_type(await client.run(["caption", "query"], images, "results.jsonl", question="?"), md.RunSummary)
+    assert_type(await client.run("detect", [(1, images[0], {"object": "x"})], "results.jsonl"), md.RunSummary)
+
+    client.map("detect", images)  # type: ignore[call-overload]  # pyright: ignore
+    client.map("query", images)  # type: ignore[call-overload]  # pyright: ignore
+    client.map("describe", images)  # type: ignore[call-overload]  # pyright: ignore
+    client.map("caption", images, object="cat")  # type: ignore[call-overload]  # pyright: ignore
+    client.map("detect", images, object="cat", order=True)  # type: ignore[call-overload]  # pyright: ignore
+    await client.run("detect", images, "results.jsonl")  # type: ignore[call-overload]  # pyright: ignore
+    await client.run("describe", images, "results.jsonl")  # type: ignore[call-overload]  # pyright: ignore
+
+
+class Scene:
+    objects: list[str]
+
+
+async def structured(client: md.AsyncClient, image: bytes) -> None:
+    assert_type(await client.ask_json(image, "?", Scene), Scene)
+    assert_type(await client.ask_json(image, "?", {"type": "object"}), Any)
 
 
 async def batches(client: md.AsyncClient, images: list[bytes]) -> None:

@@ -49,11 +49,58 @@ def results(client: md.Client, image: md.EncodedImage) -> None:
 
 
 def many(client: md.Client, images: list[md.EncodedImage]) -> None:
-    for outcome in client.map("caption", images):
-        assert_type(outcome, md.Outcome[md.CaptionResult])
-        assert_type(outcome.result, md.CaptionResult | None)
-    assert_type(client.map("point", images, object="cat"), md.Map[md.PointResult])
+    for outcome in client.map("detect", images, object="cat"):
+        assert_type(outcome, md.Outcome[md.DetectResult])
+        assert_type(outcome.unwrap().objects[0].x_min, float)
+        assert_type(outcome.result, md.DetectResult)
+        print(outcome.result.objects if outcome.ok else outcome.error.message)
+        if outcome.ok:
+            print(outcome.result.objects)
+        if not outcome.ok:
+            print(outcome.error.message)
+        if outcome.error is None:
+            print(outcome.result.objects)
+        else:
+            print(outcome.error.message)
+        if isinstance(outcome, md.Done):
+            assert_type(outcome, md.Done[md.DetectResult])
+        else:
+            assert_type(outcome, md.Failed)
+            assert_type(outcome.error, md.MoondreamError)
     assert_type(client.stats, md.Stats)
+
+
+def arguments_of_many(client: md.Client, images: list[md.EncodedImage], skills: list[str]) -> None:
+    settings: md.SamplingSettings = {"temperature": 0.2}
+    assert_type(client.map("query", images, question="?", reasoning=True), md.Map[md.QueryResult])
+    assert_type(client.map("caption", images), md.Map[md.CaptionResult])
+    assert_type(client.map("caption", images, length="short", settings=settings), md.Map[md.CaptionResult])
+    assert_type(client.map("detect", images, object=["cat", "dog"], concurrency=3), md.Map[md.DetectResult])
+    assert_type(client.map("point", images, object="cat", spatial_refs=[(0.1, 0.2)]), md.Map[md.PointResult])
+    assert_type(client.map("segment", images, object="cat", ordered=True), md.Map[md.SegmentResult])
+    assert_type(client.map("segment", [("id", images[0], {"object": "x"})]), md.Map[md.SegmentResult])
+    assert_type(client.map(skills, images, object="cat", question="?"), md.Map[Any])
+    assert_type(client.map({"caption": {}, "detect": {"object": "cat"}}, images), md.Map[Any])
+    assert_type(client.run("caption", images, "results.jsonl", length="short", resume=False), md.RunSummary)
+    assert_type(client.run(["caption", "query"], images, "results.jsonl", question="?"), md.RunSummary)
+    assert_type(client.run("detect", [(1, images[0], {"object": "x"})], "results.jsonl"), md.RunSummary)
+
+    client.map("detect", images)  # type: ignore[call-overload]  # pyright: ignore
+    client.map("query", images)  # type: ignore[call-overload]  # pyright: ignore
+    client.map("describe", images)  # type: ignore[call-overload]  # pyright: ignore
+    client.map("caption", images, object="cat")  # type: ignore[call-overload]  # pyright: ignore
+    client.map("detect", images, object="cat", order=True)  # type: ignore[call-overload]  # pyright: ignore
+    client.run("detect", images, "results.jsonl")  # type: ignore[call-overload]  # pyright: ignore
+    client.run("describe", images, "results.jsonl")  # type: ignore[call-overload]  # pyright: ignore
+
+
+class Scene:
+    objects: list[str]
+
+
+def structured(client: md.Client, image: bytes) -> None:
+    assert_type(client.ask_json(image, "?", Scene), Scene)
+    assert_type(client.ask_json(image, "?", {"type": "object"}), Any)
 
 
 def batches(client: md.Client, images: list[bytes]) -> None:

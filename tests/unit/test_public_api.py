@@ -15,6 +15,12 @@ CHANGED = {
     # Prices are known by model: `MODEL_PRICES`, `Prices.of`, `Prices.batch`.
     "prices.CLOUD_PRICES": "one price for all models",
     "prices.BATCH_PART": "a factor for all models",
+    # For type checkers it is `Done[R] | Failed`; at run time, a class with the same members.
+    **{
+        f"{module}Outcome{member}": "a union"
+        for module in ("", "bulk.")
+        for member in ("", ".attempts", ".elapsed", ".error", ".id", ".index", ".ok", ".result", ".unwrap")
+    },
 }
 """Intended changes since 0.1.0, with the reason; by the name below `moondream_async.`."""
 

@@ -1,0 +1,35 @@
+"""The options of `map` and `run`, for type checkers: the overloads for each skill share them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypedDict
+
+if TYPE_CHECKING:
+    from ..prices import Prices
+    from .run import RunSummary
+
+
+class CommonOptions(TypedDict, total=False):
+    """The options that `map` and `run` have in common; documented there."""
+
+    concurrency: int
+    max_failures: int | None
+    stop_on_auth_error: bool
+    max_connection_failures: int | None
+    max_cost: float | None
+    prices: Prices | None
+
+
+class MapOptions(CommonOptions, total=False):
+    """The options of `map`."""
+
+    ordered: bool
+
+
+class RunOptions(CommonOptions, total=False):
+    """The options of `run`."""
+
+    resume: bool
+    retry_failed: bool
+    progress: Callable[[RunSummary], Any] | None
