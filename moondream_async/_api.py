@@ -10,6 +10,7 @@ import attrs
 
 from ._concurrency.forks import no_fork
 from ._images.encoded import EncodedImage
+from ._images.image_source import ImageSource, remember
 from ._images.options import ImageOptions
 from ._multi_label import for_each_label, parse_labels
 from ._wire.skills import Skill, with_image
@@ -162,17 +163,18 @@ class ApiClient:
         labels = parse_labels(arguments["object"]) if skill.takes_labels else None
         if labels is not None:
             encoded = await self.encode_image(cast("ImageInput", image))
-            return await for_each_label(
+            merged = await for_each_label(
                 skill, lambda label: self.request(skill, encoded, {**arguments, "object": label}), labels
             )
+            return remember(merged, self.source_of(image))
         payload = self._payload(skill, image, arguments if skill.reducer is None else {**arguments, "stream": False})
         result = await self.fetch(self.requests.skill(skill.name, payload), skill.parse)
-        return attrs.evolve(result, image_size=payload.image_size)
+        return remember(attrs.evolve(result, image_size=payload.image_size), self.source_of(image))
 
     async def stream(
         self, skill: Skill[Any], image: ImageInput | None, arguments: Mapping[str, Any]
-    ) -> tuple[EventStream, Any]:
-        """Call a skill and open the stream of its response; return the stream and its reducer.
+    ) -> tuple[EventStream, Any, ImageSource | None]:
+        """Call a skill and open the stream of its response; return the stream, its reducer and the image's source.
 
         Args:
             skill: A skill that streams.
@@ -182,7 +184,11 @@ class ApiClient:
         assert skill.reducer is not None
         payload = self._payload(skill, image, {**arguments, "stream": True})
         events = await self.http.open_stream(self.requests.skill(skill.name, payload, stream=True))
-        return events, skill.reducer(payload.image_size)
+        return events, skill.reducer(payload.image_size), self.source_of(image)
+
+    def source_of(self, image: ImageInput | None) -> ImageSource | None:
+        """Return the source of an image, for its results; None if it has none."""
+        return ImageSource.of(image, allow_private=self.settings.image_options.allow_private_urls)
 
     def _payload(self, skill: Skill[Any], image: ImageInput | None, arguments: Mapping[str, Any]) -> ImagePayload:
         has_image = image is not None or skill.needs_image

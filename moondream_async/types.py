@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import importlib
-import io
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import attrs
 
+from ._log import log
 from ._scalars import MAX_SIDE, is_side, to_python
-from .errors import ConfigurationError, MoondreamError
+from .errors import ConfigurationError
 
 
 class Fields(Mapping[str, Any]):
@@ -234,8 +234,27 @@ class Meta:
     elapsed: float = 0.0
 
 
+class Sourced(Fields):
+    """A value that can refer to its image: in a slot that is no field, so that it is not compared, shown or evolved."""
+
+    __slots__ = ("_source",)
+
+    _source: Any  # an `ImageSource`; unset if the image cannot be referred to
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _restore, (type(self), self.__getstate__(), getattr(self, "_source", None))
+
+
+def _restore(kind: Any, state: Any, source: Any) -> Any:
+    value = kind.__new__(kind)
+    value.__setstate__(state)
+    if source is not None:
+        object.__setattr__(value, "_source", source)
+    return value
+
+
 @attrs.frozen(kw_only=True)
-class Result(Fields):
+class Result(Sourced):
     """The base class of all results.
 
     Attributes:
@@ -268,19 +287,51 @@ class Result(Fields):
         return int(size[0]), int(size[1])
 
 
+class TextResult:
+    """A result that is a text: `str(result)`, and what a notebook shows, is the text alone."""
+
+    __slots__ = ()
+
+    def __str__(self) -> str:
+        return self._text()
+
+    def _repr_markdown_(self) -> str:
+        return self._text()
+
+    def _text(self) -> str:
+        raise NotImplementedError
+
+
 @attrs.frozen(kw_only=True)
-class QueryResult(Result):
+class QueryResult(TextResult, Result):
     """The answer to a question (wire field `answer`), with the reasoning if it was requested."""
 
     answer: str
     reasoning: Reasoning | None = None
 
+    def _text(self) -> str:
+        return self.answer
+
 
 @attrs.frozen(kw_only=True)
-class CaptionResult(Result):
+class CaptionResult(TextResult, Result):
     """A caption of the image (wire field `caption`)."""
 
     caption: str
+
+    def _text(self) -> str:
+        return self.caption
+
+
+def _count_labels(noun: str, items: Sequence[BoundingBox | Point], labels: Iterable[str] | None) -> str:
+    """Return how many items there are, in all and of each label, such as `3 objects: 2 car, 1 person, no dog`."""
+    counts = dict.fromkeys(labels or (), 0)
+    for item in items:
+        if item.label:
+            counts[item.label] = counts.get(item.label, 0) + 1
+    total = f"{len(items) or 'no'} {noun}{'' if len(items) == 1 else 's'}"
+    each = ", ".join(f"{count or 'no'} {label}" for label, count in counts.items())
+    return f"{total}: {each}" if each else total
 
 
 class Drawable:
@@ -307,16 +358,16 @@ class Drawable:
         self.annotate(image, label=label, font=font).show()
 
     def _repr_png_(self) -> bytes | None:
-        """Draw the result on a blank canvas, for notebooks; `annotate(image)` draws it on the image."""
-        file = io.BytesIO()
+        """Draw the result for a notebook: on its image, at most 1024 pixels a side.
+
+        The image is read from its path or URL, or from memory if it is still there; else the canvas is empty.
+        """
         try:
-            picture = _vision("annotate").on_blank(self)
-        except MoondreamError:  # the notebook then shows the repr
+            png: bytes | None = _vision("display").to_png(self)
+        except Exception as exc:  # the notebook then shows the repr
+            log.debug("The result cannot be drawn: %s", exc)
             return None
-        if picture is None:
-            return None
-        picture.save(file, "PNG")
-        return file.getvalue()
+        return png
 
 
 @attrs.frozen(kw_only=True)
@@ -343,6 +394,9 @@ class DetectResult(Drawable, Result):
         size = self._size(width, height)
         return [box.to_pixels(*size) for box in self.objects]
 
+    def __str__(self) -> str:
+        return _count_labels("object", self.objects, self.by_label)
+
     def nms(self, iou: float = 0.5) -> DetectResult:
         """Return the result without boxes that overlap an earlier box of the same label (non-maximum suppression).
 
@@ -352,7 +406,9 @@ class DetectResult(Drawable, Result):
             iou: Intersection over union at which a box counts as a duplicate. Default 0.5.
         """
         by_label = self.by_label and {label: result.nms(iou) for label, result in self.by_label.items()}
-        return attrs.evolve(self, objects=tuple(_vision("nms").nms(self.objects, iou)), by_label=by_label)
+        kept = attrs.evolve(self, objects=tuple(_vision("nms").nms(self.objects, iou)), by_label=by_label)
+        object.__setattr__(kept, "_source", getattr(self, "_source", None))
+        return kept
 
 
 @attrs.frozen(kw_only=True)
@@ -371,6 +427,9 @@ class PointResult(Drawable, Result):
         size = self._size(width, height)
         return [point.to_pixels(*size) for point in self.points]
 
+    def __str__(self) -> str:
+        return _count_labels("point", self.points, self.by_label)
+
 
 @attrs.frozen(kw_only=True)
 class SegmentResult(Drawable, Result):
@@ -386,6 +445,13 @@ class SegmentResult(Drawable, Result):
     path: str
     bbox: BoundingBox | None = None
     parse_error: str | None = None
+
+    def __str__(self) -> str:
+        if not self.path.strip():
+            return "no outline"
+        box = self.bbox
+        edges = "" if box is None else f" in {box.x_min:.3f}, {box.y_min:.3f}, {box.x_max:.3f}, {box.y_max:.3f}"
+        return f"1 outline{edges}"
 
     def to_svg(
         self, width: int | None = None, height: int | None = None, *, fill: str = "#ff00ff", opacity: float = 0.5
@@ -457,7 +523,7 @@ class SegmentResult(Drawable, Result):
 
 
 @attrs.frozen(kw_only=True)
-class ChatResult(Result):
+class ChatResult(TextResult, Result):
     """The reply in a conversation. Also readable like the official client's dict: `r["message"]["content"]`.
 
     Unless it was streamed, it is also readable like OpenAI's: `r["choices"][0]["message"]["content"]`.
@@ -477,6 +543,9 @@ class ChatResult(Result):
 
     def __contains__(self, name: object) -> bool:
         return name == "message" or super().__contains__(name)
+
+    def _text(self) -> str:
+        return self.content
 
     def _message(self) -> dict[str, Any]:
         message: dict[str, Any] = {"role": self.role, "content": self.content}

@@ -13,6 +13,7 @@ import attrs
 from .._api import ApiClient
 from .._bulk.outcomes import Outcome, make_outcome
 from .._http.lines import FileLine
+from .._images.image_source import ImageSource, remember
 from .._log import log
 from .._wire.errors import invalid_response
 from ..errors import APIError, BatchError, BatchLineError, MoondreamError
@@ -154,8 +155,9 @@ class BatchResults:
             self._unusable.setdefault(found, error)
             return None
         self._seen[found] = 1
-        sized: Any = None if result is None else attrs.evolve(result, image_size=entry.size)
-        return entry, make_outcome(entry.item, entry.id, sized, error, 0, 0.0)
+        if result is not None:
+            result = remember(attrs.evolve(result, image_size=entry.size), ImageSource.of_id(entry.id))
+        return entry, make_outcome(entry.item, entry.id, result, error, 0, 0.0)
 
     async def _without_index(
         self, read: OutputLine, position: int, *, large: bool, is_repeated: bool

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, Never, NoReturn, Self, 
 
 import attrs
 
+from .._html import table
 from .._public import public
 from ..errors import MoondreamError
 
@@ -57,6 +58,13 @@ class AnyOutcome(Generic[R]):
         values = (f"{field.name}={getattr(self, field.name)!r}" for field in attrs.fields(AnyOutcome))
         return f"Outcome({', '.join(values)})"
 
+    def __str__(self) -> str:
+        return f"{self.id}: {'; '.join(_describe(self))}"
+
+    def _repr_html_(self) -> str:
+        rows = [(self.id, text, self.attempts, f"{self.elapsed:.2f}") for text in _describe(self)]
+        return table(("id", "result", "attempts", "seconds"), rows)
+
 
 @final
 @public()
@@ -97,6 +105,18 @@ if TYPE_CHECKING:
 else:
     Outcome = AnyOutcome
     Outcome.__name__ = Outcome.__qualname__ = "Outcome"
+
+
+def _describe(outcome: AnyOutcome[Any]) -> list[str]:
+    """Return the result in a few words, of several skills one text each, and the error if the item failed."""
+    result: Any = outcome.result
+    if isinstance(result, dict):
+        results = cast("dict[str, Any]", result)
+        texts = [f"{skill}: {each}" for skill, each in results.items()]
+    else:
+        texts = [] if result is None else [str(result)]
+    error = outcome.error
+    return texts if error is None else [*texts, f"{type(error).__name__}: {error}"]
 
 
 def make_outcome(

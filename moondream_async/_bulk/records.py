@@ -23,6 +23,7 @@ from typing import Any, TypeAlias, cast
 import attrs
 
 from .. import errors
+from .._images.image_source import ImageSource, remember
 from .._wire import responses
 from .._wire.checks import is_mapping
 from .._wire.skills import SKILLS
@@ -176,8 +177,9 @@ def _read(skill: str, found: Any, meta: Meta, record: Record, arguments: Record)
     size = record.get("image_size")
     result = attrs.evolve(SKILLS[skill].parse(found, meta), image_size=None if size is None else (size[0], size[1]))
     labels = arguments.get("object")
+    source = ImageSource.of_id(record["id"])
     if not isinstance(labels, list):
-        return result
+        return remember(result, source)
     # Of several labels' results, the file holds the merged objects and the sums.
     name = SKILLS[skill].field
     things: Sequence[Any] = getattr(result, name)
@@ -185,7 +187,7 @@ def _read(skill: str, found: Any, meta: Meta, record: Record, arguments: Record)
         label: attrs.evolve(result, metrics=None, **{name: tuple(thing for thing in things if thing.label == label)})
         for label in cast("list[str]", labels)
     }
-    return attrs.evolve(result, by_label=each)
+    return remember(attrs.evolve(result, by_label=each), source)
 
 
 def key_of(id: str | float, arguments: Mapping[str, Any]) -> bytes:

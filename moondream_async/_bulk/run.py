@@ -15,6 +15,7 @@ import attrs
 
 from .._api import ApiClient
 from .._concurrency.callbacks import call_callback
+from .._html import table
 from .._public import public
 from ..errors import APIConnectionError, ConfigurationError, MoondreamError, ResultsFileError
 from ..prices import Prices, prices_of
@@ -90,6 +91,30 @@ class RunSummary:
         if self.total is None or not self.rate:
             return None
         return max(0, self.total - self.seen) / self.rate
+
+    def __str__(self) -> str:
+        return ", ".join(f"{value} {name}" for name, value in self._counts()) + f", {self._costs()}"
+
+    def _repr_html_(self) -> str:
+        header, values = zip(*self._counts(), strict=True)
+        return table((*header, "time and cost"), [(*values, self._costs())])
+
+    def _counts(self) -> list[tuple[str, str]]:
+        """Return the counts by name; of those besides the first two, only the ones that are not 0."""
+        others = {
+            "skipped": self.skipped,
+            "of them failed before": self.failed_before,
+            "repeated": self.repeated,
+            "left": self.remaining or 0,
+            "damaged lines": self.damaged_lines,
+        }
+        counts = {"done": self.succeeded, "failed": self.failed, **{name: n for name, n in others.items() if n}}
+        return [(name, f"{count:,}") for name, count in counts.items()]
+
+    def _costs(self) -> str:
+        cost = "" if self.cost is None else f", about ${self.cost:,.4f}"
+        limit = ", stopped at max_cost" if self.cost_limit_reached else ""
+        return f"{self.elapsed:.1f} s{cost}{limit}"
 
 
 @public("bulk")

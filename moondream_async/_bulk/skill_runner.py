@@ -8,6 +8,7 @@ from typing import Any, TypeAlias, cast
 
 from .. import _multi_label
 from .._api import ApiClient
+from .._images.image_source import remember
 from .._images.source_names import with_item
 from .._log import log
 from .._wire.skills import SKILLS, Skill, to_json
@@ -122,7 +123,7 @@ class SkillRunner:
                     continue
                 image = item.image if skill.full_resolution else shared
                 result = await self._api.request(skill, image, self._arguments_for(skill, item))
-                results[skill.name] = result
+                results[skill.name] = remember(result, self._api.source_of(item.image))
                 attempts += result.meta.attempts
         except MoondreamError as exc:
             return attempts + exc.attempts, with_item(exc, item.id)

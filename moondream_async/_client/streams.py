@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import AsyncGenerator
-from typing import TYPE_CHECKING, Generic, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, cast
 
 from .._concurrency.closing import AsyncClosing
+from .._images.image_source import ImageSource, remember
 from .._public import public
 from .._wire.responses import PARSE_ERRORS
 from ..errors import APITimeoutError, ConfigurationError, MoondreamError, StreamInterruptedError
@@ -27,9 +28,10 @@ class AsyncStream(AsyncClosing, Generic[Piece, R]):
     `ResourceWarning` is issued if one is dropped before its end.
     """
 
-    def __init__(self, feed: EventStream, reducer: Reducer[Piece, R]) -> None:
+    def __init__(self, feed: EventStream, reducer: Reducer[Piece, R], source: ImageSource | None = None) -> None:
         self._events = feed
         self._reducer = reducer
+        self._source = source
         self._ended = False
         self._error: MoondreamError | None = None
 
@@ -83,7 +85,8 @@ class AsyncStream(AsyncClosing, Generic[Piece, R]):
         problem = "The stream was closed before its end"
         if self._reducer.completed:
             try:
-                return self._reducer.result(self._events.meta)
+                result: Any = self._reducer.result(self._events.meta)
+                return cast("R", remember(result, self._source))
             except PARSE_ERRORS as exc:
                 problem = f"The stream's final event is invalid: {exc}"
         raise StreamInterruptedError(f"{problem}.", partial=self._events.redact(self._reducer.partial))

@@ -23,6 +23,7 @@ from .._http.session import Session
 from .._http.user_client import UserClient
 from .._images.encoded import EncodedImage
 from .._images.encoder import encode_once
+from .._images.image_source import ImageSource, remember
 from .._images.options import ImageOptions
 from .._multi_label import for_each_label, parse_labels
 from .._public import public
@@ -536,9 +537,10 @@ class AsyncFalClient(AsyncClosing):
         labels = parse_labels(arguments["object"]) if skill.takes_labels else None
         if labels is not None:
             placed = await self._place(image)
-            return await for_each_label(
+            merged = await for_each_label(
                 skill, lambda label: self._call(skill, placed, {**arguments, "object": label}), labels
             )
+            return remember(merged, ImageSource.of(image))
         fields = inputs_of.skill_arguments(skill, arguments)
         placed = await self._place(image, full_resolution=skill.full_resolution)
         handle, answer = await self._completed(f"{wire.PREVIEW}/{skill.name}", {"image_url": placed.url, **fields})
@@ -547,7 +549,7 @@ class AsyncFalClient(AsyncClosing):
             lambda: skill.parse(wire.normalize_skill_response(skill.field, answer, handle.request_id), meta), answer
         )
         self._session.counters.add_tokens(result.metrics)
-        return attrs.evolve(result, image_size=placed.image_size)
+        return remember(attrs.evolve(result, image_size=placed.image_size), ImageSource.of(image))
 
     async def _completed(self, endpoint: str, arguments: Mapping[str, Any]) -> tuple[AsyncRequestHandle, Any]:
         submit = functools.partial(self.submit, endpoint, arguments)

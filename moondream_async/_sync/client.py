@@ -380,8 +380,8 @@ class Client(Closing, Facade):
         Args:
             image: As in `query`; None asks about nothing but the text.
             question: What to ask.
-            schema: An attrs class or a pydantic model class: the answer becomes an instance. Or a JSON schema as a dict:
-                the answer is checked against it, and returned as plain JSON values.
+            schema: An attrs class or a pydantic model class: the answer becomes an instance. Or a JSON schema as a
+                dict: the answer is checked against it, and returned as plain JSON values.
             settings: As in `query`.
             reasoning: As in `query`.
             repair: Whether to ask once more, saying why, if the answer cannot be used. Default True.

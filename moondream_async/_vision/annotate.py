@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -78,15 +79,11 @@ def annotate(image: Any, *results: Result, label: str | None = None, font: str |
     return picture
 
 
-def on_blank(result: Result) -> Image | None:
-    """Draw a result on a blank, small canvas of its image's aspect ratio; return None if the size is not known."""
-    from PIL import Image
-
-    if result.image_size is None:
-        return None
-    scale = min(1.0, 640 / max(result.image_size))
-    width, height = (max(1, round(side * scale)) for side in result.image_size)
-    return annotate(Image.new("RGB", (width, height), (238, 240, 243)), result)
+def draw_outline(picture: Image, loops: Iterable[Sequence[tuple[float, float]]]) -> None:
+    """Draw closed loops, in pixels of the picture, onto it."""
+    canvas = _Canvas.on(picture, None)
+    for loop in loops:
+        canvas.draw.line([*loop, loop[0]], fill=PALETTE[0], width=canvas.line, joint="curve")
 
 
 @attrs.define(eq=False)
