@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
 import attrs
@@ -13,9 +13,10 @@ from ._images.encoded import EncodedImage
 from ._images.image_source import ImageSource, remember
 from ._images.options import ImageOptions
 from ._multi_label import for_each_label, parse_labels
+from ._tracebacks import shorten
 from ._wire.skills import Skill, with_image
 from .config import RetryPolicy, Server, Timeouts
-from .errors import ConfigurationError
+from .errors import ConfigurationError, MoondreamError
 from .types import Meta, Result
 
 if TYPE_CHECKING:
@@ -160,16 +161,23 @@ class ApiClient:
             image: Any image that the skills accept; None if the skill needs no image.
             arguments: The skill's arguments by name.
         """
-        labels = parse_labels(arguments["object"]) if skill.takes_labels else None
-        if labels is not None:
-            encoded = await self.encode_image(cast("ImageInput", image))
-            merged = await for_each_label(
-                skill, lambda label: self.request(skill, encoded, {**arguments, "object": label}), labels
+        __tracebackhide__ = True
+        try:
+            labels = parse_labels(arguments["object"]) if skill.takes_labels else None
+            if labels is not None:
+                encoded = await self.encode_image(cast("ImageInput", image))
+                merged = await for_each_label(
+                    skill, lambda label: self.request(skill, encoded, {**arguments, "object": label}), labels
+                )
+                return remember(merged, self.source_of(image))
+            payload = self._payload(
+                skill, image, arguments if skill.reducer is None else {**arguments, "stream": False}
             )
-            return remember(merged, self.source_of(image))
-        payload = self._payload(skill, image, arguments if skill.reducer is None else {**arguments, "stream": False})
-        result = await self.fetch(self.requests.skill(skill.name, payload), skill.parse)
-        return remember(attrs.evolve(result, image_size=payload.image_size), self.source_of(image))
+            result = await self.fetch(self.requests.skill(skill.name, payload), skill.parse)
+            return remember(attrs.evolve(result, image_size=payload.image_size), self.source_of(image))
+        except MoondreamError as exc:
+            error = shorten(exc)
+        raise error
 
     async def stream(
         self, skill: Skill[Any], image: ImageInput | None, arguments: Mapping[str, Any]
@@ -181,10 +189,15 @@ class ApiClient:
             image: As for `request`.
             arguments: As for `request`.
         """
+        __tracebackhide__ = True
         assert skill.reducer is not None
-        payload = self._payload(skill, image, {**arguments, "stream": True})
-        events = await self.http.open_stream(self.requests.skill(skill.name, payload, stream=True))
-        return events, skill.reducer(payload.image_size), self.source_of(image)
+        try:
+            payload = self._payload(skill, image, {**arguments, "stream": True})
+            events = await self.http.open_stream(self.requests.skill(skill.name, payload, stream=True))
+            return events, skill.reducer(payload.image_size), self.source_of(image)
+        except MoondreamError as exc:
+            error = shorten(exc)
+        raise error
 
     def source_of(self, image: ImageInput | None) -> ImageSource | None:
         """Return the source of an image, for its results; None if it has none."""
@@ -207,9 +220,14 @@ class ApiClient:
         """
         return await self.fetch(self.requests.call(method, path, **options), read)
 
-    def fetch(self, request: Request, read: Callable[[Any, Meta], T]) -> Coroutine[Any, Any, T]:
+    async def fetch(self, request: Request, read: Callable[[Any, Meta], T]) -> T:
         """Send a request and parse its response."""
-        return self.http.fetch(request, lambda response: response.parse(read))
+        __tracebackhide__ = True
+        try:
+            return await self.http.fetch(request, lambda response: response.parse(read))
+        except MoondreamError as exc:
+            error = shorten(exc)
+        raise error
 
     async def aclose(self) -> None:
         """Close the connections of this client and all its clones."""

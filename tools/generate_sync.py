@@ -26,6 +26,7 @@ from .._tuning.models import Rollouts
 from ..config import Secret, hidden_headers
 from .fal_handle import RequestHandle
 from .finetune import Finetune
+from .run import run
 from .streams import ChatStream, Facade, Map, SegmentStream, TextStream, iterate
 """
 TYPE_IMPORTS = """
@@ -89,15 +90,12 @@ SPECIAL_BODIES = {
         "clone._async = self._async.with_options({arguments})",
         "return clone",
     ],
-    # The overloads of these three have no case for the union of all arguments.
+    # The overloads of `map` and `ask_json` have no case for the union of all arguments.
     "map": [
         "start = cast('Callable[..., AsyncMap[Any]]', self._async.map)",
         "return Map(self._portal, start(skill, items, {keywords}, **arguments))",
     ],
-    "run": [
-        "run = cast('Callable[..., Awaitable[RunSummary]]', self._async.run)",
-        "return self._portal.call(run, {arguments})",
-    ],
+    "run": ["return run(self._portal, self._async, skill, items, out, {keywords}, arguments=arguments)"],
     "ask_json": [
         "ask = cast('Callable[..., Awaitable[Any]]', self._async.ask_json)",
         "return self._portal.call(ask, {arguments})",
@@ -141,8 +139,7 @@ def body_of(function: ast.FunctionDef | ast.AsyncFunctionDef, facade: Facade) ->
     if ast.unparse(function.returns or ast.Constant(None)).startswith(("AsyncGenerator", *ITERATED)):
         return [f"return iterate(self._portal, self._async.{name}({passed_on}))"]
     if isinstance(function, ast.FunctionDef):
-        is_property = any(isinstance(d, ast.Name) and d.id == "property" for d in function.decorator_list)
-        return [f"return self._async.{name}" if is_property else f"return self._async.{name}({passed_on})"]
+        return [f"return self._async.{name}" if is_property(function) else f"return self._async.{name}({passed_on})"]
     call = f"self._portal.call(self._async.{name}, {passed_on})".replace(", )", ")")
     if facade.name != "Client" or not any(a.arg == "stream" for a in function.args.args):
         return [f"return {call}"]
@@ -151,6 +148,11 @@ def body_of(function: ast.FunctionDef | ast.AsyncFunctionDef, facade: Facade) ->
         f"wrap: Callable[[Any], {result}] = self._wrap",
         f"return {call.replace('.call(', '.call_and_wrap(wrap, ')}",
     ]
+
+
+def is_property(function: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
+    """Return whether it is a property."""
+    return any(isinstance(d, ast.Name) and d.id == "property" for d in function.decorator_list)
 
 
 def is_overload(function: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
@@ -177,6 +179,8 @@ def method(function: ast.FunctionDef | ast.AsyncFunctionDef, facade: Facade) -> 
     lines = [f'"""{to_sync(docstring)}"""'] if docstring else []
     if any(a.arg == "headers" for a in function.args.kwonlyargs):
         lines.append("headers = hidden_headers(headers)")
+    if not is_property(function) and not function.name.startswith("_"):
+        lines.append("__tracebackhide__ = True")
     lines += body_of(function, facade)
     return head + "\n    " + "\n    ".join(lines)
 

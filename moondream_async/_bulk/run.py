@@ -194,6 +194,11 @@ class Run:
         )
 
     @property
+    def out(self) -> str:
+        """The path of the results file."""
+        return os.fspath(self._out)
+
+    @property
     def summary(self) -> RunSummary:
         """The counts so far."""
         cost = None if self._prices is None else self._prices.cost(self._summary)

@@ -194,6 +194,7 @@ class AsyncClient(AsyncClosing):
             APITimeoutError: A timeout expired.
             APIConnectionError: The server cannot be reached, or the connection broke.
         """
+        __tracebackhide__ = True
         arguments = {"question": question, "settings": settings, "reasoning": reasoning, "spatial_refs": spatial_refs}
         if checks.flag("stream", stream):
             return AsyncTextStream(*await self._api.stream(skills.QUERY, image, arguments))
@@ -251,6 +252,7 @@ class AsyncClient(AsyncClosing):
         Raises:
             MoondreamError: As in `query`.
         """
+        __tracebackhide__ = True
         build = functools.partial(chat.body, stream=stream, settings=settings, reasoning=reasoning, model=self.model)
         build([])  # refuses what can be refused before an image is prepared
         payload = ChatPayload(self._api, messages, build)
@@ -282,6 +284,7 @@ class AsyncClient(AsyncClosing):
             AnswerError: The answer is of another kind, and so was the second; `.answers` keeps them.
             MoondreamError: As in `query`.
         """
+        __tracebackhide__ = True
         return await self._ask(structured.YES_NO, image, question, settings, reasoning, repair)
 
     async def ask_number(
@@ -306,6 +309,7 @@ class AsyncClient(AsyncClosing):
             AnswerError: The answer is of another kind, and so was the second; `.answers` keeps them.
             MoondreamError: As in `query`.
         """
+        __tracebackhide__ = True
         return await self._ask(structured.NUMBER, image, question, settings, reasoning, repair)
 
     async def ask_list(
@@ -330,6 +334,7 @@ class AsyncClient(AsyncClosing):
             AnswerError: The answer is of another kind, and so was the second; `.answers` keeps them.
             MoondreamError: As in `query`.
         """
+        __tracebackhide__ = True
         return await self._ask(structured.LIST, image, question, settings, reasoning, repair)
 
     @overload
@@ -381,6 +386,7 @@ class AsyncClient(AsyncClosing):
             AnswerError: The answer is of another kind, and so was the second; `.answers` keeps them.
             MoondreamError: As in `query`.
         """
+        __tracebackhide__ = True
         return await self._ask(structured.json_format(schema), image, question, settings, reasoning, repair)
 
     @overload
@@ -432,6 +438,7 @@ class AsyncClient(AsyncClosing):
         Raises:
             MoondreamError: As in `query`.
         """
+        __tracebackhide__ = True
         arguments = {"length": length, "settings": settings}
         if checks.flag("stream", stream):
             return AsyncTextStream(*await self._api.stream(skills.CAPTION, image, arguments))
@@ -454,6 +461,7 @@ class AsyncClient(AsyncClosing):
         Raises:
             MoondreamError: As in `query`.
         """
+        __tracebackhide__ = True
         return await self._api.request(skills.DETECT, image, {"object": object, "settings": settings})
 
     async def point(
@@ -477,6 +485,7 @@ class AsyncClient(AsyncClosing):
         Raises:
             MoondreamError: As in `query`.
         """
+        __tracebackhide__ = True
         arguments = {"object": object, "settings": settings, "spatial_refs": spatial_refs}
         return await self._api.request(skills.POINT, image, arguments)
 
@@ -535,6 +544,7 @@ class AsyncClient(AsyncClosing):
         Raises:
             MoondreamError: As in `query`.
         """
+        __tracebackhide__ = True
         arguments = {"object": object, "spatial_refs": spatial_refs, "settings": settings}
         if checks.flag("stream", stream):
             return AsyncSegmentStream(*await self._api.stream(skills.SEGMENT, image, arguments))
@@ -692,6 +702,7 @@ class AsyncClient(AsyncClosing):
             MoondreamError: While iterating: the error that stopped the run, after the outcomes of all items that had
                 started.
         """
+        __tracebackhide__ = True
         with no_fork():
             from .._bulk.budget import budget_of
             from .._bulk.map import AsyncMap, check_items
@@ -879,6 +890,7 @@ class AsyncClient(AsyncClosing):
             ResultsFileError: Writing the file failed.
             MoondreamError: The error that stopped the run, after the results of all started items were written.
         """
+        __tracebackhide__ = True
         with no_fork():
             from .._bulk.run import Run
 
@@ -917,6 +929,7 @@ class AsyncClient(AsyncClosing):
             ImageError: The image cannot be fetched or read, is not an image, is damaged or too large.
             ConfigurationError: `image_options` is not an `ImageOptions`.
         """
+        __tracebackhide__ = True
         options = None if image_options is None else ImageOptions.of(image_options)
         return await self._api.encode_image(image, options)
 
@@ -927,6 +940,7 @@ class AsyncClient(AsyncClosing):
             AuthenticationError: The key is invalid.
             MoondreamError: As in `query`.
         """
+        __tracebackhide__ = True
         return await self._api.fetch(self._api.requests.get("models"), lambda data, _: responses.models(data))
 
     def with_options(
@@ -952,6 +966,7 @@ class AsyncClient(AsyncClosing):
         Raises:
             ConfigurationError: A value is not valid.
         """
+        __tracebackhide__ = True
         now = self._api.settings
         headers = config.hidden_headers(headers)
         clone = copy.copy(self)

@@ -76,6 +76,7 @@ class Batches(Facade):
             MoondreamError: The upload failed. It is aborted if the server rejected it, or if you did not pass a
                 folder; otherwise, call this again to resume it.
         """
+        __tracebackhide__ = True
         return self._portal.call(
             self._async.create,
             items=items,
@@ -110,6 +111,7 @@ class Batches(Facade):
             BatchInputError: The file has invalid lines; `.problems` has their numbers. Nothing was sent.
             MoondreamError: As in `create`.
         """
+        __tracebackhide__ = True
         return self._portal.call(self._async.submit, path=path, model=model, folder=folder, progress=progress)
 
     def retrieve(self, batch_id: str) -> Batch:
@@ -119,6 +121,7 @@ class Batches(Facade):
             NotFoundError: There is no such batch.
             MoondreamError: The request failed.
         """
+        __tracebackhide__ = True
         return self._portal.call(self._async.retrieve, batch_id=batch_id)
 
     def list(self, limit: int | None = None) -> Generator[Batch]:
@@ -130,6 +133,7 @@ class Batches(Facade):
         Raises:
             MoondreamError: The request failed.
         """
+        __tracebackhide__ = True
         return iterate(self._portal, self._async.list(limit=limit))
 
     def status(self, job: AnyJob) -> BatchJob:
@@ -142,6 +146,7 @@ class Batches(Facade):
             BatchError: The folder is not a job's folder, or the job was not submitted completely.
             MoondreamError: The request failed.
         """
+        __tracebackhide__ = True
         return self._portal.call(self._async.status, job=job)
 
     def wait(
@@ -161,6 +166,7 @@ class Batches(Facade):
             APITimeoutError: The timeout expired. The job continues on the server.
             MoondreamError: As in `status`. Outages of up to 10 minutes are tolerated.
         """
+        __tracebackhide__ = True
         return self._portal.call(self._async.wait, job=job, timeout=timeout, progress=progress)
 
     def results(self, job: AnyJob) -> Generator[Outcome[Any]]:
@@ -182,6 +188,7 @@ class Batches(Facade):
             APIError: A result file or a batch is gone; raised after everything else was read.
             MoondreamError: A request failed.
         """
+        __tracebackhide__ = True
         return iterate(self._portal, self._async.results(job=job))
 
     def save(self, job: AnyJob, out: str | os.PathLike[str], *, resume: bool = True) -> RunSummary:
@@ -202,6 +209,7 @@ class Batches(Facade):
             ResultsFileError: The file cannot be read or written, or holds other results.
             MoondreamError: As in `results`.
         """
+        __tracebackhide__ = True
         return self._portal.call(self._async.save, job=job, out=out, resume=resume)
 
     def cancel(self, job: AnyJob) -> bool:
@@ -220,4 +228,5 @@ class Batches(Facade):
             BatchError: The folder is not a job's folder, or another call or process works on the job.
             MoondreamError: A request failed.
         """
+        __tracebackhide__ = True
         return self._portal.call(self._async.cancel, job=job)

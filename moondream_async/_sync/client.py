@@ -16,6 +16,7 @@ from .._wire.checks import AnyRef
 from ..config import Length, RetryPolicy, SamplingSettings, Secret, Timeouts, hidden_headers
 from ..prices import Prices
 from ..types import CaptionResult, ChatResult, DetectResult, Model, PointResult, QueryResult, SegmentResult
+from .run import run
 from .streams import ChatStream, Facade, Map, SegmentStream, TextStream
 
 if TYPE_CHECKING:
@@ -184,6 +185,7 @@ class Client(Closing, Facade):
             APITimeoutError: A timeout expired.
             APIConnectionError: The server cannot be reached, or the connection broke.
         """
+        __tracebackhide__ = True
         wrap: Callable[[Any], QueryResult | TextStream[QueryResult]] = self._wrap
         return self._portal.call_and_wrap(
             wrap,
@@ -248,6 +250,7 @@ class Client(Closing, Facade):
         Raises:
             MoondreamError: As in `query`.
         """
+        __tracebackhide__ = True
         wrap: Callable[[Any], ChatResult | ChatStream] = self._wrap
         return self._portal.call_and_wrap(
             wrap, self._async.chat, messages=messages, stream=stream, settings=settings, reasoning=reasoning
@@ -275,6 +278,7 @@ class Client(Closing, Facade):
             AnswerError: The answer is of another kind, and so was the second; `.answers` keeps them.
             MoondreamError: As in `query`.
         """
+        __tracebackhide__ = True
         return self._portal.call(
             self._async.ask_yes_no,
             image=image,
@@ -306,6 +310,7 @@ class Client(Closing, Facade):
             AnswerError: The answer is of another kind, and so was the second; `.answers` keeps them.
             MoondreamError: As in `query`.
         """
+        __tracebackhide__ = True
         return self._portal.call(
             self._async.ask_number,
             image=image,
@@ -337,6 +342,7 @@ class Client(Closing, Facade):
             AnswerError: The answer is of another kind, and so was the second; `.answers` keeps them.
             MoondreamError: As in `query`.
         """
+        __tracebackhide__ = True
         return self._portal.call(
             self._async.ask_list, image=image, question=question, settings=settings, reasoning=reasoning, repair=repair
         )
@@ -390,6 +396,7 @@ class Client(Closing, Facade):
             AnswerError: The answer is of another kind, and so was the second; `.answers` keeps them.
             MoondreamError: As in `query`.
         """
+        __tracebackhide__ = True
         ask = cast("Callable[..., Awaitable[Any]]", self._async.ask_json)
         return self._portal.call(
             ask, image=image, question=question, schema=schema, settings=settings, reasoning=reasoning, repair=repair
@@ -444,6 +451,7 @@ class Client(Closing, Facade):
         Raises:
             MoondreamError: As in `query`.
         """
+        __tracebackhide__ = True
         wrap: Callable[[Any], CaptionResult | TextStream[CaptionResult]] = self._wrap
         return self._portal.call_and_wrap(
             wrap, self._async.caption, image=image, length=length, stream=stream, settings=settings
@@ -466,6 +474,7 @@ class Client(Closing, Facade):
         Raises:
             MoondreamError: As in `query`.
         """
+        __tracebackhide__ = True
         return self._portal.call(self._async.detect, image=image, object=object, settings=settings)
 
     def point(
@@ -489,6 +498,7 @@ class Client(Closing, Facade):
         Raises:
             MoondreamError: As in `query`.
         """
+        __tracebackhide__ = True
         return self._portal.call(
             self._async.point, image=image, object=object, settings=settings, spatial_refs=spatial_refs
         )
@@ -548,6 +558,7 @@ class Client(Closing, Facade):
         Raises:
             MoondreamError: As in `query`.
         """
+        __tracebackhide__ = True
         wrap: Callable[[Any], SegmentResult | SegmentStream] = self._wrap
         return self._portal.call_and_wrap(
             wrap,
@@ -708,6 +719,7 @@ class Client(Closing, Facade):
             MoondreamError: While iterating: the error that stopped the run, after the outcomes of all items that had
                 started.
         """
+        __tracebackhide__ = True
         start = cast("Callable[..., AsyncMap[Any]]", self._async.map)
         return Map(
             self._portal,
@@ -898,12 +910,13 @@ class Client(Closing, Facade):
             ResultsFileError: Writing the file failed.
             MoondreamError: The error that stopped the run, after the results of all started items were written.
         """
-        run = cast("Callable[..., Awaitable[RunSummary]]", self._async.run)
-        return self._portal.call(
-            run,
-            skill=skill,
-            items=items,
-            out=out,
+        __tracebackhide__ = True
+        return run(
+            self._portal,
+            self._async,
+            skill,
+            items,
+            out,
             concurrency=concurrency,
             max_failures=max_failures,
             stop_on_auth_error=stop_on_auth_error,
@@ -913,7 +926,7 @@ class Client(Closing, Facade):
             retry_failed=retry_failed,
             progress=progress,
             prices=prices,
-            **arguments,
+            arguments=arguments,
         )
 
     def encode_image(self, image: ImageInput, image_options: ImageOptions | None = None) -> EncodedImage:
@@ -933,6 +946,7 @@ class Client(Closing, Facade):
             ImageError: The image cannot be fetched or read, is not an image, is damaged or too large.
             ConfigurationError: `image_options` is not an `ImageOptions`.
         """
+        __tracebackhide__ = True
         return self._portal.call(self._async.encode_image, image=image, image_options=image_options)
 
     def models(self) -> list[Model]:
@@ -942,6 +956,7 @@ class Client(Closing, Facade):
             AuthenticationError: The key is invalid.
             MoondreamError: As in `query`.
         """
+        __tracebackhide__ = True
         return self._portal.call(self._async.models)
 
     def with_options(
@@ -968,6 +983,7 @@ class Client(Closing, Facade):
             ConfigurationError: A value is not valid.
         """
         headers = hidden_headers(headers)
+        __tracebackhide__ = True
         clone = copy.copy(self)
         clone._async = self._async.with_options(
             model=model, timeout=timeout, retry=retry, image_options=image_options, headers=headers, hooks=hooks
@@ -976,6 +992,7 @@ class Client(Closing, Facade):
 
     def close(self) -> None:
         """Close the connections. Later calls raise `ConfigurationError`; closing twice is safe."""
+        __tracebackhide__ = True
         self._portal.close(self._async.aclose)
 
     def __repr__(self) -> str:

@@ -117,6 +117,7 @@ class FalClient(Closing, Facade):
             APITimeoutError: The request was not completed within `job_timeout`; use `.request_id` to wait again.
             APIConnectionError: fal could not be reached.
         """
+        __tracebackhide__ = True
         return self._portal.call(
             self._async.query,
             image=image,
@@ -145,6 +146,7 @@ class FalClient(Closing, Facade):
         Raises:
             MoondreamError: As in `query`.
         """
+        __tracebackhide__ = True
         return self._portal.call(self._async.caption, image=image, length=length, stream=stream, settings=settings)
 
     def detect(
@@ -160,6 +162,7 @@ class FalClient(Closing, Facade):
         Raises:
             MoondreamError: As in `query`.
         """
+        __tracebackhide__ = True
         return self._portal.call(self._async.detect, image=image, object=object, settings=settings)
 
     def point(
@@ -180,6 +183,7 @@ class FalClient(Closing, Facade):
         Raises:
             MoondreamError: As in `query`.
         """
+        __tracebackhide__ = True
         return self._portal.call(
             self._async.point, image=image, object=object, settings=settings, spatial_refs=spatial_refs
         )
@@ -205,6 +209,7 @@ class FalClient(Closing, Facade):
         Raises:
             MoondreamError: As in `query`.
         """
+        __tracebackhide__ = True
         return self._portal.call(
             self._async.segment, image=image, object=object, spatial_refs=spatial_refs, stream=stream, settings=settings
         )
@@ -235,6 +240,7 @@ class FalClient(Closing, Facade):
         Raises:
             MoondreamError: As in `query`.
         """
+        __tracebackhide__ = True
         return self._portal.call(
             self._async.batched,
             inputs=inputs,
@@ -255,6 +261,7 @@ class FalClient(Closing, Facade):
         Raises:
             ImageError: The image is invalid.
         """
+        __tracebackhide__ = True
         return self._portal.call(self._async.encode_image, image=image, image_options=image_options)
 
     def submit(
@@ -292,6 +299,7 @@ class FalClient(Closing, Facade):
             MoondreamError: As in `query`.
         """
         headers = hidden_headers(headers)
+        __tracebackhide__ = True
         return RequestHandle(
             self._portal,
             self._portal.call(
@@ -316,6 +324,7 @@ class FalClient(Closing, Facade):
             endpoint: The endpoint that the request was submitted to.
             request_id: The request's id at fal.
         """
+        __tracebackhide__ = True
         return RequestHandle(self._portal, self._async.handle(endpoint=endpoint, request_id=request_id))
 
     def status(self, endpoint: str, request_id: str, *, logs: bool = False) -> Status:
@@ -330,6 +339,7 @@ class FalClient(Closing, Facade):
             NotFoundError: The request does not exist, or no longer exists.
             MoondreamError: As in `query`.
         """
+        __tracebackhide__ = True
         return self._portal.call(self._async.status, endpoint=endpoint, request_id=request_id, logs=logs)
 
     def result(self, endpoint: str, request_id: str, *, timeout: float | None = None) -> Any:
@@ -343,6 +353,7 @@ class FalClient(Closing, Facade):
         Raises:
             MoondreamError: As in `query`.
         """
+        __tracebackhide__ = True
         return self._portal.call(self._async.result, endpoint=endpoint, request_id=request_id, timeout=timeout)
 
     def cancel(self, endpoint: str, request_id: str) -> bool:
@@ -359,6 +370,7 @@ class FalClient(Closing, Facade):
             NotFoundError: The request does not exist.
             MoondreamError: As in `query`.
         """
+        __tracebackhide__ = True
         return self._portal.call(self._async.cancel, endpoint=endpoint, request_id=request_id)
 
     def subscribe(
@@ -398,6 +410,7 @@ class FalClient(Closing, Facade):
             MoondreamError: As in `query`.
         """
         headers = hidden_headers(headers)
+        __tracebackhide__ = True
         return self._portal.call(
             self._async.subscribe,
             endpoint=endpoint,
@@ -439,6 +452,7 @@ class FalClient(Closing, Facade):
             ConfigurationError: An argument is invalid, or the file cannot be read.
             MoondreamError: As in `query`.
         """
+        __tracebackhide__ = True
         return self._portal.call(
             self._async.upload, data=data, content_type=content_type, file_name=file_name, lifecycle=lifecycle
         )
@@ -457,10 +471,12 @@ class FalClient(Closing, Facade):
             WebhookVerificationError: The webhook is not from fal, was changed, or is older than 300 s.
             MoondreamError: The keys cannot be fetched.
         """
+        __tracebackhide__ = True
         return self._portal.call(self._async.verify_webhook, headers=headers, body=body)
 
     def close(self) -> None:
         """Close the connections. Later calls raise `ConfigurationError`. Safe to call more than once."""
+        __tracebackhide__ = True
         self._portal.close(self._async.aclose)
 
     def __repr__(self) -> str:

@@ -44,6 +44,7 @@ class RequestHandle(Facade):
             NotFoundError: The request does not exist, or no longer exists.
             MoondreamError: The call failed.
         """
+        __tracebackhide__ = True
         return self._portal.call(self._async.status, logs=logs)
 
     def events(self, *, logs: bool = False) -> Generator[Status]:
@@ -57,6 +58,7 @@ class RequestHandle(Facade):
         Raises:
             MoondreamError: As in `status`.
         """
+        __tracebackhide__ = True
         return iterate(self._portal, self._async.events(logs=logs))
 
     def result(self, *, timeout: float | None = None) -> Any:
@@ -71,6 +73,7 @@ class RequestHandle(Facade):
             APIError: The request failed; the subclass and `.type` say why.
             APITimeoutError: The timeout expired; use `.request_id` to wait again.
         """
+        __tracebackhide__ = True
         return self._portal.call(self._async.result, timeout=timeout)
 
     def cancel(self) -> bool:
@@ -83,6 +86,7 @@ class RequestHandle(Facade):
             NotFoundError: The request does not exist.
             MoondreamError: The call failed.
         """
+        __tracebackhide__ = True
         return self._portal.call(self._async.cancel)
 
     def __repr__(self) -> str:

@@ -62,6 +62,7 @@ class Finetune(Facade):
         Raises:
             ConfigurationError: The step is not a whole number of at least 0.
         """
+        __tracebackhide__ = True
         return self._async.model(step=step, base=base)
 
     def rollouts(
@@ -99,6 +100,7 @@ class Finetune(Facade):
             NotFoundError: The finetune was deleted.
             MoondreamError: The call failed.
         """
+        __tracebackhide__ = True
         return self._portal.call(
             self._async.rollouts,
             skill=skill,
@@ -134,6 +136,7 @@ class Finetune(Facade):
             MoondreamError: While iterating: the error of the first request that failed, after the results of all
                 requests that were already sent.
         """
+        __tracebackhide__ = True
         return iterate(
             self._portal,
             self._async.rollout_stream(requests=requests, max_concurrency=max_concurrency, buffer_size=buffer_size),
@@ -161,6 +164,7 @@ class Finetune(Facade):
             APIConnectionError: There was no response; the step may or may not have been applied.
             MoondreamError: The call failed.
         """
+        __tracebackhide__ = True
         return self._portal.call(self._async.train_step, groups=groups, lr=lr, resubmit=resubmit, **more)
 
     def log_metrics(self, step: int, metrics: Mapping[str, float]) -> LoggedMetrics:
@@ -174,6 +178,7 @@ class Finetune(Facade):
             ConfigurationError: An argument is invalid. Nothing was sent.
             MoondreamError: The call failed.
         """
+        __tracebackhide__ = True
         return self._portal.call(self._async.log_metrics, step=step, metrics=metrics)
 
     def save_checkpoint(self) -> SavedCheckpoint:
@@ -183,6 +188,7 @@ class Finetune(Facade):
             NotFoundError: The finetune was never trained, or was deleted.
             MoondreamError: The call failed.
         """
+        __tracebackhide__ = True
         return self._portal.call(self._async.save_checkpoint)
 
     def list_checkpoints(self, limit: int | None = None) -> Generator[Checkpoint]:
@@ -194,6 +200,7 @@ class Finetune(Facade):
         Raises:
             MoondreamError: The call failed.
         """
+        __tracebackhide__ = True
         return iterate(self._portal, self._async.list_checkpoints(limit=limit))
 
     def checkpoint_url(self, step: int) -> CheckpointDownload:
@@ -204,6 +211,7 @@ class Finetune(Facade):
             APIError: The checkpoint has expired (status 410).
             MoondreamError: The call failed.
         """
+        __tracebackhide__ = True
         return self._portal.call(self._async.checkpoint_url, step=step)
 
     def delete_checkpoint(self, step: int) -> None:
@@ -213,6 +221,7 @@ class Finetune(Facade):
             NotFoundError: The checkpoint does not exist.
             MoondreamError: The call failed.
         """
+        __tracebackhide__ = True
         return self._portal.call(self._async.delete_checkpoint, step=step)
 
     def delete(self) -> None:
@@ -222,6 +231,7 @@ class Finetune(Facade):
             NotFoundError: The finetune does not exist.
             MoondreamError: The call failed.
         """
+        __tracebackhide__ = True
         return self._portal.call(self._async.delete)
 
     def __repr__(self) -> str:

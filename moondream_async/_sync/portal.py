@@ -20,6 +20,7 @@ from typing import Any, Generic, ParamSpec, TypeVar, cast
 import anyio
 
 from .._concurrency.forks import no_fork
+from .._tracebacks import shorten
 from ..errors import ConfigurationError, MoondreamError
 
 P = ParamSpec("P")
@@ -28,7 +29,6 @@ R = TypeVar("R")
 
 _FORK_CHECK_INTERVAL = 1.0  # seconds between checks for a fork; in a forked child, no result arrives
 _CANCEL_TIMEOUT = 1.0  # seconds that an interrupted call may take to end
-_FULL_TRACEBACK = "MOONDREAM_FULL_TRACEBACK"
 
 
 class _Flag:
@@ -192,6 +192,7 @@ class Portal:
         Raises:
             ConfigurationError: The client is closed, or the call comes from the background loop and would deadlock.
         """
+        __tracebackhide__ = True
         return self.call_and_wrap(_identity, func, *args, **kwargs)
 
     def call_and_wrap(
@@ -207,13 +208,15 @@ class Portal:
             args: Its arguments.
             kwargs: Its keyword arguments.
         """
+        __tracebackhide__ = True
         call = Call(functools.partial(func, *args, **kwargs))
         try:
             return wrap(self._start(call).result())
         except MoondreamError as exc:
-            if os.getenv(_FULL_TRACEBACK):
-                raise
-            error = exc.with_traceback(None)
+            error: BaseException = shorten(exc)
+        except KeyboardInterrupt as exc:
+            call.abandon()
+            error = shorten(exc)
         except BaseException:
             call.abandon()
             raise

@@ -34,6 +34,7 @@ class Tuning(Facade):
             ConflictError: A finetune with this name and another rank exists.
             MoondreamError: The call failed.
         """
+        __tracebackhide__ = True
         return Finetune(self._portal, self._portal.call(self._async.create, name=name, rank=rank))
 
     def retrieve(self, finetune_id: str) -> Finetune:
@@ -43,6 +44,7 @@ class Tuning(Facade):
             NotFoundError: The finetune does not exist.
             MoondreamError: The call failed.
         """
+        __tracebackhide__ = True
         return Finetune(self._portal, self._portal.call(self._async.retrieve, finetune_id=finetune_id))
 
     def list(self, limit: int | None = None) -> Generator[Finetune]:
@@ -54,5 +56,6 @@ class Tuning(Facade):
         Raises:
             MoondreamError: The call failed.
         """
+        __tracebackhide__ = True
         for finetune in iterate(self._portal, self._async.list(limit=limit)):
             yield Finetune(self._portal, finetune)

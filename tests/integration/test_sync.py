@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import _thread
 import asyncio
 import gc
 import inspect
 import re
 import threading
+import time
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -16,6 +21,7 @@ import moondream_async as md
 from moondream_async import AsyncClient, Client, EncodedImage
 from moondream_async._client.streams import AsyncSegmentStream, AsyncTextStream
 from moondream_async._sync.streams import SegmentStream, TextStream
+from moondream_async.bulk import read_results
 
 RENAMED = {
     "aclose": "close",
@@ -266,6 +272,50 @@ def test_full_tracebacks(client: Client, scene: bytes, monkeypatch: pytest.Monke
     with pytest.raises(md.ConfigurationError) as caught:
         client.detect(scene, "")
     assert "checks.py" in str(caught.traceback[-1].path)
+
+
+def shown_frames(error: BaseException) -> list[str]:
+    """The functions of this package that a notebook shows: those that are not hidden, and the last."""
+    frames = [
+        frame for frame, _ in traceback.walk_tb(error.__traceback__) if "/moondream_async/" in frame.f_code.co_filename
+    ]
+    return [each.f_code.co_name for each in frames[:-1] if not each.f_locals.get("__tracebackhide__")] + ["..."]
+
+
+async def test_tracebacks_in_notebooks_are_short(moondream_sandbox: Any, scene: bytes) -> None:
+    async with md.AsyncClient(base_url=moondream_sandbox.base_url) as client:
+        for call in (client.detect(scene, ""), client.caption(b"text"), client.segment(b"text", "x", stream=True)):
+            with pytest.raises(md.MoondreamError) as caught:
+                await call
+            assert shown_frames(caught.value) == ["..."]
+            assert len(caught.traceback) <= 3
+
+
+def test_tracebacks_of_sync_calls_in_notebooks_are_short(client: Client, scene: bytes) -> None:
+    calls = [lambda: client.detect(scene, ""), lambda: client.map("caption", 5), lambda: client.run("x", [], "out")]  # type: ignore[call-overload]  # pyright: ignore
+    for call in calls:
+        with pytest.raises(md.MoondreamError) as caught:
+            call()
+        assert shown_frames(caught.value) == ["..."]
+
+
+def test_an_interrupted_run_says_how_to_go_on(client: Client, scene: bytes, tmp_path: Path) -> None:
+    out = tmp_path / "results.jsonl"
+
+    def items() -> Iterator[tuple[int, bytes]]:
+        for number in range(1000):
+            if number == 40:  # at most 2 x 4 items are taken ahead
+                _thread.interrupt_main()
+            if number > 40:
+                time.sleep(0.05)
+            yield number, scene
+
+    with pytest.raises(KeyboardInterrupt) as caught:
+        client.run("caption", items(), out, concurrency=4)
+    done = sum(outcome.ok for outcome in read_results(out))
+    note = f"Interrupted: {done} items are done, and their results are in {str(out)!r}. "
+    assert caught.value.__notes__ == [note + "Make the same call again to resume."]
+    assert client.run("caption", [(number, scene) for number in range(done)], out).succeeded <= 4
 
 
 def test_subclasses_and_clones(moondream_sandbox: Any, tiny: EncodedImage) -> None:
