@@ -116,7 +116,7 @@ _MODULES = {
 """The module of each name, by module; all names that end in `Error` are of `errors`."""
 
 _PUBLIC_MODULES = {
-    "bulk": "Run export read_records read_results",
+    "bulk": "Run export read_records read_results to_pandas to_polars",
     "fal": "AsyncFalClient FalClient verify_webhook",
     "otel": "opentelemetry",
     "sandbox": "Faults Sandbox",

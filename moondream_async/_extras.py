@@ -29,6 +29,22 @@ def import_extra(module: str, extra: str, purpose: str = "This", *, note: str = 
         raise ConfigurationError(message.rstrip()) from None
 
 
+def import_package(name: str, purpose: str = "This") -> Any:
+    """Import a package that users install themselves.
+
+    Args:
+        name: Its name, for `import` and for `pip`.
+        purpose: What needs it: the subject of the error's sentence.
+
+    Raises:
+        ConfigurationError: It is not installed.
+    """
+    try:
+        return importlib.import_module(name)
+    except ImportError:
+        raise ConfigurationError(f"{purpose} needs {name}: pip install {name}.") from None
+
+
 def check_extra(extra: str, purpose: str) -> None:
     """Check that the packages of an extra are installed, before sending anything that would need them.
 

@@ -57,7 +57,7 @@ def _merge_metadata(results: Sequence[Result]) -> dict[str, Any]:
         "metrics": _sum([result.metrics for result in results if result.metrics is not None]),
         "meta": Meta(
             status=results[0].meta.status,
-            attempts=sum(result.meta.attempts for result in results),
+            attempts=max(result.meta.attempts for result in results),
             elapsed=max(result.meta.elapsed for result in results),
         ),
     }

@@ -13,8 +13,21 @@ export("results.jsonl", "results.csv")
 """
 
 from ._bulk.export import export
+from ._bulk.frames import to_pandas, to_polars
 from ._bulk.outcomes import Done, Failed, Outcome
 from ._bulk.reading import ResultsReader, read_records, read_results
 from ._bulk.run import Run, RunSummary
 
-__all__ = ["Done", "Failed", "Outcome", "ResultsReader", "Run", "RunSummary", "export", "read_records", "read_results"]
+__all__ = [
+    "Done",
+    "Failed",
+    "Outcome",
+    "ResultsReader",
+    "Run",
+    "RunSummary",
+    "export",
+    "read_records",
+    "read_results",
+    "to_pandas",
+    "to_polars",
+]

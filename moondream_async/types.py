@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -44,6 +45,14 @@ class Fields(Mapping[str, Any]):
     def to_dict(self) -> dict[str, Any]:
         """Return the value in its wire form: plain dicts, lists, strings and numbers, ready for `json.dumps`."""
         return dict(self)
+
+    def to_json(self, *, indent: int | None = None) -> str:
+        """Return the value in its wire form as JSON.
+
+        Args:
+            indent: Spaces per level. Default None: all in one line.
+        """
+        return json.dumps(self.to_dict(), indent=indent)
 
     @classmethod
     def _names(cls) -> tuple[str, ...]:
@@ -225,7 +234,7 @@ class Meta:
 
     Attributes:
         status: The HTTP status.
-        attempts: The number of requests sent, the final one included.
+        attempts: The number of requests sent, the final one included; for a list of labels, the most of one label.
         elapsed: Seconds from the call to the end of the response, including waits and retries.
     """
 
@@ -234,7 +243,7 @@ class Meta:
     elapsed: float = 0.0
 
 
-class Sourced(Fields):
+class _Sourced(Fields):
     """A value that can refer to its image: in a slot that is no field, so that it is not compared, shown or evolved."""
 
     __slots__ = ("_source",)
@@ -254,7 +263,7 @@ def _restore(kind: Any, state: Any, source: Any) -> Any:
 
 
 @attrs.frozen(kw_only=True)
-class Result(Sourced):
+class Result(_Sourced):
     """The base class of all results.
 
     Attributes:
@@ -287,7 +296,7 @@ class Result(Sourced):
         return int(size[0]), int(size[1])
 
 
-class TextResult:
+class _TextResult:
     """A result that is a text: `str(result)`, and what a notebook shows, is the text alone."""
 
     __slots__ = ()
@@ -303,7 +312,7 @@ class TextResult:
 
 
 @attrs.frozen(kw_only=True)
-class QueryResult(TextResult, Result):
+class QueryResult(_TextResult, Result):
     """The answer to a question (wire field `answer`), with the reasoning if it was requested."""
 
     answer: str
@@ -314,7 +323,7 @@ class QueryResult(TextResult, Result):
 
 
 @attrs.frozen(kw_only=True)
-class CaptionResult(TextResult, Result):
+class CaptionResult(_TextResult, Result):
     """A caption of the image (wire field `caption`)."""
 
     caption: str
@@ -523,7 +532,7 @@ class SegmentResult(Drawable, Result):
 
 
 @attrs.frozen(kw_only=True)
-class ChatResult(TextResult, Result):
+class ChatResult(_TextResult, Result):
     """The reply in a conversation. Also readable like the official client's dict: `r["message"]["content"]`.
 
     Unless it was streamed, it is also readable like OpenAI's: `r["choices"][0]["message"]["content"]`.

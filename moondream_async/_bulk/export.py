@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import math
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,10 +14,10 @@ from .._public import public
 from ..errors import ConfigurationError, ResultsFileError
 from .atomic_files import replace_file
 from .reading import ResultsFile, check_path, describe
-from .rows import COLUMNS, Row, columns, rows
+from .records import Record
+from .rows import COLUMNS, Row, as_utf8, columns, converted_rows
 
 _ROWS_PER_GROUP = 10_000
-_MAX_INT = 2**63 - 1  # of a Parquet column
 
 PathLike = str | os.PathLike[str]
 
@@ -26,6 +25,8 @@ PathLike = str | os.PathLike[str]
 @public("bulk")
 def export(results: PathLike, out: PathLike) -> int:
     """Export a results file to a table with one row per box or point, or else one per item and skill.
+
+    A label that was searched for together with others and not found has a row with the `count` 0.
 
     Lines that cannot be parsed are skipped with a log warning. Values that do not fit their column are left empty. In
     CSV, text that a spreadsheet would run as a formula is prefixed with an apostrophe.
@@ -50,36 +51,16 @@ def export(results: PathLike, out: PathLike) -> int:
     with ResultsFile(results) as file:
         if file.is_same(target):
             raise ConfigurationError(f"{out!r} is the results file itself.")
-        names = columns(_rows(file))
+        names = columns(converted_rows(_records(file)))
         try:
             with replace_file(target) as temporary:
-                return write(temporary, names, _rows(file))
+                return write(temporary, names, converted_rows(_records(file)))
         except OSError as exc:
             raise ResultsFileError(f"{out!r} cannot be written: {describe(exc)}.") from None
 
 
-def _rows(file: ResultsFile) -> Iterator[Row]:
-    for entry in file.entries():
-        for row in rows(entry.record):
-            yield _convert(row)
-
-
-def _convert(row: Row) -> Row:
-    """Convert values to their columns' types, and drop those that do not fit."""
-    cells = {name: _cell(COLUMNS[name], value) for name, value in row.items()}
-    return {name: value for name, value in cells.items() if value is not None}
-
-
-def _cell(kind: type, value: Any) -> Any:
-    if kind is str:
-        return str(value)
-    if kind is bool:
-        return bool(value)
-    try:
-        number = kind(value)
-    except (TypeError, ValueError, OverflowError):
-        return None
-    return number if (math.isfinite(number) if kind is float else abs(number) <= _MAX_INT) else None
+def _records(file: ResultsFile) -> Iterator[Record]:
+    return (entry.record for entry in file.entries())
 
 
 def _to_csv(path: Path, names: list[str], table: Iterator[Row]) -> int:
@@ -100,17 +81,9 @@ def _to_parquet(path: Path, names: list[str], table: Iterator[Row]) -> int:
     count = 0
     with parquet.ParquetWriter(path, schema) as writer:
         while group := list(itertools.islice(table, _ROWS_PER_GROUP)):
-            writer.write_table(arrow.Table.from_pylist([_as_utf8(row) for row in group], schema=schema))
+            writer.write_table(arrow.Table.from_pylist([as_utf8(row) for row in group], schema=schema))
             count += len(group)
     return count
-
-
-def _as_utf8(row: Row) -> Row:
-    """Escape lone surrogates, which file names can contain but Parquet cannot store."""
-    return {
-        name: value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value
-        for name, value in row.items()
-    }
 
 
 _WRITERS: dict[str, Callable[[Path, list[str], Iterator[Row]], int]] = {".csv": _to_csv, ".parquet": _to_parquet}

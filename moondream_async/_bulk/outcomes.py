@@ -28,7 +28,7 @@ class AnyOutcome(Generic[R]):
         result: The typed result; None if the item failed. For several skills, a dict of results by skill, which also
             holds the completed ones if another skill failed.
         error: The error if the item failed; else None.
-        attempts: The number of requests sent.
+        attempts: The number of requests sent; for a list of labels, the most of one label.
         elapsed: Seconds spent on the item.
     """
 

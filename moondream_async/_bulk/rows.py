@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from typing import Any, TypeAlias, cast
 
@@ -41,11 +42,12 @@ COLUMNS: dict[str, type] = {
 }
 """All possible columns in order, with their types.
 
-`count` is the number of boxes or points, and `number` the row's index among them, from 1; without any, there is one
-row with `count` 0. `error` is the class of the error. Coordinates are 0..1 of the upright image; those of `path` are
-0..1 of its box.
+`count` is the number of boxes or points, and `number` the row's index among them, from 1. Without any, there is one row
+with `count` 0; with several labels, one for each label that was not found. `error` is the class of the error.
+Coordinates are 0..1 of the upright image; those of `path` are 0..1 of its box.
 """
 
+_MAX_INT = 2**63 - 1  # of a Parquet column
 _ALWAYS = ("id", "skill", "ok")
 _BOX, _POINT = ("x_min", "y_min", "x_max", "y_max"), ("x", "y")
 _LISTS = {"detect": ("objects", _BOX), "point": ("points", _POINT)}
@@ -60,6 +62,22 @@ def rows(record: Record) -> Iterator[Row]:
         arguments = _object(record["arguments"] if is_single else record["arguments"].get(skill))
         result = (results if is_single else _object(results.get(skill))) or None
         yield from _skill_rows(record, skill, arguments, result)
+
+
+def converted_rows(records: Iterable[Record]) -> Iterator[Row]:
+    """Yield the rows of items, with values of their columns' types; values that do not fit are dropped."""
+    for record in records:
+        for row in rows(record):
+            cells = {name: _cell(COLUMNS[name], value) for name, value in row.items()}
+            yield _without_none(cells)
+
+
+def as_utf8(row: Row) -> Row:
+    """Escape lone surrogates, which file names can contain but tables in UTF-8 cannot store."""
+    return {
+        name: value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value
+        for name, value in row.items()
+    }
 
 
 def columns(all_rows: Iterable[Row]) -> list[str]:
@@ -88,21 +106,40 @@ def _skill_rows(record: Record, skill: str, arguments: Row, result: Row | None) 
     row |= {name: box.get(name) for name in _BOX}
     if skill in _LISTS:
         name, coordinates = _LISTS[skill]
-        yield from _list_rows(row, cast("list[Row]", result.get(name) or []), coordinates)
+        labels: Any = arguments.get("object")
+        entries = cast("list[Row]", result.get(name) or [])
+        yield from _list_rows(row, entries, coordinates, labels if is_list(labels) else [])
     else:
         yield _without_none(row)
 
 
-def _list_rows(row: Row, entries: list[Row], coordinates: Iterable[str]) -> Iterator[Row]:
-    row["count"] = len(entries)
-    if not entries:
-        yield _without_none(row)
+def _list_rows(row: Row, entries: list[Row], coordinates: Iterable[str], labels: list[Any]) -> Iterator[Row]:
+    """Yield a row for each box or point, and one for each of several labels that was not found."""
     for number, entry in enumerate(entries, 1):
-        yield _without_none(row | {"number": number} | {name: entry.get(name) for name in (*coordinates, "label")})
+        cells = {name: entry.get(name) for name in (*coordinates, "label")}
+        yield _without_none(row | {"count": len(entries), "number": number} | cells)
+    found = {str(entry.get("label")) for entry in entries}
+    for label in labels:
+        if str(label) not in found:
+            yield _without_none(row | {"count": 0, "label": label})
+    if not entries and not labels:
+        yield _without_none(row | {"count": 0})
 
 
 def _without_none(row: Row) -> Row:
     return {name: value for name, value in row.items() if value is not None and name in COLUMNS}
+
+
+def _cell(kind: type, value: Any) -> Any:
+    if kind is str:
+        return str(value)
+    if kind is bool:
+        return bool(value)
+    try:
+        number = kind(value)
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return number if (math.isfinite(number) if kind is float else abs(number) <= _MAX_INT) else None
 
 
 def _object(value: Any) -> Row:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from .. import vision
@@ -65,9 +65,9 @@ def text(value: Result) -> str:
         return value.caption
     if isinstance(value, DetectResult):
         rows = [([b.x_min, b.y_min, b.x_max, b.y_max], b.label) for b in value.objects]
-        return _table(["x_min", "y_min", "x_max", "y_max"], rows)
+        return _table(["x_min", "y_min", "x_max", "y_max"], rows, value.by_label or ())
     if isinstance(value, PointResult):
-        return _table(["x", "y"], [([p.x, p.y], p.label) for p in value.points])
+        return _table(["x", "y"], [([p.x, p.y], p.label) for p in value.points], value.by_label or ())
     if isinstance(value, SegmentResult):
         return f"{box(value.bbox) if value.bbox else 'not found'}\npath (0..1 of the box): {value.path}".rstrip()
     return repr(value)
@@ -83,7 +83,7 @@ def point(value: Point) -> str:
     return f"{value.x:.3f} {value.y:.3f}"
 
 
-def _table(names: list[str], rows: list[tuple[list[float], str | None]]) -> str:
+def _table(names: list[str], rows: list[tuple[list[float], str | None]], labels: Iterable[str]) -> str:
     if not rows:
         return "nothing found"
     labelled = any(label for _, label in rows)
@@ -92,4 +92,7 @@ def _table(names: list[str], rows: list[tuple[list[float], str | None]]) -> str:
         lines.append(
             f"{number:>8}" + "".join(f"{value:8.3f}" for value in row) + (f"  {one_line(label)}" if label else "")
         )
+    missing = [one_line(label) for label in labels if all(label != found for _, found in rows)]
+    if missing:
+        lines.append(f"not found: {', '.join(missing)}")
     return "\n".join(lines)

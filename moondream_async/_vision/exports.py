@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import itertools
 import math
+import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import Any, cast
 from xml.etree import ElementTree
 
 from .._csv_cells import csv_row
-from .._extras import import_extra
+from .._extras import import_extra, import_package
 from .._public import public
 from ..errors import ConfigurationError, PathError
 from ..types import BoundingBox, Point, Result, SegmentResult
@@ -33,6 +34,7 @@ def to_coco(
     categories: Sequence[str] = (),
     label: str = LABEL,
     sizes: Mapping[Any, Size] | None = None,
+    images_root: str | os.PathLike[str] | None = None,
 ) -> Object:
     """Convert results to COCO instances, for `json.dump`, `pycocotools.coco.COCO` and other readers of the format.
 
@@ -43,12 +45,16 @@ def to_coco(
         categories: Labels that get the ids 1, 2, ...; other labels get the next ids. Default: none.
         label: Label for detections without one of their own. Default `"object"`.
         sizes: Image sizes `(width, height)` in pixels by file name, for results without an image size.
+        images_root: The folder of the images; each `file_name` is relative to it, as most readers expect. Default
+            None: names stay as they are.
 
     Returns:
-        A dict with `images`, `annotations` and `categories`; `bbox` is `[left, top, width, height]` in pixels.
+        A dict with `images`, `annotations` and `categories`; `bbox` is `[left, top, width, height]` in pixels. Labels
+        of a list that were not found are among the categories.
 
     Raises:
-        ConfigurationError: An image size is not known, or a result has no boxes or outlines.
+        ConfigurationError: An image size is not known, an image is not in `images_root`, or a result has no boxes or
+            outlines.
         PathError: A segment's path cannot be parsed.
     """
     ids = {name: number for number, name in enumerate(dict.fromkeys(parse_labels(categories, "categories")), 1)}
@@ -60,7 +66,10 @@ def to_coco(
         if size is None:
             raise ConfigurationError(f"The size of {name!r} is not known; pass it in sizes.")
         size = image_size_of(results[0] if results else Result(), size)
-        entries.append({"id": image_id, "file_name": name, "width": size[0], "height": size[1]})
+        file_name = name if images_root is None else _relative_name(name, images_root)
+        entries.append({"id": image_id, "file_name": file_name, "width": size[0], "height": size[1]})
+        for searched in (label for result in results for label in getattr(result, "by_label", None) or ()):
+            ids.setdefault(to_name(searched), len(ids) + 1)
         for detection in (detection for result in results for detection in iter_detections(result, label)):
             if detection.box is not None:
                 category = ids.setdefault(detection.label, len(ids) + 1)
@@ -185,10 +194,7 @@ def to_supervision(result: Result, *, labels: Sequence[str] = (), label: str = L
         PathError: A segment's path cannot be parsed or filled.
     """
     numpy = import_extra("numpy", "vision")
-    try:
-        import supervision  # type: ignore[import-not-found, import-untyped, unused-ignore]  # pyright: ignore
-    except ImportError:
-        raise ConfigurationError("This needs supervision: pip install supervision.") from None
+    supervision = import_package("supervision")
     width, height = image_size_of(result, size)
     found = [detection for detection in iter_detections(result, label) if detection.box is not None]
     ids = {name: number for number, name in enumerate(dict.fromkeys(parse_labels(labels, "labels")))}
@@ -283,6 +289,18 @@ def to_csv(result: Result, *, label: str = LABEL, size: Size | None = None) -> s
         if box is not None:
             rows.append([detection.label, *_raw_edges(box), *(box.to_pixels(*shape) if shape else [])])
     return "".join(csv_row(row) + "\n" for row in rows)
+
+
+def _relative_name(name: str, root: str | os.PathLike[str]) -> str:
+    """Return the name relative to a folder, with slashes.
+
+    Raises:
+        ConfigurationError: It is not in the folder.
+    """
+    path, folder = (Path(os.path.abspath(each)) for each in (name, root))  # noqa: PTH100 - removes `..`, keeps links
+    if not path.is_relative_to(folder):
+        raise ConfigurationError(f"{name!r} is not in images_root={os.fspath(root)!r}.")
+    return path.relative_to(folder).as_posix()
 
 
 def _coco_geometry(detection: Detection, box: BoundingBox, size: Size) -> Object:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -37,6 +38,14 @@ LABELED = md.DetectResult(
 def test_str_of_a_result_is_short(result: Any, text: str) -> None:
     assert str(result) == text
     assert repr(result).startswith(f"{type(result).__name__}(request_id=None, finish_reason=None")
+
+
+def test_results_as_json() -> None:
+    result = md.DetectResult(objects=(md.BoundingBox(0, 0, 1, 1, "ä"),), request_id="r", image_size=(3, 4))
+    assert json.loads(result.to_json()) == result.to_dict() == json.loads(json.dumps(dict(result)))
+    assert result.to_json().startswith('{"request_id": "r", "objects": [{"x_min": 0,')
+    assert result.to_json(indent=2).startswith('{\n  "request_id"')
+    assert md.Point(0.5, 0.25).to_json() == '{"x": 0.5, "y": 0.25}'
 
 
 def test_texts_are_shown_as_markdown() -> None:

@@ -104,6 +104,30 @@ def test_yolo_errors() -> None:
         vision.to_yolo(POINTS, ["nose"])
 
 
+def test_coco_of_a_folder_as_supervision_reads_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import supervision
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "photos" / "more").mkdir(parents=True)
+    names = ["photos/a.png", "photos/more/b.png", str(tmp_path / "photos" / "c.png")]
+    for name in names:
+        Image.new("RGB", SIZE).save(name)
+    coco = vision.to_coco([(name, BOXES) for name in names], images_root="./photos")
+    assert [image["file_name"] for image in coco["images"]] == ["a.png", "more/b.png", "c.png"]
+    (tmp_path / "coco.json").write_text(json.dumps(coco))
+    dataset = supervision.DetectionDataset.from_coco("photos", "coco.json")
+    assert [len(detections) for _, _, detections in dataset] == [2, 2, 2]
+    with pytest.raises(ConfigurationError, match="is not in images_root='photos'"):
+        vision.to_coco([("elsewhere/a.png", BOXES)], images_root="photos")
+
+
+def test_coco_has_a_category_for_a_label_that_was_not_found() -> None:
+    found = DetectResult(objects=(CAT,), by_label={"fox": BOXES, "cat": BOXES}, image_size=SIZE)
+    coco = vision.to_coco([("a.png", found)], categories=["dog"])
+    assert [each["name"] for each in coco["categories"]] == ["dog", "fox", "cat"]
+    assert [each["category_id"] for each in coco["annotations"]] == [3]
+
+
 def test_voc_as_supervision_reads_it(tmp_path: Path) -> None:
     import supervision
 

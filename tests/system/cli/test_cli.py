@@ -53,6 +53,7 @@ def test_demo_with_an_unwritable_picture(tmp_path: Path, capsys: pytest.CaptureF
         (["caption", "{}", "--stream"], "An image of 640 by 480"),
         (["detect", "{}", "red"], "   0.094   0.167   0.406   0.583"),
         (["detect", "{}", "pink"], "nothing found"),
+        (["detect", "{}", "red", "pink", "--format", "table"], "not found: pink"),
         (["point", "{}", "red"], "   0.250   0.373"),
         (["segment", "{}", "red"], "path (0..1 of the box): M "),
         (["segment", "{}", "red", "--stream"], "path (0..1 of the box): M "),
