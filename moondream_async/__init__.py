@@ -10,6 +10,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from ._concurrency.forks import no_fork
+from ._official_names import advise
 from ._version import __version__
 
 if TYPE_CHECKING:
@@ -124,6 +125,7 @@ _PUBLIC_MODULES = {
     "vision": "annotate to_coco to_csv to_fiftyone to_geojson to_labelme to_supervision to_voc to_yolo",
 }
 """Public names outside the top package, by the module that has them."""
+_SUBMODULES = {*_PUBLIC_MODULES, "config", "errors", "hooks", "prices", "types"}
 _PUBLIC_MODULE_OF = {name: module for module, names in _PUBLIC_MODULES.items() for name in names.split()}
 
 __all__ = [
@@ -230,7 +232,10 @@ def __getattr__(name: str) -> Any:
         public = _PUBLIC_MODULE_OF.get(name)
         if public is not None:  # an ImportError, as `from moondream_async import ...` hides other messages
             raise ImportError(f"{name} is in {__name__}.{public}: from {__name__}.{public} import {name}")
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        if name not in _SUBMODULES:
+            raise advise("", name)
+        with no_fork():
+            return importlib.import_module(f".{name}", __name__)
     with no_fork():
         value = getattr(importlib.import_module(f".{module}", __name__), name)
     globals()[name] = value

@@ -5,11 +5,12 @@ from __future__ import annotations
 import importlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
 from ._log import log
+from ._official_names import advise
 from ._scalars import MAX_SIDE, is_side, to_python
 from .errors import ConfigurationError
 
@@ -602,3 +603,9 @@ class Model(Fields):
     name: str | None = None
     description: str | None = None
     extra: Mapping[str, Any] = attrs.field(factory=dict[str, Any], hash=False)
+
+
+if not TYPE_CHECKING:  # type checkers report unknown names themselves
+
+    def __getattr__(name: str) -> object:
+        raise advise("types", name)

@@ -15,8 +15,8 @@ from ..types import Fields
 
 @public("fal")
 @attrs.frozen(kw_only=True)
-class Log:
-    """A log line of the model's process.
+class Log(Fields):
+    """A log line of the model's process. Also readable like `fal-client`'s dicts: `log["message"]`.
 
     Attributes:
         message: Text of the line.

@@ -71,17 +71,18 @@ class AsyncRequestHandle:
         """The request's id at fal."""
         return self._request_id
 
-    async def status(self, *, logs: bool = False) -> Status:
+    async def status(self, *, logs: bool = False, with_logs: bool = False) -> Status:
         """Return the request's current state: `Queued`, `InProgress` or `Completed`.
 
         Args:
             logs: Whether to include the log lines of the model's process. Default False.
+            with_logs: The same, as `fal-client` calls it.
 
         Raises:
             NotFoundError: The request does not exist, or no longer exists.
             MoondreamError: The call failed.
         """
-        url = wire.extend_url(self._urls["status_url"], "", "logs=1" if logs else "")
+        url = wire.extend_url(self._urls["status_url"], "", "logs=1" if logs or with_logs else "")
         response = await self._get("status", url)
         return response.parse(lambda data, _: wire.parse_status(data, self.request_id))
 
@@ -120,6 +121,31 @@ class AsyncRequestHandle:
         with anyio.move_on_after(seconds):
             return await self.fetch(await self.completed())
         raise self.out_of_time(seconds or 0)
+
+    def iter_events(self, *, with_logs: bool = False, interval: float = 0.1) -> AsyncGenerator[Status]:
+        """Iterate over the request's states: `events`, as `fal-client` calls it.
+
+        Args:
+            with_logs: `logs` of `events`.
+            interval: Ignored, as fal pushes the states.
+
+        Raises:
+            MoondreamError: As in `status`.
+        """
+        del interval
+        return self.events(logs=with_logs)
+
+    async def get(self, *, interval: float = 0.1) -> Any:
+        """Wait for the request and return the endpoint's response: `result`, as `fal-client` calls it.
+
+        Args:
+            interval: Ignored, as fal pushes the states.
+
+        Raises:
+            APIError: As in `result`.
+        """
+        del interval
+        return await self.result()
 
     async def cancel(self) -> bool:
         """Cancel the request. If it is already running, it may still finish and be billed.

@@ -34,18 +34,19 @@ class RequestHandle(Facade):
         """The request's id at fal."""
         return self._async.request_id
 
-    def status(self, *, logs: bool = False) -> Status:
+    def status(self, *, logs: bool = False, with_logs: bool = False) -> Status:
         """Return the request's current state: `Queued`, `InProgress` or `Completed`.
 
         Args:
             logs: Whether to include the log lines of the model's process. Default False.
+            with_logs: The same, as `fal-client` calls it.
 
         Raises:
             NotFoundError: The request does not exist, or no longer exists.
             MoondreamError: The call failed.
         """
         __tracebackhide__ = True
-        return self._portal.call(self._async.status, logs=logs)
+        return self._portal.call(self._async.status, logs=logs, with_logs=with_logs)
 
     def events(self, *, logs: bool = False) -> Generator[Status]:
         """Iterate over the request's states until it is `Completed`. Each log line is yielded once.
@@ -75,6 +76,31 @@ class RequestHandle(Facade):
         """
         __tracebackhide__ = True
         return self._portal.call(self._async.result, timeout=timeout)
+
+    def iter_events(self, *, with_logs: bool = False, interval: float = 0.1) -> Generator[Status]:
+        """Iterate over the request's states: `events`, as `fal-client` calls it.
+
+        Args:
+            with_logs: `logs` of `events`.
+            interval: Ignored, as fal pushes the states.
+
+        Raises:
+            MoondreamError: As in `status`.
+        """
+        __tracebackhide__ = True
+        return iterate(self._portal, self._async.iter_events(with_logs=with_logs, interval=interval))
+
+    def get(self, *, interval: float = 0.1) -> Any:
+        """Wait for the request and return the endpoint's response: `result`, as `fal-client` calls it.
+
+        Args:
+            interval: Ignored, as fal pushes the states.
+
+        Raises:
+            APIError: As in `result`.
+        """
+        __tracebackhide__ = True
+        return self._portal.call(self._async.get, interval=interval)
 
     def cancel(self) -> bool:
         """Cancel the request. If it is already running, it may still finish and be billed.

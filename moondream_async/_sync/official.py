@@ -22,8 +22,7 @@ def vl(
     Args:
         api_key: API key. Default: `MOONDREAM_API_KEY`.
         endpoint: Base URL of the server, as `base_url` of `Client`.
-        local: Must be False: only the official package runs the model in this process. Run Moondream Station and
-            pass `endpoint="http://localhost:2020/v1"` instead.
+        local: Must be False: only the official package runs models in this process, with Photon.
         model: Model of every call. Default: the server's.
 
     Raises:
@@ -32,8 +31,8 @@ def vl(
     api_key = cast("Any", Secret(api_key))  # so that tracebacks that show locals hide the key
     if local:
         raise ConfigurationError(
-            "local=True runs the model in this process, which only the official package does. "
-            "Run Moondream Station and pass endpoint='http://localhost:2020/v1'."
+            "local=True runs the model in this process with Photon, which only the official package `moondream` has. "
+            "Call that package for it, or pass the endpoint=... of a server that speaks Moondream's API."
         )
     return Client(api_key, base_url=endpoint, model=model)
 

@@ -143,7 +143,7 @@ def test_vl_takes_the_official_parameters() -> None:
     client = vl("k", "http://localhost:2020/v1", False, "m")
     assert isinstance(client, Client)
     assert (client.base_url, client.model) == ("http://localhost:2020/v1", "m")
-    with pytest.raises(ConfigurationError, match="Station"):
+    with pytest.raises(ConfigurationError, match="Photon"):
         vl(local=True)
 
 
