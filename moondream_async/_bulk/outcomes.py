@@ -61,9 +61,12 @@ class AnyOutcome(Generic[R]):
     def __str__(self) -> str:
         return f"{self.id}: {'; '.join(_describe(self))}"
 
-    def _repr_html_(self) -> str:
-        rows = [(self.id, text, self.attempts, f"{self.elapsed:.2f}") for text in _describe(self)]
-        return table(("id", "result", "attempts", "seconds"), rows)
+    def _repr_html_(self) -> str | None:
+        try:
+            rows = [(self.id, text, self.attempts, f"{self.elapsed:.2f}") for text in _describe(self)]
+            return table(("id", "result", "attempts", "seconds"), rows)
+        except Exception:  # an ID may be any object; the notebook then shows the repr
+            return None
 
 
 @final

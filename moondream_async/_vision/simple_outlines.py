@@ -41,6 +41,7 @@ def outline_loops(result: SegmentResult, size: Size) -> list[list[Point]]:
 def _points(path: str) -> Iterator[tuple[bool, Point]]:
     """Yield the points of the path, relative to its box, and whether each starts a loop."""
     at = start = (0.0, 0.0)
+    curve, handle = "", at  # the last kind of curve, and its last control point, which `S` and `T` mirror
     for command, values in _steps(path):
         x, y = at if command.islower() else (0.0, 0.0)
         match command.upper():
@@ -54,9 +55,13 @@ def _points(path: str) -> Iterator[tuple[bool, Point]]:
                 at = (x + values[5], y + values[6])
             case name:
                 controls = [(x + across, y + down) for across, down in zip(values[::2], values[1::2], strict=True)]
+                if name in "ST":
+                    mirrors = curve in ("CS" if name == "S" else "QT")
+                    controls.insert(0, (2 * at[0] - handle[0], 2 * at[1] - handle[1]) if mirrors else at)
                 yield from ((False, point) for point in _curve([at, *controls]))
-                at = controls[-1]
+                handle, at = (controls[-2] if len(controls) > 1 else at), controls[-1]
                 start = at if name == "M" else start
+        curve = command.upper()
         yield command in "Mm", at
 
 

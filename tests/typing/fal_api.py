@@ -1,8 +1,10 @@
 """The types of all calls of the fal.ai clients; checked by mypy and pyright, never run."""
 
+from pathlib import Path
 from typing import Any, assert_type
 
 import moondream_async as md
+from moondream_async import fal
 from moondream_async.fal import AsyncFalClient, AsyncRequestHandle, BatchedResult, FalClient, RequestHandle, Status
 
 
@@ -29,3 +31,14 @@ def synchronous(client: FalClient) -> None:
     for status in client.handle("a/b", "id").events():
         assert_type(status, Status)
     assert_type(client.subscribe("a/b", {}), Any)
+
+
+async def functions(path: Path) -> None:
+    assert_type(fal.subscribe("fal-ai/moondream/batched", {}, with_logs=True, client_timeout=3), Any)
+    assert_type(await fal.subscribe_async("fal-ai/moondream/batched", {}), Any)
+    assert_type(fal.submit("fal-ai/moondream/batched", {}), fal.RequestHandle)
+    assert_type(await fal.submit_async("fal-ai/moondream/batched", {}), fal.AsyncRequestHandle)
+    assert_type(fal.status("fal-ai/moondream/batched", "id"), fal.Status)
+    assert_type(await fal.upload_file_async(path), str)
+    assert_type(fal.encode_file(path), str)
+    fal.run("fal-ai/moondream/batched", {})  # type: ignore[attr-defined]  # pyright: ignore

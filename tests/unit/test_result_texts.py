@@ -62,6 +62,14 @@ def test_an_outcome_is_a_line_and_a_table() -> None:
     )
 
 
+def test_an_id_that_cannot_be_shown_is_no_error() -> None:
+    class Unprintable:
+        def __str__(self) -> str:
+            raise RuntimeError("x")
+
+    assert OUTCOME(0, Unprintable(), LABELED, None, 1, 0.0)._repr_html_() is None
+
+
 def test_an_outcome_of_several_skills_shows_each_and_the_error() -> None:
     error = md.ImageError("no")
     both = OUTCOME(0, 7, {"caption": md.CaptionResult(caption="A cat."), "detect": LABELED}, None, 2, 0)
