@@ -73,7 +73,9 @@ async def many(client: md.AsyncClient, images: list[md.EncodedImage]) -> None:
     assert_type(client.stats, md.Stats)
 
 
-async def arguments_of_many(client: md.AsyncClient, images: list[md.EncodedImage], skills: list[str]) -> None:
+async def arguments_of_many(
+    client: md.AsyncClient, images: list[md.EncodedImage], skills: list[str], skill: Any
+) -> None:
     settings: md.SamplingSettings = {"temperature": 0.2}
     assert_type(client.map("query", images, question="?", reasoning=True), md.AsyncMap[md.QueryResult])
     assert_type(client.map("caption", images), md.AsyncMap[md.CaptionResult])
@@ -83,6 +85,7 @@ async def arguments_of_many(client: md.AsyncClient, images: list[md.EncodedImage
     assert_type(client.map("segment", images, object="cat", ordered=True), md.AsyncMap[md.SegmentResult])
     assert_type(client.map("segment", [("id", images[0], {"object": "x"})]), md.AsyncMap[md.SegmentResult])
     assert_type(client.map(skills, images, object="cat", question="?"), md.AsyncMap[Any])
+    client.map(skill, images, object="cat")
     assert_type(client.map({"caption": {}, "detect": {"object": "cat"}}, images), md.AsyncMap[Any])
     assert_type(await client.run("caption", images, "results.jsonl", length="short", resume=False), md.RunSummary)
     assert_type(await client.run(["caption", "query"], images, "results.jsonl", question="?"), md.RunSummary)

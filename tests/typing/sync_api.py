@@ -70,7 +70,7 @@ def many(client: md.Client, images: list[md.EncodedImage]) -> None:
     assert_type(client.stats, md.Stats)
 
 
-def arguments_of_many(client: md.Client, images: list[md.EncodedImage], skills: list[str]) -> None:
+def arguments_of_many(client: md.Client, images: list[md.EncodedImage], skills: list[str], skill: Any) -> None:
     settings: md.SamplingSettings = {"temperature": 0.2}
     assert_type(client.map("query", images, question="?", reasoning=True), md.Map[md.QueryResult])
     assert_type(client.map("caption", images), md.Map[md.CaptionResult])
@@ -80,6 +80,7 @@ def arguments_of_many(client: md.Client, images: list[md.EncodedImage], skills: 
     assert_type(client.map("segment", images, object="cat", ordered=True), md.Map[md.SegmentResult])
     assert_type(client.map("segment", [("id", images[0], {"object": "x"})]), md.Map[md.SegmentResult])
     assert_type(client.map(skills, images, object="cat", question="?"), md.Map[Any])
+    client.map(skill, images, object="cat")
     assert_type(client.map({"caption": {}, "detect": {"object": "cat"}}, images), md.Map[Any])
     assert_type(client.run("caption", images, "results.jsonl", length="short", resume=False), md.RunSummary)
     assert_type(client.run(["caption", "query"], images, "results.jsonl", question="?"), md.RunSummary)
