@@ -22,7 +22,7 @@ from .job.async_folder import AsyncFolder
 from .job.folder import default_folder
 from .job.manifest import Manifest, path_of, read_manifest
 from .job.rejected import RejectedItems, read_rejected
-from .lines import BuiltLine, ItemSource
+from .lines import ItemSource
 from .models import UNKNOWN, Batch, BatchJob, UploadProgress
 from .multipart_upload import Upload
 from .validation import ReadyFile
@@ -100,7 +100,7 @@ class Submission:
         lines = source.lines(submitted, rejected.previous_position)
         async with aclosing(lines):
             async for outcome in lines:
-                entry, line = cast("BuiltLine", outcome.result)
+                entry, line = outcome.result
                 done += 1
                 if outcome.error is not None:
                     await folder.run(rejected.add, entry, outcome.error)
