@@ -135,9 +135,11 @@ class Socket(asyncio.Protocol):
         Raises:
             httpx.WriteTimeout: Too little was sent in time.
         """
-        while not self._is_writable and not self.ended:
+        while not self.ended:
             if until_data and self._chunks:
                 return False
+            if self._is_writable:
+                break
             try:
                 await self._event(timeout, None)
             except TimeoutError:

@@ -159,6 +159,8 @@ class Http1Connection:
     async def _send_part(self, socket: Socket, data: bytes, timeout: float | None) -> bool:
         view = memoryview(data)
         for start in range(0, len(data), _MAX_WRITE):
+            if start:
+                await asyncio.sleep(0)  # lets other tasks run, and a refusal arrive
             socket.write(view[start : start + _MAX_WRITE])
             expiry = None if timeout is None else time.monotonic() + timeout
             while not await socket.drain(_until(expiry), until_data=not self._is_early):
