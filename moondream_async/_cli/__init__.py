@@ -13,7 +13,8 @@ from typing import Any
 
 from ..errors import MoondreamError
 from .console import show
-from .parser import parser
+
+_COMPLETION = "_MOONDREAM_ASYNC_COMPLETE"  # set by shells that ask for completions
 
 
 def _flush() -> None:
@@ -53,14 +54,12 @@ def _occupy_low_descriptors() -> None:
 
 
 def _main(argv: Sequence[str] | None) -> int:
-    arguments = parser().parse_args(argv)
-    arguments.words = sys.argv[1:] if argv is None else argv
-    code = 0
+    words = list(sys.argv[1:] if argv is None else argv)
     output: Any = sys.stdout
     if isinstance(output, io.TextIOWrapper):  # file names may not be valid text
         output.reconfigure(errors="backslashreplace")
     try:
-        code = arguments.run(arguments) or 0
+        code = _invoke(words)
         _flush()
     except MoondreamError as exc:
         show(f"moondream-async: {exc}", file=sys.stderr)
@@ -70,7 +69,34 @@ def _main(argv: Sequence[str] | None) -> int:
     except BrokenPipeError:
         # The reader of the pipe (`| head`) has exited. This is not an error, but nothing more can be written.
         os.dup2(os.open(os.devnull, os.O_WRONLY), output.fileno())
+        return 0
     except OSError as exc:  # stdout cannot be written, for example because the disk is full
         show(f"moondream-async: {exc.strerror or exc}", file=sys.stderr)
         return 1
     return code
+
+
+def _invoke(words: list[str]) -> int:
+    """Run the command that the words name and return its exit code; a usage error exits with code 2."""
+    import click
+
+    from .main_group import main_group
+
+    if completion := os.environ.get(_COMPLETION):
+        from click.shell_completion import shell_complete
+
+        return shell_complete(main_group, {}, main_group.name or "", _COMPLETION, completion)
+    try:
+        with main_group.make_context(main_group.name, words or ["--help"], obj=words) as context:
+            return main_group.invoke(context) or 0
+    except click.exceptions.Exit as exc:
+        return exc.exit_code
+    except click.exceptions.NoArgsIsHelpError as exc:
+        show(exc.format_message(), file=sys.stderr)
+        sys.exit(exc.exit_code)
+    except click.ClickException as exc:
+        usage = getattr(exc, "ctx", None)
+        if usage is not None:
+            show(f"{usage.get_usage()}\nTry '{usage.command_path} --help' for help.\n", file=sys.stderr)
+        show(f"Error: {exc.format_message()}", file=sys.stderr)
+        sys.exit(exc.exit_code)

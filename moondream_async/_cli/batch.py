@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import shlex
@@ -22,13 +21,12 @@ from .._bulk.reading import read_records
 from .._sync.client import Client
 from ..errors import ConfigurationError, MoondreamError, ResultsFileError
 from ..prices import prices_of
+from .arguments import Arguments
 from .console import one_line, show
 from .inputs import Inputs, print_skipped
 from .progress import meter
 from .run import SOME_FAILED, STOPPED, WRONG_USAGE, check_required, skill_arguments
 from .target import base_url_of
-
-Arguments = argparse.Namespace
 
 
 def submit(client: Client, arguments: Arguments) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import math
 import os
@@ -24,6 +23,7 @@ from .._wire.skills import SKILLS
 from ..config import DEFAULT_BASE_URL, normalise_base_url
 from ..errors import ConfigurationError, MoondreamError, ResultsFileError
 from ..prices import Prices, prices_of
+from .arguments import Arguments
 from .console import one_line, show
 from .estimate import Estimate, estimate
 from .inputs import Inputs, print_skipped
@@ -37,7 +37,7 @@ _SIGNAL_REPEAT = 0.5  # seconds within which a shell may deliver the same Ctrl-C
 _SETTINGS = ("temperature", "top_p", "max_tokens", "max_objects")
 
 
-def run(arguments: argparse.Namespace) -> int:
+def run(arguments: Arguments) -> int:
     """Run the skills, or with `--dry-run` print an estimate. Return the exit code."""
     try:
         return _run(arguments)
@@ -46,7 +46,7 @@ def run(arguments: argparse.Namespace) -> int:
         return WRONG_USAGE
 
 
-def _run(arguments: argparse.Namespace) -> int:
+def _run(arguments: Arguments) -> int:
     inputs = Inputs(arguments.inputs)
     options = skill_arguments(arguments)
     check_required(arguments.skill, options, inputs)
@@ -57,7 +57,7 @@ def _run(arguments: argparse.Namespace) -> int:
     return anyio.run(_execute, inputs, options, arguments)
 
 
-async def _execute(inputs: Inputs, options: dict[str, Any], arguments: argparse.Namespace) -> int:
+async def _execute(inputs: Inputs, options: dict[str, Any], arguments: Arguments) -> int:
     total = await anyio.to_thread.run_sync(inputs.count)
     print_skipped(inputs)
     if total == 0:
@@ -125,7 +125,7 @@ async def _until_done(run: Run, bar: Lines | Bar) -> tuple[MoondreamError | None
 
 
 def _report_outcome(
-    summary: RunSummary, error: MoondreamError | None, stopped_by: int | None, arguments: argparse.Namespace
+    summary: RunSummary, error: MoondreamError | None, stopped_by: int | None, arguments: Arguments
 ) -> int:
     """Print how to resume, if items remain. Return the exit code."""
     code = SOME_FAILED if summary.failed + summary.failed_before else 0
@@ -143,7 +143,7 @@ def _report_outcome(
     return code
 
 
-def _print_resume_command(arguments: argparse.Namespace, summary: RunSummary, *, is_over: bool) -> None:
+def _print_resume_command(arguments: Arguments, summary: RunSummary, *, is_over: bool) -> None:
     """Print the command that processes the remaining items, including failed ones."""
     command, *words = [word for word in arguments.words if word not in ("--resume", "--retry-failed")]
     has_failed = summary.failed + summary.failed_before > 0
@@ -152,7 +152,7 @@ def _print_resume_command(arguments: argparse.Namespace, summary: RunSummary, *,
     show(f"{purpose}: {shlex.join(['moondream-async', command, option, *words])}", file=sys.stderr)
 
 
-def _concurrency(arguments: argparse.Namespace) -> int:
+def _concurrency(arguments: Arguments) -> int:
     """Return `--concurrency`, or a default bounded by `--rate`, so that Ctrl-C does not wait long."""
     if arguments.concurrency is not None:
         return int(arguments.concurrency)
@@ -169,7 +169,7 @@ def _print_failures(run: Run, summary: RunSummary) -> None:
         show(f"... and {summary.failed - len(shown):,} more", file=sys.stderr)
 
 
-def _print_summary(summary: RunSummary, arguments: argparse.Namespace) -> None:
+def _print_summary(summary: RunSummary, arguments: Arguments) -> None:
     if arguments.json:
         show(json.dumps(attrs.asdict(summary)))
         return
@@ -185,7 +185,7 @@ def _print_summary(summary: RunSummary, arguments: argparse.Namespace) -> None:
         show(f"{summary.damaged_lines:,} damaged lines in it were skipped", file=sys.stderr)
 
 
-def _dry_run(inputs: Inputs, options: dict[str, Any], arguments: argparse.Namespace) -> int:
+def _dry_run(inputs: Inputs, options: dict[str, Any], arguments: Arguments) -> int:
     forecast = estimate(inputs, arguments.skill, options)
     print_skipped(inputs)
     base_url = arguments.base_url or os.getenv("MOONDREAM_BASE_URL") or os.getenv("MOONDREAM_ENDPOINT")
@@ -215,7 +215,7 @@ def _dry_run(inputs: Inputs, options: dict[str, Any], arguments: argparse.Namesp
     return 0
 
 
-def _finished(arguments: argparse.Namespace) -> int:
+def _finished(arguments: Arguments) -> int:
     """Count the items of these skills in the results file."""
     if not arguments.out or not os.path.exists(arguments.out):  # noqa: PTH110 - a name, not a Path
         return 0
@@ -241,10 +241,10 @@ def check_required(skills: Sequence[str], options: Mapping[str, Any], inputs: In
             raise ConfigurationError(f"{skill} requires --{required}.")
 
 
-def skill_arguments(arguments: argparse.Namespace) -> dict[str, Any]:
+def skill_arguments(arguments: Arguments) -> dict[str, Any]:
     """Collect the skill arguments from the command line."""
     settings = {name: getattr(arguments, name) for name in _SETTINGS if getattr(arguments, name) is not None}
-    objects: list[str] = arguments.object or []
+    objects = list(arguments.object)
     options: dict[str, Any] = {
         "question": arguments.question,
         "object": objects[0] if len(objects) == 1 else objects or None,

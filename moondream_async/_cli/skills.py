@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 import threading
@@ -17,10 +16,9 @@ from .._sync.streams import SegmentStream, TextStream
 from ..errors import ConfigurationError
 from ..types import Result
 from . import formatting, pictures
+from .arguments import Arguments
 from .console import one_line, show
 from .target import base_url_of
-
-Arguments = argparse.Namespace
 
 _OUTLINE_FORMATS = ("svg", "coco", "yolo")  # formats of a segment that need the extra `vision`
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Generator
 from contextlib import contextmanager
 
 from ..errors import ConfigurationError
+from .arguments import Arguments
 
 
 @contextmanager
-def base_url_of(arguments: argparse.Namespace) -> Generator[str | None]:
+def base_url_of(arguments: Arguments) -> Generator[str | None]:
     """Yield the server URL while the command runs; None means that the environment decides.
 
     Raises:

@@ -102,7 +102,7 @@ def test_failures(arguments: list[str], says: str, picture: str, capsys: pytest.
 
 
 def test_usage_errors() -> None:
-    for arguments in ([], ["nonsense"], ["caption"], ["caption", "x", "--length", "epic"]):
+    for arguments in (["nonsense"], ["batch"], ["caption"], ["caption", "x", "--length", "epic"]):
         with pytest.raises(SystemExit) as caught:
             main(arguments)
         assert caught.value.code == 2

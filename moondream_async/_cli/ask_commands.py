@@ -1,0 +1,86 @@
+"""The commands that run one skill."""
+
+from __future__ import annotations
+
+from click import Argument, Choice, Option, Parameter
+
+from .app import Command
+from .arguments import calls
+from .options import COMMON, FILE, LENGTHS, REASONING, SAMPLING, SERVER, flag, output
+
+_IMAGE = Argument(["image"])
+_STREAM = flag("--stream", help="Print the answer as it arrives.")
+_PICTURE: list[Parameter] = [
+    Option(["--save"], type=FILE, metavar="FILE", help="Save the image with the results drawn on it."),
+    flag("--open", help="Open the annotated image in the system's viewer."),
+]
+_IMAGE_HELP = "IMAGE is a path, a URL, a data: URI, or - for standard input."
+
+
+def _command(
+    name: str, summary: str, params: list[Parameter], examples: list[str], *, formats: tuple[str, ...] = ()
+) -> Command:
+    return Command(
+        name,
+        callback=calls("skills:skill", skill=name),
+        help=f"{summary}\n\n{_IMAGE_HELP}",
+        params=[*params, *SAMPLING, *output(("table", "json", "jsonl", *formats)), *SERVER, *COMMON],
+        examples=examples,
+    )
+
+
+ask_commands = [
+    _command(
+        "caption",
+        "Describe an image.",
+        [
+            _IMAGE,
+            Option(["--length"], type=Choice(LENGTHS), default="normal", show_default=True, help="Length."),
+            _STREAM,
+        ],
+        ["caption photo.jpg", "caption photo.jpg --length short --stream", "caption - --json < photo.jpg"],
+    ),
+    _command(
+        "query",
+        "Ask a question about an image.",
+        [_IMAGE, Argument(["question"]), REASONING, _STREAM],
+        [
+            'query photo.jpg "What is on the table?"',
+            'query photo.jpg "How many people are there?" --reasoning --stream',
+            'query https://example.com/a.jpg "Is it raining?" --json',
+        ],
+    ),
+    _command(
+        "detect",
+        "Find objects, as boxes.",
+        [_IMAGE, Argument(["object"], nargs=-1, required=True), *_PICTURE],
+        [
+            "detect photo.jpg face",
+            "detect photo.jpg cat dog --save found.png",
+            "detect photo.jpg car --format coco > cars.json",
+        ],
+        formats=("csv", "coco", "yolo"),
+    ),
+    _command(
+        "point",
+        "Find objects, as points.",
+        [_IMAGE, Argument(["object"], nargs=-1, required=True), *_PICTURE],
+        [
+            "point photo.jpg face",
+            "point photo.jpg cat dog --save found.png",
+            "point photo.jpg car --format csv > cars.csv",
+        ],
+        formats=("csv",),
+    ),
+    _command(
+        "segment",
+        "Outline an object, as an SVG path.",
+        [_IMAGE, Argument(["object"]), _STREAM, *_PICTURE],
+        [
+            "segment photo.jpg dog",
+            "segment photo.jpg dog --save outline.png",
+            "segment photo.jpg dog --format svg > dog.svg",
+        ],
+        formats=("csv", "coco", "yolo", "svg"),
+    ),
+]

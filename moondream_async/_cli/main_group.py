@@ -1,0 +1,22 @@
+"""The command `moondream-async` itself."""
+
+from __future__ import annotations
+
+from .app import PROGRAM, Group
+from .ask_commands import ask_commands
+from .many_commands import many_commands
+from .options import ANYWHERE
+from .try_commands import try_commands
+
+main_group = Group(
+    PROGRAM,
+    help="Call Moondream: the cloud, Station, or a local sandbox.",
+    epilog="MOONDREAM_API_KEY sets the API key, MOONDREAM_BASE_URL the server, MOONDREAM_MODEL the model.",
+    params=ANYWHERE,
+    sections={"Ask": ask_commands, "Many": many_commands, "Try": try_commands},
+    examples=[
+        'query photo.jpg "What is on the table?"',
+        "run photos --skill detect --object face -o faces.jsonl",
+        "demo",
+    ],
+)

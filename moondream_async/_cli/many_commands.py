@@ -1,0 +1,172 @@
+"""The commands for many images."""
+
+from __future__ import annotations
+
+from click import Argument, Choice, Option, Parameter
+
+from .app import Command, Group
+from .arguments import calls
+from .options import ANYWHERE, BUDGET, COMMON, FILE, SERVER, SKILL_ARGUMENTS, SKILLS, flag, output
+
+_INPUTS = Argument(["inputs"], nargs=-1, required=True, type=FILE, metavar="INPUT...")
+_OUT = ["-o", "--out"]
+_INPUT_HELP = (
+    "INPUT is an image, a directory, a quoted pattern such as 'photos/**/*.jpg', a URL, a .jsonl file of lines such as "
+    '{"image": "a.jpg", "id": "a", "question": "..."}, or - to read such lines or paths from standard input.'
+)
+_END: list[Parameter] = [*output(), *SERVER, *COMMON]
+
+run = Command(
+    "run",
+    callback=calls("skills:run"),
+    short_help="Run skills over many images and save the results.",
+    help="Run skills over many images, one line of JSON per result. An interrupted run can be resumed.\n\n"
+    + _INPUT_HELP,
+    params=[
+        _INPUTS,
+        Option(["--skill"], multiple=True, required=True, type=Choice(SKILLS), help="Skill; repeat for several."),
+        Option(_OUT, type=FILE, metavar="FILE", help="Results file (JSON Lines)."),
+        *SKILL_ARGUMENTS,
+        Option(
+            ["--concurrency"],
+            type=int,
+            metavar="N",
+            help="Maximum concurrent items; default 32, or 4 seconds' worth of --rate.",
+        ),
+        Option(
+            ["--rate"],
+            type=float,
+            metavar="R",
+            help="Maximum requests per second; default as fast as the server allows.",
+        ),
+        Option(["--max-failures"], type=int, metavar="N", help="Stop when more than N items have failed."),
+        *BUDGET,
+        flag("--resume", help="Continue an existing results file, if there is one."),
+        flag("--retry-failed", help="Resume and retry failed items."),
+        flag("--dry-run", help="Only estimate size and cost; needs no key and sends nothing."),
+        *_END,
+    ],
+    examples=[
+        "run photos --skill detect --object face -o faces.jsonl",
+        "run photos --skill detect --object face -o faces.jsonl --dry-run",
+        "run 'photos/**/*.jpg' --skill caption -o captions.jsonl --rate 2 --max-cost 5",
+    ],
+    exit_codes="0 success; 1 stopped by an error; 2 usage error, nothing was started; 3 some items failed; "
+    "130 stopped by Ctrl-C (143 by SIGTERM) after in-flight items finished.",
+)
+
+
+def _action(
+    name: str, summary: str, params: list[Parameter], examples: list[str], *, help: str | None = None
+) -> Command:
+    return Command(
+        name,
+        callback=calls("skills:batch", action=name),
+        short_help=summary,
+        help=help or summary,
+        params=[*params, *_END],
+        examples=[f"batch {name} {example}".rstrip() for example in examples],
+    )
+
+
+_JOB = Argument(["job"])
+_JOB_HELP = "JOB is a job's folder or a batch id."
+_TIMEOUT = Option(["--timeout"], type=float, metavar="S", help="Wait at most S seconds.")
+
+batch = Group(
+    "batch",
+    short_help="Process many images as a server-side job, at half the price.",
+    help="Process many images with Moondream Cloud's Batch API, at half the price. A job is stored in a folder. If "
+    "submit is interrupted, repeat it with the same --job to resume.",
+    params=ANYWHERE,
+    examples=[
+        "batch submit photos --skill caption --job captions.batch",
+        "batch wait captions.batch",
+        "batch results captions.batch -o captions.jsonl",
+    ],
+    exit_codes="0 success; 1 an error or a failed batch; 2 usage error; 3 some lines failed; 130 Ctrl-C.",
+    sections={
+        "Commands": [
+            _action(
+                "submit",
+                "Submit images or a ready file of batch lines.",
+                [
+                    _INPUTS,
+                    Option(["--skill"], type=Choice(("query", "caption", "detect", "point")), help="Skill."),
+                    Option(
+                        ["--job"],
+                        type=FILE,
+                        metavar="FOLDER",
+                        help="Folder of the job; default a new one in your state directory.",
+                    ),
+                    *SKILL_ARGUMENTS,
+                    *BUDGET,
+                    flag("--wait", help="Wait until the job is finished."),
+                    Option(_OUT, type=FILE, metavar="FILE", help="Wait, then save the results, as `run` does."),
+                    _TIMEOUT,
+                ],
+                [
+                    "photos --skill caption --job captions.batch",
+                    "photos --skill detect --object face -o faces.jsonl",
+                    "ready.jsonl --wait",
+                ],
+                help="Submit images or a ready file of batch lines.\n\n"
+                + _INPUT_HELP
+                + "\n\nWithout --skill, INPUT is one ready .jsonl file of batch lines.",
+            ),
+            _action(
+                "status",
+                "Show the progress of a job.",
+                [_JOB],
+                ["captions.batch", "01JQZX4M", "captions.batch --json"],
+                help=f"Show the progress of a job.\n\n{_JOB_HELP}",
+            ),
+            _action(
+                "wait",
+                "Wait until a job is finished.",
+                [_JOB, _TIMEOUT],
+                ["captions.batch", "01JQZX4M", "captions.batch --timeout 3600"],
+                help=f"Wait until a job is finished.\n\n{_JOB_HELP}",
+            ),
+            _action(
+                "results",
+                "Write or print the results of a finished job.",
+                [
+                    _JOB,
+                    Option(
+                        _OUT,
+                        type=FILE,
+                        metavar="FILE",
+                        help="Results file, as written by `run`; default: print them.",
+                    ),
+                ],
+                ["captions.batch -o captions.jsonl", "captions.batch", "01JQZX4M -o captions.jsonl"],
+                help=f"Write or print the results of a finished job.\n\n{_JOB_HELP}",
+            ),
+            _action(
+                "cancel",
+                "Cancel uploads that the server has not accepted yet.",
+                [_JOB],
+                ["captions.batch", "01JQZX4M", "captions.batch --model moondream3-preview"],
+                help=f"Cancel uploads that the server has not accepted yet.\n\n{_JOB_HELP}",
+            ),
+            _action(
+                "list",
+                "List your batches, newest first.",
+                [Option(["--limit"], type=int, metavar="N", help="At most N batches; default all.")],
+                ["", "--limit 10", "--json"],
+            ),
+        ]
+    },
+)
+
+export = Command(
+    "export",
+    callback=calls("skills:export"),
+    short_help="Convert the results of a run to a table.",
+    help="Convert the results of a run (RESULTS, JSON Lines) to a table: TABLE ends in .csv or .parquet.",
+    params=[Argument(["results"], type=FILE), Argument(["table"], type=FILE), *COMMON],
+    examples=["export faces.jsonl faces.csv", "export faces.jsonl faces.parquet", "export captions.jsonl captions.csv"],
+)
+
+many_commands = [run, batch, export]

@@ -1,0 +1,84 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+from click import Choice, Option, Parameter
+
+from .._version import __version__
+
+if TYPE_CHECKING:
+    from ..prices import Prices
+
+SKILLS = ("query", "caption", "detect", "point", "segment")
+LENGTHS = ("short", "normal", "long")
+FILE = click.Path()  # lets shells complete file names
+
+
+def _print_version(context: click.Context, _parameter: Parameter, is_set: bool) -> None:
+    if is_set and not context.resilient_parsing:
+        click.echo(f"moondream-async {__version__}")
+        context.exit()
+
+
+def _parse_prices(_context: click.Context, _parameter: Parameter, text: str | None) -> Prices | None:
+    from ..errors import ConfigurationError
+    from ..prices import Prices
+
+    if text is None:
+        return None
+    try:
+        first, second = text.split(",")
+        return Prices(float(first), float(second))
+    except (ValueError, ConfigurationError):
+        raise click.BadParameter(f"{text!r} must be two prices, such as 0.30,2.50") from None
+
+
+def flag(*names: str, help: str, **options: Any) -> Option:
+    """Return an option without a value."""
+    return Option(names, is_flag=True, help=help, **options)
+
+
+def output(formats: Sequence[str] = ("table", "json")) -> list[Parameter]:
+    """Return the options for the form of the output."""
+    return [
+        Option(["--format"], type=Choice(formats), help="Output format; default table, for people."),
+        flag("--json", help="The same as --format json."),
+    ]
+
+
+COMMON: list[Parameter] = [
+    flag("-q", "--quiet", help="Print only results and errors."),
+    Option(["-v", "--verbose"], count=True, help="Log retries and waits; -vv logs every request."),
+    flag("--version", expose_value=False, is_eager=True, callback=_print_version, help="Print the version."),
+]
+SERVER: list[Parameter] = [
+    Option(["--base-url"], metavar="URL", help="Server; Station is http://localhost:2020/v1."),
+    Option(["--model"], metavar="MODEL", help="Model; default the server's."),
+    flag("--sandbox", help="Use a local stand-in server, without a model."),
+]
+ANYWHERE: list[Parameter] = [
+    *SERVER,
+    Option(["--format"], metavar="FORMAT", help="Output format, such as table or json."),
+    *COMMON,
+]
+SAMPLING: list[Parameter] = [
+    Option(["--temperature"], type=float, metavar="T", help="Randomness; 0 always takes the likeliest token."),
+    Option(["--top-p"], type=float, metavar="P", help="Sample from the likeliest tokens with this total."),
+    Option(["--max-tokens"], type=int, metavar="N", help="Maximum length of the answer."),
+    Option(["--max-objects"], type=int, metavar="N", help="Maximum number of boxes or points."),
+]
+REASONING = Option(["--reasoning/--no-reasoning"], default=None, help="Turn reasoning on or off (query).")
+LENGTH = Option(["--length"], type=Choice(LENGTHS), help="For caption.")
+QUESTION = Option(["--question"], metavar="TEXT", help="For query.")
+OBJECTS = Option(
+    ["--object"], multiple=True, metavar="TEXT", help="For detect, point, segment; repeat for several labels."
+)
+SKILL_ARGUMENTS: list[Parameter] = [QUESTION, OBJECTS, LENGTH, REASONING, *SAMPLING]
+BUDGET: list[Parameter] = [
+    Option(["--max-cost"], type=float, metavar="USD", help="Start no item that could exceed this cost."),
+    Option(["--prices"], metavar="IN,OUT", callback=_parse_prices, help="US dollars per million tokens."),
+]
