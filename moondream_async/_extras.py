@@ -7,7 +7,11 @@ from typing import Any
 
 from .errors import ConfigurationError
 
-_MODULES = {"parquet": ("pyarrow", "pyarrow.parquet"), "vision": ("fontTools", "freetype", "numpy")}
+_MODULES = {
+    "parquet": ("pyarrow", "pyarrow.parquet"),
+    "video": ("av",),
+    "vision": ("fontTools", "freetype", "numpy"),
+}
 
 
 def import_extra(module: str, extra: str, purpose: str = "This", *, note: str = "") -> Any:
@@ -57,3 +61,12 @@ def check_extra(extra: str, purpose: str) -> None:
     """
     for module in _MODULES[extra]:
         import_extra(module, extra, purpose, note="Nothing was sent.")
+
+
+def is_installed(extra: str) -> bool:
+    """Return whether the packages of an extra are installed."""
+    try:
+        check_extra(extra, "This")
+    except ConfigurationError:
+        return False
+    return True

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from .._extras import import_extra
 from ..errors import MoondreamError
 from .console import show
 
@@ -78,8 +79,7 @@ def _main(argv: Sequence[str] | None) -> int:
 
 def _invoke(words: list[str]) -> int:
     """Run the command that the words name and return its exit code; a usage error exits with code 2."""
-    import click
-
+    click = import_extra("click", "cli", "The command")
     from .main_group import main_group
 
     if completion := os.environ.get(_COMPLETION):
@@ -88,7 +88,8 @@ def _invoke(words: list[str]) -> int:
         return shell_complete(main_group, {}, main_group.name or "", _COMPLETION, completion)
     try:
         with main_group.make_context(main_group.name, words or ["--help"], obj=words) as context:
-            return main_group.invoke(context) or 0
+            code: int | None = main_group.invoke(context)
+            return code or 0
     except click.exceptions.Exit as exc:
         return exc.exit_code
     except click.exceptions.NoArgsIsHelpError as exc:

@@ -6,18 +6,23 @@ import asyncio
 import time
 from pathlib import Path
 
+from PIL.Image import Image
+
 from .._client.async_client import AsyncClient
-from ..errors import ConfigurationError
+from .._extras import is_installed
 from ..sandbox import Sandbox
+from ..types import Result, SegmentResult
 from ..vision import annotate
 from . import formatting, pictures, sample_image
+from .arguments import Arguments
 from .console import show
+from .outlines import draw_outline
 
 
-def run(out: str) -> None:
-    """Run the demo and write the annotated image to `out`."""
-    pictures.check_name(out)
-    asyncio.run(_demo(Path(out)))
+def run(arguments: Arguments) -> None:
+    """Run the demo and write the annotated image to `--out`."""
+    pictures.check_name(arguments.out)
+    asyncio.run(_demo(Path(arguments.out)))
 
 
 async def _demo(out: Path) -> None:
@@ -50,10 +55,11 @@ async def _demo(out: Path) -> None:
         result = await stream.result()
         tokens = result.metrics.output_tokens if result.metrics else None
         show(f"\n          {tokens} tokens, finish reason {result.finish_reason}, request {result.request_id}\n")
-    try:
-        annotated = annotate(image, outline, boxes, points)
-    except ConfigurationError as exc:  # without the extra `vision`
-        show(f"(no outline in the image: {exc})")
-        annotated = annotate(image, boxes, points)
-    pictures.write(annotated, str(out))
+    pictures.write(_annotated(image, outline, boxes, points), str(out))
     show(f"Annotated image saved to {out}.")
+
+
+def _annotated(image: Image, outline: SegmentResult, *others: Result) -> Image:
+    if is_installed("vision"):
+        return annotate(image, outline, *others)
+    return annotate(draw_outline(image, outline), *others)

@@ -18,7 +18,7 @@ _END: list[Parameter] = [*output(), *SERVER, *COMMON]
 
 run = Command(
     "run",
-    callback=calls("skills:run"),
+    callback=calls("run:run"),
     short_help="Run skills over many images and save the results.",
     help="Run skills over many images, one line of JSON per result. An interrupted run can be resumed.\n\n"
     + _INPUT_HELP,
@@ -61,7 +61,7 @@ def _action(
 ) -> Command:
     return Command(
         name,
-        callback=calls("skills:batch", action=name),
+        callback=calls("batch:run", action=name),
         short_help=summary,
         help=help or summary,
         params=[*params, *_END],

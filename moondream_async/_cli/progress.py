@@ -14,13 +14,9 @@ _LINE_INTERVAL = 5.0  # seconds
 
 
 def meter() -> Lines | Bar:
-    """Return a bar if stderr is a terminal and the extra `cli` is installed, otherwise plain lines."""
-    if sys.stderr is not None and sys.stderr.isatty():  # pyright: ignore[reportUnnecessaryComparison] - None if it was closed
-        try:
-            return Bar()
-        except ImportError:
-            show("(for a progress bar, install the extra 'cli': pip install 'moondream-async[cli]')", file=sys.stderr)
-    return Lines()
+    """Return a bar if stderr is a terminal, otherwise plain lines."""
+    is_terminal = sys.stderr is not None and sys.stderr.isatty()  # pyright: ignore[reportUnnecessaryComparison] - None if it was closed
+    return Bar() if is_terminal else Lines()
 
 
 class Lines:

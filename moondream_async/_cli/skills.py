@@ -84,27 +84,6 @@ def export(arguments: Arguments) -> None:
     show(f"{rows:,} rows in {arguments.table}")
 
 
-def run(arguments: Arguments) -> int:
-    """Process many images; return the exit code."""
-    from .run import run
-
-    return run(arguments)
-
-
-def batch(arguments: Arguments) -> int:
-    """Run a subcommand of `batch`; return the exit code."""
-    from .batch import run
-
-    return run(arguments)
-
-
-def demo(arguments: Arguments) -> None:
-    """Demonstrate all skills on a sample image."""
-    from .demo import run
-
-    run(arguments.out)
-
-
 def _call(client: Client, image: Any, arguments: Arguments) -> Result | TextStream[Any] | SegmentStream:
     stream: bool = getattr(arguments, "stream", False)
     if arguments.skill == "query":

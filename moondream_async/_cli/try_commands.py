@@ -11,7 +11,7 @@ from .options import COMMON, FILE, SERVER, output
 try_commands = [
     Command(
         "demo",
-        callback=calls("skills:demo"),
+        callback=calls("demo:run"),
         help="Try all skills, without a key or network.",
         params=[
             Option(

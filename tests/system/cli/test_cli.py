@@ -18,6 +18,7 @@ import pytest
 from PIL import Image
 
 from moondream_async._cli import main
+from moondream_async._cli.sample_image import sample
 from tests.support.processes import started
 
 
@@ -36,6 +37,31 @@ def test_demo(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         assert word in output
     with Image.open(out) as image:
         assert image.size == (960, 640)
+
+
+@pytest.mark.parametrize("missing", ["fontTools", "freetype", "numpy"])
+def test_the_demo_draws_the_outline_without_the_extra_vision(
+    missing: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, missing, None)
+    out = tmp_path / "demo.png"
+    assert main(["demo", "-o", str(out)]) == 0
+    with Image.open(out) as image:
+        assert image.getpixel((530, 290)) != sample().getpixel((530, 290))  # inside the tree
+
+
+def test_without_the_extra_cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setitem(sys.modules, "click", None)
+    assert main(["--version"]) == 1
+    says = "moondream-async: The command needs the extra 'cli': pip install 'moondream-async[cli]'.\n"
+    assert capsys.readouterr().err == says
+
+
+def test_start_up_imports_little() -> None:
+    code = "import sys; from moondream_async._cli import main; main(['--help']); print(*sys.modules, sep='\\n')"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    heavy = {"asyncio", "anyio", "attrs", "httpx", "PIL", "rich", "starlette", "uvicorn"}
+    assert not heavy & set(done.stdout.split())
 
 
 def test_demo_with_an_unwritable_picture(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
