@@ -164,13 +164,18 @@ class RetryPolicy:
 
 
 class Secret:
-    """An API key that is never shown in a repr, and so not in logs or traceback locals."""
+    """An API key that is never shown in a repr, and so not in logs or traceback locals.
+
+    Args:
+        value: The key, or None; another `Secret` keeps its source.
+        source: Where the key came from, for errors: an argument, an environment variable, or a phrase.
+    """
 
     __slots__ = ("_value", "source")
 
-    def __init__(self, value: object, source: str = "api_key") -> None:
+    def __init__(self, value: object, source: str | None = None) -> None:
         self._value: object = value._value if isinstance(value, Secret) else value
-        self.source = source
+        self.source: str | None = value.source if isinstance(value, Secret) and source is None else source
 
     @classmethod
     def resolve(
@@ -188,7 +193,7 @@ class Secret:
         Raises:
             ConfigurationError: The key cannot be a header value.
         """
-        secret = explicit
+        secret, source = explicit, explicit.source or source
         if explicit._value is None:
             source, secret = variable, cls(os.getenv(variable))
         if secret._value is None:
@@ -213,8 +218,12 @@ class Secret:
         """Say which key it is: where it came from, and its last four characters if it has at least 16."""
         secret = self.reveal().rpartition(":")[2]
         ending = f" ending in {secret[-4:]!s}" if len(secret) >= _MIN_LENGTH_WITH_ENDING else ""
-        given = f"{self.source}=" if self.source.islower() else self.source
-        return f"the key{ending} from {given}"
+        source = self.source or "api_key"
+        return (
+            f"the key{ending} from {source}="
+            if source.isidentifier() and source.islower()
+            else f"the key{ending} from {source}"
+        )
 
     def parts(self) -> list[str]:
         """Return the key, and the secret of `id:secret`, to keep out of errors; not those as short as words."""

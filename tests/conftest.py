@@ -20,11 +20,12 @@ sys.dont_write_bytecode = False
 
 @pytest.fixture(autouse=True)
 def _no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Tests see no key, server or proxy of the machine they run on."""
-    for name in ("MOONDREAM_API_KEY", "MOONDREAM_BASE_URL", "MOONDREAM_ENDPOINT", "MOONDREAM_MODEL"):
+    """Tests see no key, login, server or proxy of the machine they run on."""
+    for name in ("MOONDREAM_API_KEY", "MOONDREAM_BASE_URL", "MOONDREAM_ENDPOINT", "MOONDREAM_MODEL", "MOONDREAM_LOG"):
         monkeypatch.delenv(name, raising=False)
     for name in ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
         monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("XDG_CONFIG_HOME", os.devnull)  # no login is saved there
 
 
 @pytest.fixture(autouse=True)

@@ -50,14 +50,18 @@ def commit(file: FileIO, target: Path) -> None:
 
 
 @contextmanager
-def replace_file(target: Path) -> Generator[Path]:
+def replace_file(target: Path, *, mode: int = 0o666) -> Generator[Path]:
     """Yield a new file next to `target`, which replaces `target` unless an exception is raised.
+
+    Args:
+        target: The file to replace.
+        mode: The new file's permissions, before the umask.
 
     Raises:
         OSError: The file cannot be created, or cannot replace `target`.
     """
     temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
-    temporary.touch(exist_ok=False)
+    temporary.touch(mode, exist_ok=False)
     try:
         yield temporary
         temporary.replace(target)

@@ -174,7 +174,7 @@ class Journal:
         self._identity = os.fstat(self._file.fileno())
         self._size = self._identity.st_size
         if self._size and not resume:
-            raise self._error("already exists: resume it (resume=True, --resume) or choose another file")
+            raise self._error("already exists: resume it (resume=True; without --fresh) or choose another file")
         self._repair(self._index_lines())
         self._begun = self._size
         if retry_failed:

@@ -21,6 +21,7 @@ from ..errors import APIConnectionError, ConfigurationError, MoondreamError, Res
 from ..prices import Prices, prices_of
 from . import records
 from .budget import budget_of
+from .failures import FailureGroup, FailureGroups
 from .item_ids import identify
 from .items import Item
 from .journal import Journal
@@ -179,6 +180,7 @@ class Run:
         self._withheld: list[tuple[bytes, bytes]] = []  # keys and lines of items with connection errors
         self._reported = 0
         self.failures: list[tuple[Any, MoondreamError]] = []
+        self._failure_groups = FailureGroups()
         self._summary = RunSummary(total=len(items) if total is None and isinstance(items, Sized) else total)
         self._started = time.monotonic()
         policy = StopPolicy(
@@ -294,8 +296,10 @@ class Run:
             line, error = self._line_of(finished)
             result = finished.result if error is finished.error else None
             self._write(key, line, error, is_paid=result is not None)
-        if error is not None and len(self.failures) < _MAX_FAILURES:
-            self.failures.append((item.id, error))
+        if error is not None:
+            self._failure_groups.add(item.id, error)
+            if len(self.failures) < _MAX_FAILURES:
+                self.failures.append((item.id, error))
         self._count(
             succeeded=int(error is None),
             failed=int(error is not None),
@@ -358,6 +362,16 @@ class Run:
         self._reported = self._summary.seen
         if self._progress is not None:
             await call_callback(self._progress, self.summary)
+
+
+def failure_groups(run: Run) -> list[FailureGroup]:
+    """Return the failures of a run by kind, the largest group first."""
+    return run._failure_groups.by_size()  # pyright: ignore[reportPrivateUsage] - of this module's class
+
+
+def fingerprint_of(run: Run) -> str:
+    """Return what the lines of a run have as `run`; a file with another one belongs to another run."""
+    return run._name  # pyright: ignore[reportPrivateUsage] - of this module's class
 
 
 async def _chain(first: T | None, rest: AsyncGenerator[T]) -> AsyncGenerator[T]:

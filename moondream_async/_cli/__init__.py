@@ -13,9 +13,8 @@ from typing import Any
 
 from .._extras import import_extra
 from ..errors import MoondreamError
-from .console import show
-
-_COMPLETION = "_MOONDREAM_ASYNC_COMPLETE"  # set by shells that ask for completions
+from .console import show, show_error
+from .names import COMPLETION, PROGRAM
 
 
 def _flush() -> None:
@@ -63,7 +62,7 @@ def _main(argv: Sequence[str] | None) -> int:
         code = _invoke(words)
         _flush()
     except MoondreamError as exc:
-        show(f"moondream-async: {exc}", file=sys.stderr)
+        show_error(str(exc))
         return 1
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
@@ -72,22 +71,24 @@ def _main(argv: Sequence[str] | None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), output.fileno())
         return 0
     except OSError as exc:  # stdout cannot be written, for example because the disk is full
-        show(f"moondream-async: {exc.strerror or exc}", file=sys.stderr)
+        show_error(str(exc.strerror or exc))
         return 1
     return code
 
 
 def _invoke(words: list[str]) -> int:
     """Run the command that the words name and return its exit code; a usage error exits with code 2."""
-    click = import_extra("click", "cli", "The command")
+    import_extra("click", "cli", "The command")
+    import click
+
     from .main_group import main_group
 
-    if completion := os.environ.get(_COMPLETION):
+    if instruction := os.environ.get(COMPLETION):
         from click.shell_completion import shell_complete
 
-        return shell_complete(main_group, {}, main_group.name or "", _COMPLETION, completion)
+        return shell_complete(main_group, {}, PROGRAM, COMPLETION, instruction)
     try:
-        with main_group.make_context(main_group.name, words or ["--help"], obj=words) as context:
+        with main_group.make_context(PROGRAM, words or ["--help"], obj=words) as context:
             code: int | None = main_group.invoke(context)
             return code or 0
     except click.exceptions.Exit as exc:

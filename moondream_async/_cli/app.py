@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Sequence
 from typing import Any
 
 import click
 
-PROGRAM = "moondream-async"
+from .console import bold
+from .names import PROGRAM
+
 _WIDTH = 100
-
-
-def _bold(text: str) -> str:
-    """Return a heading, in bold if stdout is a terminal and NO_COLOR is not set."""
-    return click.style(text, bold=True) if sys.stdout.isatty() and not os.getenv("NO_COLOR") else text
 
 
 class _Formatter(click.HelpFormatter):
     def write_heading(self, heading: str) -> None:
-        super().write_heading(_bold(heading))
+        super().write_heading(bold(heading))
 
     def write_usage(self, prog: str, args: str = "", prefix: str | None = None) -> None:
-        super().write_usage(prog, args, _bold("Usage:") + " " if prefix is None else prefix)
+        super().write_usage(prog, args, bold("Usage:") + " " if prefix is None else prefix)
 
 
 class _Context(click.Context):

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import importlib
+import logging
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any, cast
 
 import click
+
+from .console import set_quiet
 
 
 class Arguments(SimpleNamespace):
@@ -33,6 +36,11 @@ def calls(function: str, **fixed: Any) -> Callable[..., Any]:
         }
         if values.get("format") == "json":
             values["json"] = True
+        set_quiet(bool(values.get("quiet")))
+        if values.get("verbose"):
+            from .._log import print_log
+
+            print_log(logging.INFO if values["verbose"] == 1 else logging.DEBUG)
         return run(Arguments(**values, **fixed, words=words))
 
     return callback

@@ -8,13 +8,17 @@ from .app import Command
 from .arguments import calls
 from .options import COMMON, FILE, LENGTHS, REASONING, SAMPLING, SERVER, flag, output
 
-_IMAGE = Argument(["image"])
+_OBJECT = Option(["--object"], multiple=True, metavar="TEXT", help="What to find, if there are several images.")
 _STREAM = flag("--stream", help="Print the answer as it arrives.")
 _PICTURE: list[Parameter] = [
-    Option(["--save"], type=FILE, metavar="FILE", help="Save the image with the results drawn on it."),
+    Option(["--save"], type=FILE, metavar="FILE", help="Save the annotated image; of several, in this folder."),
     flag("--open", help="Open the annotated image in the system's viewer."),
 ]
-_IMAGE_HELP = "IMAGE is a path, a URL, a data: URI, or - for standard input."
+_IMAGE_HELP = "IMAGE is a path, a URL, a data: URI, or - for standard input. Several images are processed at once."
+
+
+def _words(metavar: str) -> Argument:
+    return Argument(["images"], nargs=-1, required=True, type=FILE, metavar=metavar)
 
 
 def _command(
@@ -22,7 +26,7 @@ def _command(
 ) -> Command:
     return Command(
         name,
-        callback=calls("skills:skill", skill=name),
+        callback=calls("ask:run", skill=name),
         help=f"{summary}\n\n{_IMAGE_HELP}",
         params=[*params, *SAMPLING, *output(("table", "json", "jsonl", *formats)), *SERVER, *COMMON],
         examples=examples,
@@ -32,18 +36,23 @@ def _command(
 ask_commands = [
     _command(
         "caption",
-        "Describe an image.",
+        "Describe images.",
         [
-            _IMAGE,
+            _words("IMAGE..."),
             Option(["--length"], type=Choice(LENGTHS), default="normal", show_default=True, help="Length."),
             _STREAM,
         ],
-        ["caption photo.jpg", "caption photo.jpg --length short --stream", "caption - --json < photo.jpg"],
+        ["caption photo.jpg", "caption *.jpg --length short", "caption - --stream < photo.jpg"],
     ),
     _command(
         "query",
-        "Ask a question about an image.",
-        [_IMAGE, Argument(["question"]), REASONING, _STREAM],
+        "Ask a question about images.",
+        [
+            _words("IMAGE... QUESTION"),
+            Option(["--question"], metavar="TEXT", help="The question; then all words are images."),
+            REASONING,
+            _STREAM,
+        ],
         [
             'query photo.jpg "What is on the table?"',
             'query photo.jpg "How many people are there?" --reasoning --stream',
@@ -53,29 +62,29 @@ ask_commands = [
     _command(
         "detect",
         "Find objects, as boxes.",
-        [_IMAGE, Argument(["object"], nargs=-1, required=True), *_PICTURE],
+        [_words("IMAGE OBJECT..."), _OBJECT, *_PICTURE],
         [
             "detect photo.jpg face",
             "detect photo.jpg cat dog --save found.png",
-            "detect photo.jpg car --format coco > cars.json",
+            "detect *.jpg --object car --format coco > cars.json",
         ],
         formats=("csv", "coco", "yolo"),
     ),
     _command(
         "point",
         "Find objects, as points.",
-        [_IMAGE, Argument(["object"], nargs=-1, required=True), *_PICTURE],
+        [_words("IMAGE OBJECT..."), _OBJECT, *_PICTURE],
         [
             "point photo.jpg face",
             "point photo.jpg cat dog --save found.png",
-            "point photo.jpg car --format csv > cars.csv",
+            "point *.jpg --object car --format csv > cars.csv",
         ],
         formats=("csv",),
     ),
     _command(
         "segment",
         "Outline an object, as an SVG path.",
-        [_IMAGE, Argument(["object"]), _STREAM, *_PICTURE],
+        [_words("IMAGE... OBJECT"), _OBJECT, _STREAM, *_PICTURE],
         [
             "segment photo.jpg dog",
             "segment photo.jpg dog --save outline.png",

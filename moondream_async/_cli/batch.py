@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shlex
-import sys
 import tempfile
 from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
@@ -22,15 +21,18 @@ from .._sync.client import Client
 from ..errors import ConfigurationError, MoondreamError, ResultsFileError
 from ..prices import prices_of
 from .arguments import Arguments
-from .console import one_line, show
+from .connection import connection
+from .console import one_line, show, show_error, show_note
+from .dry_run import dry_run, dry_run_ready_file
+from .exit_codes import SOME_FAILED, STOPPED, WRONG_USAGE
 from .inputs import Inputs, print_skipped
 from .progress import meter
-from .run import SOME_FAILED, STOPPED, WRONG_USAGE, check_required, skill_arguments
-from .target import base_url_of
+from .skill_arguments import check_required, move_batch_skill, skill_arguments
 
 
 def submit(client: Client, arguments: Arguments) -> int:
     """Submit images or a ready file; with `--wait` or `--out`, wait and save the results."""
+    move_batch_skill(arguments)
     options = skill_arguments(arguments)
     source = _checked_inputs(arguments, options) if arguments.skill else _ready_file(arguments, options)
     with _job_folder(arguments) as folder:
@@ -41,6 +43,8 @@ def submit(client: Client, arguments: Arguments) -> int:
             if not (should_wait and arguments.json):  # then the job is printed once, when it is finished
                 _print_job(job, arguments)
             code = _wait_for(client, job, arguments) if should_wait else 0
+            if not should_wait and not arguments.sandbox and not arguments.json:
+                show_note(f"Next: moondream-async batch wait {shlex.quote(str(folder))}")
             return code or (_save(client, job, arguments) if arguments.out else 0)
         except (MoondreamError, KeyboardInterrupt):
             if (folder / MANIFEST).exists() and not arguments.sandbox:
@@ -71,10 +75,7 @@ def _submit(
                 **options,
             )
             if job.cost_limit_reached:
-                show(
-                    f"Stopped by --max-cost {arguments.max_cost:g}; raise the limit to add the remaining items.",
-                    file=sys.stderr,
-                )
+                show_note(f"Stopped by --max-cost {arguments.max_cost:g}; raise the limit to add the remaining items.")
         elif arguments.max_cost is not None:
             raise ConfigurationError(
                 "--max-cost works only with images; a ready file of batch lines is submitted as a whole."
@@ -89,7 +90,7 @@ def _submit(
 
 def _checked_inputs(arguments: Arguments, options: dict[str, Any]) -> Inputs:
     """Read all inputs once, so that an unreadable one fails before anything is uploaded."""
-    inputs = Inputs(arguments.inputs)
+    inputs = Inputs(arguments.inputs, fps=arguments.fps)
     check_required([arguments.skill], options, inputs)
     if inputs.count() == 0:
         raise ConfigurationError(f"No images found in {' '.join(arguments.inputs)}.")
@@ -107,8 +108,19 @@ def _job_folder(arguments: Arguments) -> Generator[Path]:
             yield Path(temporary, "job")
     else:
         folder = default_folder()
-        show(f"job: {folder}", file=sys.stderr)
+        show_note(f"job: {folder}")
         yield folder
+
+
+def _dry_run(arguments: Arguments) -> int:
+    """Print the number of images or lines of a batch, and its price."""
+    move_batch_skill(arguments)
+    options = skill_arguments(arguments)
+    if arguments.skill:
+        inputs = _checked_inputs(arguments, options)
+        arguments.skill = [arguments.skill]
+        return dry_run(inputs, options, arguments, is_batch=True)
+    return dry_run_ready_file(_ready_file(arguments, options), arguments)
 
 
 def status(client: Client, arguments: Arguments) -> int:
@@ -148,7 +160,7 @@ def cancel(client: Client, arguments: Arguments) -> int:
     if client.batches.cancel(_job(arguments)):
         show("canceled")
         return 0
-    show("moondream-async: nothing to cancel: a batch continues once the server has accepted it.", file=sys.stderr)
+    show_error("nothing to cancel: a batch continues once the server has accepted it.")
     return STOPPED
 
 
@@ -166,10 +178,12 @@ def run(arguments: Arguments) -> int:
     """Run the action that the command line names and return the exit code."""
     action = _ACTIONS[arguments.action]
     try:
-        with base_url_of(arguments) as base_url, Client(base_url=base_url, model=arguments.model) as client:
+        if arguments.action == "submit" and arguments.dry_run:
+            return _dry_run(arguments)
+        with connection(arguments) as target, Client(**target) as client:
             return action(client, arguments)
     except (ConfigurationError, ResultsFileError) as exc:
-        show(f"moondream-async: {exc}", file=sys.stderr)
+        show_error(str(exc))
         return WRONG_USAGE
 
 
@@ -205,8 +219,9 @@ def _check_output(out: str | None, folder: Path) -> None:
 
 def _print_resume_command(folder: Path, arguments: Arguments) -> None:
     words = list(arguments.words)
-    command = words if arguments.job else [*words[:2], "--job", str(folder), *words[2:]]
-    show(f"To resume: {shlex.join(['moondream-async', *command])}", file=sys.stderr)
+    at = words.index("submit") + 1
+    command = words if arguments.job else [*words[:at], "--job", str(folder), *words[at:]]
+    show_note(f"To resume: {shlex.join(['moondream-async', *command])}")
 
 
 def _job(arguments: Arguments) -> str:
@@ -228,17 +243,17 @@ def _wait_for(client: Client, job: BatchJob | str, arguments: Arguments) -> int:
     with bar.shown():
         job = client.batches.wait(job, timeout=arguments.timeout, progress=on_progress)
     _print_job(job, arguments)
-    prices = prices_of(client.base_url, arguments.model)
+    prices = prices_of(client.base_url, client.model)
     cost = "" if prices is None else f", about ${prices.batch.cost(job.usage):.2f}"
     tokens = f"{job.usage.input_tokens:,} input and {job.usage.output_tokens:,} output tokens"
-    show(tokens + cost, file=sys.stderr)
+    show_note(tokens + cost)
     return STOPPED if job.status in FAILED else 0
 
 
 def _save(client: Client, job: BatchJob | str, arguments: Arguments) -> int:
     summary = client.batches.save(job, arguments.out)
     before = f", {summary.skipped:,} already in the file" if summary.skipped else ""
-    show(f"{summary.succeeded:,} done, {summary.failed:,} failed{before}; results: {arguments.out}", file=sys.stderr)
+    show_note(f"{summary.succeeded:,} done, {summary.failed:,} failed{before}; results: {arguments.out}")
     return SOME_FAILED if summary.failed else 0
 
 
@@ -250,7 +265,7 @@ def _print_job(job: BatchJob, arguments: Arguments) -> None:
     for batch in job.batches:
         show(_line(batch))
     if job.refused:
-        show(f"{job.refused:,} of {job.items:,} items were rejected; the results say why", file=sys.stderr)
+        show_note(f"{job.refused:,} of {job.items:,} items were rejected; the results say why")
     if job.folder is not None and not arguments.sandbox:
         show(f"job: {job.folder}")
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -44,20 +46,38 @@ def stream(pieces: TextStream[Any] | SegmentStream, form: str) -> None:
 def _formatted(value: Result, form: str, image: str, labels: Sequence[str]) -> str:
     if form in ("json", "jsonl"):
         return json.dumps(value.to_dict(), indent=2 if form == "json" else None)
-    label = labels[0] if len(labels) == 1 else "object"
     if form == "csv":
-        return vision.to_csv(value, label=label)
+        return vision.to_csv(value, label=_default_label(labels))
     if form == "yolo":
-        return vision.to_yolo(value, labels, label=label)
+        return vision.to_yolo(value, labels, label=_default_label(labels))
     if form == "coco":
-        return json.dumps(vision.to_coco([(image, value)], categories=labels, label=label))
+        return coco([(image, value)], labels)
     if form == "svg" and isinstance(value, SegmentResult):
         return value.to_svg()
-    return text(value)
+    return text(value, labels)
 
 
-def text(value: Result) -> str:
-    """Format a result for a person."""
+def coco(results: Sequence[tuple[str, Result]], labels: Sequence[str]) -> str:
+    """Format the results of images as a COCO document."""
+    return json.dumps(vision.to_coco(results, categories=labels, label=_default_label(labels)))
+
+
+def csv_rows(value: Result, labels: Sequence[str]) -> list[list[str]]:
+    """Return a result as the rows of a table, the first with the names of the columns."""
+    return list(csv.reader(io.StringIO(vision.to_csv(value, label=_default_label(labels)), newline="")))
+
+
+def _default_label(labels: Sequence[str]) -> str:
+    return labels[0] if len(labels) == 1 else "object"
+
+
+def text(value: Result, labels: Sequence[str] = ()) -> str:
+    """Format a result for a person; of several labels, it names those that were not found."""
+    if len(labels) > 1 and isinstance(value, (DetectResult, PointResult)):
+        found = {each.label for each in (value.objects if isinstance(value, DetectResult) else value.points)}
+        missing = [one_line(label) for label in labels if label not in found]
+        if found and missing:
+            return f"{text(value)}\nnothing found: {', '.join(missing)}"
     if isinstance(value, QueryResult):
         thoughts = f"({value.reasoning.text})\n" if value.reasoning else ""
         return thoughts + value.answer

@@ -8,14 +8,15 @@ import os
 import stat
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
+from .._extras import check_extra
 from .._images.source_names import MAX_PATH_LENGTH
 from .._wire.responses import is_object, reject_number
 from ..errors import ConfigurationError
-from .console import show
+from ..video import frames
+from .console import show_note
 from .folders import Skipped, images_in, matches
 
 STDIN = "-"
@@ -24,6 +25,7 @@ _IMAGE_FIELDS = ("image", "image_url")
 _NAME_FIELDS = (*_IMAGE_FIELDS, "id")
 _STDIN_NAME = "standard input"
 _UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+_VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".wmv", ".flv")
 _JSON_STARTS = (b"{", b'"', b"[")
 
 MapItem = Any
@@ -36,18 +38,20 @@ class Inputs:
         words: Image files, directories (searched for images that are not hidden), patterns with `*`, http(s) URLs,
             files of JSON lines (`.jsonl`), or `-` for standard input. A line is a path, a URL or JSON, in UTF-8 with
             or without a byte order mark.
+        fps: Frames per second of videos; None if there are none.
 
     Attributes:
         skipped: What the last iteration left out.
 
     Raises:
-        ConfigurationError: A word matches nothing. While iterating: a line or directory cannot be read; the message
-            says which.
+        ConfigurationError: A word matches nothing, or is a video without `fps`, or the extra `video` is missing. While
+            iterating: a line or directory cannot be read; the message says which.
     """
 
-    def __init__(self, words: Sequence[str]) -> None:
-        self._words = words
+    def __init__(self, words: Sequence[str], *, fps: float | None = None) -> None:
+        self._words, self._fps = words, fps
         self.skipped = Skipped()
+        _check_videos(words, fps)
         for word in words:
             if word == STDIN or _is_url(word):
                 continue
@@ -62,14 +66,20 @@ class Inputs:
         return any(word == STDIN or _is_lines(word) for word in self._words)
 
     def count(self) -> int | None:
-        """Count all items. Return None if some come from a pipe, which cannot be read in advance.
+        """Count all items. Return None if some come from a pipe or a video, which cannot be counted in advance.
 
         Raises:
             ConfigurationError: A line or a directory cannot be read.
         """
         self.skipped = Skipped()
         known = [word for word in self._words if word != STDIN]
-        total = sum(1 for word in known for _ in _items(word, self.skipped))
+        total, has_video = 0, False
+        for word in known:
+            for item in _items(word, self.skipped, fps=None):  # videos are not decoded twice
+                total += 1
+                has_video = has_video or (isinstance(item, str) and _is_video(item))
+        if has_video and self._fps is not None:
+            return None
         if len(known) == len(self._words):
             return total
         stdin_items = _count_stdin()
@@ -78,32 +88,32 @@ class Inputs:
     def __iter__(self) -> Iterator[MapItem]:
         self.skipped = skipped = Skipped()
         for word in self._words:
-            yield from _items(word, skipped)
+            yield from _items(word, skipped, self._fps)
 
 
 def print_skipped(inputs: Inputs) -> None:
     """Report on stderr what the last iteration left out."""
     report = str(inputs.skipped)
     if report:
-        with suppress(OSError):  # the reader of stderr is gone; keep running
-            show(f"moondream-async: {report}", file=sys.stderr, flush=True)
+        show_note(f"moondream-async: {report}")
 
 
-def image_of(item: MapItem) -> str:
-    """Return the image's path, URL or data."""
-    return cast("str", item[1] if isinstance(item, tuple) else item)
+def image_of(item: MapItem) -> Any:
+    """Return the image's path, URL or data, or a frame of a video."""
+    return cast("Any", item[1] if isinstance(item, tuple) else item)
 
 
 def nbytes(item: MapItem) -> int:
     """Return the size of an item's file in bytes, or 0 if it is not a file."""
     image = image_of(item)
     try:
-        return os.stat(image).st_size if len(image) <= MAX_PATH_LENGTH else 0  # noqa: PTH116 - a name, not a Path
+        is_path = isinstance(image, str) and len(image) <= MAX_PATH_LENGTH
+        return os.stat(image).st_size if is_path else 0  # noqa: PTH116 - a name, not a Path
     except (OSError, ValueError):
         return 0
 
 
-def _items(word: str, skipped: Skipped) -> Iterator[MapItem]:
+def _items(word: str, skipped: Skipped, fps: float | None) -> Iterator[MapItem]:
     if word == STDIN:
         yield from _read_lines(_stdin(), _STDIN_NAME)
     elif _is_url(word):
@@ -112,9 +122,11 @@ def _items(word: str, skipped: Skipped) -> Iterator[MapItem]:
         yield from images_in(word, skipped)
     elif not _exists(word):
         for name in matches(word, skipped):
-            yield from _items(name, skipped)
+            yield from _items(name, skipped, fps)
     elif _is_lines(word):
         yield from _read_file(word)
+    elif fps is not None and _is_video(word):
+        yield from _read_frames(word, fps)
     else:
         yield word
 
@@ -125,6 +137,21 @@ def _read_file(name: str) -> Iterator[MapItem]:
             yield from _read_lines(lines, name)
     except OSError as exc:
         raise ConfigurationError(f"{name!r} cannot be read: {exc.strerror or exc}.") from None
+
+
+def _check_videos(words: Sequence[str], fps: float | None) -> None:
+    """Check that videos can be read. Without `fps`, a video among images fails like any file that is not an image."""
+    videos = [word for word in words if _is_video(word)]
+    if videos and len(videos) == len(words) and fps is None:
+        raise ConfigurationError(f"{videos[0]!r} is a video. To process a frame of each second, add --fps 1.")
+    if fps is not None:
+        check_extra("video", "--fps")
+
+
+def _read_frames(name: str, fps: float) -> Iterator[MapItem]:
+    """Yield the frames of a video, with IDs such as `film.mp4#t=1.500`."""
+    for frame in frames(Path(name), fps=fps):
+        yield f"{name}#t={frame.timestamp:.3f}", frame.image
 
 
 def _stdin() -> BinaryIO:
@@ -207,6 +234,10 @@ def _has_surrogates(value: Any) -> bool:
 
 def _is_url(word: str) -> bool:
     return word.lower().startswith(("http://", "https://"))
+
+
+def _is_video(word: str) -> bool:
+    return Path(word).suffix.lower() in _VIDEO_SUFFIXES and not _is_url(word)
 
 
 def _is_lines(word: str) -> bool:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from .app import PROGRAM, Group
+from .app import Group
 from .ask_commands import ask_commands
 from .many_commands import many_commands
+from .names import PROGRAM
 from .options import ANYWHERE
+from .setup_commands import setup_commands
 from .try_commands import try_commands
 
 main_group = Group(
@@ -13,10 +15,10 @@ main_group = Group(
     help="Call Moondream: the cloud, Station, or a local sandbox.",
     epilog="MOONDREAM_API_KEY sets the API key, MOONDREAM_BASE_URL the server, MOONDREAM_MODEL the model.",
     params=ANYWHERE,
-    sections={"Ask": ask_commands, "Many": many_commands, "Try": try_commands},
+    sections={"Ask": ask_commands, "Many": many_commands, "Set up": setup_commands, "Try": try_commands},
     examples=[
         'query photo.jpg "What is on the table?"',
-        "run photos --skill detect --object face -o faces.jsonl",
+        "run detect photos --object face -o faces.jsonl",
         "demo",
     ],
 )

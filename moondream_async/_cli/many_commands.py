@@ -6,7 +6,7 @@ from click import Argument, Choice, Option, Parameter
 
 from .app import Command, Group
 from .arguments import calls
-from .options import ANYWHERE, BUDGET, COMMON, FILE, SERVER, SKILL_ARGUMENTS, SKILLS, flag, output
+from .options import ANYWHERE, BUDGET, COMMON, FILE, FPS, SERVER, SKILL_ARGUMENTS, SKILLS, SkillOrFile, flag, output
 
 _INPUTS = Argument(["inputs"], nargs=-1, required=True, type=FILE, metavar="INPUT...")
 _OUT = ["-o", "--out"]
@@ -20,12 +20,14 @@ run = Command(
     "run",
     callback=calls("run:run"),
     short_help="Run skills over many images and save the results.",
-    help="Run skills over many images, one line of JSON per result. An interrupted run can be resumed.\n\n"
-    + _INPUT_HELP,
+    help="Run skills over many images, one line of JSON per result. The same command continues an interrupted run: "
+    "items that are in the file are not sent again.\n\nSKILL is query, caption, detect, point or segment. "
+    + _INPUT_HELP
+    + " With --fps, it may be a video, too.",
     params=[
-        _INPUTS,
-        Option(["--skill"], multiple=True, required=True, type=Choice(SKILLS), help="Skill; repeat for several."),
-        Option(_OUT, type=FILE, metavar="FILE", help="Results file (JSON Lines)."),
+        Argument(["inputs"], nargs=-1, required=True, type=SkillOrFile(), metavar="SKILL INPUT..."),
+        Option(["--skill"], multiple=True, type=Choice(SKILLS), help="The skill as an option; repeat for several."),
+        Option(_OUT, type=FILE, metavar="FILE", help="Results file (JSON Lines); one of the same run is continued."),
         *SKILL_ARGUMENTS,
         Option(
             ["--concurrency"],
@@ -41,15 +43,17 @@ run = Command(
         ),
         Option(["--max-failures"], type=int, metavar="N", help="Stop when more than N items have failed."),
         *BUDGET,
-        flag("--resume", help="Continue an existing results file, if there is one."),
-        flag("--retry-failed", help="Resume and retry failed items."),
+        FPS,
+        flag("--fresh", help="Refuse a results file that exists."),
+        flag("--resume", help="Continue an existing results file; the default."),
+        flag("--retry-failed", help="Continue, and retry failed items."),
         flag("--dry-run", help="Only estimate size and cost; needs no key and sends nothing."),
         *_END,
     ],
     examples=[
-        "run photos --skill detect --object face -o faces.jsonl",
-        "run photos --skill detect --object face -o faces.jsonl --dry-run",
-        "run 'photos/**/*.jpg' --skill caption -o captions.jsonl --rate 2 --max-cost 5",
+        "run detect photos --object face -o faces.jsonl",
+        "run detect photos --object face -o faces.jsonl --dry-run",
+        "run caption 'photos/**/*.jpg' -o captions.jsonl --rate 2 --max-cost 5",
     ],
     exit_codes="0 success; 1 stopped by an error; 2 usage error, nothing was started; 3 some items failed; "
     "130 stopped by Ctrl-C (143 by SIGTERM) after in-flight items finished.",
@@ -101,6 +105,8 @@ batch = Group(
                     ),
                     *SKILL_ARGUMENTS,
                     *BUDGET,
+                    FPS,
+                    flag("--dry-run", help="Only estimate size and cost; needs no key and sends nothing."),
                     flag("--wait", help="Wait until the job is finished."),
                     Option(_OUT, type=FILE, metavar="FILE", help="Wait, then save the results, as `run` does."),
                     _TIMEOUT,
@@ -162,7 +168,7 @@ batch = Group(
 
 export = Command(
     "export",
-    callback=calls("skills:export"),
+    callback=calls("export:run"),
     short_help="Convert the results of a run to a table.",
     help="Convert the results of a run (RESULTS, JSON Lines) to a table: TABLE ends in .csv or .parquet.",
     params=[Argument(["results"], type=FILE), Argument(["table"], type=FILE), *COMMON],

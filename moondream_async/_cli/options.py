@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 from click import Choice, Option, Parameter
+from click.shell_completion import CompletionItem
 
 from .._version import __version__
 
@@ -16,6 +17,16 @@ if TYPE_CHECKING:
 SKILLS = ("query", "caption", "detect", "point", "segment")
 LENGTHS = ("short", "normal", "long")
 FILE = click.Path()  # lets shells complete file names
+
+
+class SkillOrFile(click.Path):
+    """The words of `run`: shells complete the first with the names of the skills, too."""
+
+    def shell_complete(self, ctx: click.Context, param: Parameter, incomplete: str) -> list[CompletionItem]:
+        """Return the completions."""
+        is_first = not ctx.params.get(param.name or "")
+        skills = [CompletionItem(name) for name in SKILLS if is_first and name.startswith(incomplete)]
+        return [*skills, *super().shell_complete(ctx, param, incomplete)]
 
 
 def _print_version(context: click.Context, _parameter: Parameter, is_set: bool) -> None:
@@ -63,6 +74,7 @@ SERVER: list[Parameter] = [
 ANYWHERE: list[Parameter] = [
     *SERVER,
     Option(["--format"], metavar="FORMAT", help="Output format, such as table or json."),
+    flag("--json", help="The same as --format json."),
     *COMMON,
 ]
 SAMPLING: list[Parameter] = [
@@ -82,3 +94,4 @@ BUDGET: list[Parameter] = [
     Option(["--max-cost"], type=float, metavar="USD", help="Start no item that could exceed this cost."),
     Option(["--prices"], metavar="IN,OUT", callback=_parse_prices, help="US dollars per million tokens."),
 ]
+FPS = Option(["--fps"], type=float, metavar="N", help="Of videos: process N frames per second (extra video).")

@@ -5,21 +5,27 @@ from __future__ import annotations
 import io
 import os
 import struct
+import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from .._bulk.atomic_files import replace_file
 from .._bulk.reading import describe
+from .._images.source_names import MAX_PATH_LENGTH
 from ..errors import ConfigurationError
 from ..types import Result
 from ..vision import annotate
+from .console import show_note
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 # Raised by Pillow's writers for images that a format does not support.
 _WRITE_ERRORS = (OSError, ValueError, KeyError, TypeError, OverflowError, struct.error)
+_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp")
 
 
 def check_name(name: str) -> None:
@@ -40,6 +46,35 @@ def check_name(name: str) -> None:
         raise _unwritable(name, problem)
 
 
+def check_folder(name: str) -> None:
+    """Check that images can be written to a folder, and create it if needed.
+
+    Raises:
+        ConfigurationError: They cannot.
+    """
+    path = Path(name)
+    try:
+        if path.suffix.lower() in _SUFFIXES and not path.is_dir():
+            raise ConfigurationError(f"With several images, --save is a folder, and {name!r} looks like a file.")
+        path.mkdir(exist_ok=True)
+        if not os.access(path, os.W_OK):
+            raise ConfigurationError(f"Images cannot be written to {name!r}: permission denied.")
+    except OSError as exc:
+        raise ConfigurationError(f"The folder {name!r} cannot be created: {exc.strerror or exc}.") from None
+
+
+def names_in(folder: str, images: Sequence[str]) -> list[str]:
+    """Return a different name in a folder for each image, with the image's own suffix where that can be written."""
+    names: list[str] = []
+    for number, image in enumerate(images, 1):
+        path = Path(urlsplit(image).path if "://" in image else image if len(image) <= MAX_PATH_LENGTH else "")
+        suffix = path.suffix if path.suffix.lower() in _SUFFIXES else ".png"
+        stem = path.stem.strip("-") or f"image-{number}"
+        name = str(Path(folder, stem + suffix))
+        names.append(name if name not in names else str(Path(folder, f"{stem}-{number}{suffix}")))
+    return names
+
+
 def draw(image: Any, result: Result, labels: Sequence[str], *, save: str | None, show: bool) -> None:
     """Draw the result on the image, then save or show it.
 
@@ -51,10 +86,24 @@ def draw(image: Any, result: Result, labels: Sequence[str], *, save: str | None,
     if save is not None:
         write(picture, save)
     if show:
-        try:
+        _show(picture)
+
+
+def _show(picture: Image) -> None:
+    """Open an image in the system's viewer; without one, save it and print where."""
+    try:
+        if _has_viewer():
             picture.show()
-        except OSError as exc:
-            raise ConfigurationError(f"The image cannot be shown: {exc.strerror or exc}.") from None
+            return
+        with tempfile.NamedTemporaryFile(prefix="moondream-", suffix=".png", delete=False) as file:
+            picture.save(file)
+    except OSError as exc:
+        raise ConfigurationError(f"The image cannot be shown: {exc.strerror or exc}.") from None
+    show_note(f"There is no image viewer here; the image is in {file.name}")
+
+
+def _has_viewer() -> bool:
+    return sys.platform in ("darwin", "win32") or bool(os.getenv("DISPLAY") or os.getenv("WAYLAND_DISPLAY"))
 
 
 def write(picture: Image, name: str) -> None:

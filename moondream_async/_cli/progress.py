@@ -1,22 +1,24 @@
-"""Progress of a run: a bar on a terminal, otherwise a plain line every few seconds."""
+"""Progress of long work: a bar on a terminal, otherwise a plain line every few seconds."""
 
 from __future__ import annotations
 
 import sys
 import time
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from .._bulk.run import RunSummary
-from .console import printable, show
+from . import console
+from .durations import duration
 
 _LINE_INTERVAL = 5.0  # seconds
+_SEPARATOR = " - "
 
 
 def meter() -> Lines | Bar:
-    """Return a bar if stderr is a terminal, otherwise plain lines."""
+    """Return a bar if stderr is a terminal, otherwise plain lines; nothing is shown with `--quiet`."""
     is_terminal = sys.stderr is not None and sys.stderr.isatty()  # pyright: ignore[reportUnnecessaryComparison] - None if it was closed
-    return Bar() if is_terminal else Lines()
+    return Bar() if is_terminal and not console.quiet else Lines()
 
 
 class Lines:
@@ -29,17 +31,15 @@ class Lines:
         """Show the display while the context is open."""
         return nullcontext()
 
-    def update(self, done: float, total: float | None, details: str, *, unit: str) -> None:
+    def update(self, done: float, total: float | None, details: str, *, unit: str = "") -> None:
         """Update the progress."""
         if time.monotonic() >= self._next:
             self._next = time.monotonic() + _LINE_INTERVAL
-            of = f" of {total:,.0f}" if total is not None else ""
-            self.say(f"{done:,.0f}{of} {unit}, {details}")
+            self.say(_line(done, total, unit, details))
 
     def say(self, text: str) -> None:
         """Print a message above the progress."""
-        with suppress(OSError):  # the reader of stderr is gone; keep running
-            show(text, file=sys.stderr, flush=True)
+        console.show_note(text)
 
 
 class Bar:
@@ -49,41 +49,54 @@ class Bar:
         from rich.console import Console
         from rich.progress import BarColumn, Progress, TextColumn
 
-        columns = (BarColumn(), TextColumn("{task.fields[count]} {task.fields[unit]}  {task.fields[details]}"))
-        self._progress = Progress(*columns, console=Console(stderr=True), refresh_per_second=8)
-        self._task = self._progress.add_task("", total=None, count="", unit="", details="")
+        columns = (TextColumn("{task.fields[line]}", markup=False), BarColumn(bar_width=None))
+        self._progress = Progress(*columns, console=Console(stderr=True), refresh_per_second=8, expand=True)
+        self._task = self._progress.add_task("", total=None, line="")
 
     def shown(self) -> AbstractContextManager[Any]:
         """Show the display while the context is open."""
         return self._progress
 
-    def update(self, done: float, total: float | None, details: str, *, unit: str) -> None:
+    def update(self, done: float, total: float | None, details: str, *, unit: str = "") -> None:
         """Update the progress."""
-        count = f"{done:,.0f}/{'?' if total is None else f'{total:,.0f}'}"
-        self._progress.update(self._task, completed=done, total=total, count=count, unit=unit, details=details)
+        line = console.one_line(_line(done, total, unit, details))
+        self._progress.update(self._task, completed=done, total=total, line=line)
 
     def say(self, text: str) -> None:
         """Print a message above the progress."""
-        self._progress.console.print(printable(text), markup=False, highlight=False)
+        self._progress.console.print(console.printable(text), markup=False, highlight=False)
 
 
-def details(summary: RunSummary) -> str:
-    """Describe the progress of a run besides the number of items."""
-    parts = [f"{summary.failed:,} failed"]
-    if summary.rate:
-        parts.append(f"{summary.rate:.1f}/s")
+def _line(done: float, total: float | None, unit: str, details: str) -> str:
+    percent = f"{done / total:.0%} " if total else ""
+    count = f"{percent}{done:,.0f}/{'?' if total is None else f'{total:,.0f}'}"
+    return _SEPARATOR.join(part for part in (f"{count} {unit}".rstrip(), details) if part)
+
+
+def details(summary: RunSummary, *, limited_by: str = "") -> str:
+    """Describe the progress of a run besides the number of items.
+
+    Args:
+        summary: The counts so far.
+        limited_by: What limits the rate, such as `"server limit"`; empty if nothing is known to.
+    """
+    limit = f" ({limited_by})" if limited_by else ""
+    left = summary.seconds_left
+    parts = [
+        f"{summary.rate:.1f}/s{limit}" if summary.rate else "",
+        _spent(summary),
+        f"{summary.failed:,} failed" if summary.failed else "",
+        f"{duration(left)} left" if left is not None and left >= 1 else "",
+    ]
+    return _SEPARATOR.join(part for part in parts if part)
+
+
+def _spent(summary: RunSummary) -> str:
+    """Return the cost so far, and of the whole run if that can be estimated; without prices, the tokens."""
     tokens = summary.input_tokens + summary.output_tokens
-    if tokens:
-        parts.append(f"{tokens:,} tokens")
-    if summary.seconds_left is not None and summary.seconds_left >= 1:
-        parts.append(f"{duration(summary.seconds_left)} left")
-    return ", ".join(parts)
-
-
-def duration(seconds: float) -> str:
-    """Format seconds for people: `42 s`, `3:05 min`, `2:10 h`."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    minutes, rest = divmod(whole, 60)
-    return f"{minutes}:{rest:02} min" if minutes < 60 else f"{minutes // 60}:{minutes % 60:02} h"
+    if summary.cost is None or not tokens:
+        return f"{tokens:,} tokens" if tokens else ""
+    done = summary.succeeded + summary.failed
+    if summary.remaining is None or not done:
+        return f"${summary.cost:.2f}"
+    return f"${summary.cost:.2f} of ~${summary.cost * (done + summary.remaining) / done:.2f}"

@@ -28,7 +28,7 @@ try_commands = [
     ),
     Command(
         "sandbox",
-        callback=calls("skills:sandbox"),
+        callback=calls("servers:sandbox"),
         help="Run a local Moondream-compatible stand-in server, without a model.",
         params=[
             Option(["--port"], type=int, default=2020, show_default=True, help="Port; Station uses 2020, too."),
@@ -47,7 +47,7 @@ try_commands = [
     ),
     Command(
         "models",
-        callback=calls("skills:models"),
+        callback=calls("servers:models"),
         help="List the server's models. It is free, and checks the key.",
         params=[*output(), *SERVER, *COMMON],
         examples=["models", "models --base-url http://localhost:2020/v1", "models --json"],

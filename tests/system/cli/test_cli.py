@@ -186,6 +186,7 @@ def test_pictures(
     out = tmp_path / "out.png"
     shown: list[Any] = []
     monkeypatch.setattr(Image.Image, "show", lambda image: shown.append(image))
+    monkeypatch.setenv("DISPLAY", ":0")
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(scene)))
     image = picture if source == "path" else "-"
     assert main([skill, image, "red", "--save", str(out), "--open", "--sandbox"]) == 0

@@ -111,9 +111,11 @@ def test_a_run(folder: Path, cli: Cli) -> None:
     assert "tokens" in out
     assert err.splitlines()[-1] == f"To retry failed items: moondream-async run --retry-failed {' '.join(run[1:])}"
     assert "failed: photos/bad.jpg: The file is not a supported image" in err
-    assert cli(*run)[0] == 2  # without --resume
-    code, out, err = cli(*run, "--resume")
-    assert (code, "5 already in the file (1 of them failed)" in out) == (3, True)
+    code, _, err = cli(*run, "--fresh")
+    assert (code, "'r.jsonl' already exists" in err) == (2, True)
+    for options in ((), ("--resume",)):
+        code, out, err = cli(*run, *options)
+        assert (code, "5 already in the file (1 of them failed)" in out) == (3, True)
     (folder / "photos" / "bad.jpg").unlink()
     (folder / "photos" / "bad.jpg").write_bytes((folder / "photos" / "b.png").read_bytes())
     code, out, err = cli(*run, "--retry-failed", "--json")
@@ -201,7 +203,7 @@ def test_max_cost(folder: Path, cli: Cli) -> None:
     done = len(list(read_records("r.jsonl")))
     assert 1 <= done < 4
     assert f"{4 - done} items remain" in err
-    assert "To resume: moondream-async run --resume photos" in err
+    assert "To resume: moondream-async run photos" in err
     code, _, err = cli("run", "photos", "--skill", "caption", "--out", "new.jsonl", "--max-cost", "1")
     assert code == 2
     assert "max_cost needs prices" in err
@@ -289,8 +291,8 @@ def test_a_signal_lets_in_flight_items_finish(number: int, folder: Path) -> None
         slow.process.send_signal(number)
         out, err = slow.process.communicate(timeout=20)
     assert slow.process.returncode == 128 + number
-    assert "Finishing in-flight items" in err
-    assert "To resume: moondream-async run --resume items.jsonl" in err
+    assert re.search(r"Finishing in-flight items: \d in flight, about \d+ s; again to stop now", err)
+    assert "To resume: moondream-async run items.jsonl" in err
     done = len(list(read_records(slow.out)))
     assert f"{done} done, 0 failed" in out
     assert 4 <= done < 200  # tests/system/bulk/test_kill.py checks that items in flight are finished
@@ -344,7 +346,7 @@ def test_plain_lines_without_a_terminal(folder: Path, cli: Cli, monkeypatch: pyt
     skipped, *lines = err.splitlines()
     assert "skipped" in skipped
     assert len(lines) == 4
-    assert re.fullmatch(r"1 of 4 items, 0 failed, [\d.]+/s, [\d,]+ tokens(, \d+ s left)?", lines[0])
+    assert re.fullmatch(r"25% 1/4 - [\d.]+/s - [\d,]+ tokens( - \d+ s left)?", lines[0])
     assert "\x1b" not in err
 
 

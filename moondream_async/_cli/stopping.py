@@ -1,0 +1,62 @@
+"""Stop a run on Ctrl-C: the first one finishes what is in flight, the second stops at once."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import time
+from collections.abc import Callable
+
+import anyio
+
+from .._bulk.run import Run
+from .._client.async_client import AsyncClient
+from ..errors import MoondreamError
+from .durations import duration
+
+_SIGNAL_REPEAT = 0.5  # seconds within which a shell may deliver the same Ctrl-C again
+
+
+async def run_until_signal(
+    run: Run, client: AsyncClient, concurrency: int, say: Callable[[str], None]
+) -> tuple[MoondreamError | None, int | None]:
+    """Run until done. Return what stopped the run: an error, a signal, or neither.
+
+    Args:
+        run: The run.
+        client: Its client.
+        concurrency: Its maximum number of items in flight.
+        say: Prints a message.
+    """
+    error: MoondreamError | None = None
+    signals: list[tuple[int, float]] = []
+
+    async def listen() -> None:
+        if sys.platform == "win32":  # Ctrl-C stops immediately
+            return
+        with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as received:
+            async for number in received:
+                now = time.monotonic()
+                if not signals:
+                    run.finish()
+                    say(_describe_rest(run, client, concurrency))
+                elif now > signals[-1][1] + _SIGNAL_REPEAT:
+                    tasks.cancel_scope.cancel()
+                signals.append((number, now))
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(listen)
+        try:
+            await run.run()
+        except MoondreamError as exc:
+            error = exc
+        tasks.cancel_scope.cancel()
+    return error, signals[0][0] if signals else None
+
+
+def _describe_rest(run: Run, client: AsyncClient, concurrency: int) -> str:
+    """Say how many items are in flight, and how long they take: at the rate so far, in Little's law."""
+    stats, rate = client.stats, run.summary.rate
+    count = min(concurrency, stats.in_flight + stats.waiting)
+    time_left = f", about {duration(max(1, count / rate))}" if rate else ""
+    return f"Finishing in-flight items: {count} in flight{time_left}; again to stop now."
