@@ -169,10 +169,27 @@ batch = Group(
 export = Command(
     "export",
     callback=calls("export:run"),
-    short_help="Convert the results of a run to a table.",
-    help="Convert the results of a run (RESULTS, JSON Lines) to a table: TABLE ends in .csv or .parquet.",
-    params=[Argument(["results"], type=FILE), Argument(["table"], type=FILE), *COMMON],
-    examples=["export faces.jsonl faces.csv", "export faces.jsonl faces.parquet", "export captions.jsonl captions.csv"],
+    short_help="Convert the results of a run to a table or a dataset.",
+    help="Convert the results of a run (RESULTS, JSON Lines) to a table or a dataset.\n\nThe ending of OUT chooses the "
+    "format: .csv or .parquet (a row for each box or point), .json (COCO) or .geojson. With --to, OUT is a folder for "
+    "yolo, voc and labelme.",
+    params=[
+        Argument(["results"], type=FILE),
+        Argument(["out"], type=FILE),
+        Option(["--to"], type=Choice(("coco", "yolo", "voc", "labelme", "geojson")), help="Format of the dataset."),
+        Option(
+            ["--images-root"],
+            type=FILE,
+            metavar="FOLDER",
+            help="Make the names of images relative to this folder, as most readers of datasets expect.",
+        ),
+        *COMMON,
+    ],
+    examples=[
+        "export faces.jsonl faces.csv",
+        "export faces.jsonl faces.json --images-root photos",
+        "export faces.jsonl dataset --to yolo --images-root photos",
+    ],
 )
 
 many_commands = [run, batch, export]
