@@ -254,8 +254,8 @@ def resolve_server(key: Secret, base_url: str | None, model: str | None) -> Serv
     secret = Secret.resolve(key)
     if secret is None and clean_url == DEFAULT_BASE_URL:
         raise ConfigurationError(
-            "No API key. Either: (1) set MOONDREAM_API_KEY or pass api_key=... "
-            f"(keys: {KEYS_URL}); (2) run Moondream Station and pass "
+            "No API key. Either: (1) set MOONDREAM_API_KEY, pass api_key=..., or, for the command, run "
+            f"`moondream-async login` (keys: {KEYS_URL}); (2) run Moondream Station and pass "
             "base_url='http://localhost:2020/v1'; (3) try without a model: "
             "`moondream-async sandbox`, or --sandbox on the command line."
         )

@@ -181,6 +181,7 @@ class Run:
         self._reported = 0
         self.failures: list[tuple[Any, MoondreamError]] = []
         self._failure_groups = FailureGroups()
+        self._in_flight = 0
         self._summary = RunSummary(total=len(items) if total is None and isinstance(items, Sized) else total)
         self._started = time.monotonic()
         policy = StopPolicy(
@@ -284,6 +285,13 @@ class Run:
                     yield item
 
     async def _process(self, item: Item) -> tuple[Any, int, MoondreamError | None]:
+        self._in_flight += 1
+        try:
+            return await self._process_one(item)
+        finally:
+            self._in_flight -= 1
+
+    async def _process_one(self, item: Item) -> tuple[Any, int, MoondreamError | None]:
         started = time.monotonic()
         arguments = self._runner.arguments_of(item)
         key = records.key_of(item.id, arguments)
@@ -367,6 +375,11 @@ class Run:
 def failure_groups(run: Run) -> list[FailureGroup]:
     """Return the failures of a run by kind, the largest group first."""
     return run._failure_groups.by_size()  # pyright: ignore[reportPrivateUsage] - of this module's class
+
+
+def count_in_flight(run: Run) -> int:
+    """Return the number of items that have started and not finished."""
+    return run._in_flight  # pyright: ignore[reportPrivateUsage] - of this module's class
 
 
 def fingerprint_of(run: Run) -> str:

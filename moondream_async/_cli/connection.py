@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 import time
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -16,7 +15,7 @@ from ..errors import APIError, ConfigurationError
 from ..hooks import Hooks, RetryInfo
 from . import saved_login
 from .arguments import Arguments
-from .console import one_line, show
+from .console import one_line, show_note
 
 LOGIN_SOURCE = "`moondream-async login`"
 _SILENCE = 2.0  # seconds without output after which waits are shown
@@ -91,7 +90,7 @@ def connection(arguments: Arguments, **options: Any) -> Generator[dict[str, Any]
 def show_wait(wait: RetryInfo) -> None:
     """Show that a call waits for its next attempt, if it has taken long or will."""
     if time.time() - wait.call.started + wait.delay >= _SILENCE:
-        show(describe_wait(wait), file=sys.stderr, flush=True)
+        show_note(describe_wait(wait))
 
 
 def describe_wait(wait: RetryInfo) -> str:

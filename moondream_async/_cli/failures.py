@@ -3,44 +3,65 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 from .._bulk.atomic_files import replace_file
 from .._bulk.reading import read_records
-from .._bulk.run import Run, failure_groups
-from ..errors import ResultsFileError
-from .console import one_line, show_note
+from .._bulk.run import Run, RunSummary, failure_groups
+from ..errors import APIConnectionError, AuthenticationError, MoondreamError, ResultsFileError
+from .console import one_line, show, show_note
 
 _MAX_SHOWN = 10  # kinds of failures
 _FIELDS = ["id", "error"]
 
 
-def print_failures(run: Run) -> None:
-    """Print an example of each kind of failure, and how many there are."""
-    groups = failure_groups(run)
+def print_failures(run: Run, *, stopped_by: MoondreamError | None) -> None:
+    """Print an example of each kind of failure, and how many there are; except for the one that stopped the run."""
+    groups = [group for group in failure_groups(run) if not _is_same(group.error, stopped_by)]
     for group in groups[:_MAX_SHOWN]:
         more = f" (and {group.count - 1:,} more like this)" if group.count > 1 else ""
-        show_note(f"failed: {one_line(group.id)}: {one_line(group.error)}{more}")
+        show(f"failed: {one_line(group.id)}: {one_line(group.error)}{more}", file=sys.stderr)
     rest = sum(group.count for group in groups[_MAX_SHOWN:])
     if rest:
-        show_note(f"... and {rest:,} of other kinds")
+        show(f"... and {rest:,} of other kinds", file=sys.stderr)
 
 
-def write_failed_items(results: str) -> None:
-    """Write the failed items of a results file, with their errors, to a file next to it, and print its name."""
+def _is_same(error: MoondreamError, other: MoondreamError | None) -> bool:
+    return type(error) is type(other) and isinstance(error, (APIConnectionError, AuthenticationError))
+
+
+def list_failed_items(results: str, summary: RunSummary) -> None:
+    """Write the failed items of a results file, with their errors, to a file next to it, and print its name.
+
+    Without failed items, remove that file.
+    """
     target = Path(results).with_name(f"{Path(results).stem}.failed.jsonl")
     try:
+        if not target.exists() and not summary.failed + summary.failed_before:
+            return
         if target.exists() and not _is_ours(target):
             raise FileExistsError(0, "it holds something else")
-        with replace_file(target) as temporary, temporary.open("w", encoding="utf-8") as file:
-            for record in read_records(results):
-                if not record["ok"]:
-                    file.write(json.dumps(dict(zip(_FIELDS, (record["id"], record["error"]), strict=True))) + "\n")
+        count = _write_failed_items(results, target)
     except (OSError, ResultsFileError) as exc:
         problem = exc.strerror if isinstance(exc, OSError) else exc
         show_note(f"The failed items cannot be listed in {one_line(target)}: {problem}")
         return
-    show_note(f"failed items: {one_line(target)}")
+    if count:
+        show_note(f"failed items: {one_line(target)}")
+
+
+def _write_failed_items(results: str, target: Path) -> int:
+    """Write the failed items, or remove the file if there are none; return their number."""
+    count = 0
+    with replace_file(target) as temporary, temporary.open("w", encoding="utf-8") as file:
+        for record in read_records(results):
+            if not record["ok"]:
+                count += 1
+                file.write(json.dumps(dict(zip(_FIELDS, (record["id"], record["error"]), strict=True))) + "\n")
+    if not count:
+        target.unlink()
+    return count
 
 
 def _is_ours(path: Path) -> bool:

@@ -153,7 +153,7 @@ batch = Group(
                 "cancel",
                 "Cancel uploads that the server has not accepted yet.",
                 [_JOB],
-                ["captions.batch", "01JQZX4M", "captions.batch --model moondream3-preview"],
+                ["captions.batch", "01JQZX4M", "captions.batch -q"],
                 help=f"Cancel uploads that the server has not accepted yet.\n\n{_JOB_HELP}",
             ),
             _action(

@@ -31,7 +31,9 @@ class Lines:
         """Show the display while the context is open."""
         return nullcontext()
 
-    def update(self, done: float, total: float | None, details: str, *, unit: str = "") -> None:
+    def update(
+        self, done: float, total: float | None, details: str, *, unit: str = "", narrow: str | None = None
+    ) -> None:
         """Update the progress."""
         if time.monotonic() >= self._next:
             self._next = time.monotonic() + _LINE_INTERVAL
@@ -57,9 +59,13 @@ class Bar:
         """Show the display while the context is open."""
         return self._progress
 
-    def update(self, done: float, total: float | None, details: str, *, unit: str = "") -> None:
-        """Update the progress."""
+    def update(
+        self, done: float, total: float | None, details: str, *, unit: str = "", narrow: str | None = None
+    ) -> None:
+        """Update the progress; `narrow` replaces `details` if they do not fit the terminal."""
         line = console.one_line(_line(done, total, unit, details))
+        if narrow is not None and len(line) >= self._progress.console.width:
+            line = console.one_line(_line(done, total, unit, narrow))
         self._progress.update(self._task, completed=done, total=total, line=line)
 
     def say(self, text: str) -> None:

@@ -14,7 +14,7 @@ import attrs
 
 from .._bulk.run import Run, RunSummary
 from .._client.async_client import AsyncClient
-from ..errors import APIConnectionError, ConfigurationError, MoondreamError, ResultsFileError
+from ..errors import APIConnectionError, AuthenticationError, ConfigurationError, MoondreamError, ResultsFileError
 from ..hooks import Hooks, RetryInfo
 from .arguments import Arguments
 from .connection import connection, describe_wait
@@ -22,7 +22,7 @@ from .console import show, show_error, show_note
 from .dry_run import dry_run
 from .durations import duration
 from .exit_codes import SIGNALED, SOME_FAILED, STOPPED, WRONG_USAGE
-from .failures import print_failures, write_failed_items
+from .failures import list_failed_items, print_failures
 from .inputs import Inputs, print_skipped
 from .progress import Bar, Lines, details, meter
 from .skill_arguments import check_required, move_skill, skill_arguments
@@ -30,6 +30,10 @@ from .stopping import run_until_signal
 
 _CONCURRENCY, _RATE_WINDOW = 32, 4  # items; seconds
 _SILENCE, _WAIT_INTERVAL = 2.0, 10.0  # seconds without a finished item, and between two notes about waits
+_CONDITIONS = (
+    (APIConnectionError, " once the server can be reached"),
+    (AuthenticationError, " with a valid key"),
+)
 _MANAGED_OPTIONS = ("--resume", "--retry-failed", "--fresh")
 
 
@@ -81,15 +85,14 @@ async def _execute(inputs: Inputs, options: dict[str, Any], arguments: Arguments
         )
         async with client:
             with display.bar.shown():
-                error, stopped_by = await run_until_signal(run, client, _concurrency(arguments), display.bar.say)
+                error, stopped_by = await run_until_signal(run, display.bar.say)
     summary = run.summary
     if error is not None and not summary.seen:
         show_error(str(error))
         return WRONG_USAGE if isinstance(error, (ConfigurationError, ResultsFileError)) else STOPPED
     _print_summary(summary, arguments)
-    print_failures(run)
-    if summary.failed + summary.failed_before:
-        await anyio.to_thread.run_sync(write_failed_items, arguments.out)
+    print_failures(run, stopped_by=error)
+    await anyio.to_thread.run_sync(list_failed_items, arguments.out, summary)
     return _report_outcome(summary, error, stopped_by, arguments)
 
 
@@ -105,7 +108,8 @@ class _Display:
         """Update the bar."""
         self._last_item = time.monotonic()
         limited_by = "--rate" if self._rate_is_set else "server limit" if client.stats.rate_limited else ""
-        self.bar.update(summary.seen, summary.total, details(summary, limited_by=limited_by))
+        long, narrow = details(summary, limited_by=limited_by), details(summary)
+        self.bar.update(summary.seen, summary.total, long, narrow=narrow)
 
     def on_retry(self, wait: RetryInfo) -> None:
         """Say that calls wait, if no item has finished for a while; not for each of them."""
@@ -131,18 +135,19 @@ def _report_outcome(
         show_note(f"Stopped by --max-cost {arguments.max_cost:g}.{left} Raise the limit to continue.")
         code = STOPPED
     if code:
-        unreachable = isinstance(error, APIConnectionError)
-        _print_resume_command(arguments, summary, is_over=code == SOME_FAILED, unreachable=unreachable)
+        _print_resume_command(arguments, summary, error, is_over=code == SOME_FAILED)
     return code
 
 
-def _print_resume_command(arguments: Arguments, summary: RunSummary, *, is_over: bool, unreachable: bool) -> None:
+def _print_resume_command(
+    arguments: Arguments, summary: RunSummary, error: MoondreamError | None, *, is_over: bool
+) -> None:
     """Print the command that processes the remaining items, including failed ones."""
     words = [word for word in arguments.words if word not in _MANAGED_OPTIONS]
     if summary.failed + summary.failed_before:
         words.insert(words.index("run") + 1, "--retry-failed")
     purpose = "To retry failed items" if is_over else "To resume"
-    when = " once the server can be reached" if unreachable else ""
+    when = next((text for kind, text in _CONDITIONS if isinstance(error, kind)), "")
     show_note(f"{purpose}{when}: {shlex.join(['moondream-async', *words])}")
 
 

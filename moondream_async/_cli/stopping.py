@@ -9,23 +9,18 @@ from collections.abc import Callable
 
 import anyio
 
-from .._bulk.run import Run
-from .._client.async_client import AsyncClient
+from .._bulk.run import Run, count_in_flight
 from ..errors import MoondreamError
 from .durations import duration
 
 _SIGNAL_REPEAT = 0.5  # seconds within which a shell may deliver the same Ctrl-C again
 
 
-async def run_until_signal(
-    run: Run, client: AsyncClient, concurrency: int, say: Callable[[str], None]
-) -> tuple[MoondreamError | None, int | None]:
+async def run_until_signal(run: Run, say: Callable[[str], None]) -> tuple[MoondreamError | None, int | None]:
     """Run until done. Return what stopped the run: an error, a signal, or neither.
 
     Args:
         run: The run.
-        client: Its client.
-        concurrency: Its maximum number of items in flight.
         say: Prints a message.
     """
     error: MoondreamError | None = None
@@ -39,7 +34,7 @@ async def run_until_signal(
                 now = time.monotonic()
                 if not signals:
                     run.finish()
-                    say(_describe_rest(run, client, concurrency))
+                    say(_describe_rest(run))
                 elif now > signals[-1][1] + _SIGNAL_REPEAT:
                     tasks.cancel_scope.cancel()
                 signals.append((number, now))
@@ -54,9 +49,8 @@ async def run_until_signal(
     return error, signals[0][0] if signals else None
 
 
-def _describe_rest(run: Run, client: AsyncClient, concurrency: int) -> str:
-    """Say how many items are in flight, and how long they take: at the rate so far, in Little's law."""
-    stats, rate = client.stats, run.summary.rate
-    count = min(concurrency, stats.in_flight + stats.waiting)
+def _describe_rest(run: Run) -> str:
+    """Say how many items are in flight, and how long they take, at the rate so far."""
+    count, rate = count_in_flight(run), run.summary.rate
     time_left = f", about {duration(max(1, count / rate))}" if rate else ""
     return f"Finishing in-flight items: {count} in flight{time_left}; again to stop now."

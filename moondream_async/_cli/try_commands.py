@@ -24,7 +24,7 @@ try_commands = [
             ),
             *COMMON,
         ],
-        examples=["demo", "demo -o picture.png", "demo && open moondream-demo.png"],
+        examples=["demo", "demo -o picture.png", "demo -o demo.webp"],
     ),
     Command(
         "sandbox",

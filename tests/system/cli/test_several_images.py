@@ -128,8 +128,8 @@ def test_sampling_options(cli: Cli) -> None:
 
 
 def test_labels_without_a_match_are_named(cli: Cli) -> None:
-    assert cli("detect", "a.png", "red", "pink", "grey")[1].endswith("red\nnothing found: pink, grey\n")
-    assert cli("detect", "a.png", "pink", "grey")[1] == "nothing found\n"
+    assert cli("detect", "a.png", "red", "pink", "purple")[1].endswith("red\nnothing found: pink, purple\n")
+    assert cli("detect", "a.png", "pink", "purple")[1] == "nothing found\n"
 
 
 def test_an_image_is_saved_if_there_is_no_viewer(cli: Cli, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
