@@ -10,7 +10,8 @@ import click
 from .console import bold
 from .names import PROGRAM
 
-_WIDTH = 100
+_WIDTH = 100  # characters of a summary
+_ANYWHERE = ("--base-url", "--model", "--sandbox", "--quiet", "--verbose", "--version", "--help")
 
 
 class _Formatter(click.HelpFormatter):
@@ -39,6 +40,19 @@ class Command(click.Command):
     def __init__(self, *args: Any, examples: Sequence[str], exit_codes: str = "", **options: Any) -> None:
         super().__init__(*args, **options)
         self.examples, self.exit_codes = examples, exit_codes
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the command's own options, and then those that work before the command, too."""
+        own: list[tuple[str, str]] = []
+        anywhere: list[tuple[str, str]] = []
+        for parameter in self.get_params(ctx):
+            row = parameter.get_help_record(ctx) if isinstance(parameter, click.Option) else None
+            if row is not None:
+                (anywhere if parameter.opts[-1] in _ANYWHERE else own).append(row)
+        for title, rows in (("Options", own), ("Anywhere", anywhere)):
+            if rows:
+                with formatter.section(title):
+                    formatter.write_dl(rows)
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the examples and exit codes."""

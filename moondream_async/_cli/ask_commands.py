@@ -39,7 +39,13 @@ ask_commands = [
         "Describe images.",
         [
             _words("IMAGE..."),
-            Option(["--length"], type=Choice(LENGTHS), default="normal", show_default=True, help="Length."),
+            Option(
+                ["--length"],
+                type=Choice(LENGTHS),
+                default="normal",
+                metavar="LENGTH",
+                help="short, normal (the default) or long.",
+            ),
             _STREAM,
         ],
         ["caption photo.jpg", "caption *.jpg --length short", "caption - --stream < photo.jpg"],

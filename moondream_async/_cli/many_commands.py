@@ -26,7 +26,13 @@ run = Command(
     + " With --fps, it may be a video, too.",
     params=[
         Argument(["inputs"], nargs=-1, required=True, type=SkillOrFile(), metavar="SKILL INPUT..."),
-        Option(["--skill"], multiple=True, type=Choice(SKILLS), help="The skill as an option; repeat for several."),
+        Option(
+            ["--skill"],
+            multiple=True,
+            type=Choice(SKILLS),
+            metavar="SKILL",
+            help="The skill as an option; repeat for several.",
+        ),
         Option(_OUT, type=FILE, metavar="FILE", help="Results file (JSON Lines); one of the same run is continued."),
         *SKILL_ARGUMENTS,
         Option(
@@ -84,7 +90,7 @@ batch = Group(
     "submit is interrupted, repeat it with the same --job to resume.",
     params=ANYWHERE,
     examples=[
-        "batch submit photos --skill caption --job captions.batch",
+        "batch submit caption photos --job captions.batch",
         "batch wait captions.batch",
         "batch results captions.batch -o captions.jsonl",
     ],
@@ -96,7 +102,12 @@ batch = Group(
                 "Submit images or a ready file of batch lines.",
                 [
                     _INPUTS,
-                    Option(["--skill"], type=Choice(("query", "caption", "detect", "point")), help="Skill."),
+                    Option(
+                        ["--skill"],
+                        type=Choice(("query", "caption", "detect", "point")),
+                        metavar="SKILL",
+                        help="query, caption, detect or point; or the first word.",
+                    ),
                     Option(
                         ["--job"],
                         type=FILE,
@@ -112,13 +123,13 @@ batch = Group(
                     _TIMEOUT,
                 ],
                 [
-                    "photos --skill caption --job captions.batch",
-                    "photos --skill detect --object face -o faces.jsonl",
+                    "caption photos --job captions.batch",
+                    "detect photos --object face -o faces.jsonl",
                     "ready.jsonl --wait",
                 ],
                 help="Submit images or a ready file of batch lines.\n\n"
                 + _INPUT_HELP
-                + "\n\nWithout --skill, INPUT is one ready .jsonl file of batch lines.",
+                + "\n\nWithout a skill, INPUT is one ready .jsonl file of batch lines.",
             ),
             _action(
                 "status",
@@ -176,7 +187,12 @@ export = Command(
     params=[
         Argument(["results"], type=FILE),
         Argument(["out"], type=FILE),
-        Option(["--to"], type=Choice(("coco", "yolo", "voc", "labelme", "geojson")), help="Format of the dataset."),
+        Option(
+            ["--to"],
+            type=Choice(("coco", "yolo", "voc", "labelme", "geojson")),
+            metavar="FORMAT",
+            help="coco, yolo, voc, labelme or geojson.",
+        ),
         Option(
             ["--images-root"],
             type=FILE,

@@ -56,7 +56,12 @@ def flag(*names: str, help: str, **options: Any) -> Option:
 def output(formats: Sequence[str] = ("table", "json")) -> list[Parameter]:
     """Return the options for the form of the output."""
     return [
-        Option(["--format"], type=Choice(formats), help="Output format; default table, for people."),
+        Option(
+            ["--format"],
+            type=Choice(formats),
+            metavar="FORMAT",
+            help=f"Output: {', '.join(formats[:-1])} or {formats[-1]}; default table, for people.",
+        ),
         flag("--json", help="The same as --format json."),
     ]
 
@@ -67,7 +72,7 @@ COMMON: list[Parameter] = [
     flag("--version", expose_value=False, is_eager=True, callback=_print_version, help="Print the version."),
 ]
 SERVER: list[Parameter] = [
-    Option(["--base-url"], metavar="URL", help="Server; Station is http://localhost:2020/v1."),
+    Option(["--base-url"], metavar="URL", help="The server; Station is http://localhost:2020/v1."),
     Option(["--model"], metavar="MODEL", help="Model; default the server's."),
     flag("--sandbox", help="Use a local stand-in server, without a model."),
 ]
@@ -84,7 +89,7 @@ SAMPLING: list[Parameter] = [
     Option(["--max-objects"], type=int, metavar="N", help="Maximum number of boxes or points."),
 ]
 REASONING = Option(["--reasoning/--no-reasoning"], default=None, help="Turn reasoning on or off (query).")
-LENGTH = Option(["--length"], type=Choice(LENGTHS), help="For caption.")
+LENGTH = Option(["--length"], type=Choice(LENGTHS), metavar="LENGTH", help="For caption: short, normal or long.")
 QUESTION = Option(["--question"], metavar="TEXT", help="For query.")
 OBJECTS = Option(
     ["--object"], multiple=True, metavar="TEXT", help="For detect, point, segment; repeat for several labels."
