@@ -16,6 +16,8 @@ from ..errors import MoondreamError
 from .console import show, show_error
 from .names import COMPLETION, PROGRAM
 
+_WORDS = {"help": "--help", "version": "--version"}
+
 
 def _flush() -> None:
     output: Any = sys.stdout
@@ -78,6 +80,8 @@ def _main(argv: Sequence[str] | None) -> int:
 
 def _invoke(words: list[str]) -> int:
     """Run the command that the words name and return its exit code; a usage error exits with code 2."""
+    if words and words[0] in _WORDS:  # `help run` is `run --help`
+        words = [*words[1:], _WORDS[words[0]]]
     import_extra("click", "cli", "The command")
     import click
 

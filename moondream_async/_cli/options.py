@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
-from click import Choice, Option, Parameter
+from click import Choice, FloatRange, IntRange, Option, Parameter
 from click.shell_completion import CompletionItem
 
 from .._version import __version__
@@ -69,7 +69,7 @@ def output(formats: Sequence[str] = ("table", "json")) -> list[Parameter]:
 COMMON: list[Parameter] = [
     flag("-q", "--quiet", help="Print only results and errors."),
     Option(["-v", "--verbose"], count=True, help="Log retries and waits; -vv logs every request."),
-    flag("--version", expose_value=False, is_eager=True, callback=_print_version, help="Print the version."),
+    flag("-V", "--version", expose_value=False, is_eager=True, callback=_print_version, help="Print the version."),
 ]
 SERVER: list[Parameter] = [
     Option(["--base-url"], metavar="URL", help="The server; Station is http://localhost:2020/v1."),
@@ -83,10 +83,12 @@ ANYWHERE: list[Parameter] = [
     *COMMON,
 ]
 SAMPLING: list[Parameter] = [
-    Option(["--temperature"], type=float, metavar="T", help="Randomness; 0 always takes the likeliest token."),
-    Option(["--top-p"], type=float, metavar="P", help="Sample from the likeliest tokens with this total."),
-    Option(["--max-tokens"], type=int, metavar="N", help="Maximum length of the answer."),
-    Option(["--max-objects"], type=int, metavar="N", help="Maximum number of boxes or points."),
+    Option(
+        ["--temperature"], type=FloatRange(min=0), metavar="T", help="Randomness; 0 always takes the likeliest token."
+    ),
+    Option(["--top-p"], type=FloatRange(0, 1), metavar="P", help="Sample from the likeliest tokens with this total."),
+    Option(["--max-tokens"], type=IntRange(min=1), metavar="N", help="Maximum length of the answer."),
+    Option(["--max-objects"], type=IntRange(min=1), metavar="N", help="Maximum number of boxes or points."),
 ]
 REASONING = Option(["--reasoning/--no-reasoning"], default=None, help="Turn reasoning on or off (query).")
 LENGTH = Option(["--length"], type=Choice(LENGTHS), metavar="LENGTH", help="For caption: short, normal or long.")

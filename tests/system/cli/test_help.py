@@ -64,6 +64,16 @@ def test_every_command_takes_the_common_options(words: tuple[str, ...], capsys: 
     assert capsys.readouterr().out == f"moondream-async {__version__}\n"
 
 
+@pytest.mark.parametrize(
+    ("words", "option"), [(["help"], ["--help"]), (["help", "run"], ["run", "--help"]), (["version"], ["-V"])]
+)
+def test_words_for_options(words: list[str], option: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(words) == 0
+    out = capsys.readouterr().out
+    assert main(option) == 0
+    assert capsys.readouterr().out == out
+
+
 def test_the_choices_of_skills() -> None:
     assert options.SKILLS == SKILLS
     batch_skill = next(each for each in ALL["batch", "submit"].params if each.name == "skill")

@@ -127,6 +127,13 @@ def test_sampling_options(cli: Cli) -> None:
     assert (code, json.loads(out)["finish_reason"]) == (0, "length")
 
 
+@pytest.mark.parametrize(
+    "option", [["--temperature", "-1"], ["--top-p", "2"], ["--max-tokens", "0"], ["--max-objects", "x"]]
+)
+def test_settings_out_of_range(option: list[str], cli: Cli) -> None:
+    assert cli("caption", "a.png", *option)[0] == 2
+
+
 def test_labels_without_a_match_are_named(cli: Cli) -> None:
     assert cli("detect", "a.png", "red", "pink", "purple")[1].endswith("red\nnothing found: pink, purple\n")
     assert cli("detect", "a.png", "pink", "purple")[1] == "nothing found\n"
