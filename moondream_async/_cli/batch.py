@@ -41,7 +41,7 @@ def submit(client: Client, arguments: Arguments) -> int:
             job = _submit(client, folder, source, options, arguments)
             should_wait = arguments.wait or arguments.out
             if not (should_wait and arguments.json):  # then the job is printed once, when it is finished
-                _print_job(job, arguments)
+                _print_job(job, arguments, is_over=not should_wait)
             code = _wait_for(client, job, arguments) if should_wait else 0
             if not should_wait and not arguments.sandbox and not arguments.json:
                 show_note(f"Next: moondream-async batch wait {shlex.quote(str(folder))}")
@@ -56,12 +56,13 @@ def _submit(
     client: Client, folder: Path, source: Inputs | str, options: dict[str, Any], arguments: Arguments
 ) -> BatchJob:
     bar = meter()
+    total = source.count() if isinstance(source, Inputs) else None
 
     def on_progress(now: UploadProgress) -> None:
         if now.sent:
             bar.update(now.sent / 1e6, now.size / 1e6, "uploading", unit="MB")
         else:
-            bar.update(now.items, now.total, f"{now.refused:,} rejected", unit="images prepared")
+            bar.update(now.items, now.total or total, f"{now.refused:,} rejected", unit="images prepared")
 
     with bar.shown():
         if isinstance(source, Inputs):
@@ -257,14 +258,14 @@ def _save(client: Client, job: BatchJob | str, arguments: Arguments) -> int:
     return SOME_FAILED if summary.failed else 0
 
 
-def _print_job(job: BatchJob, arguments: Arguments) -> None:
+def _print_job(job: BatchJob, arguments: Arguments, *, is_over: bool = True) -> None:
     if arguments.json:
         record: dict[str, Any] = {"folder": None if job.folder is None else str(job.folder), "status": job.status}
         show(json.dumps({**record, "refused": job.refused, "batches": [batch.to_dict() for batch in job.batches]}))
         return
     for batch in job.batches:
         show(_line(batch))
-    if job.refused:
+    if job.refused and is_over:
         show_note(f"{job.refused:,} of {job.items:,} items were rejected; the results say why")
     if job.folder is not None and not arguments.sandbox:
         show(f"job: {job.folder}")

@@ -12,6 +12,7 @@ from .try_commands import try_commands
 
 main_group = Group(
     PROGRAM,
+    context_settings={"help_option_names": ["-h", "--help"]},
     help="Call Moondream: the cloud, Station, or a local sandbox.",
     epilog="MOONDREAM_API_KEY sets the API key, MOONDREAM_BASE_URL the server, MOONDREAM_MODEL the model.",
     params=ANYWHERE,

@@ -75,8 +75,12 @@ class Bar:
 
 def _line(done: float, total: float | None, unit: str, details: str) -> str:
     percent = f"{done / total:.0%} " if total else ""
-    count = f"{percent}{done:,.0f}/{'?' if total is None else f'{total:,.0f}'}"
+    count = f"{percent}{_number(done)}/{'?' if total is None else _number(total)}"
     return _SEPARATOR.join(part for part in (f"{count} {unit}".rstrip(), details) if part)
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if value >= 10 or value == int(value) else f"{value:.1f}"
 
 
 def details(summary: RunSummary, *, limited_by: str = "") -> str:

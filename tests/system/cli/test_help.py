@@ -65,7 +65,13 @@ def test_every_command_takes_the_common_options(words: tuple[str, ...], capsys: 
 
 
 @pytest.mark.parametrize(
-    ("words", "option"), [(["help"], ["--help"]), (["help", "run"], ["run", "--help"]), (["version"], ["-V"])]
+    ("words", "option"),
+    [
+        (["help"], ["--help"]),
+        (["help", "run"], ["run", "--help"]),
+        (["version"], ["-V"]),
+        (["run", "-h"], ["run", "--help"]),
+    ],
 )
 def test_words_for_options(words: list[str], option: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(words) == 0
