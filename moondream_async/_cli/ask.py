@@ -88,8 +88,7 @@ def _refuse_files(objects: list[str], skill: str) -> None:
 
 def _check(arguments: Arguments, names: list[str], form: str) -> None:
     """Raise for everything that would fail after a call was paid for."""
-    streams, save = getattr(arguments, "stream", False), getattr(arguments, "save", None)
-    draws = save is not None or getattr(arguments, "open", False)
+    streams, save, draws = getattr(arguments, "stream", False), getattr(arguments, "save", None), _draws(arguments)
     if arguments.skill == "segment" and (draws or form in _OUTLINE_FORMATS):
         purpose = f"--format {form}" if form in _OUTLINE_FORMATS else "Drawing an outline"
         check_extra("vision", purpose)
@@ -112,12 +111,16 @@ def _check(arguments: Arguments, names: list[str], form: str) -> None:
         pictures.check_folder(save)
 
 
+def _draws(arguments: Arguments) -> bool:
+    return any(getattr(arguments, name, None) for name in ("save", "open", "show"))
+
+
 def _is_address(name: str) -> bool:
     return is_url(name) or name[:5].lower() in ("data:", "file:")
 
 
 def _run_one(client: Client, image: Any, name: str, form: str, options: Options, arguments: Arguments) -> None:
-    draws = getattr(arguments, "save", None) or getattr(arguments, "open", False)
+    draws = _draws(arguments)
     if draws and is_url(image):
         image = client.encode_image(image)
     stream = {"stream": True} if getattr(arguments, "stream", False) else {}
@@ -129,7 +132,7 @@ def _run_one(client: Client, image: Any, name: str, form: str, options: Options,
     else:
         formatting.result(answer, form, _title(name), _labels(options))
     if draws:
-        pictures.draw(image, answer, _labels(options), save=arguments.save, show=arguments.open)
+        pictures.draw(image, answer, _labels(options), save=arguments.save, show=arguments.open, inline=arguments.show)
 
 
 def _run_several(
@@ -137,7 +140,7 @@ def _run_several(
 ) -> int:
     """Run the skill on several images at once, and print each result when it and all before it are there."""
     save = getattr(arguments, "save", None)
-    draws = save or getattr(arguments, "open", False)
+    draws = _draws(arguments)
     labels, failed = _labels(options), 0
     targets: list[str] | None = pictures.names_in(save, names) if save else None
     report = _Report(form, labels)
@@ -160,7 +163,7 @@ def _run_several(
             report.add(_title(name), outcome.result)
             if draws:
                 target = None if targets is None else targets[number]
-                pictures.draw(image, outcome.result, labels, save=target, show=arguments.open)
+                pictures.draw(image, outcome.result, labels, save=target, show=arguments.open, inline=arguments.show)
     finally:
         report.end()
     return STOPPED if failed == len(names) else SOME_FAILED if failed else 0

@@ -12,6 +12,7 @@ _OBJECT = Option(["--object"], multiple=True, metavar="TEXT", help="What to find
 _STREAM = flag("--stream", help="Print the answer as it arrives.")
 _PICTURE: list[Parameter] = [
     Option(["--save"], type=FILE, metavar="FILE", help="Save the annotated image; of several, in this folder."),
+    flag("--show", help="Draw the annotated image in the terminal."),
     flag("--open", help="Open the annotated image in the system's viewer."),
 ]
 _IMAGE_HELP = "IMAGE is a path, a URL, a data: URI, or - for standard input. Several images are processed at once."
@@ -93,7 +94,7 @@ ask_commands = [
         [_words("IMAGE... OBJECT"), _OBJECT, _STREAM, *_PICTURE],
         [
             "segment photo.jpg dog",
-            "segment photo.jpg dog --save outline.png",
+            "segment photo.jpg dog --show",
             "segment photo.jpg dog --format svg > dog.svg",
         ],
         formats=("csv", "coco", "yolo", "svg"),

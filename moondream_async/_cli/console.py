@@ -41,6 +41,11 @@ def show(*parts: object, **options: Any) -> None:
     print(*(printable(str(part)) for part in parts), **options)
 
 
+def write_escapes(text: str) -> None:
+    """Print text of our own that has escape sequences."""
+    print(text, end="", flush=True)
+
+
 def show_note(text: str) -> None:
     """Print a note on stderr, unless `--quiet`."""
     if not quiet:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from pathlib import Path
 
 from PIL.Image import Image
 
@@ -16,16 +15,22 @@ from ..vision import annotate
 from . import formatting, pictures, sample_image
 from .arguments import Arguments
 from .console import show
+from .inline_images import show_inline
 from .outlines import draw_outline
 
 
 def run(arguments: Arguments) -> None:
     """Run the demo and write the annotated image to `--out`."""
     pictures.check_name(arguments.out)
-    asyncio.run(_demo(Path(arguments.out)))
+    picture = asyncio.run(_demo())
+    pictures.write(picture, arguments.out)
+    show(f"Annotated image saved to {arguments.out}.")
+    if arguments.show:
+        show_inline(picture)
 
 
-async def _demo(out: Path) -> None:
+async def _demo() -> Image:
+    """Run all skills and print their results; return the annotated image."""
     image = sample_image.sample()
     async with Sandbox() as sandbox, AsyncClient(base_url=sandbox.base_url) as client:
         show(f"Sandbox running on {sandbox.base_url}: a stand-in for Moondream, without a model.")
@@ -55,8 +60,7 @@ async def _demo(out: Path) -> None:
         result = await stream.result()
         tokens = result.metrics.output_tokens if result.metrics else None
         show(f"\n          {tokens} tokens, finish reason {result.finish_reason}, request {result.request_id}\n")
-    pictures.write(_annotated(image, outline, boxes, points), str(out))
-    show(f"Annotated image saved to {out}.")
+    return _annotated(image, outline, boxes, points)
 
 
 def _annotated(image: Image, outline: SegmentResult, *others: Result) -> Image:

@@ -19,6 +19,7 @@ from ..errors import ConfigurationError
 from ..types import Result
 from ..vision import annotate
 from .console import show_note
+from .inline_images import show_inline
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -75,8 +76,10 @@ def names_in(folder: str, images: Sequence[str]) -> list[str]:
     return names
 
 
-def draw(image: Any, result: Result, labels: Sequence[str], *, save: str | None, show: bool) -> None:
-    """Draw the result on the image, then save or show it.
+def draw(
+    image: Any, result: Result, labels: Sequence[str], *, save: str | None, show: bool, inline: bool = False
+) -> None:
+    """Draw the result on the image, then save it, show it in a viewer, or draw it inline in the terminal.
 
     Raises:
         ConfigurationError: The image cannot be written.
@@ -85,6 +88,8 @@ def draw(image: Any, result: Result, labels: Sequence[str], *, save: str | None,
     picture = annotate(image, result, label=labels[0] if len(labels) == 1 else None)
     if save is not None:
         write(picture, save)
+    if inline:
+        show_inline(picture)
     if show:
         _show(picture)
 

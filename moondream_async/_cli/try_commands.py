@@ -6,7 +6,7 @@ from click import Option
 
 from .app import Command
 from .arguments import calls
-from .options import COMMON, FILE, SERVER, output
+from .options import COMMON, FILE, SERVER, flag, output
 
 try_commands = [
     Command(
@@ -22,9 +22,10 @@ try_commands = [
                 show_default=True,
                 help="Where to save the annotated image.",
             ),
+            flag("--show", help="Draw the annotated image in the terminal, too."),
             *COMMON,
         ],
-        examples=["demo", "demo -o picture.png", "demo -o demo.webp"],
+        examples=["demo", "demo -o picture.png", "demo --show"],
     ),
     Command(
         "sandbox",
