@@ -190,7 +190,7 @@ class _Report:
         elif self._form == "coco":
             self._results.append((name, value))
         else:
-            text = formatting.text(value, self._labels)
+            text = formatting.text(value)
             show(f"{one_line(name)}:{chr(10) if chr(10) in text else ' '}{text}", flush=True)
 
     def end(self) -> None:

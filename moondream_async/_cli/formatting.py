@@ -54,7 +54,7 @@ def _formatted(value: Result, form: str, image: str, labels: Sequence[str]) -> s
         return coco([(image, value)], labels)
     if form == "svg" and isinstance(value, SegmentResult):
         return value.to_svg()
-    return text(value, labels)
+    return text(value)
 
 
 def coco(results: Sequence[tuple[str, Result]], labels: Sequence[str]) -> str:
@@ -71,13 +71,8 @@ def _default_label(labels: Sequence[str]) -> str:
     return labels[0] if len(labels) == 1 else "object"
 
 
-def text(value: Result, labels: Sequence[str] = ()) -> str:
-    """Format a result for a person; of several labels, it names those that were not found."""
-    if len(labels) > 1 and isinstance(value, (DetectResult, PointResult)):
-        found = {each.label for each in (value.objects if isinstance(value, DetectResult) else value.points)}
-        missing = [one_line(label) for label in labels if label not in found]
-        if found and missing:
-            return f"{text(value)}\nnothing found: {', '.join(missing)}"
+def text(value: Result) -> str:
+    """Format a result for a person."""
     if isinstance(value, QueryResult):
         thoughts = f"({value.reasoning.text})\n" if value.reasoning else ""
         return thoughts + value.answer

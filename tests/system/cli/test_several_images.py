@@ -49,7 +49,7 @@ def cli(
         (["query", "a.png", "b.png", "How many objects are there?"], "b.png: Three regions."),
         (["query", "a.png", "b.png", "--question", "How many objects are there?"], "b.png: Three regions."),
         (["detect", "a.png", "b.png", "--object", "red"], "b.png:\n       #   x_min"),
-        (["detect", "a.png", "b.png", "--object", "red", "--object", "pink"], "nothing found: pink"),
+        (["detect", "a.png", "b.png", "--object", "red", "--object", "pink"], "not found: pink"),
         (["point", "a.png", "b.png", "--object", "red"], "b.png:\n       #       x"),
         (["segment", "a.png", "b.png", "red"], "b.png:\nbox "),
         (["segment", "a.png", "b.png", "--object", "red"], "b.png:\nbox "),
@@ -135,7 +135,7 @@ def test_settings_out_of_range(option: list[str], cli: Cli) -> None:
 
 
 def test_labels_without_a_match_are_named(cli: Cli) -> None:
-    assert cli("detect", "a.png", "red", "pink", "purple")[1].endswith("red\nnothing found: pink, purple\n")
+    assert cli("detect", "a.png", "red", "pink", "purple")[1].endswith("red\nnot found: pink, purple\n")
     assert cli("detect", "a.png", "pink", "purple")[1] == "nothing found\n"
 
 
