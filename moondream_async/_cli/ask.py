@@ -58,11 +58,11 @@ def _split_words(arguments: Arguments) -> tuple[list[str], Options]:
     elif arguments.skill == "query":
         options |= {"reasoning": arguments.reasoning, "question": arguments.question}
         if arguments.question is None:
-            words, (options["question"],) = _take(words, -1, "QUESTION")
+            words, (options["question"],) = _split_off(words, -1, "QUESTION")
     else:
         objects: list[str] = arguments.object
         if not objects:
-            words, objects = _take(words, -1 if arguments.skill == "segment" else 1, "OBJECT")
+            words, objects = _split_off(words, -1 if arguments.skill == "segment" else 1, "OBJECT")
             _refuse_files(objects, arguments.skill)
         if arguments.skill == "segment" and len(objects) > 1:
             raise click.UsageError("segment outlines one object: pass --object once.", click.get_current_context())
@@ -70,7 +70,7 @@ def _split_words(arguments: Arguments) -> tuple[list[str], Options]:
     return words, {name: value for name, value in options.items() if value is not None}
 
 
-def _take(words: list[str], at: int, name: str) -> tuple[list[str], list[str]]:
+def _split_off(words: list[str], at: int, name: str) -> tuple[list[str], list[str]]:
     if len(words) < 2:
         raise click.UsageError(f"Missing argument '{name}'.", click.get_current_context())
     return words[:at], words[at:]

@@ -26,7 +26,7 @@ class _Image:
 
     Attributes:
         name: Its name in the dataset.
-        results: What was found in it, with a label on each box and point.
+        results: Its results, with a label on each box and point.
         label: The label of its outlines.
     """
 
@@ -35,7 +35,7 @@ class _Image:
     label: str
 
     def labels(self) -> Iterator[str]:
-        """Yield the labels of everything that was found."""
+        """Yield the labels of all boxes, points and outlines."""
         for result in self.results:
             if isinstance(result, SegmentResult):
                 yield self.label
@@ -62,12 +62,12 @@ class Dataset:
     def __iter__(self) -> Iterator[_Image]:
         with ResultsFile(self.results) as file:
             for entry in file.entries():
-                found = _read_results(entry.outcome.result, entry.record["arguments"])
-                if found:
+                labeled = _read_results(entry.outcome.result, entry.record["arguments"])
+                if labeled:
                     label = next(
-                        (label for label, result in found if isinstance(result, SegmentResult)), _DEFAULT_LABEL
+                        (label for label, result in labeled if isinstance(result, SegmentResult)), _DEFAULT_LABEL
                     )
-                    yield _Image(self._name(str(entry.record["id"])), [result for _, result in found], label)
+                    yield _Image(self._name(str(entry.record["id"])), [result for _, result in labeled], label)
 
     def _name(self, name: str) -> str:
         if self.images_root is None or "://" in name:
@@ -79,14 +79,14 @@ class Dataset:
 
 
 def _read_results(value: Any, arguments: dict[str, Any]) -> list[tuple[str, Result]]:
-    """Return the results with places, and the label that each was asked for; of several skills, those of all."""
+    """Return the results of detect, point and segment, with the label of each call; of several skills, those of all."""
     if isinstance(value, dict):
         by_skill = cast("dict[str, Any]", value)
         return [pair for skill, each in by_skill.items() for pair in _read_results(each, arguments.get(skill) or {})]
     if not isinstance(value, _SPATIAL):
         return []
-    asked = arguments.get("object")
-    label = asked if isinstance(asked, str) else _DEFAULT_LABEL
+    target = arguments.get("object")
+    label = target if isinstance(target, str) else _DEFAULT_LABEL
     return [(label, _with_labels(value, label))]
 
 

@@ -102,7 +102,7 @@ class _Display:
     def __init__(self, arguments: Arguments) -> None:
         self.bar: Lines | Bar = meter()
         self._rate_is_set = arguments.rate is not None
-        self._last_item = self._last_wait = time.monotonic()
+        self._last_item, self._last_wait = time.monotonic(), -math.inf
 
     def on_progress(self, summary: RunSummary, client: AsyncClient) -> None:
         """Update the bar."""
@@ -112,10 +112,9 @@ class _Display:
         self.bar.update(summary.seen, summary.total, long, narrow=narrow)
 
     def on_retry(self, wait: RetryInfo) -> None:
-        """Say that calls wait, if no item has finished for a while; not for each of them."""
+        """Say that calls wait, if no item finishes for a while; not for each of them."""
         now = time.monotonic()
-        is_silent = now + wait.delay - self._last_item >= _SILENCE
-        if is_silent and now - self._last_wait >= min(_WAIT_INTERVAL, now - self._last_item):
+        if now + wait.delay - self._last_item >= _SILENCE and now - self._last_wait >= _WAIT_INTERVAL:
             self._last_wait = now
             self.bar.say(describe_wait(wait))
 
