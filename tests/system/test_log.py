@@ -43,3 +43,13 @@ def test_the_log(value: str, says: list[str], is_silent_about: list[str], tmp_pa
         )
     assert [text for text in says if text not in done.stderr] == []
     assert [text for text in [*is_silent_about, "secret", "private", "base64"] if text in done.stderr] == []
+
+
+@pytest.mark.parametrize(("option", "says"), [("-v", "retrying caption in"), ("-vv", "call 1: caption, request 1")])
+def test_the_options_of_the_command(option: str, says: str, tmp_path: Path, scene: bytes) -> None:
+    (tmp_path / "a.png").write_bytes(scene)
+    with Sandbox(status=503, times=1, retry_after=-1) as sandbox:
+        command = [sys.executable, "-m", "moondream_async", option, "caption", "a.png", "--base-url", sandbox.base_url]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True, timeout=60)
+    assert says in done.stderr
+    assert done.stdout.startswith("An image of")

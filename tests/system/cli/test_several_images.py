@@ -136,6 +136,7 @@ def test_settings_out_of_range(option: list[str], cli: Cli) -> None:
 
 def test_labels_without_a_match_are_named(cli: Cli) -> None:
     assert cli("detect", "a.png", "red", "pink", "purple")[1].endswith("red\nnot found: pink, purple\n")
+    assert cli("detect", "a.png", "pink." * 200)[1] == "nothing found\n"
     assert cli("detect", "a.png", "pink", "purple")[1] == "nothing found\n"
 
 
