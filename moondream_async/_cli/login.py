@@ -41,8 +41,9 @@ def run(arguments: Arguments) -> None:
         _check(login)
     saved_login.write(login)
     show(f"Saved in {saved_login.path()}: {describe(login)}")
-    if os.getenv("MOONDREAM_API_KEY"):
-        show_note("MOONDREAM_API_KEY is set, and wins over the saved login.")
+    for name in ("MOONDREAM_API_KEY", "MOONDREAM_BASE_URL", "MOONDREAM_ENDPOINT"):
+        if os.getenv(name):
+            show_note(f"{name} is set, and wins over the saved login.")
 
 
 def describe(login: SavedLogin) -> str:
@@ -58,10 +59,12 @@ def _read_key(base_url: str) -> str | None:
         raise ConfigurationError("Cannot read the key: standard input is closed.")
     if not sys.stdin.isatty():
         return HiddenStr(sys.stdin.readline())
-    if base_url == DEFAULT_BASE_URL:
+    is_cloud = base_url == DEFAULT_BASE_URL
+    if is_cloud:
         show_note(f"Keys: {KEYS_URL}")
+    text = "API key (not shown)" if is_cloud else "API key (not shown; empty for none)"
     try:
-        return HiddenStr(click.prompt("API key (not shown)", default="", show_default=False, hide_input=True, err=True))
+        return HiddenStr(click.prompt(text, default="", show_default=False, hide_input=True, err=True))
     except click.Abort:
         raise KeyboardInterrupt from None
 

@@ -16,10 +16,22 @@ if TYPE_CHECKING:
 
 SKILLS = ("query", "caption", "detect", "point", "segment")
 LENGTHS = ("short", "normal", "long")
-FILE = click.Path()  # lets shells complete file names
 
 
-class SkillOrFile(click.Path):
+class FileName(click.types.StringParamType):
+    """A file name, which shells complete; unlike `click.Path`, it is not looked up."""
+
+    name = "filename"
+
+    def shell_complete(self, ctx: click.Context, param: Parameter, incomplete: str) -> list[CompletionItem]:
+        """Ask the shell for its completions of file names."""
+        return [CompletionItem(incomplete, type="file")]
+
+
+FILE = FileName()
+
+
+class SkillOrFile(FileName):
     """The words of `run`: shells complete the first with the names of the skills, too."""
 
     def shell_complete(self, ctx: click.Context, param: Parameter, incomplete: str) -> list[CompletionItem]:

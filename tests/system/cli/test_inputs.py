@@ -166,6 +166,13 @@ def test_a_folder_that_cannot_be_read(word: str, folder: Path, cli: Cli, scene: 
     assert not (folder / "job").exists()
 
 
+def test_names_are_not_looked_up_by_the_parser(folder: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    code, out, _ = cli("run", "a.png", "a.png\0", "--skill", "caption", "--dry-run")
+    assert (code, out) == (2, "")
+    assert cli("run", "a.png", "--skill", "caption", "--dry-run")[0] == 0
+
+
 def test_a_list_that_cannot_be_read(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (folder / "l.jsonl").touch()
     inputs = Inputs(["l.jsonl"])
