@@ -25,7 +25,7 @@ from .exit_codes import STOPPED
 _TIMEOUTS, _LIMIT = Timeouts(connect=3, total=7), 8.0  # seconds
 _PROXIES = ("HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY", "NO_PROXY")
 _MAX_MODELS = 5
-_WIDTH = 12
+_WIDTH = 14
 
 
 @attrs.define
@@ -46,7 +46,11 @@ def run(arguments: Arguments) -> int:
     """Print the report; return 1 if something is wrong."""
     report = _Report()
     report.add("version", f"moondream-async {__version__}, Python {platform.python_version()}, {platform.platform()}")
-    report.add("extras", ", ".join(name for name in EXTRAS if is_installed(name)) or "none")
+    installed = [name for name in EXTRAS if is_installed(name)]
+    missing = ", ".join(name for name in EXTRAS if name not in installed)
+    report.add("extras", ", ".join(installed) or "none")
+    if missing:
+        report.add("not installed", f"{missing} (pip install 'moondream-async[NAME]')")
     try:
         _add_login(report)
         target = Target(None, arguments.model) if arguments.sandbox else find_target(arguments)

@@ -121,6 +121,9 @@ def test_doctor(cli: Cli, moondream_sandbox: Any, monkeypatch: pytest.MonkeyPatc
     code, out, _ = cli("doctor")
     assert code == 1
     assert "none: run `moondream-async login`, or set MOONDREAM_API_KEY" in out
+    assert "not installed" not in out
+    monkeypatch.setitem(sys.modules, "av", None)
+    assert "not installed  video (pip install 'moondream-async[NAME]')" in cli("doctor")[1]
     monkeypatch.setenv("MOONDREAM_API_KEY", KEY)
     code, out, _ = cli("doctor", "--base-url", moondream_sandbox.base_url)
     assert (code, out.endswith("All is well.\n")) == (0, True)
