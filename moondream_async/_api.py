@@ -174,7 +174,8 @@ class ApiClient:
                 skill, image, arguments if skill.reducer is None else {**arguments, "stream": False}
             )
             result = await self.fetch(self.requests.skill(skill.name, payload), skill.parse)
-            return remember(attrs.evolve(result, image_size=payload.image_size), self.source_of(image))
+            object.__setattr__(result, "image_size", payload.image_size)  # nobody else has it yet; copying takes longer
+            return remember(result, self.source_of(image))
         except MoondreamError as exc:
             error = shorten(exc)
         raise error
