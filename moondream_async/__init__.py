@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from ._batches.resource import AsyncBatches
     from ._bulk.map import AsyncMap
     from ._bulk.outcomes import Done, Failed, Outcome
-    from ._bulk.run import RunSummary
     from ._client.async_client import AsyncClient
     from ._client.streams import AsyncChatStream, AsyncSegmentStream, AsyncTextStream
     from ._images.encoded import EncodedImage
     from ._images.options import ImageOptions
+    from ._progress.figures import RunSummary
     from ._sync.batches import Batches
     from ._sync.client import Client
     from ._sync.finetune import Finetune
@@ -102,7 +102,7 @@ _MODULES = {
     "_sync.streams": "ChatStream Map SegmentStream TextStream",
     "_bulk.outcomes": "Done Failed Outcome",
     "_bulk.map": "AsyncMap",
-    "_bulk.run": "RunSummary",
+    "_progress.figures": "RunSummary",
     "_client.streams": "AsyncChatStream AsyncSegmentStream AsyncTextStream",
     "config": "RetryPolicy SamplingSettings Timeouts",
     "hooks": "CallInfo EndInfo EventInfo Hooks RequestInfo ResponseInfo RetryInfo Stats",
@@ -117,7 +117,7 @@ _MODULES = {
 """The module of each name, by module; all names that end in `Error` are of `errors`."""
 
 _PUBLIC_MODULES = {
-    "bulk": "Run export read_records read_results to_pandas to_polars",
+    "bulk": "Progress Run export read_records read_results to_pandas to_polars",
     "fal": "AsyncFalClient FalClient verify_webhook",
     "otel": "opentelemetry",
     "sandbox": "Faults Sandbox",

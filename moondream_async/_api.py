@@ -87,6 +87,11 @@ class ApiClient:
         return self._session.stats
 
     @property
+    def rate_limit(self) -> tuple[float | None, str | None]:
+        """The current limit in requests per second, and what limits them; each is None if there is none."""
+        return self._session.rate_limit
+
+    @property
     def http(self) -> HttpClient:
         """The HTTP client, created at the first call."""
         if self._http is None:
@@ -285,6 +290,17 @@ class SharedSession:
         from .hooks import Stats
 
         return Stats() if self._session is None else self._session.counters.snapshot()
+
+    @property
+    def rate_limit(self) -> tuple[float | None, str | None]:
+        """The current limit in requests per second, and its name: `rate_limit`, or `server limit` after a 429."""
+        explicit: float | None = self._options["rate_limit"]
+        if explicit is not None:
+            return explicit, "rate_limit"
+        if self._session is None:
+            return None, None
+        refused = self._session.counters.rate_limited
+        return self._session.rate_limiter.rate.rate, "server limit" if refused else None
 
     def get(self) -> Session:
         """Return the session; the first call creates it.

@@ -16,12 +16,14 @@ from ._bulk.export import export
 from ._bulk.frames import to_pandas, to_polars
 from ._bulk.outcomes import Done, Failed, Outcome
 from ._bulk.reading import ResultsReader, read_records, read_results
-from ._bulk.run import Run, RunSummary
+from ._bulk.run import Run
+from ._progress.figures import Progress, RunSummary
 
 __all__ = [
     "Done",
     "Failed",
     "Outcome",
+    "Progress",
     "ResultsReader",
     "Run",
     "RunSummary",

@@ -18,7 +18,7 @@ PACKAGE = Path(__file__).resolve().parent.parent / "moondream_async"
 
 IMPORTS = """
 import copy
-from collections.abc import Awaitable, Generator
+from collections.abc import Awaitable, Callable, Generator
 from typing import TYPE_CHECKING, Any, cast
 from .._bulk.outcomes import Outcome
 from .._concurrency.closing import Closing

@@ -17,16 +17,18 @@ from .._bulk.budget import batch_budget
 from .._bulk.items import MapItem
 from .._bulk.map import check_items
 from .._bulk.outcomes import Outcome
-from .._bulk.run import RunSummary
 from .._concurrency.callbacks import call_callback
 from .._concurrency.polling import PollSchedule
 from .._concurrency.prefetch import PrefetchIterator
 from .._concurrency.threads import run_in_thread
 from .._paginator import Pages
+from .._progress.figures import RunSummary
+from .._progress.reporter import check_progress, displayed
 from .._public import public
 from ..errors import APIConnectionError, APITimeoutError, ConfigurationError, NotFoundError, RateLimitError, ServerError
 from ..prices import Prices, prices_of
 from . import wire
+from .displaying import show_job, show_upload
 from .job.async_folder import AsyncFolder
 from .job.folder import stamp_of
 from .job.manifest import Manifest, path_of
@@ -72,7 +74,7 @@ class AsyncBatches:
         max_failures: int | None = None,
         max_cost: float | None = None,
         prices: Prices | None = None,
-        progress: Callable[[UploadProgress], Any] | None = None,
+        progress: bool | Callable[[UploadProgress], Any] | None = None,
         **arguments: Any,
     ) -> BatchJob:
         """Create a job from many images: prepare them, write them to disk, and upload a batch per 100,000 lines.
@@ -90,7 +92,8 @@ class AsyncBatches:
                 The job's `cost_limit_reached` is then True; call this again with a higher limit and the same folder
                 to add the other items. The estimate assumes answers of typical length. Default: no limit.
             prices: Prices for `max_cost`; a batch costs `prices.batch`. Default: the model's published prices.
-            progress: Function that is called regularly with an `UploadProgress`; may be async.
+            progress: True for a bar in a terminal or a line in a notebook. Or a function, which may be async: it is
+                called regularly with an `UploadProgress`, and an error in it stops the call. Default: nothing.
             arguments: The skill's arguments: `length`, `question`, `object`, `reasoning` (None for the server's
                 default, which is True in batches), `settings` (for `caption` and `query`).
 
@@ -106,6 +109,7 @@ class AsyncBatches:
             MoondreamError: The upload failed. It is aborted if the server rejected it, or if you did not pass a
                 folder; otherwise, call this again to resume it.
         """
+        check_progress(progress)
         lines = LineBuilder(self._api, skill, arguments)
         if max_failures is not None:
             config.check_whole("max_failures", max_failures, least=0)
@@ -114,7 +118,8 @@ class AsyncBatches:
         source = ItemSource(await check_first_item(check_items(items), lines), lines, max_failures, budget)
         manifest = self._manifest(model, skill=lines.skill, arguments=lines.arguments)
         total = len(items) if isinstance(items, Sized) else None
-        return await Submission(self._api, manifest, source, ProgressReporter(progress, total)).run(folder)
+        with displayed(progress, show_upload) as callback:
+            return await Submission(self._api, manifest, source, ProgressReporter(callback, total)).run(folder)
 
     async def submit(
         self,
@@ -122,7 +127,7 @@ class AsyncBatches:
         *,
         model: str | None = None,
         folder: str | os.PathLike[str] | None = None,
-        progress: Callable[[UploadProgress], Any] | None = None,
+        progress: bool | Callable[[UploadProgress], Any] | None = None,
     ) -> BatchJob:
         """Validate a file of JSON lines, then upload it, as several batches if it is too large for one.
 
@@ -137,13 +142,15 @@ class AsyncBatches:
             BatchInputError: The file has invalid lines; `.problems` has their numbers. Nothing was sent.
             MoondreamError: As in `create`.
         """
+        check_progress(progress)
         file = path_of(path)
         try:
             stamp = await run_in_thread(stamp_of, file)
         except (OSError, ValueError) as exc:
             raise ConfigurationError(f"{str(file)!r} cannot be read: {getattr(exc, 'strerror', exc)}.") from None
         manifest = self._manifest(model, source=stamp)
-        return await Submission(self._api, manifest, ReadyFile(file), ProgressReporter(progress)).run(folder)
+        with displayed(progress, show_upload) as callback:
+            return await Submission(self._api, manifest, ReadyFile(file), ProgressReporter(callback)).run(folder)
 
     async def retrieve(self, batch_id: str) -> Batch:
         """Return the current state of one batch.
@@ -183,14 +190,15 @@ class AsyncBatches:
         job: AnyJob,
         *,
         timeout: float | None = None,
-        progress: Callable[[BatchJob], Any] | None = None,
+        progress: bool | Callable[[BatchJob], Any] | None = None,
     ) -> BatchJob:
         """Wait until all batches of a job are completed or failed. The server is polled every 0.5 to 30 seconds.
 
         Args:
             job: As in `status`.
             timeout: Seconds to wait; None for no limit.
-            progress: Function that is called with the `BatchJob` after each poll; may be async.
+            progress: True for a display, as in `create`. Or a function, which may be async: it is called with the
+                `BatchJob` after each poll, and an error in it stops the call. Default: nothing.
 
         Returns:
             The job; `.status` is `"completed"`, or `"failed"` if one of its batches failed.
@@ -199,10 +207,11 @@ class AsyncBatches:
             APITimeoutError: The timeout expired. The job continues on the server.
             MoondreamError: As in `status`. Outages of up to 10 minutes are tolerated.
         """
+        check_progress(progress)
         seconds = config.check_seconds("timeout", timeout)
         known = await self._reader.known(job)
-        with anyio.move_on_after(seconds):
-            return await self._finished(known, progress)
+        with displayed(progress, show_job) as callback, anyio.move_on_after(seconds):
+            return await self._finished(known, callback)
         raise APITimeoutError(f"The job did not finish within {seconds or 0:g} s; it continues on the server.")
 
     def results(self, job: AnyJob) -> AsyncOutcomes:

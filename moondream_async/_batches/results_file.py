@@ -16,10 +16,10 @@ from .._bulk.journal import Journal
 from .._bulk.outcomes import Outcome
 from .._bulk.reading import read_records
 from .._bulk.records import Finished
-from .._bulk.run import RunSummary
 from .._concurrency.closing import Closing
 from .._concurrency.prefetch import PrefetchIterator
 from .._concurrency.threads import run_in_thread
+from .._progress.figures import RunSummary
 from ..errors import BatchLineError, ResultsFileError
 from .job.manifest import Entry, Manifest, read_manifest
 from .job_reader import JobReader

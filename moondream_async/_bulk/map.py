@@ -6,8 +6,8 @@ import itertools
 import time
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Iterable, Mapping
-from contextlib import aclosing
-from typing import Any, Generic, Self, TypeVar, cast
+from contextlib import aclosing, nullcontext
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, cast
 
 import anyio
 import attrs
@@ -24,6 +24,9 @@ from .budget import Budget
 from .items import Item, read_item
 from .outcomes import Outcome, make_outcome
 from .stopping import StopPolicy
+
+if TYPE_CHECKING:
+    from .map_progress import MapProgress
 
 R = TypeVar("R")
 
@@ -49,10 +52,13 @@ class AsyncMap(AsyncClosing, Generic[R]):
         policy: StopPolicy,
         budget: Budget | None = None,
         room: int | None = None,
+        progress: MapProgress | None = None,
     ) -> None:
         concurrency = check_whole("concurrency", concurrency, least=1)
         # The run holds no reference to this iterator, so that dropping the iterator stops the run.
-        self._run = _Run(items, work, concurrency, room or 2 * concurrency, policy, budget, {} if ordered else None)
+        self._run = _Run(
+            items, work, concurrency, room or 2 * concurrency, policy, budget, progress, {} if ordered else None
+        )
 
     def __aiter__(self) -> Self:
         return self
@@ -110,6 +116,7 @@ class _Run:
     _capacity: int
     policy: StopPolicy
     _budget: Budget | None
+    _progress: MapProgress | None
     _out_of_order: dict[int, Outcome[Any]] | None  # finished before an earlier item; None if the order does not matter
     cost_limit_reached: bool = False
     _next_index: int = 0
@@ -168,7 +175,8 @@ class _Run:
 
     async def _main(self) -> None:
         try:
-            async with anyio.create_task_group() as tasks:
+            reporting = nullcontext() if self._progress is None else self._progress.running()
+            async with reporting, anyio.create_task_group() as tasks:
                 await self._start_items(tasks)
         except Exception as exc:
             self._error = _first_error(exc)
@@ -208,6 +216,8 @@ class _Run:
         while self._budget is not None and not self._budget.begin():
             if not self._budget.in_flight:
                 self.cost_limit_reached = True
+                if self._progress is not None:
+                    self._progress.cost_limit_reached = True
                 log.warning("%s", self._budget)
                 return False
             self._item_ended = anyio.Event()
@@ -230,6 +240,8 @@ class _Run:
         if self.policy.stops(outcome.error) and self._error is None:
             self._error = outcome.error
             self._intake.cancel()
+        if self._progress is not None:
+            self._progress.count(outcome)
         self._deliver(outcome)
 
     def _deliver(self, outcome: Outcome[Any]) -> None:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, TypedDict
 
 if TYPE_CHECKING:
+    from .._progress.reporter import ProgressOption
     from ..prices import Prices
-    from .run import RunSummary
 
 
 class CommonOptions(TypedDict, total=False):
@@ -19,6 +18,7 @@ class CommonOptions(TypedDict, total=False):
     max_connection_failures: int | None
     max_cost: float | None
     prices: Prices | None
+    progress: ProgressOption
 
 
 class MapOptions(CommonOptions, total=False):
@@ -32,4 +32,3 @@ class RunOptions(CommonOptions, total=False):
 
     resume: bool
     retry_failed: bool
-    progress: Callable[[RunSummary], Any] | None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import time
-from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Mapping, Sized
+from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Mapping, Sized
 from contextlib import aclosing
 from typing import Any, TypeVar, cast
 
@@ -14,8 +14,8 @@ import anyio.to_thread
 import attrs
 
 from .._api import ApiClient
-from .._concurrency.callbacks import call_callback
-from .._html import table
+from .._progress.figures import Progress, RunSummary
+from .._progress.reporter import ProgressOption, Reporter
 from .._public import public
 from ..errors import APIConnectionError, ConfigurationError, MoondreamError, ResultsFileError
 from ..prices import Prices, prices_of
@@ -27,6 +27,7 @@ from .items import Item
 from .journal import Journal
 from .lines import MAX_LINE
 from .map import AsyncMap, check_items, numbered
+from .map_progress import progress_of
 from .records import Finished
 from .skill_runner import SkillRunner
 from .stopping import StopPolicy, is_answer, is_auth_error
@@ -35,87 +36,6 @@ T = TypeVar("T")
 
 _MAX_FAILURES = 10
 _TABLE_SUFFIXES = (".csv", ".parquet", ".xlsx")
-
-
-@public()
-@attrs.frozen(kw_only=True)
-class RunSummary:
-    """The progress of a run, and its final counts once it has ended.
-
-    Attributes:
-        total: The number of items; None if not known.
-        succeeded: Items that succeeded in this run.
-        failed: Items that failed in this run.
-        skipped: Items that the results file already had.
-        failed_before: Skipped items that had failed in an earlier run.
-        repeated: Duplicates: items with the same ID and arguments as another item of this run. Each is run once.
-        input_tokens: Input tokens of this run.
-        output_tokens: Output tokens of this run.
-        cost: Estimated cost of those tokens in US dollars; None if the prices are not known.
-        elapsed: Seconds since the run started.
-        cost_limit_reached: Whether `max_cost` prevented further items from starting.
-        damaged_lines: Lines in the file that cannot be parsed (blank, truncated, edited or foreign). They stay in the
-            file, and their items are run again.
-    """
-
-    total: int | None = None
-    succeeded: int = 0
-    failed: int = 0
-    skipped: int = 0
-    failed_before: int = 0
-    repeated: int = 0
-    input_tokens: int = 0
-    output_tokens: int = 0
-    cost: float | None = None
-    elapsed: float = 0.0
-    damaged_lines: int = 0
-    cost_limit_reached: bool = False
-
-    @property
-    def remaining(self) -> int | None:
-        """The number of items not processed yet; None if the total is not known."""
-        return None if self.total is None else max(0, self.total - self.seen)
-
-    @property
-    def seen(self) -> int:
-        """The number of items processed so far, skipped ones and duplicates included."""
-        return self.succeeded + self.failed + self.skipped + self.repeated
-
-    @property
-    def rate(self) -> float:
-        """The throughput in items per second, failed ones included."""
-        return (self.succeeded + self.failed) / self.elapsed if self.elapsed else 0.0
-
-    @property
-    def seconds_left(self) -> float | None:
-        """The estimated time left in seconds; None if the total or the rate is not known."""
-        if self.total is None or not self.rate:
-            return None
-        return max(0, self.total - self.seen) / self.rate
-
-    def __str__(self) -> str:
-        return ", ".join(f"{value} {name}" for name, value in self._counts()) + f", {self._costs()}"
-
-    def _repr_html_(self) -> str:
-        header, values = zip(*self._counts(), strict=True)
-        return table((*header, "time and cost"), [(*values, self._costs())])
-
-    def _counts(self) -> list[tuple[str, str]]:
-        """Return the counts by name; of those besides the first two, only the ones that are not 0."""
-        others = {
-            "skipped": self.skipped,
-            "of them failed before": self.failed_before,
-            "repeated": self.repeated,
-            "left": self.remaining or 0,
-            "damaged lines": self.damaged_lines,
-        }
-        counts = {"done": self.succeeded, "failed": self.failed, **{name: n for name, n in others.items() if n}}
-        return [(name, f"{count:,}") for name, count in counts.items()]
-
-    def _costs(self) -> str:
-        cost = "" if self.cost is None else f", about ${self.cost:,.4f}"
-        limit = ", stopped at max_cost" if self.cost_limit_reached else ""
-        return f"{self.elapsed:.1f} s{cost}{limit}"
 
 
 @public("bulk")
@@ -134,7 +54,7 @@ class Run:
         max_cost: As in `AsyncClient.map`.
         resume: Whether to continue a file that already holds results.
         retry_failed: Whether to retry items that failed earlier.
-        progress: Called with the current summary after each item; may be async.
+        progress: As in `AsyncClient.map`.
         prices: Token prices for the cost estimate. Default: Moondream Cloud's prices, if that is the server.
         total: The number of items. Default: the length of `items`, if it has one.
         arguments: The skill's arguments.
@@ -160,7 +80,7 @@ class Run:
         max_cost: float | None = None,
         resume: bool = True,
         retry_failed: bool = False,
-        progress: Callable[[RunSummary], Any] | None = None,
+        progress: ProgressOption = None,
         prices: Prices | None = None,
         total: int | None = None,
         arguments: Mapping[str, Any] | None = None,
@@ -172,13 +92,13 @@ class Run:
         self._name = records.fingerprint([self._runner.task, api.model])
         self._resume, self._retry_failed = resume, retry_failed
         self._stop_on_auth_error = stop_on_auth_error
-        self._progress = progress
+        self._reporter = Reporter(progress, self._current_progress)
+        self._api = api
         self._prices = prices or prices_of(api.base_url, api.model)
         self._runner.budget = budget_of(max_cost, self._prices, self._runner.calls)
         self._open_journal: Journal | None = None
         self._withholds_lines = max_connection_failures is not None
         self._withheld: list[tuple[bytes, bytes]] = []  # keys and lines of items with connection errors
-        self._reported = 0
         self.failures: list[tuple[Any, MoondreamError]] = []
         self._failure_groups = FailureGroups()
         self._in_flight = 0
@@ -232,11 +152,9 @@ class Run:
 
     async def _write_all(self) -> None:
         try:
-            async with self._outcomes:
+            async with self._reporter.running(), self._outcomes:
                 async for _ in self._outcomes:
-                    await self._report()
-            if self._summary.seen != self._reported:  # items skipped after the last report
-                await self._report()
+                    pass
         finally:
             if self._open_journal is not None:
                 with anyio.CancelScope(shield=True):
@@ -366,10 +284,8 @@ class Run:
         changes = {name: getattr(self._summary, name) + number for name, number in more.items()}
         self._summary = attrs.evolve(self._summary, **changes)
 
-    async def _report(self) -> None:
-        self._reported = self._summary.seen
-        if self._progress is not None:
-            await call_callback(self._progress, self.summary)
+    def _current_progress(self) -> Progress:
+        return progress_of(self.summary, self._api)
 
 
 def failure_groups(run: Run) -> list[FailureGroup]:

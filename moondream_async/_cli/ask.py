@@ -14,13 +14,14 @@ import click
 from .._csv_cells import csv_row
 from .._extras import check_extra
 from .._images.sources import is_url
+from .._printable import one_line
 from .._sync.client import Client
 from .._sync.streams import SegmentStream, TextStream
 from ..errors import ConfigurationError
 from . import formatting, pictures
 from .arguments import Arguments
 from .connection import connection
-from .console import one_line, show, show_error
+from .console import show, show_error
 from .exit_codes import SOME_FAILED, STOPPED
 from .skill_arguments import settings_of
 

@@ -8,21 +8,26 @@ import shlex
 import tempfile
 from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import attrs
+
+from .._batches.displaying import show_job, show_upload
 from .._batches.job.folder import default_folder
 from .._batches.job.manifest import MANIFEST, read_manifest
 from .._batches.job_reader import is_batch_id, is_folder
 from .._batches.models import FAILED, UNKNOWN, Batch, BatchJob, UploadProgress
 from .._batches.results_file import run_name
 from .._bulk.reading import read_records
+from .._printable import one_line
 from .._sync.client import Client
 from ..errors import ConfigurationError, MoondreamError, ResultsFileError
 from ..prices import prices_of
 from .arguments import Arguments
 from .connection import connection
-from .console import one_line, show, show_error, show_note
+from .console import show, show_error, show_note
 from .dry_run import dry_run, dry_run_ready_file
 from .exit_codes import SOME_FAILED, STOPPED, WRONG_USAGE
 from .inputs import Inputs, print_skipped
@@ -59,12 +64,9 @@ def _submit(
     total = source.count() if isinstance(source, Inputs) else None
 
     def on_progress(now: UploadProgress) -> None:
-        if now.sent:
-            bar.update(now.sent / 1e6, now.size / 1e6, "uploading", unit="MB")
-        else:
-            bar.update(now.items, now.total or total, f"{now.refused:,} rejected", unit="images prepared")
+        show_upload(bar, now if now.total else attrs.evolve(now, total=total))
 
-    with bar.shown():
+    with bar:
         if isinstance(source, Inputs):
             job = client.batches.create(
                 source,
@@ -234,15 +236,8 @@ def _job(arguments: Arguments) -> str:
 
 
 def _wait_for(client: Client, job: BatchJob | str, arguments: Arguments) -> int:
-    bar = meter()
-
-    def on_progress(now: BatchJob) -> None:
-        done = now.progress.completed + now.progress.failed
-        details = f"{now.status}, {now.progress.failed:,} failed"
-        bar.update(done, now.progress.total or None, details, unit="lines")
-
-    with bar.shown():
-        job = client.batches.wait(job, timeout=arguments.timeout, progress=on_progress)
+    with meter() as bar:
+        job = client.batches.wait(job, timeout=arguments.timeout, progress=partial(show_job, bar))
     _print_job(job, arguments)
     prices = prices_of(client.base_url, client.model)
     cost = "" if prices is None else f", about ${prices.batch.cost(job.usage):.2f}"

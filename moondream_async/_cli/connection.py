@@ -10,16 +10,17 @@ from typing import Any
 
 import attrs
 
+from .._printable import one_line
+from .._wire.retry import describe_attempt
 from ..config import DEFAULT_BASE_URL, RetryPolicy, Secret, normalise_base_url
-from ..errors import APIError, ConfigurationError
+from ..errors import ConfigurationError
 from ..hooks import Hooks, RetryInfo
 from . import saved_login
 from .arguments import Arguments
-from .console import one_line, show_note
+from .console import show_note
 
 LOGIN_SOURCE = "`moondream-async login`"
 _SILENCE = 2.0  # seconds without output after which waits are shown
-_RATE_LIMITED = 429
 
 
 @attrs.frozen
@@ -95,7 +96,5 @@ def show_wait(wait: RetryInfo) -> None:
 
 def describe_wait(wait: RetryInfo) -> str:
     """Say how long a call waits, for which attempt, and why."""
-    attempt, attempts = wait.attempt + 1, RetryPolicy().attempts
-    is_limited = isinstance(wait.error, APIError) and wait.error.status == _RATE_LIMITED
-    of = "" if is_limited or attempt > attempts else f" of {attempts}"  # a reached rate limit uses up no attempts
-    return f"waiting {wait.delay:.1f} s, attempt {attempt}{of}: {one_line(wait.error)}"
+    next_attempt = describe_attempt(wait.attempt + 1, RetryPolicy().attempts, wait.error)
+    return f"waiting {wait.delay:.1f} s before {next_attempt}: {one_line(wait.error)}"

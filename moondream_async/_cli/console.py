@@ -7,23 +7,12 @@ import sys
 from contextlib import suppress
 from typing import Any, TextIO
 
-_KEPT = "\n\t"
-_CONTROLS = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0)) if chr(code) not in _KEPT}
-_LINE_BREAKS = {"\n": "\\n", "\t": "\\t"}
+from .._printable import printable
+
 _BOLD, _RED, _RESET = "\x1b[1m", "\x1b[31m", "\x1b[0m"
 
 quiet = False
 """Whether notes are left out (`--quiet`)."""
-
-
-def printable(text: str) -> str:
-    """Escape control characters, except line feeds and tabs."""
-    return text.translate(_CONTROLS)
-
-
-def one_line(value: object) -> str:
-    """Format a value as one line, with all control characters escaped."""
-    return str(value).translate(_CONTROLS | str.maketrans(_LINE_BREAKS))
 
 
 def has_color(file: TextIO | None) -> bool:

@@ -12,6 +12,7 @@ import time
 import attrs
 
 from .._extras import EXTRAS, is_installed
+from .._printable import one_line
 from .._sync.client import Client
 from .._version import __version__
 from ..config import DEFAULT_BASE_URL, KEYS_URL, Secret, Timeouts
@@ -19,7 +20,7 @@ from ..errors import APITimeoutError, MoondreamError
 from . import login, saved_login
 from .arguments import Arguments
 from .connection import Target, connection, find_target
-from .console import one_line, show
+from .console import show
 from .exit_codes import STOPPED
 
 _TIMEOUTS, _LIMIT = Timeouts(connect=3, total=7), 8.0  # seconds

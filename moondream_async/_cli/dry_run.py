@@ -18,6 +18,7 @@ from .._bulk.estimates import usage
 from .._bulk.reading import read_records
 from .._bulk.run import Run, fingerprint_of
 from .._client.async_client import AsyncClient
+from .._progress.durations import duration
 from ..config import DEFAULT_BASE_URL
 from ..errors import ConfigurationError
 from ..prices import Prices, Usage, prices_of
@@ -25,7 +26,6 @@ from ..types import Metrics
 from .arguments import Arguments
 from .connection import Target, find_target
 from .console import show
-from .durations import duration
 from .estimate import Estimate, estimate
 from .inputs import Inputs, print_skipped
 

@@ -8,9 +8,11 @@ from pathlib import Path
 
 from .._bulk.atomic_files import replace_file
 from .._bulk.reading import read_records
-from .._bulk.run import Run, RunSummary, failure_groups
+from .._bulk.run import Run, failure_groups
+from .._printable import one_line
+from .._progress.figures import RunSummary
 from ..errors import APIConnectionError, AuthenticationError, MoondreamError, ResultsFileError
-from .console import one_line, show, show_note
+from .console import show, show_note
 
 _MAX_SHOWN = 10  # kinds of failures
 _FIELDS = ["id", "error"]

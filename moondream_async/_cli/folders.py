@@ -13,8 +13,8 @@ from pathlib import Path
 import attrs
 
 from .._images.formats import SUFFIXES
+from .._printable import one_line
 from ..errors import ConfigurationError
-from .console import one_line
 
 _SHOWN = 5  # file extensions or links listed in a report
 _RECURSIVE = "**"

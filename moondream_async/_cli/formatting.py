@@ -9,9 +9,10 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from .. import vision
+from .._printable import one_line
 from .._sync.streams import SegmentStream, TextStream
 from ..types import BoundingBox, CaptionResult, DetectResult, Point, PointResult, QueryResult, Result, SegmentResult
-from .console import one_line, show
+from .console import show
 
 
 def result(value: Result, form: str, image: str, labels: Sequence[str]) -> None:

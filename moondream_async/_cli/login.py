@@ -8,13 +8,14 @@ import sys
 import click
 
 from .._hidden import HiddenStr
+from .._printable import one_line
 from .._sync.client import Client
 from ..config import DEFAULT_BASE_URL, KEYS_URL, Secret, Timeouts, check_model, normalise_base_url
 from ..errors import APIConnectionError, AuthenticationError, ConfigurationError, MoondreamError
 from . import saved_login
 from .arguments import Arguments
 from .connection import LOGIN_SOURCE
-from .console import one_line, show, show_note
+from .console import show, show_note
 from .saved_login import SavedLogin
 
 _TIMEOUTS = Timeouts(connect=3, total=8)

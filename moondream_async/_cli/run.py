@@ -12,19 +12,22 @@ import anyio
 import anyio.to_thread
 import attrs
 
-from .._bulk.run import Run, RunSummary
+from .._bulk.run import Run
 from .._client.async_client import AsyncClient
+from .._progress.displays import Display
+from .._progress.durations import duration
+from .._progress.figures import Progress, RunSummary
+from .._progress.reporter import show_items
 from ..errors import APIConnectionError, AuthenticationError, ConfigurationError, MoondreamError, ResultsFileError
 from ..hooks import Hooks, RetryInfo
 from .arguments import Arguments
 from .connection import connection, describe_wait
 from .console import show, show_error, show_note
 from .dry_run import dry_run
-from .durations import duration
 from .exit_codes import SIGNALED, SOME_FAILED, STOPPED, WRONG_USAGE
 from .failures import list_failed_items, print_failures
 from .inputs import Inputs, print_skipped
-from .progress import Bar, Lines, details, meter
+from .progress import meter
 from .skill_arguments import check_required, move_skill, skill_arguments
 from .stopping import run_until_signal
 
@@ -78,13 +81,13 @@ async def _execute(inputs: Inputs, options: dict[str, Any], arguments: Arguments
             max_cost=arguments.max_cost,
             resume=not arguments.fresh,
             retry_failed=arguments.retry_failed,
-            progress=lambda summary: display.on_progress(summary, client),
+            progress=display.on_progress,
             prices=arguments.prices,
             total=total,
             arguments=options,
         )
         async with client:
-            with display.bar.shown():
+            with display.bar:
                 error, stopped_by = await run_until_signal(run, display.bar.say)
     summary = run.summary
     if error is not None and not summary.seen:
@@ -100,16 +103,15 @@ class _Display:
     """Shows the progress of a run, and the reason if it waits."""
 
     def __init__(self, arguments: Arguments) -> None:
-        self.bar: Lines | Bar = meter()
+        self.bar: Display = meter()
         self._rate_is_set = arguments.rate is not None
-        self._last_item, self._last_wait = time.monotonic(), -math.inf
+        self._seen, self._last_item, self._last_wait = 0, time.monotonic(), -math.inf
 
-    def on_progress(self, summary: RunSummary, client: AsyncClient) -> None:
+    def on_progress(self, now: Progress) -> None:
         """Update the bar."""
-        self._last_item = time.monotonic()
-        limited_by = "--rate" if self._rate_is_set else "server limit" if client.stats.rate_limited else ""
-        long, narrow = details(summary, limited_by=limited_by), details(summary)
-        self.bar.update(summary.seen, summary.total, long, narrow=narrow)
+        if now.seen != self._seen:
+            self._seen, self._last_item = now.seen, time.monotonic()
+        show_items(self.bar, attrs.evolve(now, limited_by="--rate") if self._rate_is_set else now)
 
     def on_retry(self, wait: RetryInfo) -> None:
         """Say that calls wait, if no item finishes for a while; not for each of them."""

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import threading
 
+from .._printable import one_line
 from .._sync.client import Client
 from .arguments import Arguments
 from .connection import connection
-from .console import one_line, show
+from .console import show
 
 
 def models(arguments: Arguments) -> None:

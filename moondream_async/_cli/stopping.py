@@ -10,8 +10,8 @@ from collections.abc import Callable
 import anyio
 
 from .._bulk.run import Run, count_in_flight
+from .._progress.durations import duration
 from ..errors import MoondreamError
-from .durations import duration
 
 _SIGNAL_REPEAT = 0.5  # seconds within which a shell may deliver the same Ctrl-C again
 

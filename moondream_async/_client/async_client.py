@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 import os
-from collections.abc import AsyncIterable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterable, Iterable, Mapping, Sequence, Sized
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, Unpack, overload
 
 import attrs
@@ -31,9 +31,10 @@ if TYPE_CHECKING:
     from .._bulk.items import FullItem, MapItem, SeveralSkills, Skills
     from .._bulk.map import AsyncMap
     from .._bulk.options import MapOptions, RunOptions
-    from .._bulk.run import RunSummary
     from .._http.user_client import UserClient
     from .._images.prepare import ImageInput
+    from .._progress.figures import RunSummary
+    from .._progress.reporter import ProgressOption
     from .._tuning.resource import AsyncTuning
     from ..hooks import HooksInput, Stats
 
@@ -673,6 +674,7 @@ class AsyncClient(AsyncClosing):
         max_connection_failures: int | None = 20,
         max_cost: float | None = None,
         prices: Prices | None = None,
+        progress: ProgressOption = None,
         **arguments: Any,
     ) -> AsyncMap[Any]:
         """Call a skill for many images concurrently; an item that fails does not stop the others.
@@ -690,7 +692,12 @@ class AsyncClient(AsyncClosing):
                 between, that stops the run. Default 20; None for no limit.
             max_cost: A limit in US dollars. No item starts if it could exceed the limit together with those in flight;
                 then the iteration ends, and `cost_limit_reached` is True. Default None: no limit.
-            prices: The prices for `max_cost`. Default: the published prices of the client's model, on Moondream Cloud.
+            prices: The prices for `max_cost` and `progress`. Default: the published prices of the client's model, on
+                Moondream Cloud.
+            progress: True for a bar on stderr in a terminal, or a line in a notebook; nothing is shown elsewhere. Or a
+                function, which may be async: it is called with a `bulk.Progress` at most five times a second, and once
+                at the end. An error in it is logged, and has no other effect. `Client` calls it in its background
+                thread. Default None: nothing.
             arguments: Arguments of the skill, for all items: `question=`, `object=`, `settings=`, ...
 
         Returns:
@@ -710,12 +717,28 @@ class AsyncClient(AsyncClosing):
             from .._bulk.stopping import StopPolicy
 
         work = SkillRunner(self._api, skill, arguments)
-        work.budget = budget_of(max_cost, prices or prices_of(self.base_url, self.model), work.calls)
+        prices = prices or prices_of(self.base_url, self.model)
+        work.budget = budget_of(max_cost, prices, work.calls)
         checked = work.checked(check_items(items))
         policy = StopPolicy(
             max_failures, stop_on_auth_error=stop_on_auth_error, max_connection_failures=max_connection_failures
         )
-        return AsyncMap(checked, work, concurrency=concurrency, ordered=ordered, policy=policy, budget=work.budget)
+        reporting = None
+        if progress is not None and progress is not False:
+            with no_fork():
+                from .._bulk.map_progress import MapProgress
+
+            total = len(items) if isinstance(items, Sized) else None
+            reporting = MapProgress(progress, self._api, total, prices)
+        return AsyncMap(
+            checked,
+            work,
+            concurrency=concurrency,
+            ordered=ordered,
+            policy=policy,
+            budget=work.budget,
+            progress=reporting,
+        )
 
     @overload
     async def run(
@@ -851,7 +874,7 @@ class AsyncClient(AsyncClosing):
         max_cost: float | None = None,
         resume: bool = True,
         retry_failed: bool = False,
-        progress: Callable[[RunSummary], Any] | None = None,
+        progress: ProgressOption = None,
         prices: Prices | None = None,
         **arguments: Any,
     ) -> RunSummary:
@@ -876,7 +899,7 @@ class AsyncClient(AsyncClosing):
             resume: Whether to continue a file that holds results; if False, such a file is rejected. Default True.
             retry_failed: Whether to retry the failed items of the file. Default False. Their lines stay in the file
                 until their successors are written.
-            progress: Called with the current `RunSummary` after each item; may be async.
+            progress: As in `map`. The final figures are also in the summary that is returned.
             prices: The prices for the cost estimate. Default: the published prices of the client's model, on Moondream
                 Cloud; elsewhere there is no estimate.
             arguments: As in `map`.

@@ -11,9 +11,13 @@ from typing import Any
 import anyio
 
 from .._log import log
+from .._printable import one_line
+from .._wire.retry import describe_attempt
+from ..errors import MoondreamError
 from ..hooks import CallInfo, EndInfo, EventInfo, Hooks, RequestInfo, ResponseInfo, RetryInfo
 from ..types import Metrics
 
+_MAX_REASON = 300  # characters of an error in the log; the server's text may be longer
 _call_numbers = itertools.count(1)
 
 
@@ -47,10 +51,12 @@ class CallObserver:
         for hooks in self._hooks:
             await _call_hook(hooks.response, info)
 
-    async def retry(self, attempt: int, delay: float, error: Exception) -> None:
-        """Report that the call will be retried."""
+    async def retry(self, attempt: int, delay: float, error: MoondreamError, attempts: int) -> None:
+        """Report that the call will be retried; `attempts` is the retry policy's."""
         number, name = self.call.number, self.call.operation
-        log.info("call %d: retrying %s in %.2f s after %s", number, name, delay, type(error).__name__)
+        next_attempt = describe_attempt(attempt + 1, attempts, error)
+        reason = one_line(error.message)[:_MAX_REASON]  # without secrets: they were redacted when it was received
+        log.info("call %d, %s: waiting %.1f s before %s: %s", number, name, delay, next_attempt, reason)
         info = RetryInfo(self.call, attempt, delay, error)
         for hooks in self._hooks:
             await _call_hook(hooks.retry, info)

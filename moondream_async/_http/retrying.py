@@ -71,7 +71,7 @@ async def run_with_retries(
                 outcome.error.attempts = attempt
                 raise outcome.error
             if observer is not None:
-                await observer.retry(attempt, delay, outcome.error)
+                await observer.retry(attempt, delay, outcome.error, policy.attempts)
             await anyio.sleep(delay)
     error = transport_errors.total_timeout(deadline or 0, "RetryPolicy.deadline", request.address)
     error.attempts = attempt

@@ -11,7 +11,7 @@ from .._batches.models import Batch, BatchJob, UploadProgress
 from .._batches.resource import AsyncBatches
 from .._bulk.items import MapItem
 from .._bulk.outcomes import Outcome
-from .._bulk.run import RunSummary
+from .._progress.figures import RunSummary
 from .._public import public
 from ..prices import Prices
 from .streams import Facade, iterate
@@ -42,7 +42,7 @@ class Batches(Facade):
         max_failures: int | None = None,
         max_cost: float | None = None,
         prices: Prices | None = None,
-        progress: Callable[[UploadProgress], Any] | None = None,
+        progress: bool | Callable[[UploadProgress], Any] | None = None,
         **arguments: Any,
     ) -> BatchJob:
         """Create a job from many images: prepare them, write them to disk, and upload a batch per 100,000 lines.
@@ -60,7 +60,8 @@ class Batches(Facade):
                 The job's `cost_limit_reached` is then True; call this again with a higher limit and the same folder
                 to add the other items. The estimate assumes answers of typical length. Default: no limit.
             prices: Prices for `max_cost`; a batch costs `prices.batch`. Default: the model's published prices.
-            progress: Function that is called regularly with an `UploadProgress`; may be async.
+            progress: True for a bar in a terminal or a line in a notebook. Or a function, which may be async: it is
+                called regularly with an `UploadProgress`, and an error in it stops the call. Default: nothing.
             arguments: The skill's arguments: `length`, `question`, `object`, `reasoning` (None for the server's
                 default, which is True in batches), `settings` (for `caption` and `query`).
 
@@ -96,7 +97,7 @@ class Batches(Facade):
         *,
         model: str | None = None,
         folder: str | os.PathLike[str] | None = None,
-        progress: Callable[[UploadProgress], Any] | None = None,
+        progress: bool | Callable[[UploadProgress], Any] | None = None,
     ) -> BatchJob:
         """Validate a file of JSON lines, then upload it, as several batches if it is too large for one.
 
@@ -150,14 +151,15 @@ class Batches(Facade):
         return self._portal.call(self._async.status, job=job)
 
     def wait(
-        self, job: AnyJob, *, timeout: float | None = None, progress: Callable[[BatchJob], Any] | None = None
+        self, job: AnyJob, *, timeout: float | None = None, progress: bool | Callable[[BatchJob], Any] | None = None
     ) -> BatchJob:
         """Wait until all batches of a job are completed or failed. The server is polled every 0.5 to 30 seconds.
 
         Args:
             job: As in `status`.
             timeout: Seconds to wait; None for no limit.
-            progress: Function that is called with the `BatchJob` after each poll; may be async.
+            progress: True for a display, as in `create`. Or a function, which may be async: it is called with the
+                `BatchJob` after each poll, and an error in it stops the call. Default: nothing.
 
         Returns:
             The job; `.status` is `"completed"`, or `"failed"` if one of its batches failed.

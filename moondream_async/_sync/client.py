@@ -23,9 +23,10 @@ if TYPE_CHECKING:
     from .._bulk.items import FullItem, MapItem, SeveralSkills, Skills
     from .._bulk.map import AsyncMap
     from .._bulk.options import MapOptions, RunOptions
-    from .._bulk.run import RunSummary
     from .._http.user_client import UserClient
     from .._images.prepare import ImageInput
+    from .._progress.figures import RunSummary
+    from .._progress.reporter import ProgressOption
     from ..hooks import HooksInput, Stats
     from .batches import Batches
     from .tuning import Tuning
@@ -690,6 +691,7 @@ class Client(Closing, Facade):
         max_connection_failures: int | None = 20,
         max_cost: float | None = None,
         prices: Prices | None = None,
+        progress: ProgressOption = None,
         **arguments: Any,
     ) -> Map[Any]:
         """Call a skill for many images concurrently; an item that fails does not stop the others.
@@ -707,7 +709,12 @@ class Client(Closing, Facade):
                 between, that stops the run. Default 20; None for no limit.
             max_cost: A limit in US dollars. No item starts if it could exceed the limit together with those in flight;
                 then the iteration ends, and `cost_limit_reached` is True. Default None: no limit.
-            prices: The prices for `max_cost`. Default: the published prices of the client's model, on Moondream Cloud.
+            prices: The prices for `max_cost` and `progress`. Default: the published prices of the client's model, on
+                Moondream Cloud.
+            progress: True for a bar on stderr in a terminal, or a line in a notebook; nothing is shown elsewhere. Or a
+                function, which may be async: it is called with a `bulk.Progress` at most five times a second, and once
+                at the end. An error in it is logged, and has no other effect. `Client` calls it in its background
+                thread. Default None: nothing.
             arguments: Arguments of the skill, for all items: `question=`, `object=`, `settings=`, ...
 
         Returns:
@@ -733,6 +740,7 @@ class Client(Closing, Facade):
                 max_connection_failures=max_connection_failures,
                 max_cost=max_cost,
                 prices=prices,
+                progress=progress,
                 **arguments,
             ),
         )
@@ -871,7 +879,7 @@ class Client(Closing, Facade):
         max_cost: float | None = None,
         resume: bool = True,
         retry_failed: bool = False,
-        progress: Callable[[RunSummary], Any] | None = None,
+        progress: ProgressOption = None,
         prices: Prices | None = None,
         **arguments: Any,
     ) -> RunSummary:
@@ -896,7 +904,7 @@ class Client(Closing, Facade):
             resume: Whether to continue a file that holds results; if False, such a file is rejected. Default True.
             retry_failed: Whether to retry the failed items of the file. Default False. Their lines stay in the file
                 until their successors are written.
-            progress: Called with the current `RunSummary` after each item; may be async.
+            progress: As in `map`. The final figures are also in the summary that is returned.
             prices: The prices for the cost estimate. Default: the published prices of the client's model, on Moondream
                 Cloud; elsewhere there is no estimate.
             arguments: As in `map`.

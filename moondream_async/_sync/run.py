@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .._bulk.run import Run, RunSummary
+    from .._bulk.run import Run
     from .._client.async_client import AsyncClient
+    from .._progress.figures import RunSummary
     from .portal import Portal
 
 

@@ -10,6 +10,7 @@ from typing import Literal
 import attrs
 
 from ..config import RetryPolicy
+from ..errors import APIError
 
 NOT_PROCESSED = (425, 429)
 """Statuses after which even a non-idempotent request may be retried: the server did not process it."""
@@ -57,6 +58,19 @@ def backoff(policy: RetryPolicy, attempt: int) -> float:
     """Return the maximum wait after an attempt (counted from 1), before jitter: it doubles up to a maximum."""
     exponent = min(attempt - 1, 64)  # the maximum is reached long before
     return min(policy.max_backoff, policy.backoff * 2.0**exponent)
+
+
+def describe_attempt(attempt: int, attempts: int, error: Exception) -> str:
+    """Return `attempt 2 of 4` for the attempt after an error; without the limit where it does not apply.
+
+    Args:
+        attempt: The number of the attempt, from 1.
+        attempts: The policy's number of attempts.
+        error: Why the attempt before failed.
+    """
+    is_limited = isinstance(error, APIError) and error.status == 429
+    of = "" if is_limited or attempt > attempts else f" of {attempts}"  # a reached rate limit uses up no attempts
+    return f"attempt {attempt}{of}"
 
 
 def _is_retryable(policy: RetryPolicy, cause: RetryCause) -> bool:

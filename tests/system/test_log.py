@@ -22,8 +22,8 @@ with Client("md-0123456789-secret", retry=RetryPolicy(backoff=0.001)) as client:
     ("value", "says", "is_silent_about"),
     [
         ("", [], ["moondream_async"]),
-        ("info", ["call 1: retrying query in"], ["request 1"]),
-        ("debug", ["call 1: query, request 1", "status 503", "call 1: retrying query in", "2 request(s)"], []),
+        ("info", ["call 1, query: waiting"], ["request 1"]),
+        ("debug", ["call 1: query, request 1", "status 503", "call 1, query: waiting", "2 request(s)"], []),
         ("DEBUG ", ["call 1: query, request 1"], []),
         ("loud", ["MOONDREAM_LOG must be info or debug, not 'loud'"], ["call 1"]),
     ],
@@ -45,7 +45,9 @@ def test_the_log(value: str, says: list[str], is_silent_about: list[str], tmp_pa
     assert [text for text in [*is_silent_about, "secret", "private", "base64"] if text in done.stderr] == []
 
 
-@pytest.mark.parametrize(("option", "says"), [("-v", "retrying caption in"), ("-vv", "call 1: caption, request 1")])
+@pytest.mark.parametrize(
+    ("option", "says"), [("-v", "call 1, caption: waiting"), ("-vv", "call 1: caption, request 1")]
+)
 def test_the_options_of_the_command(option: str, says: str, tmp_path: Path, scene: bytes) -> None:
     (tmp_path / "a.png").write_bytes(scene)
     with Sandbox(status=503, times=1, retry_after=-1) as sandbox:

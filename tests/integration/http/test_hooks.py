@@ -249,7 +249,7 @@ async def test_the_log_contains_no_secrets(tiny: EncodedImage, caplog: pytest.Lo
     text = caplog.text
     assert "query, request 1" in text
     assert "status 503" in text
-    assert "retrying query in 0.00 s after ServerError" in text
+    assert "query: waiting 0.0 s before attempt 2 of 3: " in text
     for secret in ("the-secret-key", "private", "yes", "image_url", "base64"):
         assert secret not in text
 

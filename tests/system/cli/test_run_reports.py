@@ -118,10 +118,10 @@ def test_waits_are_shown(words: list[str], cli: Cli, monkeypatch: pytest.MonkeyP
     with Sandbox(status=503, times=2, retry_after=0.01) as sandbox:
         code, _, err = cli(*words, "--base-url", sandbox.base_url)
         assert code == 0
-        assert re.search(r"^waiting 0\.0 s, attempt 2 of 4: Engine is not ready \(HTTP 503", err, re.MULTILINE)
+        assert re.search(r"^waiting 0\.0 s before attempt 2 of 4: Engine is not ready \(HTTP 503", err, re.MULTILINE)
     with Sandbox(status=429, times=1, retry_after=0.01) as sandbox:
         _, _, err = cli("caption", "photos/a.png", "--base-url", sandbox.base_url)
-        assert re.search(r"^waiting 0\.0 s, attempt 2: .*HTTP 429", err, re.MULTILINE)
+        assert re.search(r"^waiting 0\.0 s before attempt 2: .*HTTP 429", err, re.MULTILINE)
         assert cli("-q", "caption", "photos/a.png", "--base-url", sandbox.base_url)[2] == ""
 
 
@@ -180,12 +180,12 @@ def test_a_missing_video_extra_fails_before_a_call(cli: Cli, monkeypatch: pytest
 @pytest.mark.parametrize("columns", ["80", "120"])
 def test_the_bar_shows_the_time_left_in_any_terminal(columns: str) -> None:
     script = """
-from moondream_async._bulk.run import RunSummary
-from moondream_async._cli.progress import Bar, details
-bar, values = Bar(), dict(total=50_000, succeeded=30_959, failed=41, cost=9.1, input_tokens=1, elapsed=15_500.0)
-with bar.shown():
-    long, narrow = details(RunSummary(**values), limited_by="server limit"), details(RunSummary(**values))
-    bar.update(31_000, 50_000, long, narrow=narrow)
+from moondream_async._progress.displays import find_display
+from moondream_async._progress.reporter import show_items
+from moondream_async.bulk import Progress
+figures = dict(total=50_000, succeeded=30_959, failed=41, cost=9.1, input_tokens=1, elapsed=15_500.0)
+with find_display() as bar:
+    show_items(bar, Progress(**figures, limited_by="server limit"))
 """
     reader, terminal = pty.openpty()
     environment = {**os.environ, "COLUMNS": columns, "TERM": "xterm"}
