@@ -1,4 +1,4 @@
-"""Nothing public is lost by accident: names and signatures beside those of 0.1.0."""
+"""Nothing public is lost by accident: names and signatures beside those of 0.1.0, and some that were added since."""
 
 from __future__ import annotations
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from typing import Any
 
 import pytest
@@ -249,9 +250,23 @@ async def test_the_log_contains_no_secrets(tiny: EncodedImage, caplog: pytest.Lo
     text = caplog.text
     assert "query, request 1" in text
     assert "status 503" in text
-    assert "query: waiting 0.0 s before attempt 2 of 3: " in text
+    assert "query: waiting 0.0 s before attempt 2 of 4: The server answered with status 503" in text
     for secret in ("the-secret-key", "private", "yes", "image_url", "base64"):
         assert secret not in text
+
+
+@respx.mock
+async def test_the_log_gives_the_reason_of_a_wait(tiny: EncodedImage, caplog: pytest.LogCaptureFixture) -> None:
+    import httpx
+
+    busy = httpx.Response(503, json={"error": "Busy;\nthe-secret-key may wait. " + "x" * 1_000})
+    respx.post(f"{BASE}/query").mock(side_effect=[busy, httpx.Response(200, json=ANSWER)])
+    caplog.set_level(logging.INFO, logger="moondream_async")
+    async with AsyncClient("the-secret-key", retry=FAST) as client:
+        await client.query(tiny, "my private question")
+    (message,) = caplog.messages
+    assert re.match(r"call \d+, query: waiting 0\.0 s before attempt 2 of 4: Busy;\\n\*\*\* may wait\. x", message)
+    assert len(message) < 400
 
 
 @respx.mock
