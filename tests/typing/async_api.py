@@ -8,6 +8,7 @@ import httpx
 import httpx2
 
 import moondream_async as md
+from moondream_async.bulk import Progress
 
 
 async def skills(client: md.AsyncClient, image: bytes, flag: bool) -> None:
@@ -73,6 +74,14 @@ async def many(client: md.AsyncClient, images: list[md.EncodedImage]) -> None:
     assert_type(client.stats, md.Stats)
 
 
+async def show(now: Progress) -> None:
+    assert_type(now.expected_cost, float | None)
+    assert_type(now.limited_by, str | None)
+
+
+def show_summary(now: md.RunSummary) -> None: ...
+
+
 async def arguments_of_many(
     client: md.AsyncClient, images: list[md.EncodedImage], skills: list[str], skill: Any
 ) -> None:
@@ -91,6 +100,10 @@ async def arguments_of_many(
     assert_type(await client.run(["caption", "query"], images, "results.jsonl", question="?"), md.RunSummary)
     assert_type(await client.run("detect", [(1, images[0], {"object": "x"})], "results.jsonl"), md.RunSummary)
 
+    client.map("caption", images, progress=True)
+    client.map("caption", images, progress=show)
+    assert_type(await client.run("caption", images, "results.jsonl", progress=show_summary), md.RunSummary)
+    client.map("caption", images, progress="yes")  # type: ignore[call-overload]  # pyright: ignore
     client.map("detect", images)  # type: ignore[call-overload]  # pyright: ignore
     client.map("query", images)  # type: ignore[call-overload]  # pyright: ignore
     client.map("describe", images)  # type: ignore[call-overload]  # pyright: ignore
@@ -110,7 +123,7 @@ async def structured(client: md.AsyncClient, image: bytes) -> None:
 
 
 async def batches(client: md.AsyncClient, images: list[bytes]) -> None:
-    job = await client.batches.create(images, "detect", object="cat", folder="job")
+    job = await client.batches.create(images, "detect", object="cat", folder="job", progress=True)
     assert_type(job, md.BatchJob)
     assert_type(await client.batches.submit("ready.jsonl"), md.BatchJob)
     assert_type(await client.batches.wait(job, timeout=3), md.BatchJob)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, assert_type
 
 import moondream_async as md
+from moondream_async.bulk import Progress
 
 
 def skills(client: md.Client, image: bytes, flag: bool) -> None:
@@ -70,6 +71,14 @@ def many(client: md.Client, images: list[md.EncodedImage]) -> None:
     assert_type(client.stats, md.Stats)
 
 
+def show(now: Progress) -> None:
+    assert_type(now.expected_cost, float | None)
+    assert_type(now.limited_by, str | None)
+
+
+def show_summary(now: md.RunSummary) -> None: ...
+
+
 def arguments_of_many(client: md.Client, images: list[md.EncodedImage], skills: list[str], skill: Any) -> None:
     settings: md.SamplingSettings = {"temperature": 0.2}
     assert_type(client.map("query", images, question="?", reasoning=True), md.Map[md.QueryResult])
@@ -86,6 +95,10 @@ def arguments_of_many(client: md.Client, images: list[md.EncodedImage], skills: 
     assert_type(client.run(["caption", "query"], images, "results.jsonl", question="?"), md.RunSummary)
     assert_type(client.run("detect", [(1, images[0], {"object": "x"})], "results.jsonl"), md.RunSummary)
 
+    client.map("caption", images, progress=True)
+    client.map("caption", images, progress=show)
+    assert_type(client.run("caption", images, "results.jsonl", progress=show_summary), md.RunSummary)
+    client.map("caption", images, progress="yes")  # type: ignore[call-overload]  # pyright: ignore
     client.map("detect", images)  # type: ignore[call-overload]  # pyright: ignore
     client.map("query", images)  # type: ignore[call-overload]  # pyright: ignore
     client.map("describe", images)  # type: ignore[call-overload]  # pyright: ignore
@@ -105,7 +118,7 @@ def structured(client: md.Client, image: bytes) -> None:
 
 
 def batches(client: md.Client, images: list[bytes]) -> None:
-    job = client.batches.create(images, "detect", object="cat", folder="job")
+    job = client.batches.create(images, "detect", object="cat", folder="job", progress=True)
     assert_type(job, md.BatchJob)
     assert_type(client.batches.submit("ready.jsonl"), md.BatchJob)
     assert_type(client.batches.wait(job, timeout=3), md.BatchJob)
