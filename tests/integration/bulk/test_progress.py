@@ -5,10 +5,8 @@ from __future__ import annotations
 import asyncio
 import io
 import logging
-import os
 import re
 import sys
-import threading
 import types
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
@@ -246,25 +244,3 @@ def test_batches_in_a_notebook(client: Client, tmp_path: Path, notebook: Shell) 
     client.batches.wait(job, progress=True)
     assert notebook.shown[-1]["text/plain"] == "100% 6/6 lines - completed, 0 failed"
     assert notebook.displays == 2
-
-
-@pytest.mark.skipif(os.name != "posix", reason="pseudo-terminals")
-def test_a_bar_in_a_terminal_starts_no_thread(client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import pty
-
-    reader, terminal = pty.openpty()
-    list(client.map("caption", ITEMS[:1]))
-    before = {thread.name for thread in threading.enumerate()}
-    during: list[str] = []
-    with os.fdopen(terminal, "w") as stderr:
-        monkeypatch.setattr(sys, "stderr", stderr)
-        monkeypatch.setenv("TERM", "xterm")
-        monkeypatch.setenv("COLUMNS", "120")
-        for _ in client.map("caption", ITEMS, progress=True, prices=PRICES):
-            during += [thread.name for thread in threading.enumerate()]
-        monkeypatch.undo()
-        shown = os.read(reader, 100_000).decode()
-    os.close(reader)
-    assert [name for name in during if name not in before and "Refresh" in name] == []
-    assert "100% 6/6" in shown
-    assert "\x1b[?25h" in shown.rpartition("100% 6/6")[2]  # the cursor is shown again
