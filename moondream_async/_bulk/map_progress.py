@@ -43,20 +43,21 @@ class MapProgress:
         self._reporter = Reporter(progress, self._current)
         self._api = api
         self._prices = prices
-        self._summary = RunSummary(total=total)
+        self._total = total
+        self._succeeded = self._failed = 0
+        self._input_tokens = self._output_tokens = 0
         self._started = time.monotonic()
         self.cost_limit_reached = False
 
     def count(self, outcome: Outcome[Any]) -> None:
         """Count an outcome."""
-        now, metrics = self._summary, metrics_of(outcome.result)
-        self._summary = attrs.evolve(
-            now,
-            succeeded=now.succeeded + int(outcome.ok),
-            failed=now.failed + int(not outcome.ok),
-            input_tokens=now.input_tokens + sum(each.input_tokens or 0 for each in metrics),
-            output_tokens=now.output_tokens + sum(each.output_tokens or 0 for each in metrics),
-        )
+        if outcome.ok:
+            self._succeeded += 1
+        else:
+            self._failed += 1
+        for metrics in metrics_of(outcome.result):
+            self._input_tokens += metrics.input_tokens or 0
+            self._output_tokens += metrics.output_tokens or 0
 
     @asynccontextmanager
     async def running(self) -> AsyncGenerator[None]:
@@ -66,7 +67,14 @@ class MapProgress:
             yield
 
     def _current(self) -> Progress:
-        elapsed = time.monotonic() - self._started
-        cost = None if self._prices is None else self._prices.cost(self._summary)
-        summary = attrs.evolve(self._summary, cost=cost, elapsed=elapsed, cost_limit_reached=self.cost_limit_reached)
-        return progress_of(summary, self._api)
+        summary = RunSummary(
+            total=self._total,
+            succeeded=self._succeeded,
+            failed=self._failed,
+            input_tokens=self._input_tokens,
+            output_tokens=self._output_tokens,
+            elapsed=time.monotonic() - self._started,
+            cost_limit_reached=self.cost_limit_reached,
+        )
+        cost = None if self._prices is None else self._prices.cost(summary)
+        return progress_of(attrs.evolve(summary, cost=cost), self._api)

@@ -14,6 +14,7 @@ from .._printable import one_line, printable
 from . import text
 
 _WIDTH = 80  # columns, if the terminal does not say
+_CLOSED = (OSError, ValueError)  # stderr was closed; the work continues
 
 
 class Display(Protocol):
@@ -79,11 +80,12 @@ class Bar:
 
     def __enter__(self) -> Self:
         atexit.register(self._progress.stop)  # it shows the cursor again
-        self._progress.start()
+        with suppress(*_CLOSED):
+            self._progress.start()
         return self
 
     def __exit__(self, *exc: object) -> None:
-        with suppress(OSError):
+        with suppress(*_CLOSED):
             self._progress.stop()
         atexit.unregister(self._progress.stop)
 
@@ -94,7 +96,7 @@ class Bar:
         line = one_line(text.line(done, total, details, unit=unit))
         if narrow is not None and len(line) >= self._progress.console.width:
             line = one_line(text.line(done, total, narrow, unit=unit))
-        with suppress(OSError):
+        with suppress(*_CLOSED):
             self._progress.update(self._task, completed=done, total=total, line=line, refresh=True)
 
     def say(self, text: str) -> None:
@@ -139,12 +141,12 @@ class PlainLine:
         self._shown = line
 
     def _write(self, text: str) -> None:
-        with suppress(OSError, ValueError):  # stderr was closed; the work continues
+        with suppress(*_CLOSED):
             self._file.write(text)
             self._file.flush()
 
     def _width(self) -> int:
-        with suppress(OSError, ValueError):
+        with suppress(*_CLOSED):
             return os.get_terminal_size(self._file.fileno()).columns or _WIDTH
         return _WIDTH
 
