@@ -78,8 +78,8 @@ class ConnectionPool:
             connection.abort()
 
     def keep(self, origin: Origin, connection: Connection) -> None:
-        """Keep an open connection that no request was sent on."""
-        if self._closed:
+        """Keep an open connection that no request was sent on, unless there is an idle one."""
+        if self._closed or self._stacks[origin]:
             connection.abort()
         else:
             self._stacks[origin].append(connection)

@@ -58,7 +58,7 @@ async def test_iterables(kind: str) -> None:
     async with serve(answer) as server, client(server) as c:
         assert sorted([o.index async for o in c.map("caption", items)]) == list(range(100))
         assert server.requests == 100
-        assert server.connections <= 32
+        await until(lambda: server.open <= 32)  # one more may have been opened ahead, and closed
 
 
 async def test_as_completed_and_in_order() -> None:
