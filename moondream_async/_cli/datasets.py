@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path, PurePath
 from typing import Any, cast
@@ -18,6 +19,8 @@ from ..types import BoundingBox, DetectResult, Point, PointResult, Result, Segme
 
 _DEFAULT_LABEL = "object"
 _SPATIAL = (DetectResult, PointResult, SegmentResult)
+_WITHOUT_POINTS = {"coco": "COCO", "voc": "Pascal VOC"}
+_FILE_ENDING = re.compile(r"\.(?=[0-9]*[a-z])[a-z0-9]+$", re.IGNORECASE)  # not the .500 of film.mp4#t=0.500
 
 
 @attrs.frozen
@@ -125,10 +128,24 @@ def write(dataset: Dataset, out: str, form: str) -> int:
         raise ConfigurationError(
             f"{dataset.results!r} has no boxes, points or outlines; export it to .csv or .parquet."
         )
+    if form in _WITHOUT_POINTS and _has_only_points(dataset):
+        raise ConfigurationError(
+            f"{_WITHOUT_POINTS[form]} files have no points; export them to .geojson or .csv, or with --to labelme."
+        )
     try:
         return FORMATS[form](dataset, Path(out))
     except OSError as exc:
         raise ResultsFileError(f"{out!r} cannot be written: {describe(exc)}.") from None
+
+
+def _has_only_points(dataset: Dataset) -> bool:
+    """Return whether there are points, and no results of other skills."""
+    has_points = False
+    for result in (result for image in dataset for result in image.results):
+        if not isinstance(result, PointResult):
+            return False
+        has_points = has_points or bool(result.points)
+    return has_points
 
 
 def _write_coco(dataset: Dataset, out: Path) -> int:
@@ -185,16 +202,22 @@ def _only(image: _Image) -> Result:
 
 
 def _write_files(dataset: Dataset, folder: Path, suffix: str, to_text: Callable[[_Image], str]) -> int:
-    """Write a file for each image, in subfolders as its name has them."""
-    paths: dict[Path, str] = {}
+    """Write a file for each image, in subfolders as its name has them. No file is written if two would be the same."""
+    names: dict[Path, str] = {}
     for image in dataset:
-        parts = [part for part in PurePath(image.name).parts if part not in ("..", "/", "\\") and ":" not in part]
-        path = folder.joinpath(*parts or ["image"]).with_suffix(suffix)
-        if path in paths:
-            raise ConfigurationError(f"{paths[path]!r} and {image.name!r} would both be written to {str(path)!r}.")
-        paths[path] = image.name
-        _write_text(path, to_text(image))
-    return len(paths)
+        path = _file_path(image.name, folder, suffix)
+        if path in names:
+            raise ConfigurationError(f"{names[path]!r} and {image.name!r} would both be written to {str(path)!r}.")
+        names[path] = image.name
+    for image in dataset:
+        _write_text(_file_path(image.name, folder, suffix), to_text(image))
+    return len(names)
+
+
+def _file_path(name: str, folder: Path, suffix: str) -> Path:
+    """Return the path of an image's file in a folder: the image's name, with another ending."""
+    parts = [part for part in PurePath(name).parts if part not in ("..", "/", "\\") and ":" not in part] or ["image"]
+    return folder.joinpath(*parts[:-1], _FILE_ENDING.sub("", parts[-1]) + suffix)
 
 
 def _write_text(path: Path, text: str) -> None:

@@ -107,6 +107,27 @@ def test_names_stay_in_the_folder(cli: Cli) -> None:
     assert cli("run", "detect", "l.jsonl", "--object", "red", "-o", "same.jsonl")[0] == 0
     code, _, err = cli("export", "same.jsonl", "out", "--to", "voc")
     assert (code, "would both be written to" in err) == (1, True)
+    assert not list(Path("out").rglob("*.xml"))
+
+
+@pytest.mark.parametrize("form", ["yolo", "voc", "labelme"])
+def test_frames_of_a_film_keep_their_time(form: str, cli: Cli) -> None:
+    names = ["film.mp4#t=0.000", "film.mp4#t=0.500", "film.mp4#t=1.000"]
+    lines = [{"image": "photos/a.png", "id": name} for name in names]
+    Path("frames.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    assert cli("run", "detect", "frames.jsonl", "--object", "red", "-o", "film.jsonl")[0] == 0
+    assert cli("export", "film.jsonl", "out", "--to", form)[0] == 0
+    files = sorted(path.stem for path in Path("out").rglob("film*"))
+    assert files == names
+
+
+@pytest.mark.parametrize("words", [["x.json"], ["x", "--to", "voc"], ["x", "--to", "yolo"]], ids=" ".join)
+def test_points_in_formats_that_have_none(words: list[str], cli: Cli) -> None:
+    assert cli("run", "point", "photos", "--object", "red", "-o", "points.jsonl")[0] == 0
+    code, _, err = cli("export", "points.jsonl", *words)
+    assert (code, "files have no points" in err) == (1, True), err
+    assert not list(Path().rglob("x*"))
+    assert cli("export", "points.jsonl", "points.geojson")[0] == 0
 
 
 @pytest.mark.parametrize(
