@@ -8,10 +8,10 @@ from typing import Any
 
 from .errors import ConfigurationError
 
-_MODULES = {
-    "aiohttp": ("httpx_aiohttp",),
+MODULES = {
     "cli": ("click", "rich", "starlette", "uvicorn"),
     "fal": ("cryptography",),
+    "fast": ("httptools",),  # without cykooz-resizer, which has no wheels for some platforms
     "heif": ("pillow_heif",),
     "otel": ("opentelemetry",),
     "parquet": ("pyarrow", "pyarrow.parquet"),
@@ -21,7 +21,9 @@ _MODULES = {
     "video": ("av",),
     "vision": ("fontTools", "freetype", "numpy"),
 }
-EXTRAS = tuple(_MODULES)
+"""The modules that each extra of pyproject.toml installs."""
+
+EXTRAS = tuple(MODULES)
 
 
 def import_extra(module: str, extra: str, purpose: str = "This", *, note: str = "") -> Any:
@@ -69,10 +71,10 @@ def check_extra(extra: str, purpose: str) -> None:
     Raises:
         ConfigurationError: A package is not installed.
     """
-    for module in _MODULES[extra]:
+    for module in MODULES[extra]:
         import_extra(module, extra, purpose, note="Nothing was sent.")
 
 
 def is_installed(extra: str) -> bool:
     """Return whether the packages of an extra are there, without importing them."""
-    return all(importlib.util.find_spec(module.partition(".")[0]) is not None for module in _MODULES[extra])
+    return all(importlib.util.find_spec(module.partition(".")[0]) is not None for module in MODULES[extra])
