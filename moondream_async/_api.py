@@ -180,7 +180,7 @@ class ApiClient:
             )
             result = await self.fetch(self.requests.skill(skill.name, payload), skill.parse)
             object.__setattr__(result, "image_size", payload.image_size)  # nobody else has it yet; copying takes longer
-            return remember(result, self.source_of(image))
+            return remember(result, self.source_of(image), arguments.get("object"))
         except MoondreamError as exc:
             error = shorten(exc)
         raise error

@@ -245,22 +245,30 @@ class Meta:
 
 
 class _Sourced(Fields):
-    """A value that can refer to its image: in a slot that is no field, so that it is not compared, shown or evolved."""
+    """A value that can refer to its image and label: in slots that are no fields, so they are not compared or shown."""
 
-    __slots__ = ("_source",)
+    __slots__ = ("_label", "_source")
 
+    _label: str  # the label that was searched for; unset for several, and if it is not known
     _source: Any  # an `ImageSource`; unset if the image cannot be referred to
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _restore, (type(self), self.__getstate__(), getattr(self, "_source", None))
+        origin = getattr(self, "_source", None), getattr(self, "_label", None)
+        return _restore, (type(self), self.__getstate__(), *origin)
 
 
-def _restore(kind: Any, state: Any, source: Any) -> Any:
+def _restore(kind: Any, state: Any, source: Any, label: str | None = None) -> Any:
     value = kind.__new__(kind)
     value.__setstate__(state)
+    _set_origin(value, source, label)
+    return value
+
+
+def _set_origin(value: Any, source: Any, label: str | None) -> None:
     if source is not None:
         object.__setattr__(value, "_source", source)
-    return value
+    if label is not None:
+        object.__setattr__(value, "_label", label)
 
 
 @attrs.frozen(kw_only=True)
@@ -417,7 +425,7 @@ class DetectResult(Drawable, Result):
         """
         by_label = self.by_label and {label: result.nms(iou) for label, result in self.by_label.items()}
         kept = attrs.evolve(self, objects=tuple(_vision("nms").nms(self.objects, iou)), by_label=by_label)
-        object.__setattr__(kept, "_source", getattr(self, "_source", None))
+        _set_origin(kept, getattr(self, "_source", None), getattr(self, "_label", None))
         return kept
 
 

@@ -156,7 +156,8 @@ class BatchResults:
             return None
         self._seen[found] = 1
         if result is not None:
-            result = remember(attrs.evolve(result, image_size=entry.size), ImageSource.of_id(entry.id))
+            result = attrs.evolve(result, image_size=entry.size)
+            remember(result, ImageSource.of_id(entry.id), entry.arguments.get("object"))
         return entry, make_outcome(entry.item, entry.id, result, error, 0, 0.0)
 
     async def _without_index(

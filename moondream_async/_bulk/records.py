@@ -179,12 +179,16 @@ def _read(skill: str, found: Any, meta: Meta, record: Record, arguments: Record)
     labels = arguments.get("object")
     source = ImageSource.of_id(record["id"])
     if not isinstance(labels, list):
-        return remember(result, source)
+        return remember(result, source, labels)
     # Of several labels' results, the file holds the merged objects and the sums.
     name = SKILLS[skill].field
     things: Sequence[Any] = getattr(result, name)
     each = {
-        label: attrs.evolve(result, metrics=None, **{name: tuple(thing for thing in things if thing.label == label)})
+        label: remember(
+            attrs.evolve(result, metrics=None, **{name: tuple(thing for thing in things if thing.label == label)}),
+            None,
+            label,
+        )
         for label in cast("list[str]", labels)
     }
     return remember(attrs.evolve(result, by_label=each), source)

@@ -549,7 +549,8 @@ class AsyncFalClient(AsyncClosing):
             lambda: skill.parse(wire.normalize_skill_response(skill.field, answer, handle.request_id), meta), answer
         )
         self._session.counters.add_tokens(result.metrics)
-        return remember(attrs.evolve(result, image_size=placed.image_size), ImageSource.of(image))
+        result = attrs.evolve(result, image_size=placed.image_size)
+        return remember(result, ImageSource.of(image), arguments.get("object"))
 
     async def _completed(self, endpoint: str, arguments: Mapping[str, Any]) -> tuple[AsyncRequestHandle, Any]:
         submit = functools.partial(self.submit, endpoint, arguments)

@@ -62,8 +62,16 @@ class ImageSource:
         return self
 
 
-def remember(result: R, source: ImageSource | None) -> R:
-    """Store the source of its image in a result, and in its results by label. Return the same result."""
+def remember(result: R, source: ImageSource | None, label: object = None) -> R:
+    """Store the source of its image in a result, and in its results by label. Return the same result.
+
+    Args:
+        result: The result.
+        source: The image's source; None if it cannot be referred to.
+        label: The argument `object` of the call, which is stored too if it is a single label.
+    """
+    if isinstance(label, str):
+        object.__setattr__(result, "_label", label)
     if source is not None:
         parts: dict[str, Result] = getattr(result, "by_label", None) or {}
         for each in (result, *parts.values()):

@@ -14,6 +14,9 @@ from .._scalars import is_side, to_python
 from ..errors import ConfigurationError
 from ..types import BoundingBox, DetectResult, Point, PointResult, Result, SegmentResult
 
+LABEL = "object"
+"""The default label of detections without one of their own, if the label of the call is not known."""
+
 Size = tuple[int, int]
 
 Name: TypeAlias = str | os.PathLike[Any] | bytes | float | uuid.UUID
@@ -45,13 +48,16 @@ def iter_detections(result: Result, label: str) -> Iterator[Detection]:
 
     Args:
         result: The result of `detect`, `point` or `segment`.
-        label: Label for boxes, points and outlines without one of their own.
+        label: Label for boxes, points and outlines without one of their own. If it is `LABEL`, the label of the call is
+            used, if the result knows it.
 
     Raises:
         ConfigurationError: The result is of another skill, or `label` is not a string.
     """
     if not isinstance(label, str):
         raise ConfigurationError(f"label must be a string, not {label!r}.")
+    if label == LABEL:
+        label = getattr(result, "_label", LABEL)
     if isinstance(result, SegmentResult):
         if result.path.strip():
             yield Detection(label, result)

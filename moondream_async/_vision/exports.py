@@ -16,15 +16,12 @@ from .._extras import import_extra, import_package
 from .._public import public
 from ..errors import ConfigurationError, PathError
 from ..types import BoundingBox, Point, Result, SegmentResult
-from .detections import Detection, Name, Size, image_size_of, iter_detections, parse_labels, to_name
+from .detections import LABEL, Detection, Name, Size, image_size_of, iter_detections, parse_labels, to_name
 
 Object = dict[str, Any]
 
 _INVALID_IN_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")  # XML 1.0, 2.2
 _MAX_LOOPS, _MAX_COMPARISONS = 1_000, 50_000_000  # loops of an outline with holes, and loops times points
-
-LABEL = "object"
-"""The default label of detections without one of their own."""
 
 
 @public("vision")
@@ -43,7 +40,7 @@ def to_coco(
     Args:
         images: Pairs of a file name (a string, path or number) and one result or several.
         categories: Labels that get the ids 1, 2, ...; other labels get the next ids. Default: none.
-        label: Label for detections without one of their own. Default `"object"`.
+        label: Label for detections without one of their own. Default: the call's, else `"object"`.
         sizes: Image sizes `(width, height)` in pixels by file name, for results without an image size.
         images_root: The folder of the images; each `file_name` is relative to it, as most readers expect. Default
             None: names stay as they are.
@@ -92,7 +89,7 @@ def to_yolo(result: Result, labels: Sequence[str], *, label: str = LABEL) -> str
     Args:
         result: A result of `detect` or `segment`; YOLO has no points.
         labels: The classes, in order: the first is class 0.
-        label: Label for detections without one of their own. Default `"object"`.
+        label: Label for detections without one of their own. Default: the call's, else `"object"`.
 
     Raises:
         ConfigurationError: A label is not among `labels`, or the result has points.
@@ -118,7 +115,7 @@ def to_labelme(result: Result, image_path: Name, *, label: str = LABEL, size: Si
     Args:
         result: A result of `detect`, `point` or `segment`.
         image_path: The image's path, for `imagePath`.
-        label: Label for detections without one of their own. Default `"object"`.
+        label: Label for detections without one of their own. Default: the call's, else `"object"`.
         size: Image size `(width, height)` in pixels. Default: that of the image passed to the call.
 
     Raises:
@@ -153,7 +150,7 @@ def to_voc(result: Result, image_path: Name, *, label: str = LABEL, size: Size |
     Args:
         result: A result of `detect` or `segment`.
         image_path: The image's path, for `folder` and `filename`.
-        label: Label for detections without one of their own. Default `"object"`.
+        label: Label for detections without one of their own. Default: the call's, else `"object"`.
         size: Image size `(width, height)` in pixels. Default: that of the image passed to the call.
 
     Raises:
@@ -186,7 +183,7 @@ def to_supervision(result: Result, *, labels: Sequence[str] = (), label: str = L
     Args:
         result: A result of `detect` or `segment`.
         labels: Classes that get the ids 0, 1, ...; other labels get the next ids. Default: none.
-        label: Label for detections without one of their own. Default `"object"`.
+        label: Label for detections without one of their own. Default: the call's, else `"object"`.
         size: Image size `(width, height)` in pixels. Default: that of the image passed to the call.
 
     Raises:
@@ -230,7 +227,7 @@ def to_fiftyone(result: Result, *, label: str = LABEL) -> list[Object]:
 
     Args:
         result: A result of `detect`, `point` or `segment`; of an outline, its box.
-        label: Label for detections without one of their own. Default `"object"`.
+        label: Label for detections without one of their own. Default: the call's, else `"object"`.
     """
     arguments: list[Object] = []
     for detection in iter_detections(result, label):
@@ -251,7 +248,7 @@ def to_geojson(result: Result, *, label: str = LABEL, size: Size | None = None) 
 
     Args:
         result: A result of `detect`, `point` or `segment`.
-        label: Label for detections without one of their own. Default `"object"`.
+        label: Label for detections without one of their own. Default: the call's, else `"object"`.
         size: Image size `(width, height)` in pixels. Default: that of the image passed to the call.
 
     Raises:
@@ -275,7 +272,7 @@ def to_csv(result: Result, *, label: str = LABEL, size: Size | None = None) -> s
 
     Args:
         result: A result of `detect`, `point` or `segment`; of an outline, its box.
-        label: Label for detections without one of their own. Default `"object"`.
+        label: Label for detections without one of their own. Default: the call's, else `"object"`.
         size: Image size `(width, height)` in pixels. Default: that of the image passed to the call.
     """
     shape = image_size_of(result, size) if size or getattr(result, "image_size", None) else None

@@ -27,6 +27,7 @@ from moondream_async import (
     RetryPolicy,
     ServerError,
     UploadProgress,
+    vision,
 )
 from moondream_async._batches import multipart_upload, wire
 from moondream_async._batches.job.manifest import read_manifest
@@ -60,6 +61,8 @@ async def test_results_are_those_of_the_skill(at_sandbox: Any, photos: list[Path
             n: v for n, v in found.items() if n != "metrics"
         }
         assert outcome.result.image_size == live.image_size
+        if "object" in arguments:
+            assert f"\n{arguments['object']}," in vision.to_csv(outcome.result)
         assert outcome.result.metrics.output_tokens == live.metrics.output_tokens
     assert job.usage.output_tokens == 5 * live.metrics.output_tokens
 

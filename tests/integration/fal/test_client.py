@@ -434,6 +434,7 @@ def test_sync(fal_sandbox: Sandbox, scene: bytes, tmp_path: Path) -> None:
     with FalClient(KEY, base_url=fal_sandbox.fal_url) as client:
         assert "red square" in client.caption(scene).caption
         assert len(client.detect(scene, ["red", "blue"]).objects) == 2
+        assert "\nred," in md.vision.to_csv(client.detect(scene, "red"))
         updates: list[Status] = []
         assert client.subscribe(ECHO, {"a": 1}, on_queue_update=updates.append, logs=True) == {"arguments": {"a": 1}}
         assert isinstance(updates[-1], Completed)
