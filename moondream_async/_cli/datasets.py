@@ -19,7 +19,7 @@ from ..types import BoundingBox, DetectResult, Point, PointResult, Result, Segme
 
 _DEFAULT_LABEL = "object"
 _SPATIAL = (DetectResult, PointResult, SegmentResult)
-_WITHOUT_POINTS = {"coco": "COCO", "voc": "Pascal VOC"}
+_WITHOUT_POINTS = {"coco": "COCO", "voc": "Pascal VOC", "yolo": "YOLO"}
 _FILE_ENDING = re.compile(r"\.(?=[0-9]*[a-z])[a-z0-9]+$", re.IGNORECASE)  # not the .500 of film.mp4#t=0.500
 
 
