@@ -37,7 +37,7 @@ def stream(pieces: TextStream[Any] | SegmentStream, form: str) -> None:
             elif update.completed:
                 show("\n" + text(pieces.result()))
             else:
-                show(box(update.bbox) if update.bbox else update.chunk, end="", flush=True)
+                show(f"{box(update.bbox)}  " if update.bbox else update.chunk, end="", flush=True)
         return
     for piece in pieces:
         show(json.dumps({"chunk": piece}) + "\n" if as_json else piece, end="", flush=True)
@@ -85,13 +85,15 @@ def text(value: Result) -> str:
     if isinstance(value, PointResult):
         return _table(["x", "y"], [([p.x, p.y], p.label) for p in value.points], value.by_label or ())
     if isinstance(value, SegmentResult):
-        return f"{box(value.bbox) if value.bbox else 'not found'}\npath (0..1 of the box): {value.path}".rstrip()
+        lines = [box(value.bbox)] if value.bbox else []
+        lines += [f"path (0..1 of the box): {value.path}"] if value.path else []
+        return "\n".join(lines) or "not found"
     return repr(value)
 
 
 def box(value: BoundingBox) -> str:
     """Format a box in one line."""
-    return f"box {value.x_min:.3f} {value.y_min:.3f} {value.x_max:.3f} {value.y_max:.3f}  "
+    return f"box {value.x_min:.3f} {value.y_min:.3f} {value.x_max:.3f} {value.y_max:.3f}"
 
 
 def point(value: Point) -> str:

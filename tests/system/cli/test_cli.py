@@ -92,6 +92,13 @@ def test_skills(arguments: list[str], says: str, picture: str, capsys: pytest.Ca
     assert says in capsys.readouterr().out
 
 
+def test_an_outline_as_text(picture: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["segment", picture, "pink", "--sandbox"]) == 0
+    assert capsys.readouterr().out == "not found\n"
+    assert main(["segment", picture, "red", "--sandbox"]) == 0
+    assert re.fullmatch(r"box( 0\.\d{3}){4}\npath \(0\.\.1 of the box\): M .*\S\n", capsys.readouterr().out)
+
+
 def test_json(picture: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["detect", picture, "red", "--sandbox", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["objects"][0]["x_min"] == pytest.approx(0.094, abs=0.01)
