@@ -10,6 +10,10 @@ from ..errors import ConfigurationError
 from ..prices import Prices, Usage
 from .estimates import usage
 
+NEEDS_PRICES = (
+    "max_cost needs prices, and those of this model are not known: pass prices=Prices(input, output), "
+    "or a model= with known prices (Prices.of)."
+)
 _ROUNDING = 1 + 1e-9  # sums of floats are not exact
 
 
@@ -104,8 +108,5 @@ def budget_of(max_cost: object, prices: Prices | None, calls: Mapping[str, Mappi
     if limit is None:
         return None
     if prices is None:
-        raise ConfigurationError(
-            "max_cost needs prices, and those of this model are not known: pass prices=Prices(input, output), "
-            "or a model= with known prices (Prices.of)."
-        )
+        raise ConfigurationError(NEEDS_PRICES)
     return Budget(limit, prices, typical=prices.cost(usage(calls)), longest=prices.cost(usage(calls, longest=True)))

@@ -21,6 +21,7 @@ from .lines import Line, NotAResultsFile, parse_line, read_lines
 from .reading import Damage, Replacements, check_path, describe
 from .records import RETRIED, Entry, Record, as_json, key_of_record, marked
 
+HOW_TO_RESUME = "resume it (resume=True)"
 _NO_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS, errno.EROFS)  # the file system does not support fsync
 _CHUNK = 1024 * 1024
 
@@ -174,7 +175,7 @@ class Journal:
         self._identity = os.fstat(self._file.fileno())
         self._size = self._identity.st_size
         if self._size and not resume:
-            raise self._error("already exists: resume it (resume=True; without --fresh) or choose another file")
+            raise self._error(f"already exists: {HOW_TO_RESUME} or choose another file")
         self._repair(self._index_lines())
         self._begun = self._size
         if retry_failed:

@@ -64,7 +64,7 @@ def _main(argv: Sequence[str] | None) -> int:
         code = _invoke(words)
         _flush()
     except MoondreamError as exc:
-        show_error(str(exc))
+        show_error(exc)
         return 1
     except KeyboardInterrupt:
         return 128 + signal.SIGINT

@@ -186,7 +186,7 @@ def run(arguments: Arguments) -> int:
         with connection(arguments) as target, Client(**target) as client:
             return action(client, arguments)
     except (ConfigurationError, ResultsFileError) as exc:
-        show_error(str(exc))
+        show_error(exc)
         return WRONG_USAGE
 
 

@@ -42,11 +42,13 @@ def show_note(text: str) -> None:
             show(text, file=sys.stderr, flush=True)
 
 
-def show_error(text: str) -> None:
+def show_error(problem: object) -> None:
     """Print an error on stderr, with the program's name in red if that is a terminal."""
+    from .rewording import reword  # not needed by most commands
+
     name = "moondream-async:"
     name = f"{_BOLD}{_RED}{name}{_RESET}" if has_color(sys.stderr) else name
-    print(name, printable(text), file=sys.stderr)
+    print(name, printable(reword(problem)), file=sys.stderr)
 
 
 def set_quiet(value: bool) -> None:

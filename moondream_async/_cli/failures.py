@@ -13,6 +13,7 @@ from .._printable import one_line
 from .._progress.figures import RunSummary
 from ..errors import APIConnectionError, AuthenticationError, MoondreamError, ResultsFileError
 from .console import show, show_note
+from .rewording import reword
 
 _MAX_SHOWN = 10  # kinds of failures
 _FIELDS = ["id", "error"]
@@ -23,7 +24,7 @@ def print_failures(run: Run, *, stopped_by: MoondreamError | None) -> None:
     groups = [group for group in failure_groups(run) if not _is_same(group.error, stopped_by)]
     for group in groups[:_MAX_SHOWN]:
         more = f" (and {group.count - 1:,} more like this)" if group.count > 1 else ""
-        show(f"failed: {one_line(group.id)}: {one_line(group.error)}{more}", file=sys.stderr)
+        show(f"failed: {one_line(group.id)}: {one_line(reword(group.error))}{more}", file=sys.stderr)
     rest = sum(group.count for group in groups[_MAX_SHOWN:])
     if rest:
         show(f"... and {rest:,} of other kinds", file=sys.stderr)

@@ -45,7 +45,7 @@ def run(arguments: Arguments) -> int:
     try:
         return _run(arguments)
     except (ConfigurationError, ResultsFileError) as exc:
-        show_error(str(exc))
+        show_error(exc)
         return WRONG_USAGE
 
 
@@ -91,7 +91,7 @@ async def _execute(inputs: Inputs, options: dict[str, Any], arguments: Arguments
                 error, stopped_by = await run_until_signal(run, display.bar.say)
     summary = run.summary
     if error is not None and not summary.seen:
-        show_error(str(error))
+        show_error(error)
         return WRONG_USAGE if isinstance(error, (ConfigurationError, ResultsFileError)) else STOPPED
     _print_summary(summary, arguments)
     print_failures(run, stopped_by=error)
@@ -127,7 +127,7 @@ def _report_outcome(
     """Print how to resume, if items remain. Return the exit code."""
     code = SOME_FAILED if summary.failed + summary.failed_before else 0
     if error is not None:
-        show_error(str(error))
+        show_error(error)
         code = STOPPED
     elif stopped_by is not None:
         code = SIGNALED + stopped_by

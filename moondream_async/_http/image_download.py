@@ -13,6 +13,7 @@ from .public_network import NotPublicError
 from .request import REDIRECT_STATUSES, ErrorDecoder, Request, Response, Send, request_headers, status_failure
 from .retrying import FailedAttempt
 
+HOW_TO_ALLOW_PRIVATE = "download it yourself, or allow any address with ImageOptions(allow_private_urls=True)"
 MAX_DOWNLOAD = 64 * 1024 * 1024
 """Maximum size of an image that is downloaded, in bytes."""
 
@@ -110,8 +111,7 @@ class ImageTarget:
         """
         if not self.allow_private and is_proxied(str(url)):
             raise _download_error(
-                f"a proxy is set for {_shown(url)}, so that its address cannot be checked; download it yourself, or "
-                "allow any address with ImageOptions(allow_private_urls=True)"
+                f"a proxy is set for {_shown(url)}, so that its address cannot be checked; {HOW_TO_ALLOW_PRIVATE}"
             )
         try:
             response = await send(public=not self.allow_private)
@@ -128,8 +128,7 @@ class ImageTarget:
             await response.aclose()
             raise _download_error(f"{_shown(url)} is compressed for transport ({encoding[:40]})")
         raise _download_error(
-            f"{host} has no public address, and images are not downloaded from private ones; "
-            "ImageOptions(allow_private_urls=True) allows it"
+            f"{host} has no public address, and images are not downloaded from private ones; {HOW_TO_ALLOW_PRIVATE}"
         )
 
 

@@ -19,6 +19,7 @@ from .payloads import FileBody
 from .request import Body, ErrorDecoder, Request, Response, parse_url, request_headers
 from .retrying import FailedAttempt
 
+HOW_TO_SET_KEY = "set MOONDREAM_API_KEY or pass api_key=..."
 INVALID_HINT = "Is the base URL that of a Moondream server?"
 
 _JSON = "application/json"
@@ -59,7 +60,7 @@ class MoondreamErrors(ErrorDecoder):
 
     def to_failure(self, error: APIError) -> FailedAttempt:
         """Return the failed attempt for an error that the server reports."""
-        errors.explain_refused_key(error, self.key, how_to_set="set MOONDREAM_API_KEY or pass api_key=...")
+        errors.explain_refused_key(error, self.key, how_to_set=HOW_TO_SET_KEY)
         status = errors.effective_status(error)
         if self.retry_statuses is None or status in self.retry_statuses:
             return FailedAttempt(error, RetryCause("status", status, error.retry_after))

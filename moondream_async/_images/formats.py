@@ -56,7 +56,7 @@ def describe(data: bytes) -> str:
     if data[:4] == b"PK\3\4":
         return _describe_zip(data)
     if data[:1] == b"\x47" and data[188:189] == b"\x47":
-        return f"a video (MPEG-TS); {_VIDEO}"
+        return f"a video (MPEG-TS); {READ_VIDEO}"
     if data[-18:-2] == b"TRUEVISION-XFILE":
         return f"a Targa image (TGA); {_TO_PNG}"
     return _describe_text(data) or f"not in a supported format (its first bytes are {data[:8].hex(' ')})"
@@ -69,7 +69,7 @@ def _describe_brand(brand: bytes) -> str:
         return "an audio file (M4A)"
     if brand[:3] == b"jp2" or brand in (b"jpx ", b"jpm ", b"mjp2"):
         return f"a JPEG 2000 of an unsupported kind; {_TO_PNG}"
-    return f"a video ({'MOV' if brand == b'qt  ' else 'MP4'}); {_VIDEO}"
+    return f"a video ({'MOV' if brand == b'qt  ' else 'MP4'}); {READ_VIDEO}"
 
 
 def _describe_zip(data: bytes) -> str:
@@ -113,7 +113,7 @@ _TO_PNG = "convert it to PNG first"
 _TO_JPEG = "convert it to JPEG first"
 _EXPORT = "export its page or picture as PNG first"
 _UNPACK = "unpack it first"
-_VIDEO = "use moondream_async.video.frames"
+READ_VIDEO = "use moondream_async.video.frames"
 _FLOATS = "whose brightness values have no white point; convert it to 8-bit PNG first"
 _UNSUPPORTED = (
     (b"%PDF", 0, "a PDF; convert its page to PNG first"),
@@ -162,14 +162,14 @@ _UNSUPPORTED = (
     (b"\x89HDF", 0, f"an HDF5 file; {_TO_PNG}"),
     (b"\x93NUMPY", 0, "a NumPy file; load it with numpy.load() and pass the array"),
     # Video and audio.
-    (b"\x1aE\xdf\xa3", 0, f"a video (Matroska or WebM); {_VIDEO}"),
-    (b"AVI ", 8, f"a video (AVI); {_VIDEO}"),
-    (b"FLV\1", 0, f"a video (FLV); {_VIDEO}"),
-    (b"\x30\x26\xb2\x75\x8e\x66\xcf\x11", 0, f"a video (WMV); {_VIDEO}"),
-    (b"\0\0\1\xba", 0, f"a video (MPEG); {_VIDEO}"),
-    (b"\0\0\1\xb3", 0, f"a video (MPEG); {_VIDEO}"),
-    *((box, 4, f"a video (MOV); {_VIDEO}") for box in (b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot")),
-    (b"OggS", 0, f"an Ogg file; if it is a video, {_VIDEO}"),
+    (b"\x1aE\xdf\xa3", 0, f"a video (Matroska or WebM); {READ_VIDEO}"),
+    (b"AVI ", 8, f"a video (AVI); {READ_VIDEO}"),
+    (b"FLV\1", 0, f"a video (FLV); {READ_VIDEO}"),
+    (b"\x30\x26\xb2\x75\x8e\x66\xcf\x11", 0, f"a video (WMV); {READ_VIDEO}"),
+    (b"\0\0\1\xba", 0, f"a video (MPEG); {READ_VIDEO}"),
+    (b"\0\0\1\xb3", 0, f"a video (MPEG); {READ_VIDEO}"),
+    *((box, 4, f"a video (MOV); {READ_VIDEO}") for box in (b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot")),
+    (b"OggS", 0, f"an Ogg file; if it is a video, {READ_VIDEO}"),
     (b"WAVE", 8, "an audio file (WAV)"),
     (b"ID3", 0, "an audio file (MP3)"),
     (b"\xff\xfb", 0, "an audio file (MP3)"),

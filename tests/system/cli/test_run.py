@@ -206,7 +206,7 @@ def test_max_cost(folder: Path, cli: Cli) -> None:
     assert "To resume: moondream-async run photos" in err
     code, _, err = cli("run", "photos", "--skill", "caption", "--out", "new.jsonl", "--max-cost", "1")
     assert code == 2
-    assert "max_cost needs prices" in err
+    assert "moondream-async: --max-cost needs --prices IN,OUT, or a --model with known prices.\n" in err
     assert not Path("new.jsonl").exists()
 
 
