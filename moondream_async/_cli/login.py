@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from typing import Any
 
 import click
 
@@ -18,6 +19,13 @@ from .connection import LOGIN_SOURCE
 from .console import show, show_note
 from .saved_login import SavedLogin
 
+_SOURCE = "your input"
+_NOT_SAVED = "Nothing was saved; to save without a check, add --no-check."
+_OVERRIDES = {
+    "MOONDREAM_API_KEY": ", so the saved server is not used either",
+    "MOONDREAM_BASE_URL": "",
+    "MOONDREAM_ENDPOINT": "",
+}
 _TIMEOUTS = Timeouts(connect=3, total=8)
 
 
@@ -33,7 +41,7 @@ def run(arguments: Arguments) -> None:
         show(f"Removed {saved_login.path()}" if removed else "No login is saved.")
         return
     base_url = normalise_base_url(arguments.base_url) if arguments.base_url else DEFAULT_BASE_URL
-    secret = Secret.resolve(Secret(_read_key(base_url) or "", LOGIN_SOURCE))
+    secret = Secret.resolve(Secret(_read_key(base_url) or "", _SOURCE))
     if secret is None and base_url == DEFAULT_BASE_URL:
         raise ConfigurationError(f"A key is needed for Moondream Cloud; create one at {KEYS_URL}.")
     key = None if secret is None else secret.reveal()
@@ -42,9 +50,9 @@ def run(arguments: Arguments) -> None:
         _check(login)
     saved_login.write(login)
     show(f"Saved in {saved_login.path()}: {describe(login)}")
-    for name in ("MOONDREAM_API_KEY", "MOONDREAM_BASE_URL", "MOONDREAM_ENDPOINT"):
+    for name, consequence in _OVERRIDES.items():
         if os.getenv(name):
-            show_note(f"{name} is set, and wins over the saved login.")
+            show_note(f"{name} is set, and wins over the saved login{consequence}.")
 
 
 def describe(login: SavedLogin) -> str:
@@ -72,11 +80,14 @@ def _read_key(base_url: str) -> str | None:
 
 def _check(login: SavedLogin) -> None:
     try:
-        with Client(login.api_key or "", base_url=login.base_url, timeout=_TIMEOUTS, retry=1) as client:
+        key: Any = Secret(login.api_key or "", _SOURCE)  # not None: the key of the environment is another one
+        with Client(key, base_url=login.base_url, timeout=_TIMEOUTS, retry=1) as client:
             client.models()
     except AuthenticationError:
+        if login.api_key is None:
+            raise ConfigurationError(f"{login.base_url} requires a key, and you entered none. {_NOT_SAVED}") from None
         raise
     except APIConnectionError as exc:
-        raise ConfigurationError(f"{exc}. Nothing was saved; to save without a check, add --no-check.") from None
+        raise ConfigurationError(f"{exc}. {_NOT_SAVED}") from None
     except MoondreamError as exc:
         show_note(f"The key could not be checked: {exc}")

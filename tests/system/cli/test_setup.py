@@ -58,8 +58,24 @@ def test_a_refused_key_is_not_saved(cli: Cli) -> None:
     with Sandbox(api_key=KEY) as sandbox:
         code, _, err = cli("login", "--base-url", sandbox.base_url, stdin="md-another-key-here\n")
     assert (code, "Invalid API key" in err) == (1, True)
+    assert "The server refused the key ending in here from your input." in err
     assert "md-another" not in err
     assert not saved_login.path().exists()
+
+
+def test_a_key_of_the_environment_is_not_sent_without_one_entered(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MOONDREAM_API_KEY", KEY)
+    with Sandbox(status=401) as sandbox:
+        code, _, err = cli("login", "--base-url", sandbox.base_url)
+    assert (code, "requires a key, and you entered none" in err) == (1, True), err
+    assert not saved_login.path().exists()
+
+
+def test_login_says_that_the_environment_wins(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MOONDREAM_API_KEY", KEY)
+    with Sandbox() as sandbox:
+        _, _, err = cli("login", "--base-url", sandbox.base_url, stdin=KEY)
+    assert err == ("MOONDREAM_API_KEY is set, and wins over the saved login, so the saved server is not used either.\n")
 
 
 @pytest.mark.parametrize(
