@@ -31,6 +31,7 @@ from .console import show, show_error, show_note
 from .dry_run import dry_run, dry_run_ready_file
 from .exit_codes import SOME_FAILED, STOPPED, WRONG_USAGE
 from .inputs import Inputs, print_skipped
+from .money import dollars
 from .progress import meter
 from .skill_arguments import check_required, move_batch_skill, skill_arguments
 
@@ -79,10 +80,6 @@ def _submit(
             )
             if job.cost_limit_reached:
                 show_note(f"Stopped by --max-cost {arguments.max_cost:g}; raise the limit to add the remaining items.")
-        elif arguments.max_cost is not None:
-            raise ConfigurationError(
-                "--max-cost works only with images; a ready file of batch lines is submitted as a whole."
-            )
         else:
             job = client.batches.submit(source, folder=folder, progress=on_progress)
     if any(batch.status == UNKNOWN for batch in job.batches):  # submitted by an earlier command
@@ -194,6 +191,10 @@ def _ready_file(arguments: Arguments, options: dict[str, Any]) -> str:
     inputs: list[str] = arguments.inputs
     if len(inputs) != 1 or not inputs[0].lower().endswith((".jsonl", ".ndjson")):
         raise ConfigurationError("Without --skill, pass exactly one ready .jsonl file of batch lines.")
+    if arguments.max_cost is not None:
+        raise ConfigurationError(
+            "--max-cost works only with images; a ready file of batch lines is submitted as a whole."
+        )
     if options:
         raise ConfigurationError(
             "The lines of a ready file carry their own arguments; omit --question and similar options."
@@ -240,7 +241,7 @@ def _wait_for(client: Client, job: BatchJob | str, arguments: Arguments) -> int:
         job = client.batches.wait(job, timeout=arguments.timeout, progress=partial(show_job, bar))
     _print_job(job, arguments)
     prices = prices_of(client.base_url, client.model)
-    cost = "" if prices is None else f", about ${prices.batch.cost(job.usage):.2f}"
+    cost = "" if prices is None else f", about {dollars(prices.batch.cost(job.usage))}"
     tokens = f"{job.usage.input_tokens:,} input and {job.usage.output_tokens:,} output tokens"
     show_note(tokens + cost)
     return STOPPED if job.status in FAILED else 0

@@ -25,11 +25,10 @@ from ..prices import Prices, Usage, prices_of
 from ..types import Metrics
 from .arguments import Arguments
 from .connection import Target, find_target
-from .console import show
+from .console import show, show_note
 from .estimate import Estimate, estimate
 from .inputs import Inputs, print_skipped
-
-_CENT = 0.01  # dollars
+from .money import dollars
 
 
 def dry_run(inputs: Inputs, options: Mapping[str, Any], arguments: Arguments, *, is_batch: bool = False) -> int:
@@ -52,11 +51,16 @@ def dry_run(inputs: Inputs, options: Mapping[str, Any], arguments: Arguments, *,
     finished = min(forecast.items, finished)
     forecast = _scaled(forecast, (forecast.items - finished) / max(1, forecast.items))
     cost = None if prices is None else prices.cost(forecast)
+    limit = _describe_limit(cost, arguments.max_cost)
     if arguments.json:
         show(json.dumps({**attrs.asdict(forecast), "finished": finished, "cost": cost}))
+        if limit:
+            show_note(limit)
         return 0
     _print(forecast, finished, arguments)
     _print_cost(forecast, prices, target, arguments)
+    if limit:
+        show(f"limit        {limit}")
     rate: float | None = getattr(arguments, "rate", None)
     if rate:
         show(f"time         at least {duration((forecast.items - finished) / rate)}")
@@ -107,11 +111,18 @@ def _print_cost(usage: Usage, prices: Prices | None, target: Target, arguments: 
     if prices is not None:
         as_of = f", prices as of {prices.as_of}" if prices.as_of else ""
         each = f"${prices.input:g} and ${prices.output:g} per million tokens{as_of}"
-        cost = prices.cost(usage)
-        amount = f"about ${cost:.2f}" if cost >= _CENT or not cost else "less than $0.01"
-        show(f"cost         {amount} ({each})")
+        show(f"cost         about {dollars(prices.cost(usage))} ({each})")
     elif target.server == DEFAULT_BASE_URL and not arguments.sandbox:
         show("cost         unknown: choose a model with a known price (--model), or pass --prices")
+
+
+def _describe_limit(cost: float | None, max_cost: float | None) -> str:
+    """Say that the estimated cost is above `--max-cost`, or cannot be compared with it; empty otherwise."""
+    if max_cost is None:
+        return ""
+    if cost is None:
+        return "--max-cost needs --prices IN,OUT, or a --model with known prices"
+    return f"above --max-cost {max_cost:g}: not all items would be processed" if cost > max_cost else ""
 
 
 def _print(forecast: Estimate, finished: int, arguments: Arguments) -> None:

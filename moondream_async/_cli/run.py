@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 import shlex
+import sys
 import time
+from collections.abc import Generator
+from contextlib import contextmanager
 from typing import Any
 
 import anyio
 import anyio.to_thread
 import attrs
 
+from .._bulk.budget import Budget
 from .._bulk.run import Run
 from .._client.async_client import AsyncClient
+from .._log import log
 from .._progress.displays import Display
 from .._progress.durations import duration
 from .._progress.figures import Progress, RunSummary
@@ -27,6 +33,7 @@ from .dry_run import dry_run
 from .exit_codes import SIGNALED, SOME_FAILED, STOPPED, WRONG_USAGE
 from .failures import list_failed_items, print_failures
 from .inputs import Inputs, print_skipped
+from .money import dollars
 from .progress import meter
 from .skill_arguments import check_required, move_skill, skill_arguments
 from .stopping import run_until_signal
@@ -87,7 +94,7 @@ async def _execute(inputs: Inputs, options: dict[str, Any], arguments: Arguments
             arguments=options,
         )
         async with client:
-            with display.bar:
+            with display.bar, _without_budget_warning():
                 error, stopped_by = await run_until_signal(run, display.bar.say)
     summary = run.summary
     if error is not None and not summary.seen:
@@ -97,6 +104,20 @@ async def _execute(inputs: Inputs, options: dict[str, Any], arguments: Arguments
     print_failures(run, stopped_by=error)
     await anyio.to_thread.run_sync(list_failed_items, arguments.out, summary)
     return _report_outcome(summary, error, stopped_by, arguments)
+
+
+@contextmanager
+def _without_budget_warning() -> Generator[None]:
+    """Drop the library's warning about `max_cost`; the command prints its own."""
+
+    def is_other(record: logging.LogRecord) -> bool:
+        return not (isinstance(record.args, tuple) and any(isinstance(value, Budget) for value in record.args))
+
+    log.addFilter(is_other)
+    try:
+        yield
+    finally:
+        log.removeFilter(is_other)
 
 
 class _Display:
@@ -133,7 +154,9 @@ def _report_outcome(
         code = SIGNALED + stopped_by
     elif summary.cost_limit_reached:
         left = "" if summary.remaining is None else f" {summary.remaining:,} items remain."
-        show_note(f"Stopped by --max-cost {arguments.max_cost:g}.{left} Raise the limit to continue.")
+        spent = "" if summary.cost is None else f", after about {dollars(summary.cost)}"
+        text = f"Stopped by --max-cost {arguments.max_cost:g}{spent}.{left} Raise the limit to continue."
+        show(text, file=sys.stderr)
         code = STOPPED
     if code:
         _print_resume_command(arguments, summary, error, is_over=code == SOME_FAILED)
@@ -171,7 +194,7 @@ def _print_summary(summary: RunSummary, arguments: Arguments) -> None:
         done += f", {number:,} {label}" if number else ""
     show(f"{done}; {duration(summary.elapsed)}" + (f", {summary.rate:.1f}/s" if summary.rate else ""))
     tokens = f"{summary.input_tokens:,} input and {summary.output_tokens:,} output tokens"
-    show(tokens + (f", about ${summary.cost:.2f}" if summary.cost is not None else ""))
+    show(tokens + (f", about {dollars(summary.cost)}" if summary.cost is not None else ""))
     show(f"results: {arguments.out}")
     if summary.damaged_lines:
         show_note(f"{summary.damaged_lines:,} damaged lines in it were skipped")

@@ -203,6 +203,7 @@ def test_max_cost(folder: Path, cli: Cli) -> None:
     done = len(list(read_records("r.jsonl")))
     assert 1 <= done < 4
     assert f"{4 - done} items remain" in err
+    assert err.count("Stopped by") == 1
     assert "To resume: moondream-async run photos" in err
     code, _, err = cli("run", "photos", "--skill", "caption", "--out", "new.jsonl", "--max-cost", "1")
     assert code == 2

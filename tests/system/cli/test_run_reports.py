@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from moondream_async._cli import main
+from moondream_async._cli.money import dollars
 from moondream_async.bulk import read_records
 from moondream_async.sandbox import Sandbox
 from tests.support.films import film
@@ -208,9 +209,37 @@ def test_dry_run_of_a_batch(cli: Cli, scene: bytes) -> None:
     line = json.dumps({"id": "a", "skill": "caption", "image": image})
     Path("ready.jsonl").write_text(f"{line}\n{line}\n")
     code, out, _ = cli("batch", "submit", "ready.jsonl", "--dry-run", "--prices", "1,10")
-    assert (code, "lines        2 (2 caption), in 1 batch\n" in out, "less than $0.01" in out) == (0, True, True)
+    assert (code, "lines        2 (2 caption), in 1 batch\n" in out, "cost         about $0.00" in out) == (
+        0,
+        True,
+        True,
+    )
     assert json.loads(cli("batch", "submit", "ready.jsonl", "--dry-run", "--json")[1])["batches"] == 1
     assert cli("batch", "list")[1] == before  # nothing was submitted
+
+
+def test_a_dry_run_compares_the_cost_with_the_limit(cli: Cli) -> None:
+    words = ["run", "caption", "photos", "--dry-run", "--prices", "1,10"]
+    code, out, _ = cli(*words, "--max-cost", "0.0001")
+    assert (code, "limit        above --max-cost 0.0001: not all items would be processed\n" in out) == (0, True)
+    assert cli(*words, "--max-cost", "0.0001", "--json")[2].startswith("above --max-cost 0.0001")
+    assert "limit" not in cli(*words, "--max-cost", "1")[1]
+    assert "--max-cost needs --prices IN,OUT" in cli("run", "caption", "photos", "--dry-run", "--max-cost", "1")[1]
+
+
+@pytest.mark.parametrize(
+    ("amount", "text"),
+    [
+        (0, "$0.00"),
+        (0.0042, "$0.0042"),
+        (0.00001234, "$0.000012"),
+        (0.014, "$0.014"),
+        (0.1, "$0.10"),
+        (1234.5, "$1,234.50"),
+    ],
+)
+def test_sums_show_enough_digits(amount: float, text: str) -> None:
+    assert dollars(amount) == text
 
 
 def test_submit_prints_the_next_command(cli: Cli) -> None:
