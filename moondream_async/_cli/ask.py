@@ -26,7 +26,10 @@ from .exit_codes import SOME_FAILED, STOPPED
 from .skill_arguments import settings_of
 
 _OUTLINE_FORMATS = ("svg", "coco", "yolo")  # formats of a segment that need the extra `vision`
-_SINGLE_FORMATS = ("svg", "yolo")  # formats that hold one image
+_SINGLE_FORMATS = {  # formats that hold one image, and what to use for several
+    "svg": "repeat the command for each image, or use --format coco",
+    "yolo": "for several, use `run` and `export --to yolo`",
+}
 _CONCURRENCY = 8
 _STDIN = "-"
 
@@ -102,7 +105,7 @@ def _check(arguments: Arguments, names: list[str], form: str) -> None:
     if streams:
         raise ConfigurationError("--stream works with one image at a time.")
     if form in _SINGLE_FORMATS:
-        raise ConfigurationError(f"--format {form} holds one image; for several, use `run` and `export`.")
+        raise ConfigurationError(f"--format {form} holds one image; {_SINGLE_FORMATS[form]}.")
     if names.count(_STDIN) > 1:
         raise ConfigurationError("Standard input can be only one of the images.")
     for name in names:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from .._bulk.export import export
-from ..errors import ConfigurationError
+from ..errors import ConfigurationError, ResultsFileError
 from .arguments import Arguments
 from .console import show
 from .datasets import Dataset, write
@@ -30,6 +30,7 @@ def run(arguments: Arguments) -> None:
         if suffix not in _TABLES:
             endings = ", ".join([*_TABLES, ".json (COCO)", ".geojson"])
             raise ConfigurationError(f"{out!r} must end in {endings}; or choose the format with --to.")
+        _make_folder(out)
         rows = export(arguments.results, out)
         show(f"{rows:,} rows in {out}")
         return
@@ -37,3 +38,11 @@ def run(arguments: Arguments) -> None:
         raise ConfigurationError(f"{out!r} is the results file itself.")
     images = write(Dataset(arguments.results, arguments.images_root), out, form)
     show(f"{images:,} image{'' if images == 1 else 's'} in {out} ({form})")
+
+
+def _make_folder(out: str) -> None:
+    """Create the folder of a file, as for datasets."""
+    try:
+        Path(out).parent.mkdir(parents=True, exist_ok=True)
+    except OSError as exc:
+        raise ResultsFileError(f"{out!r} cannot be written: {exc.strerror or exc}.") from None

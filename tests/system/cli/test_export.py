@@ -87,6 +87,12 @@ def test_voc_labelme_and_geojson(cli: Cli) -> None:
     assert sorted(each["properties"]["image"] for each in features) == ["photos/a.png", "photos/sub/b.png"]
 
 
+@pytest.mark.parametrize("name", ["new/boxes.csv", "new/boxes.json"])
+def test_the_folder_of_a_file_is_created(name: str, cli: Cli) -> None:
+    assert cli("export", "boxes.jsonl", name)[0] == 0
+    assert Path(name).stat().st_size
+
+
 def test_several_skills_in_one_run(cli: Cli) -> None:
     words = ["run", "photos/a.png", "--skill", "detect", "--skill", "point", "--skill", "caption", "--object", "red"]
     assert cli(*words, "-o", "several.jsonl")[0] == 0
@@ -140,6 +146,7 @@ def test_points_in_formats_that_have_none(words: list[str], cli: Cli) -> None:
         (["boxes.jsonl", "boxes.jsonl", "--to", "coco"], "is the results file itself"),
         (["none.jsonl", "x.json"], "none.jsonl"),
         (["boxes.jsonl", "photos/a.png/x.json"], "cannot be written"),
+        (["boxes.jsonl", "photos/a.png/x.csv"], "cannot be written"),
     ],
     ids=" ".join,
 )
