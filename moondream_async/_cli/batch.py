@@ -190,7 +190,9 @@ def run(arguments: Arguments) -> int:
 def _ready_file(arguments: Arguments, options: dict[str, Any]) -> str:
     inputs: list[str] = arguments.inputs
     if len(inputs) != 1 or not inputs[0].lower().endswith((".jsonl", ".ndjson")):
-        raise ConfigurationError("Without --skill, pass exactly one ready .jsonl file of batch lines.")
+        raise ConfigurationError(
+            "Name a skill first, such as `batch submit caption photos`; or pass one ready .jsonl file of batch lines."
+        )
     if arguments.max_cost is not None:
         raise ConfigurationError(
             "--max-cost works only with images; a ready file of batch lines is submitted as a whole."

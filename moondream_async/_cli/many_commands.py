@@ -8,7 +8,6 @@ from .app import Command, Group
 from .arguments import calls
 from .options import ANYWHERE, BUDGET, COMMON, FILE, FPS, SERVER, SKILL_ARGUMENTS, SKILLS, SkillOrFile, flag, output
 
-_INPUTS = Argument(["inputs"], nargs=-1, required=True, type=FILE, metavar="INPUT...")
 _OUT = ["-o", "--out"]
 _INPUT_HELP = (
     "INPUT is an image, a directory, a quoted pattern such as 'photos/**/*.jpg', a URL, a .jsonl file of lines such as "
@@ -101,7 +100,7 @@ batch = Group(
                 "submit",
                 "Submit images or a ready file of batch lines.",
                 [
-                    _INPUTS,
+                    Argument(["inputs"], nargs=-1, required=True, type=FILE, metavar="[SKILL] INPUT..."),
                     Option(
                         ["--skill"],
                         type=Choice(("query", "caption", "detect", "point")),

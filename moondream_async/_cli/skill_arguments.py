@@ -60,6 +60,16 @@ def move_skill(arguments: Arguments) -> None:
 
 
 def move_batch_skill(arguments: Arguments) -> None:
-    """Take the first of several inputs as the skill if it is one: `batch submit detect photos`."""
-    if not arguments.skill and len(arguments.inputs) > 1 and arguments.inputs[0] in BATCH_SKILLS:
-        arguments.skill, *arguments.inputs = arguments.inputs
+    """Take the first of the inputs as the skill if it is one: `batch submit detect photos`."""
+    name: str
+    name, *rest = arguments.inputs
+    if arguments.skill or name not in SKILLS:
+        return
+    context = click.get_current_context()
+    if name not in BATCH_SKILLS:
+        raise click.UsageError(
+            f"Batches cannot {name}: choose one of {', '.join(BATCH_SKILLS)}, or use `run {name}`.", context
+        )
+    if not rest:
+        raise click.UsageError("Missing argument 'INPUT...'.", context)
+    arguments.skill, arguments.inputs = name, rest

@@ -242,6 +242,21 @@ def test_sums_show_enough_digits(amount: float, text: str) -> None:
     assert dollars(amount) == text
 
 
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["segment", "photos", "--object", "red"], "Batches cannot segment: choose one of"),
+        (["photos"], "Name a skill first, such as `batch submit caption photos`"),
+        (["caption"], "Missing argument 'INPUT...'"),
+        (["ready.jsonl", "--max-cost", "1", "--dry-run"], "--max-cost works only with images"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_what_cannot_be_submitted(words: list[str], says: str, cli: Cli) -> None:
+    code, _, err = cli("batch", "submit", *words)
+    assert (code, says in err) == (2, True), err
+
+
 def test_submit_prints_the_next_command(cli: Cli) -> None:
     code, _, err = cli("batch", "submit", "caption", "photos", "--length", "short", "--job", "my job")
     assert (code, err) == (0, "Next: moondream-async batch wait 'my job'\n")
