@@ -62,32 +62,40 @@ def _split_words(arguments: Arguments) -> tuple[list[str], Options]:
     elif arguments.skill == "query":
         options |= {"reasoning": arguments.reasoning, "question": arguments.question}
         if arguments.question is None:
-            words, (options["question"],) = _split_off(words, -1, "QUESTION")
+            words, (options["question"],) = _split_off(words, -1, "QUESTION", arguments.skill)
     else:
         objects: list[str] = arguments.object
         if not objects:
-            words, objects = _split_off(words, -1 if arguments.skill == "segment" else 1, "OBJECT")
-            _refuse_files(objects, arguments.skill)
+            at = -1 if arguments.skill == "segment" else 1
+            words, objects = _split_off(words, at, "OBJECT", arguments.skill)
         if arguments.skill == "segment" and len(objects) > 1:
             raise click.UsageError("segment outlines one object: pass --object once.", click.get_current_context())
         options["object"] = objects[0] if len(objects) == 1 else objects
     return words, {name: value for name, value in options.items() if value is not None}
 
 
-def _split_off(words: list[str], at: int, name: str) -> tuple[list[str], list[str]]:
+def _split_off(words: list[str], at: int, name: str, skill: str) -> tuple[list[str], list[str]]:
+    """Divide the words into images and texts; refuse texts that are names of files."""
+    context = click.get_current_context()
     if len(words) < 2:
-        raise click.UsageError(f"Missing argument '{name}'.", click.get_current_context())
-    return words[:at], words[at:]
+        raise click.UsageError(f"Missing argument '{name}'.", context)
+    images, texts = words[:at], words[at:]
+    file = next((text for text in texts if Path(text).suffix and os.path.isfile(text)), None)  # noqa: PTH113 - any text
+    if file is None:
+        return images, texts
+    if not all(_may_be_image(image) for image in images):
+        form = f"IMAGE {name}..." if at == 1 else f"IMAGE... {name}"
+        raise click.UsageError(f"Images come first: `{skill} {form}`.", context)
+    article, example = ("a", "'What is it?'") if name == "QUESTION" else ("an", "face")
+    raise click.UsageError(
+        f"{file!r} is a file, not {article} {name.lower()}. For several images, use --{name.lower()}: "
+        f"{skill} a.jpg b.jpg --{name.lower()} {example}",
+        context,
+    )
 
 
-def _refuse_files(objects: list[str], skill: str) -> None:
-    """Refuse objects that are names of files, as the next image of a list is."""
-    file = next((name for name in objects if Path(name).suffix and os.path.isfile(name)), None)  # noqa: PTH113 - any text
-    if file is not None:
-        raise click.UsageError(
-            f"{file!r} is a file, not an object. For several images, use --object: {skill} a.jpg b.jpg --object face",
-            click.get_current_context(),
-        )
+def _may_be_image(name: str) -> bool:
+    return name == _STDIN or _is_address(name) or os.path.exists(name)  # noqa: PTH110 - a name, not a Path
 
 
 def _check(arguments: Arguments, names: list[str], form: str) -> None:
@@ -109,7 +117,7 @@ def _check(arguments: Arguments, names: list[str], form: str) -> None:
     if names.count(_STDIN) > 1:
         raise ConfigurationError("Standard input can be only one of the images.")
     for name in names:
-        if name != _STDIN and not _is_address(name) and not os.path.exists(name):  # noqa: PTH110 - a name, not a Path
+        if not _may_be_image(name):
             raise ConfigurationError(f"There is no file {name!r}. Nothing was sent.")
     if save:
         pictures.check_folder(save)
@@ -194,7 +202,7 @@ class _Report:
         elif self._form == "coco":
             self._results.append((name, value))
         else:
-            text = formatting.text(value)
+            text = formatting.text(value, image=name)
             show(f"{one_line(name)}:{chr(10) if chr(10) in text else ' '}{text}", flush=True)
 
     def end(self) -> None:

@@ -72,8 +72,13 @@ def _default_label(labels: Sequence[str]) -> str:
     return labels[0] if len(labels) == 1 else "object"
 
 
-def text(value: Result) -> str:
-    """Format a result for a person."""
+def text(value: Result, *, image: str = "") -> str:
+    """Format a result for a person.
+
+    Args:
+        value: The result.
+        image: The name of the image, if there are several.
+    """
     if isinstance(value, QueryResult):
         thoughts = f"({value.reasoning.text})\n" if value.reasoning else ""
         return thoughts + value.answer
@@ -81,9 +86,9 @@ def text(value: Result) -> str:
         return value.caption
     if isinstance(value, DetectResult):
         rows = [([b.x_min, b.y_min, b.x_max, b.y_max], b.label) for b in value.objects]
-        return _table(["x_min", "y_min", "x_max", "y_max"], rows, value.by_label or ())
+        return _table(["x_min", "y_min", "x_max", "y_max"], rows, value.by_label or (), image)
     if isinstance(value, PointResult):
-        return _table(["x", "y"], [([p.x, p.y], p.label) for p in value.points], value.by_label or ())
+        return _table(["x", "y"], [([p.x, p.y], p.label) for p in value.points], value.by_label or (), image)
     if isinstance(value, SegmentResult):
         lines = [box(value.bbox)] if value.bbox else []
         lines += [f"path (0..1 of the box): {value.path}"] if value.path else []
@@ -101,7 +106,7 @@ def point(value: Point) -> str:
     return f"{value.x:.3f} {value.y:.3f}"
 
 
-def _table(names: list[str], rows: list[tuple[list[float], str | None]], labels: Iterable[str]) -> str:
+def _table(names: list[str], rows: list[tuple[list[float], str | None]], labels: Iterable[str], image: str) -> str:
     if not rows:
         return "nothing found"
     labelled = any(label for _, label in rows)
@@ -112,5 +117,5 @@ def _table(names: list[str], rows: list[tuple[list[float], str | None]], labels:
         )
     missing = [one_line(label) for label in labels if all(label != found for _, found in rows)]
     if missing:
-        lines.append(f"not found: {', '.join(missing)}")
+        lines.append(f"{one_line(image)}: " * bool(image) + f"not found: {', '.join(missing)}")
     return "\n".join(lines)
