@@ -28,7 +28,7 @@ def result(value: Result, form: str, image: str, labels: Sequence[str]) -> None:
 
 
 def stream(pieces: TextStream[Any] | SegmentStream, form: str) -> None:
-    """Print a stream as it arrives, as text or JSON lines."""
+    """Print a stream as it arrives, as text or JSON lines; the reasoning comes last."""
     as_json = form in ("json", "jsonl")
     if isinstance(pieces, SegmentStream):
         for update in pieces:
@@ -41,7 +41,10 @@ def stream(pieces: TextStream[Any] | SegmentStream, form: str) -> None:
         return
     for piece in pieces:
         show(json.dumps({"chunk": piece}) + "\n" if as_json else piece, end="", flush=True)
-    show(json.dumps(pieces.result().to_dict()) if as_json else "")
+    answer = pieces.result()
+    show(json.dumps(answer.to_dict()) if as_json else "")
+    if not as_json and isinstance(answer, QueryResult) and answer.reasoning:
+        show(f"({answer.reasoning.text})")
 
 
 def _formatted(value: Result, form: str, image: str, labels: Sequence[str]) -> str:

@@ -188,6 +188,8 @@ def _print_summary(summary: RunSummary, arguments: Arguments) -> None:
     if arguments.json:
         show(json.dumps(attrs.asdict(summary)))
         return
+    if arguments.quiet:
+        return
     done = f"{summary.succeeded:,} done, {summary.failed:,} failed"
     before = f"already in the file ({summary.failed_before:,} of them failed)"
     for number, label in ((summary.skipped, before), (summary.repeated, "duplicates")):

@@ -75,6 +75,7 @@ def test_demo_with_an_unwritable_picture(tmp_path: Path, capsys: pytest.CaptureF
         (["query", "{}", "How many objects are there?"], "Three regions."),
         (["query", "{}", "Where is the red square?", "--reasoning"], "I see a red square"),
         (["query", "{}", "How many objects are there?", "--stream"], "Three regions."),
+        (["query", "{}", "Where is the red square?", "--reasoning", "--stream"], "left.\n(The border"),
         (["caption", "{}", "--length", "short"], "A red square, a blue circle"),
         (["caption", "{}", "--stream"], "An image of 640 by 480"),
         (["detect", "{}", "red"], "   0.094   0.167   0.406   0.583"),
