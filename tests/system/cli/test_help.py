@@ -32,6 +32,20 @@ def commands(group: Group, words: tuple[str, ...] = ()) -> Iterator[tuple[tuple[
 ALL = dict(commands(main_group))
 
 
+def test_the_documentation_says_which_commands_take_an_option() -> None:
+    documentation = Path(__file__).parents[3].joinpath("docs", "command.md").read_text("utf-8")
+    rows = dict(re.findall(r"^\| (`--[^|]*|`-q`[^|]*) \| ([^|]*) \|$", documentation, re.MULTILINE))
+    listed = [set(re.findall(r"[a-z]+", names)) for names in rows.values()]
+    of_model = listed[1]
+    expected = [set(main_group.commands), of_model, of_model - {"login"}]
+    for options_text, names in zip(rows, expected, strict=True):
+        for option in re.findall(r"`(-[^`]*)`", options_text):
+            takes = {
+                name for name, command in main_group.commands.items() if any(option in p.opts for p in command.params)
+            }
+            assert takes == names, option
+
+
 def test_the_bare_command_prints_help(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([]) == 0
     bare = capsys.readouterr().out
