@@ -242,6 +242,14 @@ class Server:
     model: str | None
 
 
+NO_KEY = (
+    "No API key. Either: (1) set MOONDREAM_API_KEY, pass api_key=..., or, for the command, run "
+    f"`moondream-async login` (keys: {KEYS_URL}); (2) run Moondream Station and pass "
+    "base_url='http://localhost:2020/v1'; (3) try without a model: "
+    "`moondream-async sandbox`, or --sandbox on the command line."
+)
+
+
 def resolve_server(key: Secret, base_url: str | None, model: str | None) -> Server:
     """Combine arguments and environment; explicit arguments win.
 
@@ -253,12 +261,7 @@ def resolve_server(key: Secret, base_url: str | None, model: str | None) -> Serv
     clean_url = normalise_base_url(url) if url is not None else DEFAULT_BASE_URL
     secret = Secret.resolve(key)
     if secret is None and clean_url == DEFAULT_BASE_URL:
-        raise ConfigurationError(
-            "No API key. Either: (1) set MOONDREAM_API_KEY, pass api_key=..., or, for the command, run "
-            f"`moondream-async login` (keys: {KEYS_URL}); (2) run Moondream Station and pass "
-            "base_url='http://localhost:2020/v1'; (3) try without a model: "
-            "`moondream-async sandbox`, or --sandbox on the command line."
-        )
+        raise ConfigurationError(NO_KEY)
     return Server(clean_url, secret, check_model(model if model is not None else os.getenv("MOONDREAM_MODEL") or None))
 
 

@@ -38,7 +38,6 @@ from .skill_arguments import check_required, move_batch_skill, skill_arguments
 
 def submit(client: Client, arguments: Arguments) -> int:
     """Submit images or a ready file; with `--wait` or `--out`, wait and save the results."""
-    move_batch_skill(arguments)
     options = skill_arguments(arguments)
     source = _checked_inputs(arguments, options) if arguments.skill else _ready_file(arguments, options)
     with _job_folder(arguments) as folder:
@@ -114,7 +113,6 @@ def _job_folder(arguments: Arguments) -> Generator[Path]:
 
 def _dry_run(arguments: Arguments) -> int:
     """Print the number of images or lines of a batch, and its price."""
-    move_batch_skill(arguments)
     options = skill_arguments(arguments)
     if arguments.skill:
         inputs = _checked_inputs(arguments, options)
@@ -178,13 +176,22 @@ def run(arguments: Arguments) -> int:
     """Run the action that the command line names and return the exit code."""
     action = _ACTIONS[arguments.action]
     try:
-        if arguments.action == "submit" and arguments.dry_run:
-            return _dry_run(arguments)
+        if arguments.action == "submit":
+            _check_words(arguments)
+            if arguments.dry_run:
+                return _dry_run(arguments)
         with connection(arguments) as target, Client(**target) as client:
             return action(client, arguments)
     except (ConfigurationError, ResultsFileError) as exc:
         show_error(exc)
         return WRONG_USAGE
+
+
+def _check_words(arguments: Arguments) -> None:
+    """Check the skill or the ready file before a key is needed."""
+    move_batch_skill(arguments)
+    if not arguments.skill:
+        _ready_file(arguments, skill_arguments(arguments))
 
 
 def _ready_file(arguments: Arguments, options: dict[str, Any]) -> str:

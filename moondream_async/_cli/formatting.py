@@ -31,12 +31,14 @@ def stream(pieces: TextStream[Any] | SegmentStream, form: str) -> None:
     """Print a stream as it arrives, as text or JSON lines; the reasoning comes last."""
     as_json = form in ("json", "jsonl")
     if isinstance(pieces, SegmentStream):
+        is_line_open = False
         for update in pieces:
             if as_json:
                 show(json.dumps(update.to_dict()), flush=True)
             elif update.completed:
-                show("\n" + text(pieces.result()))
+                show("\n" * is_line_open + text(pieces.result()))
             else:
+                is_line_open = True
                 show(f"{box(update.bbox)}  " if update.bbox else update.chunk, end="", flush=True)
         return
     for piece in pieces:

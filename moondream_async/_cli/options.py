@@ -110,7 +110,12 @@ OBJECTS = Option(
 )
 SKILL_ARGUMENTS: list[Parameter] = [QUESTION, OBJECTS, LENGTH, REASONING, *SAMPLING]
 BUDGET: list[Parameter] = [
-    Option(["--max-cost"], type=float, metavar="USD", help="Start no item that could exceed this cost."),
+    Option(
+        ["--max-cost"],
+        type=FloatRange(min=0, min_open=True),
+        metavar="USD",
+        help="Start no item that could exceed this cost.",
+    ),
     Option(["--prices"], metavar="IN,OUT", callback=_parse_prices, help="US dollars per million tokens."),
 ]
 FPS = Option(["--fps"], type=float, metavar="N", help="Of videos: process N frames per second (extra video).")

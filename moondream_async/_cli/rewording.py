@@ -7,8 +7,14 @@ from .._bulk.journal import HOW_TO_RESUME
 from .._http.image_download import HOW_TO_ALLOW_PRIVATE
 from .._http.moondream import HOW_TO_SET_KEY
 from .._images.formats import READ_VIDEO
+from ..config import KEYS_URL, NO_KEY
 
 _PHRASES = {
+    NO_KEY: (
+        f"No API key. Either: (1) run `moondream-async login` or set MOONDREAM_API_KEY (keys: {KEYS_URL}); "
+        "(2) run Moondream Station and add --base-url http://localhost:2020/v1; "
+        "(3) try without a model: add --sandbox."
+    ),
     NEEDS_PRICES: "--max-cost needs --prices IN,OUT, or a --model with known prices.",
     HOW_TO_RESUME: "run the same command without --fresh to resume it",
     HOW_TO_ALLOW_PRIVATE: "download it yourself and pass the file",

@@ -96,6 +96,8 @@ def test_skills(arguments: list[str], says: str, picture: str, capsys: pytest.Ca
 def test_an_outline_as_text(picture: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["segment", picture, "pink", "--sandbox"]) == 0
     assert capsys.readouterr().out == "not found\n"
+    assert main(["segment", picture, "pink", "--stream", "--sandbox"]) == 0
+    assert capsys.readouterr().out == "not found\n"
     assert main(["segment", picture, "red", "--sandbox"]) == 0
     assert re.fullmatch(r"box( 0\.\d{3}){4}\npath \(0\.\.1 of the box\): M .*\S\n", capsys.readouterr().out)
 
@@ -121,7 +123,7 @@ def test_environment(
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["caption", "{}"], "No API key. Either"),
+        (["caption", "{}"], "No API key. Either: (1) run `moondream-async login`"),
         (["caption", "no.jpg", "--sandbox"], "There is no file 'no.jpg'"),
         (["query", "{}", "", "--sandbox"], "question must not be empty"),
         (["caption", "{}", "--base-url", "http://127.0.0.1:9/v1/caption"], "must not name a skill"),

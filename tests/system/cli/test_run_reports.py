@@ -224,6 +224,7 @@ def test_a_dry_run_compares_the_cost_with_the_limit(cli: Cli) -> None:
     assert (code, "limit        above --max-cost 0.0001: not all items would be processed\n" in out) == (0, True)
     assert cli(*words, "--max-cost", "0.0001", "--json")[2].startswith("above --max-cost 0.0001")
     assert "limit" not in cli(*words, "--max-cost", "1")[1]
+    assert cli(*words, "--max-cost", "-1")[0] == 2
     assert "--max-cost needs --prices IN,OUT" in cli("run", "caption", "photos", "--dry-run", "--max-cost", "1")[1]
 
 
@@ -252,7 +253,8 @@ def test_sums_show_enough_digits(amount: float, text: str) -> None:
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
-def test_what_cannot_be_submitted(words: list[str], says: str, cli: Cli) -> None:
+def test_what_cannot_be_submitted(words: list[str], says: str, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MOONDREAM_BASE_URL")  # so that no key is found
     code, _, err = cli("batch", "submit", *words)
     assert (code, says in err) == (2, True), err
 
