@@ -22,6 +22,7 @@ from .._batches.models import FAILED, UNKNOWN, Batch, BatchJob, UploadProgress
 from .._batches.results_file import run_name
 from .._bulk.reading import read_records
 from .._printable import one_line
+from .._progress.money import dollars
 from .._sync.client import Client
 from ..errors import ConfigurationError, MoondreamError, ResultsFileError
 from ..prices import prices_of
@@ -31,7 +32,6 @@ from .console import show, show_error, show_note
 from .dry_run import dry_run, dry_run_ready_file
 from .exit_codes import SOME_FAILED, STOPPED, WRONG_USAGE
 from .inputs import Inputs, print_skipped
-from .money import dollars
 from .progress import meter
 from .skill_arguments import check_required, move_batch_skill, skill_arguments
 

@@ -19,6 +19,7 @@ from .._bulk.reading import read_records
 from .._bulk.run import Run, fingerprint_of
 from .._client.async_client import AsyncClient
 from .._progress.durations import duration
+from .._progress.money import dollars
 from ..config import DEFAULT_BASE_URL
 from ..errors import ConfigurationError
 from ..prices import Prices, Usage, prices_of
@@ -28,7 +29,6 @@ from .connection import Target, find_target
 from .console import show, show_note
 from .estimate import Estimate, estimate
 from .inputs import Inputs, print_skipped
-from .money import dollars
 
 
 def dry_run(inputs: Inputs, options: Mapping[str, Any], arguments: Arguments, *, is_batch: bool = False) -> int:

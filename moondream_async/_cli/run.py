@@ -23,6 +23,7 @@ from .._log import log
 from .._progress.displays import Display
 from .._progress.durations import duration
 from .._progress.figures import Progress, RunSummary
+from .._progress.money import dollars
 from .._progress.reporter import show_items
 from ..errors import APIConnectionError, AuthenticationError, ConfigurationError, MoondreamError, ResultsFileError
 from ..hooks import Hooks, RetryInfo
@@ -33,7 +34,6 @@ from .dry_run import dry_run
 from .exit_codes import SIGNALED, SOME_FAILED, STOPPED, WRONG_USAGE
 from .failures import list_failed_items, print_failures
 from .inputs import Inputs, print_skipped
-from .money import dollars
 from .progress import meter
 from .skill_arguments import check_required, move_skill, skill_arguments
 from .stopping import run_until_signal

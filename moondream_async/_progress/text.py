@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from .durations import duration
+from .money import dollars
 
 if TYPE_CHECKING:
     from .figures import Progress
@@ -54,4 +55,4 @@ def _spent(progress: Progress) -> str:
     if progress.cost is None or not tokens:
         return f"{tokens:,} tokens" if tokens else ""
     expected = progress.expected_cost
-    return f"${progress.cost:.2f}" + ("" if expected is None else f" of ~${expected:.2f}")
+    return dollars(progress.cost) + ("" if expected is None else f" of ~{dollars(expected)}")

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from moondream_async._cli import main
-from moondream_async._cli.money import dollars
+from moondream_async._progress.money import dollars
 from moondream_async.bulk import read_records
 from moondream_async.sandbox import Sandbox
 from tests.support.films import film
