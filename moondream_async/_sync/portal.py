@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import functools
+import inspect
 import os
 import sys
 import threading
@@ -28,6 +29,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 _FORK_CHECK_INTERVAL = 1.0  # seconds between checks for a fork; in a forked child, no result arrives
+_MAX_TURNS = 1000  # of the event loop, in which tasks that were left may begin
 _CANCEL_TIMEOUT = 1.0  # seconds that an interrupted call may take to end
 
 
@@ -121,6 +123,7 @@ class _LoopRunner:
             await self._stopped.wait()
             while self._tasks:
                 await asyncio.wait(self._tasks)
+            await _cancel_remaining_tasks()
         finally:
             self.has_ended = True
             for call in list(self.waiting):
@@ -158,6 +161,24 @@ class _LoopRunner:
         task = self._loop.create_task(func())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+async def _cancel_remaining_tasks() -> None:
+    """Cancel tasks that abandoned iterators have left, once each has begun.
+
+    asyncio would also cancel those that have not begun, and Python warns of a coroutine in them that was never awaited.
+    """
+    cancelled: set[asyncio.Task[Any]] = {cast("asyncio.Task[Any]", asyncio.current_task())}
+    for _ in range(_MAX_TURNS):
+        remaining = asyncio.all_tasks() - cancelled
+        if not remaining:
+            return
+        for task in remaining:
+            coroutine = task.get_coro()
+            if inspect.iscoroutine(coroutine) and inspect.getcoroutinestate(coroutine) != inspect.CORO_CREATED:
+                task.cancel()
+                cancelled.add(task)
+        await asyncio.sleep(0)
 
 
 _background_loop = _BackgroundLoop()
