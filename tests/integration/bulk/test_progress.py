@@ -182,7 +182,7 @@ def test_nothing_is_shown_without_a_terminal(
 def test_a_plain_line_without_rich(client: Client, tmp_path: Path, plain_terminal: Terminal) -> None:
     client.run("caption", ITEMS, tmp_path / "a.jsonl", progress=True, prices=PRICES)
     *_, last = plain_terminal.getvalue().split("\r")
-    assert re.fullmatch(r"100% 6/6 - [\d.]+/s - \$0\.00 of ~\$0\.00 *\n", last)
+    assert re.fullmatch(r"100% 6/6 - [\d.]+/s - \$0\.00\d+ of ~\$0\.00\d+ *\n", last)
 
 
 def test_the_count_and_the_rate_if_the_total_is_not_known(client: Client, plain_terminal: Terminal) -> None:
