@@ -151,6 +151,7 @@ class Opening:
         except asyncio.CancelledError:
             task = asyncio.current_task()
             if task is not None and task.cancelling():
+                connection.abort()  # it may have opened in the same moment
                 raise
             return None  # somebody else has cancelled the task
         if await connection.prepare_reuse():
