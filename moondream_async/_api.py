@@ -178,7 +178,8 @@ class ApiClient:
             payload = self._payload(
                 skill, image, arguments if skill.reducer is None else {**arguments, "stream": False}
             )
-            result = await self.fetch(self.requests.skill(skill.name, payload), skill.parse)
+            request = self.requests.skill(skill.name, payload)
+            result = await self.http.fetch(request, lambda response: response.parse(skill.parse))
             object.__setattr__(result, "image_size", payload.image_size)  # nobody else has it yet; copying takes longer
             return remember(result, self.source_of(image), arguments.get("object"))
         except MoondreamError as exc:

@@ -43,6 +43,15 @@ class LoopLocal(Generic[T]):
                 self._values.pop(loop, None)
 
 
+def is_asyncio() -> bool:
+    """Return whether asyncio's event loop is running, rather than trio's."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
+
+
 def _running_loop() -> object:
     try:
         return asyncio.get_running_loop()  # a tenth of the cost of anyio's lookup

@@ -8,6 +8,8 @@ from typing import Any, TypeVar
 
 import anyio
 
+from .loop_local import is_asyncio
+
 T = TypeVar("T")
 
 
@@ -20,9 +22,7 @@ async def run_within(seconds: float | None, coroutine: Coroutine[Any, Any, T]) -
     """
     if seconds is None:
         return await coroutine
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
+    if not is_asyncio():
         with anyio.move_on_after(seconds):
             return await coroutine
         return None

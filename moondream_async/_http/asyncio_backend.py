@@ -65,10 +65,6 @@ class AsyncioBackend(httpcore.AsyncNetworkBackend):
         with _as_httpcore_errors():
             return AsyncioStream(await connect(host, port, timeout=timeout))
 
-    async def sleep(self, seconds: float) -> None:
-        """Sleep; for httpcore's connect retries, which this package does not use."""
-        raise NotImplementedError
-
 
 @contextmanager
 def _as_httpcore_errors() -> Generator[None]:

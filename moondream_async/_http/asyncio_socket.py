@@ -198,9 +198,9 @@ class Socket(asyncio.Protocol):
     def _set_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = self._loop.call_at(self._expiry, self._ring)
+        self._timer = self._loop.call_at(self._expiry, self._on_timer)
 
-    def _ring(self) -> None:
+    def _on_timer(self) -> None:
         self._timer = None
         if self._waiter is None or self._waiter.done() or self._expiry == math.inf:
             return

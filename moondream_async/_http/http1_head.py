@@ -46,15 +46,19 @@ class Head:
     has_end: bool
 
 
-def split_head(data: bytes) -> tuple[bytes, bytes] | None:
+def split_head(data: bytes, searched: int = 0) -> tuple[bytes, bytes] | None:
     """Split data behind the first blank line, or return None if there is none yet.
+
+    Args:
+        data: All data from the beginning of the head.
+        searched: How many bytes at its beginning have no blank line.
 
     Raises:
         httpx.RemoteProtocolError: It does not begin like an HTTP/1.1 response.
     """
     if not data.startswith(_START) and data[: len(_START)] != _START[: len(data)]:
         raise httpx.RemoteProtocolError("the server does not speak HTTP/1.1")
-    blank = _BLANK_LINE.search(data)
+    blank = _BLANK_LINE.search(data, max(0, searched - 2))  # it may have begun before
     return None if blank is None else (data[: blank.end()], data[blank.end() :])
 
 

@@ -49,7 +49,7 @@ class ResponseParser:
         """
         self._framing_size += len(data)
         while self.head is None:
-            parts = http1_head.split_head(self._unparsed + data)
+            parts = http1_head.split_head(self._unparsed + data, len(self._unparsed))
             if parts is None:
                 self._unparsed += data
                 break

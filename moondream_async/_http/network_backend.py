@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import ssl
 from collections.abc import Iterable
 from typing import Any, cast
 
 import httpcore
 
+from .._concurrency.loop_local import is_asyncio
 from .asyncio_backend import AsyncioBackend
 from .public_network import public_addresses
 from .response_head import ResponseHead
@@ -101,10 +101,6 @@ class NetworkBackend(httpcore.AsyncNetworkBackend):
         self._stream = NetworkStream(inner)
         return self._stream
 
-    async def sleep(self, seconds: float) -> None:
-        """Sleep; for httpcore's connect retries, which this package does not use."""
-        await self._inner.sleep(seconds)
-
 
 class PublicOnly(httpcore.AsyncNetworkBackend):
     """Resolves a host once and connects to one of the checked addresses, so that no second lookup can differ."""
@@ -135,17 +131,11 @@ class PublicOnly(httpcore.AsyncNetworkBackend):
                 problem = exc
         raise problem or httpcore.ConnectError(f"{host} has no address")
 
-    async def sleep(self, seconds: float) -> None:
-        """Sleep; for httpcore's connect retries, which this package does not use."""
-        await self._inner.sleep(seconds)
-
 
 def _backend() -> httpcore.AsyncNetworkBackend:
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return cast("httpcore.AsyncNetworkBackend", cast("Any", httpcore).TrioBackend())
-    return AsyncioBackend()
+    if is_asyncio():
+        return AsyncioBackend()
+    return cast("httpcore.AsyncNetworkBackend", cast("Any", httpcore).TrioBackend())
 
 
 def _tls_problem(exc: BaseException | None) -> str:

@@ -34,11 +34,6 @@ class ResponseHead:
         """Record that the headers are complete; what follows is the body, which its reader limits."""
         self.is_awaited = self._is_reused = False
 
-    @property
-    def has_started(self) -> bool:
-        """Whether any bytes have arrived."""
-        return self._size > 0
-
     def limit(self, max_bytes: int) -> int:
         """Return how many bytes may be read in one go."""
         return min(max_bytes, _MAX_READ)

@@ -9,16 +9,14 @@ httpcore, as respx does, over httpcore's.
 
 from __future__ import annotations
 
-import asyncio
 import functools
-import ssl
 import sys
 from typing import Any
 
 import httpx
 
 from .._concurrency.forks import no_fork
-from .._concurrency.loop_local import LoopLocal
+from .._concurrency.loop_local import LoopLocal, is_asyncio
 from .connection_pool import Connection, ConnectionPool, Opening, Origin
 from .http1 import Http1Connection
 from .tls import shared_ssl_context
@@ -93,7 +91,7 @@ class PooledTransport(httpx.AsyncBaseTransport):
         Raises:
             ConfigurationError: The proxy that the environment names cannot be used.
         """
-        if not _is_asyncio() or _is_mocked():
+        if not is_asyncio() or _is_mocked():
             return None
         pool = self._pools.get()
         if not pool.closes_with_loop:
@@ -107,14 +105,14 @@ class PooledTransport(httpx.AsyncBaseTransport):
         return Http1Connection(
             url.raw_host.decode("ascii"),
             url.port or (443 if is_encrypted else 80),
-            _tls_context if is_encrypted else None,
+            shared_ssl_context if is_encrypted else None,
             public_only=self._public_only,
         )
 
     def _new_connection(self, url: httpx.URL, pool: ConnectionPool) -> Connection:
         # The addresses that a proxy connects to cannot be checked.
         proxy = None if self._public_only else pool.proxy_for(url)
-        if proxy is None and _is_asyncio() and not _is_mocked():
+        if proxy is None and is_asyncio() and not _is_mocked():
             return self._http1_connection(url)
         encrypted = url.scheme == "https" or (proxy is not None and proxy.url.scheme == "https")
         tls = shared_ssl_context() if encrypted else None
@@ -130,20 +128,8 @@ class PooledTransport(httpx.AsyncBaseTransport):
             await pool.aclose()
 
 
-def _tls_context() -> ssl.SSLContext:
-    return shared_ssl_context()
-
-
 def _origin_of(url: httpx.URL) -> Origin:
     return url.raw_scheme, url.raw_host, url.port
-
-
-def _is_asyncio() -> bool:
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return False
-    return True
 
 
 def _is_mocked() -> bool:

@@ -29,7 +29,7 @@ NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout)
 TRANSPORT_ERRORS = (*MISUSE, *BROKEN)
 """All errors that a request can raise, except programming errors."""
 
-_KIN = ("httpcore", "httpcore2", "httpx2")
+_RELATED = ("httpcore", "httpcore2", "httpx2")  # their errors have the names of httpx's
 _MAX_REASON = 500  # characters
 _USERINFO = re.compile(r"(?<=://)[^\s/@]*@")
 
@@ -73,10 +73,10 @@ def from_transport(exc: BaseException) -> BaseException:
 
 
 def as_httpx_error(exc: Exception) -> Exception:
-    """Return the error of httpx for one of its kin, whose classes have the same names; others unchanged."""
+    """Return the error of httpx with the same name for one of httpcore or httpx2; others unchanged."""
     for base in type(exc).__mro__:
-        is_kin = base.__module__.partition(".")[0] in _KIN
-        counterpart = getattr(httpx, base.__name__, None) if is_kin else None
+        is_related = base.__module__.partition(".")[0] in _RELATED
+        counterpart = getattr(httpx, base.__name__, None) if is_related else None
         if isinstance(counterpart, type) and issubclass(counterpart, Exception):
             return counterpart.__new__(counterpart, *exc.args)  # without __init__, whose parameters differ
     return exc

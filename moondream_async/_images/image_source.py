@@ -14,7 +14,7 @@ from .source_names import MAX_PATH_LENGTH, is_data_uri
 R = TypeVar("R", bound=Result)
 
 
-@attrs.frozen(eq=False)
+@attrs.define(eq=False)  # not frozen, which would take longer to make
 class ImageSource:
     """Where the image is: on a disk, on the web, or in this process for as long as something else needs it.
 

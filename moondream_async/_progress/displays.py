@@ -61,6 +61,14 @@ def _is_notebook() -> bool:
     return get_shell is not None and getattr(get_shell(), "kernel", None) is not None
 
 
+def _first_that_fits(
+    width: int, done: float, total: float | None, details: tuple[str, str | None], *, unit: str
+) -> str:
+    """Return the line with the first details that fit the width, or with the last if none do."""
+    lines = [one_line(text.line(done, total, each, unit=unit)) for each in details if each is not None]
+    return next((line for line in lines if len(line) <= width), lines[-1])
+
+
 class Bar:
     """A bar on stderr, drawn by rich."""
 
@@ -93,9 +101,8 @@ class Bar:
         self, done: float, total: float | None, details: str, *, unit: str = "", narrow: str | None = None
     ) -> None:
         """Update the progress; `narrow` replaces `details` if they do not fit the terminal."""
-        line = one_line(text.line(done, total, details, unit=unit))
-        if narrow is not None and len(line) >= self._progress.console.width:
-            line = one_line(text.line(done, total, narrow, unit=unit))
+        width = self._progress.console.width - 1
+        line = _first_that_fits(width, done, total, (details, narrow), unit=unit)
         with suppress(*_CLOSED):
             self._progress.update(self._task, completed=done, total=total, line=line, refresh=True)
 
@@ -123,9 +130,7 @@ class PlainLine:
     ) -> None:
         """Update the progress; `narrow` replaces `details` if they do not fit the terminal."""
         width = self._width() - 1  # a full line would wrap
-        line = one_line(text.line(done, total, details, unit=unit))
-        if narrow is not None and len(line) > width:
-            line = one_line(text.line(done, total, narrow, unit=unit))
+        line = _first_that_fits(width, done, total, (details, narrow), unit=unit)
         self._rewrite(line[:width])
 
     def say(self, text: str) -> None:

@@ -8,10 +8,9 @@ from typing import Any, cast
 from PIL import Image
 
 from .._images.lazy import LazyImage
+from .._images.orientation import Size
 from ..errors import ImageError
 from .decoding import import_av
-
-_Size = tuple[int, int]
 
 _LANCZOS = 0x200 | 0x2000  # swscale's SWS_LANCZOS and SWS_FULL_CHR_H_INT; without the latter, colors are blurred
 _MAX_LAZY_BITS = 32  # per pixel; frames with more take more memory than the images that Pillow makes of them
@@ -28,7 +27,7 @@ def to_image(source: str | Path, picture: Any) -> Image.Image:
         ImageError: The frame cannot be converted; may also be raised on first use.
     """
 
-    def convert(size: _Size) -> Image.Image:
+    def convert(size: Size) -> Image.Image:
         try:
             return _to_upright_image(picture, size)
         except (import_av().error.FFmpegError, OSError, ValueError) as exc:
@@ -41,11 +40,11 @@ def to_image(source: str | Path, picture: Any) -> Image.Image:
     return LazyImage(size, convert)
 
 
-def _upright_size(picture: Any) -> _Size:
+def _upright_size(picture: Any) -> Size:
     return (picture.height, picture.width) if picture.rotation % 180 == 90 else (picture.width, picture.height)
 
 
-def _to_upright_image(picture: Any, size: _Size) -> Image.Image:
+def _to_upright_image(picture: Any, size: Size) -> Image.Image:
     width, height = size if picture.rotation % 180 == 0 else (size[1], size[0])
     is_full = picture.rotation % 90 or (width, height) == (picture.width, picture.height)
     image = _convert(picture) if is_full else _scale(picture, width, height)
