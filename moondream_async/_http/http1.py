@@ -15,6 +15,7 @@ import httpx
 from .asyncio_socket import Socket, connect
 from .http1_parser import ResponseParser, new_parser
 from .payloads import BytesBody
+from .pooled_request import encode_head
 
 KEEPALIVE = 60.0
 """Seconds that a connection may idle. If the server closes it sooner, reuse detects that."""
@@ -136,7 +137,7 @@ class Http1Connection:
         """Send a request, and return whether that was completed: a server may refuse it before."""
         if self.has_answered and socket.has_data:
             raise httpx.RemoteProtocolError("the server sent a response without a request")
-        head, body = _head_of(request), request.stream
+        head, body = encode_head(request), request.stream
         try:
             if not isinstance(body, BytesBody):
                 socket.write(head)
@@ -251,19 +252,3 @@ class Http1Body(httpx.AsyncByteStream):
 
 def _until(expiry: float | None) -> float | None:
     return None if expiry is None else max(0.0, expiry - time.monotonic())
-
-
-def _head_of(request: httpx.Request) -> bytes:
-    """Return the request line and the headers, as they are sent.
-
-    Raises:
-        httpx.LocalProtocolError: A header has a line break in it.
-    """
-    parts = [request.method.encode("ascii"), b" ", request.url.raw_path, b" HTTP/1.1\r\n"]
-    for name, value in request.headers.raw:
-        parts += (name, b": ", value, b"\r\n")
-    head = b"".join((*parts, b"\r\n"))
-    line_ends = len(parts) // 4 + 1
-    if head.count(b"\n") != line_ends or head.count(b"\r") != line_ends or b"\0" in head:
-        raise httpx.LocalProtocolError("a header has a line break in it")
-    return head

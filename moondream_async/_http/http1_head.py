@@ -21,7 +21,6 @@ _HEAD = re.compile(rb"HTTP/(1\.[01]) ([1-9][0-9]{2})(?: " + _TEXT + rb")?\r\n(?:
 _HEADERS = re.compile(rb"\r\n([^:\r\n]++):[ \t]*+([^\r\n]*+)(?=\r\n)")
 _START = b"HTTP/1."
 _BLANK_LINE = re.compile(rb"\n\r?\n")
-_UNUSUAL = re.compile(rb"(?<!\r)\n|\n[ \t]|[ \t]\r|[\x01-\x08\x0b\x0c\x0e-\x1f\x7f]")
 _CONTROL = re.compile(rb"[\x01-\x08\x0b\x0c\x0e-\x1f\x7f]")
 _BARE_LINE_FEED = re.compile(rb"(?<!\r)\n")
 _FOLD = re.compile(rb"\r\n[ \t]+")
@@ -68,8 +67,10 @@ def read_head(raw: bytes) -> tuple[bytes, Head]:
     Raises:
         httpx.RemoteProtocolError: It is not valid, or does not say clearly where the response ends.
     """
-    raw = _normalize(raw)
     match = _HEAD.fullmatch(raw)
+    if match is None or b" \r" in raw or b"\t\r" in raw:
+        raw = _normalize(raw)
+        match = _HEAD.fullmatch(raw)
     if match is None:
         raise httpx.RemoteProtocolError("the headers of the response are not valid")
     headers: list[tuple[bytes, bytes]] = _HEADERS.findall(raw)
@@ -98,8 +99,6 @@ def _normalize(head: bytes) -> bytes:
 
     Control characters become spaces, as RFC 9110 (5.5) allows.
     """
-    if _UNUSUAL.search(head) is None:
-        return head
     head = _CONTROL.sub(b" ", _FOLD.sub(b" ", _BARE_LINE_FEED.sub(b"\r\n", head)))
     return b"\r\n".join(line.rstrip(b" \t") for line in head.split(b"\r\n"))
 

@@ -15,6 +15,7 @@ import httpx
 from ..errors import ConfigurationError
 from .http1 import KEEPALIVE
 from .network_backend import NetworkBackend, NetworkStream, PublicOnly
+from .pooled_request import PooledRequest
 from .proxies import Proxy
 from .tracing import trace_extension
 from .transport_errors import as_httpx_error
@@ -69,7 +70,7 @@ class HttpcoreConnection:
         core = httpcore.Request(
             method=request.method,
             url=_core_url(request.url),
-            headers=request.headers.raw,
+            headers=request.raw_headers if isinstance(request, PooledRequest) else request.headers.raw,
             content=request.stream,
             extensions={**request.extensions, **trace_extension(request.headers)},
         )

@@ -38,6 +38,9 @@ class BytesBody(httpx.ByteStream):
         super().__init__(data)
         self.data = data
 
+    def __len__(self) -> int:
+        return len(self.data)
+
     def __aiter__(self) -> AsyncIterator[bytes]:
         return _SingleChunk(self.data)
 

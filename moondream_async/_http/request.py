@@ -18,6 +18,7 @@ from .._wire.retry import RetryCause, parse_retry_after
 from ..errors import APIError, ConfigurationError
 from ..types import Meta
 from .payloads import FileBody, Payload
+from .pooled_request import SharedHeaders
 from .retrying import FailedAttempt
 
 R = TypeVar("R")
@@ -196,9 +197,9 @@ class Response:
         return error
 
 
-def request_headers(url: httpx.URL, headers: Mapping[str, str]) -> httpx.Headers:
+def request_headers(url: httpx.URL, headers: Mapping[str, str]) -> SharedHeaders:
     """Return the headers of every request to a URL's host, and these."""
-    merged = httpx.Headers(
+    merged = SharedHeaders(
         {"Host": url.netloc.decode("ascii"), "User-Agent": USER_AGENT, "Accept-Encoding": "identity"}
     )
     for name, value in headers.items():

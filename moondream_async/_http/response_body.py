@@ -38,11 +38,11 @@ async def read_all(response: httpx.Response, limit: int = MAX_RESPONSE) -> bytes
 
 
 async def _read(response: httpx.Response, limit: int) -> bytes:
-    headers = response.headers
-    encoded = "content-encoding" in headers
-    if encoded and "," in headers["content-encoding"]:  # httpx would decompress it in one go, however large
+    headers = {name.lower(): value for name, value in response.headers.raw}  # as each lookup in httpx's takes as long
+    encoded = b"content-encoding" in headers
+    if encoded and "," in response.headers["content-encoding"]:  # httpx would decompress it in one go, however large
         raise ResponseTooLargeError("it is compressed more than once")
-    length = headers.get("content-length", "")
+    length = headers.get(b"content-length", b"")
     if length.isdigit() and len(length) < 20 and int(length) > limit:
         raise ResponseTooLargeError(f"it has {int(length):,} bytes; the limit is {limit:,}")
     data = bytearray()  # not a list: each chunk in it would take 40 bytes more

@@ -15,6 +15,7 @@ from .._wire.progress import Progress
 from ..errors import ConfigurationError
 from .connection_pool import Opening
 from .payloads import BytesBody, FileBody
+from .pooled_request import PooledRequest
 from .proxies import is_proxied
 from .public_network import check_public
 from .rate_limiter import RateLimiter
@@ -157,8 +158,11 @@ class Session:
             if isinstance(http, ClientAdapter):
                 return await http.send(method, url, headers, body, extensions, bare=bare)
             stream = BytesBody(body) if isinstance(body, bytes) else body
-            request = httpx.Request(method, url, headers=headers, stream=stream, extensions=extensions)
-            request.headers["Content-Length"] = str(len(body))
+            if isinstance(http, PooledTransport):
+                request: httpx.Request = PooledRequest(method, url, headers, stream, extensions)
+            else:
+                request = httpx.Request(method, url, headers=headers, stream=stream, extensions=extensions)
+                request.headers["Content-Length"] = str(len(body))
             response = await http.handle_async_request(request)
         except BaseException as exc:
             failure = from_transport(exc)

@@ -9,6 +9,7 @@ from typing import Any, TypeVar, cast
 import attrs
 
 from ..types import Result
+from .encoded import EncodedImage
 from .source_names import MAX_PATH_LENGTH, is_data_uri
 
 R = TypeVar("R", bound=Result)
@@ -30,6 +31,8 @@ class ImageSource:
     @classmethod
     def of(cls, image: object, *, allow_private: bool = False) -> ImageSource | None:
         """Return the source of an image; None for bytes, files and texts, which cannot be referred to."""
+        if isinstance(image, EncodedImage):
+            return cls(None, reference=weakref.ref(image))
         if isinstance(image, (bytes, bytearray, memoryview)):
             return None
         try:

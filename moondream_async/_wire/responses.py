@@ -61,6 +61,8 @@ def decode(body: str | bytes) -> Any:
 
 
 def _to_text(body: bytes) -> str:
+    if body.isascii() and b"\0" not in body:  # otherwise it may be UTF-16 or UTF-32
+        return body.decode("ascii")
     return body.decode(json.detect_encoding(body), "surrogatepass")
 
 
