@@ -155,7 +155,7 @@ def _proxy_pool(
         pass
     raise ConfigurationError(
         f"{str(proxy)[0].upper()}{str(proxy)[1:]} uses SOCKS, which needs an extra: "
-        "pip install 'moondream-async[proxy]'."
+        "pip install 'moondream-async[socks]'."
     )
 
 
