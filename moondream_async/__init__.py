@@ -120,9 +120,11 @@ _PUBLIC_MODULES = {
     "bulk": "Progress Run export read_records read_results to_pandas to_polars",
     "fal": "AsyncFalClient FalClient verify_webhook",
     "otel": "opentelemetry",
+    "proxy": "Proxy",
     "sandbox": "Faults Sandbox",
     "video": "frames latest",
     "vision": "annotate to_coco to_csv to_fiftyone to_geojson to_labelme to_supervision to_voc to_yolo",
+    "web": "SSE_HEADERS error_body http_status sse",
 }
 """Public names outside the top package, by the module that has them."""
 _SUBMODULES = {*_PUBLIC_MODULES, "config", "errors", "hooks", "prices", "types"}

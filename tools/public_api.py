@@ -69,7 +69,21 @@ def _parameter_text(parameter: griffe.Parameter) -> str:
     return parameter.name if parameter.default is None else f"{parameter.name}={parameter.default}"
 
 
-MODULES = ["bulk", "config", "errors", "fal", "hooks", "otel", "prices", "sandbox", "types", "video", "vision"]
+MODULES = [
+    "bulk",
+    "config",
+    "errors",
+    "fal",
+    "hooks",
+    "otel",
+    "prices",
+    "proxy",
+    "sandbox",
+    "types",
+    "video",
+    "vision",
+    "web",
+]
 
 if __name__ == "__main__":
     source = Path(sys.argv[1]) if len(sys.argv) > 1 else HERE
