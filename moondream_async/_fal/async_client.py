@@ -606,6 +606,11 @@ def _queue_headers(priority: str | None, hint: str | None, start_timeout: float 
     return headers
 
 
+def is_configured() -> bool:
+    """Return whether the environment has a key of fal.ai, or another server with its API."""
+    return any(os.getenv(name) for name in ("FAL_KEY", "FAL_KEY_ID", "FAL_BASE_URL"))
+
+
 def _resolve_key(explicit: Secret) -> Secret | None:
     key = Secret.resolve(explicit, source="key", variable="FAL_KEY")
     if key is None:

@@ -23,6 +23,7 @@ from starlette.routing import Route
 from . import chat, engine, events, validation
 from .batches.routes import Batches, Handler
 from .events import Event, cut_response
+from .fal.cors import StorageCors
 from .fal.routes import Fal
 from .faults import FaultCounter, Faults, RateLimit, faults_for
 from .limits import BodyLimit
@@ -64,7 +65,9 @@ def build(*, api_key: str | None, rate_limit: float | None, faults: Faults) -> S
         *fal.routes(),
     ]
     application = Starlette(
-        routes=routes, middleware=[Middleware(BodyLimit)], exception_handlers={HTTPException: _http_error}
+        routes=routes,
+        middleware=[Middleware(BodyLimit), Middleware(StorageCors)],
+        exception_handlers={HTTPException: _http_error},
     )
     application.state.fal, application.state.batches, application.state.tuning = fal, batches, tuning
     return application

@@ -1,0 +1,1 @@
+"""The proxy behind `moondream_async.proxy`."""

@@ -1,0 +1,152 @@
+"""`Proxy`: the ASGI application."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncGenerator, Sequence
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
+
+from .. import config
+from .._client.async_client import AsyncClient
+from .._fal.async_client import AsyncFalClient, is_configured
+from .._public import public
+from ..errors import ConfigurationError
+from .access import Access, Authorize
+from .exchange import Endpoint, Gate, log
+from .fal_targets import MOONDREAM_ENDPOINTS
+from .upstreams import FalUpstream, MoondreamUpstream
+from .visitors import Visitors
+
+SKILLS = ("query", "caption", "detect", "point", "segment", "chat")
+
+_MB = 1024 * 1024
+_EXPOSED = ("x-request-id", "x-fal-request-id", "x-fal-error-type", "retry-after")
+
+
+@public("proxy")
+class Proxy:
+    """An ASGI application that calls Moondream and fal.ai for browsers, which then need no key.
+
+    - `/v1/query`, `/caption`, `/detect`, `/point`, `/segment`, `/chat/completions`: Moondream's API. Point
+      Moondream's own clients to it with `endpoint=`.
+    - `/api/fal/proxy`: fal.ai's proxy contract, for `fal.config({ proxyUrl: "/api/fal/proxy" })`.
+
+    Mount it in Starlette or FastAPI (`app.mount("/moondream", Proxy(authorize=...))`), or run it with any ASGI server.
+    Responses are passed on as they arrive. The key is added here, and taken out of whatever comes back.
+
+    Args:
+        authorize: Your function, sync or async, that decides about each Starlette `Request`. It returns True, or the
+            visitor's name, to admit it; anything false is a 401. **Default None: only programs and pages of this
+            machine are admitted**: the peer and the Host are loopback, the Origin is absent or the proxy's own, and
+            the request did not pass a reverse proxy.
+        client: The client whose server, key and model are used. Default: `AsyncClient()`, from the environment.
+        fal: The same for fal.ai. Default: `AsyncFalClient()`, if `FAL_KEY` or `FAL_BASE_URL` is set; else fal's route
+            answers with 404.
+        skills: The skills that may be called. Default: query, caption, detect, point, segment, chat.
+        fal_endpoints: The endpoints of fal that may be called; `/*` at the end allows all below. Default: Moondream's.
+        origins: Other origins whose pages may call it, such as `https://app.example` (CORS). Needs `authorize`.
+        max_body: Maximum size of a request, in bytes. Default 20 MiB; above it, the answer is 413.
+        rate_limit: Calls per second for each visitor; twice as many may come at once. Default 5; None for no limit.
+        max_concurrent: Requests at a time for each visitor. Default 16; None for no limit.
+
+    Attributes:
+        has_fal: Whether fal.ai can be called.
+
+    Raises:
+        ConfigurationError: An argument is not valid, or a client cannot be made.
+    """
+
+    def __init__(
+        self,
+        *,
+        authorize: Authorize | None = None,
+        client: AsyncClient | None = None,
+        fal: AsyncFalClient | None = None,
+        skills: Sequence[str] = SKILLS,
+        fal_endpoints: Sequence[str] = MOONDREAM_ENDPOINTS,
+        origins: Sequence[str] = (),
+        max_body: int = 20 * _MB,
+        rate_limit: float | None = 5.0,
+        max_concurrent: int | None = 16,
+    ) -> None:
+        if unknown := [name for name in skills if name not in SKILLS]:
+            raise ConfigurationError(f"skills must be among {', '.join(SKILLS)}, not {unknown[0]!r}.")
+        self._own: list[AsyncClient | AsyncFalClient] = []
+        if client is None:
+            client = AsyncClient()
+            self._own.append(client)
+        if fal is None and is_configured():
+            fal = AsyncFalClient()
+            self._own.append(fal)
+        self.has_fal = fal is not None
+        visitors = Visitors(
+            config.check_rate_limit(rate_limit),
+            None if max_concurrent is None else config.check_whole("max_concurrent", max_concurrent, least=1),
+        )
+        max_body = config.check_whole("max_body", max_body, least=1)
+        self._gate = Gate(Access(authorize, origins), visitors, max_body)
+        routes = [Route("/v1/{skill:path}", Endpoint(self._gate, MoondreamUpstream(client, skills)), methods=["POST"])]
+        if fal is not None:
+            fal_upstream = FalUpstream(fal, fal_endpoints)
+            methods = ["GET", "POST", "PUT"]
+            routes.append(Route("/api/fal/proxy", Endpoint(self._gate, fal_upstream), methods=methods))
+        self._app = Starlette(
+            routes=routes,
+            middleware=_cors(origins),
+            exception_handlers={HTTPException: _http_error},
+            lifespan=self._lifespan,
+        )
+        if authorize is None:
+            log.warning("This proxy has no `authorize`: only programs and pages of this machine may call it.")
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve a request."""
+        await self._app(scope, receive, send)
+
+    async def check_access(self, request: Request) -> str:
+        """Check whether a request is admitted, and return the visitor's name; for routes beside the proxy's own.
+
+        Raises:
+            Refusal: It is not admitted.
+        """
+        return await self._gate.access.check(request)
+
+    async def aclose(self) -> None:
+        """Close the clients that it made. A server that runs it, rather than an app that mounts it, does that."""
+        for client in self._own:
+            await client.aclose()
+
+    @contextlib.asynccontextmanager
+    async def _lifespan(self, _: Starlette) -> AsyncGenerator[None]:
+        try:
+            yield
+        finally:
+            await self.aclose()
+
+
+def _cors(origins: Sequence[str]) -> list[Middleware]:
+    if not origins:
+        return []
+    return [
+        Middleware(
+            CORSMiddleware,
+            allow_origins=list(origins),
+            allow_methods=["GET", "POST", "PUT"],
+            allow_headers=["*"],
+            allow_credentials="*" not in origins,
+            expose_headers=list(_EXPOSED),
+        )
+    ]
+
+
+async def _http_error(_: Request, exc: Exception) -> JSONResponse:
+    assert isinstance(exc, HTTPException)
+    return JSONResponse({"error": {"type": "not_found_error", "message": exc.detail}}, exc.status_code, exc.headers)

@@ -1,0 +1,172 @@
+"""Serve one request: admit it, send it on, and pass the response back as it arrives."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import time
+from typing import Any
+
+import anyio
+import attrs
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse
+from starlette.types import Message, Receive, Scope, Send
+
+from .._http.forwarding import Forwarded, forward
+from ..errors import MoondreamError
+from ..web import SSE_HEADERS, http_status
+from .access import Access
+from .bodies import read_body
+from .refusals import Refusal
+from .upstreams import Call, Upstream
+from .visitors import Visitors
+
+log = logging.getLogger("moondream_async.proxy")
+
+SAFE_HEADERS = {"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"}
+"""Headers of every response."""
+
+
+@attrs.frozen
+class Gate:
+    """What admits requests to all routes of a proxy."""
+
+    access: Access
+    visitors: Visitors
+    max_body: int
+
+
+class Endpoint:
+    """A route of the proxy, as an ASGI application.
+
+    Args:
+        gate: Admits requests.
+        upstream: The service behind the route.
+    """
+
+    def __init__(self, gate: Gate, upstream: Upstream) -> None:
+        self._gate = gate
+        self._upstream = upstream
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve a request."""
+        exchange = Exchange(Request(scope, receive), send)
+        try:
+            await self._serve(exchange)
+        except Refusal as exc:
+            exchange.reason = exc.message
+            body = self._upstream.refusal(exc.message, exc.status)
+            await exchange.answer(JSONResponse(body, exc.status, {**SAFE_HEADERS, **exc.headers}))
+        except MoondreamError as exc:
+            exchange.reason = str(exc)
+            if exchange.has_begun:
+                raise  # the connection is cut, so that the browser knows that the response is not complete
+            await exchange.answer(JSONResponse(self._upstream.failure(exc), http_status(exc), SAFE_HEADERS))
+        except ClientDisconnect:
+            exchange.is_abandoned = True
+        finally:
+            exchange.log()
+
+    async def _serve(self, exchange: Exchange) -> None:
+        request, gate = exchange.request, self._gate
+        exchange.visitor = await gate.access.check(request)
+        call = self._upstream.find(request)
+        exchange.operation = call.operation
+        with gate.visitors.admit(exchange.visitor):
+            if call.costs:
+                gate.visitors.spend(exchange.visitor)
+            body = await read_body(request, gate.max_body) if call.has_body else b""
+            await exchange.forward(self._upstream, call, body)
+
+
+@attrs.define(eq=False)
+class Exchange:
+    """One request and its response.
+
+    Attributes:
+        request: The request.
+        visitor: Who sent it, once it is admitted.
+        operation: What it asks for, once that is known.
+        has_begun: Whether the response has begun.
+        is_abandoned: Whether the client has gone before its end.
+        reason: Why it was refused, or failed.
+    """
+
+    request: Request
+    _send: Send
+    visitor: str = "-"
+    operation: str = "-"
+    has_begun: bool = False
+    is_abandoned: bool = False
+    reason: str = ""
+    _is_complete: bool = False
+    _id: str = attrs.field(factory=lambda: secrets.token_hex(8))
+    _started: float = attrs.field(factory=time.monotonic)
+    _status: int = 0
+    _upstream_id: str = "-"
+
+    async def forward(self, upstream: Upstream, call: Call, body: bytes) -> None:
+        """Send the request on and pass the response back; stop as soon as the client has gone.
+
+        Raises:
+            MoondreamError: There was no response, or it broke off.
+            ClientDisconnect: The client has gone.
+        """
+        error: Exception | None = None
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._watch, tasks.cancel_scope)
+            try:
+                async with forward(upstream.http, upstream.build(self.request, call, body)) as response:
+                    await self._pass_back(response)
+            except (MoondreamError, ClientDisconnect) as exc:
+                error = exc
+            tasks.cancel_scope.cancel()
+        if error is not None:
+            raise error
+
+    async def answer(self, response: JSONResponse) -> None:
+        """Answer the request without the service."""
+        response.headers["x-request-id"] = self._id
+        self.has_begun, self._status = True, response.status_code
+        await response(self.request.scope, self.request.receive, self._send)
+
+    def log(self) -> None:
+        """Log the exchange, with the IDs of the request here and at the service."""
+        took = (time.monotonic() - self._started) * 1000
+        outcome = "client gone" if self.is_abandoned else self._status
+        args = (self.request.method, self.operation, outcome, took, self._id, self._upstream_id, self.visitor)
+        message = "%s %s: %s in %.0f ms, request %s, upstream request %s, visitor %r"
+        log.info(f"{message}: %s" if self.reason else message, *args, *([self.reason] if self.reason else []))
+
+    async def _watch(self, scope: anyio.CancelScope) -> None:
+        while (await self.request.receive())["type"] != "http.disconnect":
+            pass
+        if not self._is_complete:
+            self.is_abandoned = True
+            scope.cancel()
+
+    async def _pass_back(self, response: Forwarded) -> None:
+        self._upstream_id = response.request_id or "-"
+        headers = {"x-request-id": self._id, **SAFE_HEADERS, **response.headers}
+        if headers["content-type"] == "text/event-stream":
+            headers |= {name.lower(): value for name, value in SSE_HEADERS.items()}
+        async for part in response.parts():
+            if not self.has_begun:
+                await self._begin(response.status, headers)
+            await self._send_message({"type": "http.response.body", "body": part, "more_body": True})
+        if not self.has_begun:
+            await self._begin(response.status, headers)
+        self._is_complete = True
+        await self._send_message({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _begin(self, status: int, headers: dict[str, Any]) -> None:
+        self.has_begun, self._status = True, status
+        raw = [(name.lower().encode("latin-1"), value.encode("latin-1", "replace")) for name, value in headers.items()]
+        await self._send_message({"type": "http.response.start", "status": status, "headers": raw})
+
+    async def _send_message(self, message: Message) -> None:
+        try:
+            await self._send(message)
+        except OSError:  # some servers say so that the client has gone
+            raise ClientDisconnect from None
