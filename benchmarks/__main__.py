@@ -15,7 +15,7 @@ from typing import Any
 
 import attrs
 
-from . import batches, calls, cold, films, images, mapping, pace, soak, start, streams, sync
+from . import batches, calls, cold, films, images, mapping, pace, soak, start, streams, sync, web
 from .harness import Figure
 
 BENCHMARKS = {
@@ -30,6 +30,7 @@ BENCHMARKS = {
     "start": start,
     "cold": cold,
     "soak": soak,
+    "web": web,
 }
 PACKAGES = (
     *("moondream-async", "httpx", "httpcore", "httptools", "h11", "httpx-sse", "anyio", "pillow"),

@@ -1,9 +1,10 @@
 """Serve the benchmarks: the least Python that responds correctly over HTTP/1.1, in a separate process.
 
 The path sets the response: `/delay-100/v1/query` responds after 100 ms, `/events-1000/v1/query` with a stream of 1,000
-events in one write, `/events-1000/apart/v1/query` with one write per event. `/cut-5/v1/query` cuts the connection after
-5 events. The server listens on loopback at the port of its first argument (0 for any), prints the port, and ends when
-its standard input is closed. With a second argument, a PEM file of a key and certificates, it serves https.
+events in one write, `/events-1000/apart/v1/query` with one write per event, `/events-100/pace-50/v1/query` with an
+event every 50 ms; `/active` is how many of these are being sent. `/cut-5/v1/query` cuts the connection after 5 events.
+The server listens on loopback at the port of its first argument (0 for any), prints the port, and ends when its
+standard input is closed. With a second argument, a PEM file of a key and certificates, it serves https.
 """
 
 from __future__ import annotations
@@ -48,7 +49,13 @@ def _to_chunk(event: object) -> bytes:
 
 
 class Connection(asyncio.Protocol):
-    """Responds to the requests of one connection, one after the other."""
+    """Responds to the requests of one connection, one after the other.
+
+    Attributes:
+        active: Paced streams that are being sent, on all connections.
+    """
+
+    active = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
@@ -79,9 +86,15 @@ class Connection(asyncio.Protocol):
 
     def _respond(self) -> None:
         delay, count = _number_of(b"delay", self.path), _number_of(b"events", self.path)
-        cut = _number_of(b"cut", self.path)
+        cut, pace = _number_of(b"cut", self.path), _number_of(b"pace", self.path)
         loop = asyncio.get_running_loop()
-        if count and b"/apart/" in self.path:
+        if self.path == b"/active":
+            count = b"%d" % Connection.active
+            self.transport.write(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%s" % (len(count), count))
+        elif pace:
+            self.transport.write(STREAM_HEAD)
+            self.task = loop.create_task(self._write_paced(count, pace / 1000))
+        elif count and b"/apart/" in self.path:
             self.transport.write(STREAM_HEAD)
             self.task = loop.create_task(self._write_apart(count))
         elif cut:
@@ -100,6 +113,17 @@ class Connection(asyncio.Protocol):
                 return
             self.transport.write(chunk)
             await asyncio.sleep(0.0002)
+
+    async def _write_paced(self, count: int, seconds: float) -> None:
+        Connection.active += 1
+        try:
+            for chunk in events(count):
+                await asyncio.sleep(seconds)
+                if self.transport.is_closing():
+                    return
+                self.transport.write(chunk)
+        finally:
+            Connection.active -= 1
 
 
 def _number_of(name: bytes, path: bytes) -> int:
