@@ -160,8 +160,8 @@ async def test_a_surplus_response_through_a_proxy(tiny: EncodedImage, monkeypatc
 @pytest.mark.parametrize(
     ("proxy", "problem"),
     [
-        ("socks5://user:secret@127.0.0.1:9", r"pip install 'moondream-async\[proxy\]'"),
-        ("socks5h://user:secret@127.0.0.1:9", r"pip install 'moondream-async\[proxy\]'"),
+        ("socks5://user:secret@127.0.0.1:9", r"pip install 'moondream-async\[socks\]'"),
+        ("socks5h://user:secret@127.0.0.1:9", r"pip install 'moondream-async\[socks\]'"),
         ("ftp://user:secret@127.0.0.1:9", "scheme is 'ftp'"),
         ("http://user:secret@127.0.0.1:nine", "not valid"),
         ("http://user:secret@127.0.0.1:99999", "not valid"),

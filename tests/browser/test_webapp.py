@@ -17,7 +17,7 @@ from moondream_async.sandbox import Sandbox
 from tests.support import pictures
 from tests.support.servers import running_in_thread
 
-APP = Path(__file__).parents[3] / "examples" / "webapp" / "app.py"
+APP = Path(__file__).parents[2] / "examples" / "webapp" / "app.py"
 PNG = {"image": ("a.png", pictures.scene())}
 
 
