@@ -15,7 +15,7 @@ from typing import Any
 
 import attrs
 
-from . import batches, calls, cold, films, images, mapping, pace, soak, start, streams, sync, web
+from . import batches, calls, cold, films, images, mapping, pace, servers, soak, start, streams, sync, web
 from .harness import Figure
 
 BENCHMARKS = {
@@ -24,6 +24,7 @@ BENCHMARKS = {
     "sync": sync,
     "map": mapping,
     "pace": pace,
+    "servers": servers,
     "batches": batches,
     "images": images,
     "films": films,

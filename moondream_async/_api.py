@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
 import attrs
@@ -274,11 +274,19 @@ class ImagePayload:
 class SharedSession:
     """The session of a client and its clones, created at the first call so that httpx is imported late."""
 
-    def __init__(self, *, max_connections: int, rate_limit: float | None, http_client: UserClient | None) -> None:
+    def __init__(
+        self,
+        *,
+        max_connections: int,
+        rate_limit: float | None,
+        http_client: UserClient | None,
+        base_urls: Sequence[str] = (),
+    ) -> None:
         self._options: dict[str, Any] = {
             "max_connections": max_connections,
             "rate_limit": rate_limit,
             "http_client": http_client,
+            "base_urls": base_urls,
         }
         self._session: Session | None = None
         self._closed = False
@@ -290,7 +298,7 @@ class SharedSession:
         """A snapshot of the counters."""
         from .hooks import Stats
 
-        return Stats() if self._session is None else self._session.counters.snapshot()
+        return Stats() if self._session is None else self._session.counters.snapshot(self._session.servers)
 
     @property
     def rate_limit(self) -> tuple[float | None, str | None]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal, TypedDict, TypeVar, cast
 from urllib.parse import SplitResult, quote, urlsplit
 
@@ -235,11 +235,17 @@ class Secret:
 
 @attrs.frozen
 class Server:
-    """The server to call: base URL ending in `/v1`, key and default model."""
+    """The server to call: base URL ending in `/v1`, key and default model; and others that are as good."""
 
     base_url: str
     key: Secret | None
     model: str | None
+    others: tuple[str, ...] = ()
+
+    @property
+    def base_urls(self) -> tuple[str, ...]:
+        """All base URLs."""
+        return self.base_url, *self.others
 
 
 NO_KEY = (
@@ -250,19 +256,35 @@ NO_KEY = (
 )
 
 
-def resolve_server(key: Secret, base_url: str | None, model: str | None) -> Server:
+def resolve_server(key: Secret, base_url: str | Sequence[str] | None, model: str | None) -> Server:
     """Combine arguments and environment; explicit arguments win.
 
     Raises:
-        ConfigurationError: The base URL is unusable, the key is illegal, or there is no key
-            although the base URL is Moondream Cloud's.
+        ConfigurationError: A base URL is unusable or listed twice, the key is illegal, or there is no key
+            although a base URL is Moondream Cloud's.
     """
     url = base_url if base_url is not None else os.getenv("MOONDREAM_BASE_URL") or os.getenv("MOONDREAM_ENDPOINT")
-    clean_url = normalise_base_url(url) if url is not None else DEFAULT_BASE_URL
+    first, *others = _base_urls(url)
     secret = Secret.resolve(key)
-    if secret is None and clean_url == DEFAULT_BASE_URL:
+    if secret is None and DEFAULT_BASE_URL in (first, *others):
         raise ConfigurationError(NO_KEY)
-    return Server(clean_url, secret, check_model(model if model is not None else os.getenv("MOONDREAM_MODEL") or None))
+    name = check_model(model if model is not None else os.getenv("MOONDREAM_MODEL") or None)
+    return Server(first, secret, name, tuple(others))
+
+
+def _base_urls(given: str | Sequence[str] | None) -> list[str]:
+    """Return the base URLs of a user's argument: one, or several in a list."""
+    if given is None:
+        return [DEFAULT_BASE_URL]
+    if isinstance(given, str) or not isinstance(given, Sequence):
+        return [normalise_base_url(given)]
+    urls = [normalise_base_url(url) for url in given]
+    if not urls:
+        raise ConfigurationError("base_url must be a URL, or a list of at least one.")
+    twice = next((url for index, url in enumerate(urls) if url in urls[:index]), None)
+    if twice is not None:
+        raise ConfigurationError(f"base_url has {twice} twice.")
+    return urls
 
 
 def normalise_base_url(url: str) -> str:

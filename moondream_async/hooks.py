@@ -172,6 +172,29 @@ def check_hooks(hooks: HooksInput) -> tuple[Hooks, ...]:
 
 
 @attrs.frozen(kw_only=True)
+class ServerStats:
+    """The counters of one of several servers.
+
+    Attributes:
+        base_url: The server.
+        is_well: Whether it answered its last request; otherwise it rests, and is tried again now and then.
+        in_flight: Calls that it has.
+        requests: Requests sent to it.
+        failures: Requests that failed: it was not reached, or answered with 5xx.
+        rate_limited: Requests that it refused with 429, or because its queue was full.
+        rate: The current limit in requests per second; None for no limit.
+    """
+
+    base_url: str
+    is_well: bool = True
+    in_flight: int = 0
+    requests: int = 0
+    failures: int = 0
+    rate_limited: int = 0
+    rate: float | None = None
+
+
+@attrs.frozen(kw_only=True)
 class Stats:
     """A snapshot of the counters of a client and its clones.
 
@@ -185,6 +208,7 @@ class Stats:
         bytes_sent: The bytes of all request bodies.
         input_tokens: The input tokens of all answers.
         output_tokens: The output tokens of all answers.
+        servers: Each of several servers, in the order of `base_url`; empty if there is only one.
     """
 
     in_flight: int = 0
@@ -196,3 +220,4 @@ class Stats:
     bytes_sent: int = 0
     input_tokens: int = 0
     output_tokens: int = 0
+    servers: tuple[ServerStats, ...] = ()

@@ -51,12 +51,14 @@ class AsyncClient(AsyncClosing):
     Args:
         api_key: The API key. Default: `MOONDREAM_API_KEY`. Only Moondream Cloud needs one.
         base_url: The server, with or without its `/v1`. Default: `MOONDREAM_BASE_URL` or
-            `MOONDREAM_ENDPOINT`, else Moondream Cloud. Station is `http://localhost:2020/v1`.
+            `MOONDREAM_ENDPOINT`, else Moondream Cloud. Station is `http://localhost:2020/v1`. A list of several
+            servers that are as good as each other: each call goes to the one with the fewest in flight, and to
+            another if that fails.
         model: The model of every call (wire field `model`). Default: `MOONDREAM_MODEL`, else the server's.
         timeout: `Timeouts(connect=10, idle=120, total=600)`, or a number of seconds for each attempt as a whole.
         retry: `RetryPolicy(attempts=4, ...)`, or a number of attempts.
         rate_limit: Requests started per second. Default None: no limit until the server answers 429;
-            after that, the rate adapts to what the server accepts.
+            after that, the rate adapts to what the server accepts. It is kept for each server.
         max_connections: The most requests in flight at once, per event loop; others wait. Default 256.
         image_options: `ImageOptions(resize="auto", quality=90, ...)`: how images are prepared.
         headers: Extra headers for every request.
@@ -73,7 +75,7 @@ class AsyncClient(AsyncClosing):
         self,
         api_key: str | None = None,
         *,
-        base_url: str | None = None,
+        base_url: str | Sequence[str] | None = None,
         model: str | None = None,
         timeout: Timeouts | float | None = None,
         retry: RetryPolicy | int | None = None,
@@ -98,13 +100,19 @@ class AsyncClient(AsyncClosing):
             max_connections=config.check_whole("max_connections", max_connections, least=1),
             rate_limit=config.check_rate_limit(rate_limit),
             http_client=http_client,
+            base_urls=settings.server.base_urls,
         )
         self._api = ApiClient(settings, session)
 
     @property
     def base_url(self) -> str:
-        """The server, ending in `/v1`."""
+        """The server, ending in `/v1`; of several, the first, to which everything goes but skills and chat."""
         return self._api.base_url
+
+    @property
+    def base_urls(self) -> tuple[str, ...]:
+        """All servers, if there are several; else the one."""
+        return self._api.settings.server.base_urls
 
     @property
     def model(self) -> str | None:

@@ -17,6 +17,7 @@ from .event_stream import EventStream
 from .payloads import FileBody
 from .request import Request, Response
 from .retrying import FailedAttempt
+from .servers import Lease
 
 if TYPE_CHECKING:
     from .observer import CallObserver
@@ -35,7 +36,10 @@ class Call:
         body: The request's body, once it is prepared.
         opening: The connection that is opened while the body is prepared, if any.
         started: When the call was made, on the monotonic clock.
-        uncounted_attempts: Attempts refused with 429 while other calls succeeded; the retry policy does not count them.
+        uncounted_attempts: Attempts that the retry policy does not count: those refused with 429 while other calls
+            succeeded, and those that were sent to another server instead.
+        lease: Its place at one of several servers, in the last attempt.
+        failovers: How often it was sent to another server.
     """
 
     request: Request
@@ -45,6 +49,8 @@ class Call:
     opening: Opening | None = None
     started: float = attrs.field(factory=time.monotonic)
     uncounted_attempts: int = 0
+    lease: Lease | None = None
+    failovers: int = 0
 
     def __attrs_post_init__(self) -> None:
         self.url = self.request.url
@@ -53,6 +59,16 @@ class Call:
     def address(self) -> str:
         """The URL without its query, for error messages."""
         return without_query(self.url)
+
+    @property
+    def headers(self) -> httpx.Headers:
+        """The headers for the server that the call goes to."""
+        return self.request.headers if self.lease is None else self.request.places[self.lease.index].headers
+
+    @property
+    def place_url(self) -> httpx.URL:
+        """The URL at the server that the call goes to."""
+        return self.request.url if self.lease is None else self.request.places[self.lease.index].url
 
     @property
     def takes_time(self) -> bool:

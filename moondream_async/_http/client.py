@@ -5,8 +5,8 @@ from __future__ import annotations
 import functools
 import logging
 import time
-from collections.abc import AsyncGenerator, Callable, Coroutine
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
+from contextlib import aclosing, asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any, Self, TypeAlias, TypeVar, cast
 
 import anyio
@@ -31,6 +31,7 @@ from .payloads import FileBody
 from .request import REDIRECT_STATUSES, Request, Response
 from .response_body import MAX_API_RESPONSE, ResponseTooLargeError, read_all
 from .retrying import FailedAttempt, delay_by_policy, is_refusal, run_with_retries
+from .servers import Lease
 from .session import Session, Slot
 
 if TYPE_CHECKING:
@@ -188,13 +189,32 @@ class HttpClient:
         finally:
             limiter.release_on_behalf_of(call)
 
-    async def open(self, request: Request) -> httpx.Response:
+    async def open(self, request: Request, lease: Lease | None = None) -> httpx.Response:
         """Send a request once, without a slot, and return the response with its body unread.
+
+        Args:
+            request: The request.
+            lease: Its place at one of several servers.
 
         Raises:
             TRANSPORT_ERRORS: There was no response.
         """
-        return await self._send(Call(request, None), 1)
+        call = Call(request, None, lease=lease)
+        call.url = call.place_url
+        return await self._send(call, 1)
+
+    @contextmanager
+    def lease(self, request: Request) -> Generator[Lease | None]:
+        """Hold a place for a request of `open` at one of several servers; None if there is only one."""
+        servers = self.session.servers if request.places else None
+        if servers is None:
+            yield None
+            return
+        lease = servers.take_now()
+        try:
+            yield lease
+        finally:
+            lease.release()
 
     def explain(self, address: str, exc: BaseException) -> FailedAttempt:
         """Return the failed attempt for a transport error.
@@ -262,13 +282,13 @@ class HttpClient:
         await slot.acquire()
         outcome: A | FailedAttempt | None = None
         try:
-            if call.takes_time:
+            if call.takes_time and not call.request.places:  # which of several servers it goes to is not known yet
                 call.opening = await self.session.connect_ahead(call.url, self._wire_timeouts)
             body = await call.prepare()
             sent = await self._acquire_start(call)
             if isinstance(sent, APIError):
                 return FailedAttempt(sent, None)
-            slot.sent()
+            slot.sent(call.lease)
             # A file upload has no total timeout: it may take as long as it makes progress (Timeouts.idle).
             total = None if isinstance(body, FileBody) else self.timeouts.total
             outcome = await run_within(total, exchange(call, attempt, slot, sent))
@@ -284,6 +304,14 @@ class HttpClient:
 
     async def _acquire_start(self, call: Call) -> float | APIError:
         """Wait until the rate limiter lets the request start; return the time, or an error if it gives up."""
+        servers = self.session.servers
+        if servers is not None and call.request.places:
+            lease = await servers.acquire(call.started)
+            if isinstance(lease, APIError):
+                return lease
+            call.lease = lease
+            call.url = call.place_url
+            return lease.sent
         if self._rate_limiter is None:
             return time.monotonic()
         return await self._rate_limiter.acquire(call.started)
@@ -314,9 +342,9 @@ class HttpClient:
                 slot.release,
                 started=call.started,
                 expiry=self._expiry(sent, call.started),
-                explain=functools.partial(self.explain, request.address),
+                explain=functools.partial(self.explain, call.address),
                 redactor=self.redactor,
-                address=request.address,
+                address=call.address,
             )
             await stream.read_first()
         except MoondreamError:  # a closed client; some of these are also ValueErrors, which are caught below
@@ -329,7 +357,7 @@ class HttpClient:
             return self._from_timeout(call)
         error = stream.first_error()
         if error is None:
-            self._record_acceptance()
+            self._record_acceptance(call)
             return stream
         await stream.aclose()
         return self._from_failure(call, request.errors.to_failure(error))
@@ -374,13 +402,13 @@ class HttpClient:
 
     async def _send(self, call: Call, attempt: int) -> httpx.Response:
         """Send the request, and follow the redirects that its target allows; the body is unread."""
-        request, body, headers = call.request, await call.prepare(), call.request.headers
+        request, body, headers = call.request, await call.prepare(), call.headers
         if call.observer is not None:
             extra = await call.observer.request(attempt, len(body))
             headers = headers if request.target else with_extra_headers(headers, extra)  # not to other hosts
         target, new = request.target, request.non_idempotent
         if target is None:
-            args = (request.method, request.url, headers, body, self._wire_timeouts)
+            args = (request.method, call.url, headers, body, self._wire_timeouts)
             return await self.session.send(*args, new_connection=new, opening=call.opening)
         redirects = target.max_redirects if request.method == "GET" else 0
         call.url = request.url
@@ -407,7 +435,7 @@ class HttpClient:
         )
         failed = call.request.errors.find_failure(response)
         if 200 <= response.status < 300 and not is_refusal(failed):  # Station reports a full queue with status 200
-            self._record_acceptance()
+            self._record_acceptance(call)
         return response if failed is None else self._from_failure(call, failed)
 
     def _from_failure(self, call: Call, failed: FailedAttempt) -> FailedAttempt:
@@ -439,6 +467,14 @@ class HttpClient:
     def _delay_after(self, call: Call, failed: FailedAttempt, attempt: int) -> float | None:
         now = time.monotonic()
         refused = is_refusal(failed)
+        if refused:
+            self.session.counters.rate_limited += 1
+            if isinstance(failed.error, APIError):
+                self.session.progress.refused(failed.error)
+        if self._fails_over(call, failed, attempt):
+            call.uncounted_attempts += 1
+            self.session.counters.retries += 1
+            return 0.0
         if refused and not self._counts_refusals and self.session.progress.leaves_attempts(now, started=call.started):
             call.uncounted_attempts += 1
         counted = attempt - call.uncounted_attempts
@@ -447,19 +483,30 @@ class HttpClient:
         delay = delay_by_policy(self.retry, failed, counted, now - call.started, total=total)
         if delay is not None:
             self.session.counters.retries += 1
-        if refused:
-            self._record_refusal(failed, now, delay if delay is not None else backoff(self.retry, counted))
+        if refused and self._rate_limiter is not None and not call.request.places:
+            hold = delay if delay is not None else backoff(self.retry, counted)
+            self._rate_limiter.rate.refused(now, started=failed.sent, delay=hold)
         return delay
 
-    def _record_refusal(self, failed: FailedAttempt, now: float, hold: float) -> None:
-        self.session.counters.rate_limited += 1
-        if self._rate_limiter is not None:
-            self._rate_limiter.rate.refused(now, started=failed.sent, delay=hold)
-        if isinstance(failed.error, APIError):
-            self.session.progress.refused(failed.error)
+    def _fails_over(self, call: Call, failed: FailedAttempt, attempt: int) -> bool:
+        """Record what one of several servers did with the call, and return whether to send it to another one now."""
+        servers, lease = self.session.servers, call.lease
+        if servers is None or lease is None:
+            return False
+        call.lease = None
+        wait = failed.cause.retry_after if failed.cause is not None else None
+        has_other = servers.record(lease, failed, hold=backoff(self.retry, attempt) if wait is None else wait)
+        if not has_other or failed.cause is None or call.failovers >= 2 * len(servers.states):
+            return False
+        if failed.cause.cause == "timeout" and not self.retry.retry_timeouts:
+            return False
+        call.failovers += 1
+        return True
 
-    def _record_acceptance(self) -> None:
-        if self._rate_limiter is not None:
+    def _record_acceptance(self, call: Call) -> None:
+        if self.session.servers is not None and call.lease is not None:
+            self.session.servers.states[call.lease.index].succeeded()
+        elif self._rate_limiter is not None:
             self._rate_limiter.rate.succeeded()
         self.session.progress.accepted(time.monotonic())
 

@@ -127,13 +127,16 @@ class Opening:
         origin: Its origin.
         connection: The connection.
         task: Opens it.
+
+    Attributes:
+        origin: Its origin; only requests to this may use it.
     """
 
     def __init__(
         self, pool: ConnectionPool, origin: Origin, connection: Http1Connection, task: asyncio.Task[Any]
     ) -> None:
         self._pool = pool
-        self._origin = origin
+        self.origin = origin
         self._connection: Http1Connection | None = connection
         self._task = task
 
@@ -167,4 +170,4 @@ class Opening:
         if not self._task.done():
             self._task.cancel()
         elif not self._task.cancelled() and self._task.exception() is None:
-            self._pool.keep(self._origin, connection)
+            self._pool.keep(self.origin, connection)

@@ -17,6 +17,7 @@ from .client import HttpClient
 from .event_stream import MAX_EVENT
 from .request import REDIRECT_STATUSES, Request
 from .response_body import MAX_RESPONSE, ResponseTooLargeError, read_all
+from .retrying import FailedAttempt
 from .transport_errors import TRANSPORT_ERRORS, from_transport, total_timeout
 
 _HEADERS = ("retry-after", "retry-after-ms", "x-request-id")
@@ -105,14 +106,19 @@ async def forward(http: HttpClient, request: Request) -> AsyncGenerator[Forwarde
     """
     error: MoondreamError | None = None
     response: httpx.Response | None = None
-    with anyio.move_on_after(http.timeouts.total) as limit:
+    with http.lease(request) as lease, anyio.move_on_after(http.timeouts.total) as limit:
         try:
-            response = await http.open(request)
+            response = await http.open(request, lease)
             if response.status_code in REDIRECT_STATUSES:
                 raise _unusable("it redirects elsewhere")
+            if lease is not None:
+                lease.record(None if response.status_code < 500 else FailedAttempt(_unusable("5xx"), None))
             yield Forwarded(response, http.redactor)
         except TRANSPORT_ERRORS as exc:
-            error = http.explain(request.address, cast("Exception", from_transport(exc))).error
+            failed = http.explain(request.address, cast("Exception", from_transport(exc)))
+            if lease is not None:
+                lease.record(failed)
+            error = failed.error
         finally:
             if response is not None:
                 with anyio.CancelScope(shield=True):

@@ -16,7 +16,7 @@ from ..config import Secret, Server
 from ..errors import APIError
 from . import transport_errors
 from .payloads import FileBody
-from .request import Body, ErrorDecoder, Request, Response, parse_url, request_headers
+from .request import Body, ErrorDecoder, Place, Request, Response, parse_url, request_headers
 from .retrying import FailedAttempt
 
 HOW_TO_SET_KEY = "set MOONDREAM_API_KEY or pass api_key=..."
@@ -77,11 +77,11 @@ class MoondreamRequests:
     """
 
     def __init__(self, server: Server, headers: Mapping[str, str]) -> None:
-        self._base_url = server.base_url
+        self._base_urls = server.base_urls
         self._key = server.key
-        self._parsed_base_url = parse_url(server.base_url)
+        self._parsed = [parse_url(url) for url in server.base_urls]
         self._extra = headers
-        self._urls: dict[str, httpx.URL] = {}
+        self._places: dict[tuple[str, int], tuple[Place, ...]] = {}
         self._errors = MoondreamErrors(server.key)
         # Built once per client: merging headers for each call costs more than sending them.
         self._skill_headers = self._headers(accept=_JSON)
@@ -101,12 +101,13 @@ class MoondreamRequests:
         """
         # Keep the headers out of local variables: they contain the key, and a traceback may show locals.
         if bearer:
-            return self._request("POST", path, self._bearer_stream_headers if stream else self._bearer_headers, body)
-        return self._request("POST", path, self._stream_headers if stream else self._skill_headers, body)
+            return self._post(path, self._bearer_stream_headers if stream else self._bearer_headers, body)
+        return self._post(path, self._stream_headers if stream else self._skill_headers, body)
 
     def get(self, path: str) -> Request:
         """Build a GET request, with the key as a bearer token."""
-        return self._request("GET", path, self._bearer_headers, b"")
+        first = self._bearer_headers[0]
+        return Request(path, "GET", httpx.URL(f"{self._base_urls[0]}/{path}"), first, self._errors, b"")
 
     def call(
         self,
@@ -133,8 +134,8 @@ class MoondreamRequests:
         return Request(
             path.partition("/")[0],
             method,
-            httpx.URL(f"{self._base_url}/{path}", params=query),
-            self._upload_headers if isinstance(body, FileBody) else self._skill_headers,
+            httpx.URL(f"{self._base_urls[0]}/{path}", params=query),
+            (self._upload_headers if isinstance(body, FileBody) else self._skill_headers)[0],
             MoondreamErrors(
                 self._key,
                 retry_statuses if non_idempotent else None,
@@ -149,16 +150,21 @@ class MoondreamRequests:
         """Return the redactor that keeps the key, and credentials in the user's own headers, out of errors."""
         return Redactor([*([] if self._key is None else self._key.parts()), *secrets_in_headers(self._extra)])
 
-    def _request(self, method: str, path: str, headers: httpx.Headers, body: Body) -> Request:
-        url = self._urls.get(path)
-        if url is None:
-            url = self._urls[path] = httpx.URL(f"{self._base_url}/{path}")
-        return Request(path, method, url, headers, self._errors, body)
+    def _post(self, path: str, headers: list[httpx.Headers], body: Body) -> Request:
+        places = self._places.get((path, id(headers)))
+        if places is None:
+            urls = (httpx.URL(f"{base_url}/{path}") for base_url in self._base_urls)
+            places = tuple(map(Place, urls, headers))
+            self._places[path, id(headers)] = places
+        first = places[0]
+        several = places if len(places) > 1 else ()
+        return Request(path, "POST", first.url, first.headers, self._errors, body, places=several)
 
-    def _headers(self, *, accept: str, content_type: str = _JSON, bearer: bool = False) -> httpx.Headers:
+    def _headers(self, *, accept: str, content_type: str = _JSON, bearer: bool = False) -> list[httpx.Headers]:
+        """Return the headers for each server."""
         headers = {"Accept": accept, "Content-Type": content_type}
         if self._key is not None and bearer:
             headers["authorization"] = HiddenStr(f"Bearer {self._key.reveal()}")
         elif self._key is not None:
             headers["x-moondream-auth"] = HiddenStr(self._key.reveal())
-        return request_headers(self._parsed_base_url, {**headers, **self._extra})
+        return [request_headers(url, {**headers, **self._extra}) for url in self._parsed]

@@ -89,6 +89,19 @@ class Target(Protocol):
         ...
 
 
+@attrs.frozen(eq=False)
+class Place:
+    """Where one of several servers takes a request.
+
+    Attributes:
+        url: Absolute URL.
+        headers: All headers but `Content-Length`.
+    """
+
+    url: httpx.URL = attrs.field(repr=without_query)
+    headers: httpx.Headers = attrs.field(repr=False)
+
+
 @attrs.define(eq=False)  # not frozen, which would cost as much as the rest of building a request
 class Request:
     """A request, ready to be sent any number of times; not to be changed.
@@ -103,6 +116,7 @@ class Request:
         non_idempotent: Whether it must not be repeated once the server may have accepted it.
         target: Rules for the URL and its redirects, if a user or a server named it. Redirects are not followed
             without one.
+        places: Where each of several servers takes it; it may be sent to any of them.
     """
 
     operation: str
@@ -113,6 +127,7 @@ class Request:
     body: Body = attrs.field(default=b"", repr=False)
     non_idempotent: bool = False
     target: Target | None = None
+    places: tuple[Place, ...] = ()
 
     @property
     def address(self) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 import anyio
@@ -19,6 +20,7 @@ from .pooled_request import PooledRequest
 from .proxies import is_proxied
 from .public_network import check_public
 from .rate_limiter import RateLimiter
+from .servers import Lease, Servers
 from .stats import StatsCounters
 from .tracing import trace_extension
 from .transport import NEW_CONNECTION, OPENING, PooledTransport
@@ -37,6 +39,7 @@ class Slot:
         self._progress = progress
         self._held = False
         self._sent = False
+        self._lease: Lease | None = None
 
     async def acquire(self) -> None:
         """Wait for a free slot; calls get slots in the order in which they wait."""
@@ -51,9 +54,14 @@ class Slot:
         self._held = True
         self._counters.in_flight += 1
 
-    def sent(self) -> None:
-        """Record that the request is being sent; it is in transit until the slot is released."""
+    def sent(self, lease: Lease | None = None) -> None:
+        """Record that the request is being sent; it is in transit until the slot is released.
+
+        Args:
+            lease: Its place at one of several servers, which is released with the slot.
+        """
         self._sent = True
+        self._lease = lease
         self._progress.in_transit += 1
 
     def release(self) -> None:
@@ -61,6 +69,9 @@ class Slot:
         if self._sent:
             self._sent = False
             self._progress.in_transit -= 1
+        if self._lease is not None:
+            self._lease.release()
+            self._lease = None
         if self._held:
             self._held = False
             self._counters.in_flight -= 1
@@ -74,21 +85,29 @@ class Session:
         max_connections: Maximum number of requests in flight, per event loop.
         rate_limit: Requests per second, or None to adapt to the server.
         http_client: The user's own client or transport, of httpx or httpx2, never closed here.
+        base_urls: The servers, if there are several.
 
     Attributes:
         closed: Whether `aclose` was called; further requests are refused.
         counters: Counts what the session does.
         rate_limiter: Decides when the next request may start.
         progress: Whether the calls of the session succeed while the server refuses others.
+        servers: The servers, if there are several; else None.
     """
 
     def __init__(
-        self, *, max_connections: int, rate_limit: float | None = None, http_client: UserClient | None = None
+        self,
+        *,
+        max_connections: int,
+        rate_limit: float | None = None,
+        http_client: UserClient | None = None,
+        base_urls: Sequence[str] = (),
     ) -> None:
         self.closed = False
         self.counters = StatsCounters()
         self.rate_limiter = RateLimiter(rate_limit)
         self.progress = self.rate_limiter.progress
+        self.servers = Servers(base_urls, rate_limit, self.progress) if len(base_urls) > 1 else None
         self._limiters = LoopLocal(lambda: anyio.CapacityLimiter(max_connections))
         self._is_borrowed = not (http_client is None or isinstance(http_client, str))
         self._transport = _make_transport(http_client)

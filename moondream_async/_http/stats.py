@@ -10,6 +10,7 @@ from ..types import Metrics
 
 if TYPE_CHECKING:
     from ..hooks import Stats
+    from .servers import Servers
 
 
 @attrs.define(eq=False)
@@ -32,8 +33,8 @@ class StatsCounters:
             self.input_tokens += metrics.input_tokens or 0
             self.output_tokens += metrics.output_tokens or 0
 
-    def snapshot(self) -> Stats:
-        """Return the current values."""
+    def snapshot(self, servers: Servers | None = None) -> Stats:
+        """Return the current values, with those of each of several servers."""
         from ..hooks import Stats
 
-        return Stats(**attrs.asdict(self))
+        return Stats(**attrs.asdict(self), servers=() if servers is None else servers.stats)

@@ -61,7 +61,7 @@ class PooledTransport(httpx.AsyncBaseTransport):
         may_reuse = not (request.extensions.get(NEW_CONNECTION) or _is_mocked())
         while True:
             connection: Connection | None = await pool.take(origin) if may_reuse else None
-            if connection is None and opening is not None:
+            if connection is None and opening is not None and opening.origin == origin:
                 connection = await opening.take()
             if connection is None:
                 connection = self._new_connection(url, pool)

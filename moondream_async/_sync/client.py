@@ -42,12 +42,14 @@ class Client(Closing, Facade):
     Args:
         api_key: The API key. Default: `MOONDREAM_API_KEY`. Only Moondream Cloud needs one.
         base_url: The server, with or without its `/v1`. Default: `MOONDREAM_BASE_URL` or
-            `MOONDREAM_ENDPOINT`, else Moondream Cloud. Station is `http://localhost:2020/v1`.
+            `MOONDREAM_ENDPOINT`, else Moondream Cloud. Station is `http://localhost:2020/v1`. A list of several
+            servers that are as good as each other: each call goes to the one with the fewest in flight, and to
+            another if that fails.
         model: The model of every call (wire field `model`). Default: `MOONDREAM_MODEL`, else the server's.
         timeout: `Timeouts(connect=10, idle=120, total=600)`, or a number of seconds for each attempt as a whole.
         retry: `RetryPolicy(attempts=4, ...)`, or a number of attempts.
         rate_limit: Requests started per second. Default None: no limit until the server answers 429;
-            after that, the rate adapts to what the server accepts.
+            after that, the rate adapts to what the server accepts. It is kept for each server.
         max_connections: The most requests in flight at once, per event loop; others wait. Default 256.
         image_options: `ImageOptions(resize="auto", quality=90, ...)`: how images are prepared.
         headers: Extra headers for every request.
@@ -64,7 +66,7 @@ class Client(Closing, Facade):
         self,
         api_key: str | None = None,
         *,
-        base_url: str | None = None,
+        base_url: str | Sequence[str] | None = None,
         model: str | None = None,
         timeout: Timeouts | float | None = None,
         retry: RetryPolicy | int | None = None,
@@ -94,8 +96,13 @@ class Client(Closing, Facade):
 
     @property
     def base_url(self) -> str:
-        """The server, ending in `/v1`."""
+        """The server, ending in `/v1`; of several, the first, to which everything goes but skills and chat."""
         return self._async.base_url
+
+    @property
+    def base_urls(self) -> tuple[str, ...]:
+        """All servers, if there are several; else the one."""
+        return self._async.base_urls
 
     @property
     def model(self) -> str | None:

@@ -555,3 +555,17 @@ class TestFal:
 def test_bad_arguments(options: dict[str, Any]):
     with pytest.raises(ConfigurationError):
         proxy_of("http://127.0.0.1:9/v1", "http://127.0.0.1:9/fal", authorize=lambda _: True, **options)
+
+
+async def test_several_servers():
+    async def answer(exchange: Exchange) -> None:
+        await exchange.answer({"answer": "x"})
+
+    async with loopback.serve(answer) as first, loopback.serve(answer) as second:
+        client = AsyncClient(base_url=["http://127.0.0.1:9/v1", first.base_url, second.base_url])
+        async with browser(Proxy(client=client, rate_limit=None)) as caller:
+            responses = [await caller.post("/v1/query", json={"question": "x"}) for _ in range(20)]
+        assert [response.status_code for response in responses].count(200) >= 18  # one that is not there rests
+        assert min(first.requests, second.requests) >= 5
+        assert all(server.in_flight == 0 for server in client.stats.servers)
+        await client.aclose()
