@@ -273,7 +273,7 @@ def resolve_server(key: Secret, base_url: str | Sequence[str] | None, model: str
 
 
 def _base_urls(given: str | Sequence[str] | None) -> list[str]:
-    """Return the base URLs of a user's argument: one, or several in a list."""
+    """Return the base URLs of the argument `base_url`: one, or several in a list."""
     if given is None:
         return [DEFAULT_BASE_URL]
     if isinstance(given, str) or not isinstance(given, Sequence):

@@ -15,15 +15,20 @@ async def failed(request: Request, exc: MoondreamError) -> JSONResponse:
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
-from collections.abc import AsyncGenerator, Generator, Mapping
+import weakref
+from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, cast, overload
 
 import anyio
 
+from ._concurrency.closing import AsyncClosing, Closing
+from ._concurrency.loop_local import is_asyncio
 from ._concurrency.prefetch import PrefetchIterator
 from ._public import public
+from .config import check_seconds
 from .errors import (
     AnswerError,
     APIConnectionError,
@@ -87,17 +92,17 @@ _HIDDEN_CAUSES: dict[type[BaseException], str] = {
 
 
 @overload
-def sse(stream: AsyncStream[Any, Any], *, heartbeat: float | None = 15.0) -> AsyncGenerator[bytes, None]: ...
+def sse(stream: AsyncStream[Any, Any], *, heartbeat: float | None = 15.0) -> AsyncEvents: ...
 
 
 @overload
-def sse(stream: SyncStream[Any, Any], *, heartbeat: float | None = 15.0) -> Generator[bytes, None, None]: ...
+def sse(stream: SyncStream[Any, Any], *, heartbeat: float | None = 15.0) -> Events: ...
 
 
 @public("web")
 def sse(
     stream: AsyncStream[Any, Any] | SyncStream[Any, Any], *, heartbeat: float | None = 15.0
-) -> AsyncGenerator[bytes, None] | Generator[bytes, None, None]:
+) -> AsyncEvents | Events:
     r"""Return a stream's pieces and its result as server-sent events, ready to be a response's body.
 
     The events are those of Moondream's own API, so that its clients can read them, too:
@@ -114,25 +119,24 @@ def sse(
     server stops working on it.
 
     Args:
-        stream: An open stream of `query`, `caption`, `segment` or `chat`; the sync ones give a plain generator.
+        stream: An open stream of `query`, `caption`, `segment` or `chat`, async or sync.
         heartbeat: Seconds of silence after which a comment is sent, so that proxies and browsers keep waiting. None
             sends none. Sync streams send none.
 
     Returns:
-        The events as bytes, each whole.
+        An iterator of the events as bytes, each whole; async for an async stream, with `aclose()` or `close()`.
 
     Raises:
         ConfigurationError: `stream` is not a stream, or was not awaited; or `heartbeat` is not positive.
     """
-    if heartbeat is not None and not heartbeat > 0:
-        raise ConfigurationError(f"heartbeat must be a number of seconds above 0, or None, not {heartbeat!r}.")
+    heartbeat = check_seconds("heartbeat", heartbeat)
     if hasattr(stream, "__await__"):
         stream.close()  # type: ignore[union-attr]  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]
         raise ConfigurationError("sse needs an open stream: await client.caption(image, stream=True) first.")
     if hasattr(stream, "__anext__") and hasattr(stream, "result"):
-        return _async_events(cast("AsyncStream[Any, Any]", stream), heartbeat)
+        return AsyncEvents(cast("AsyncStream[Any, Any]", stream), heartbeat)
     if hasattr(stream, "__next__") and hasattr(stream, "result"):
-        return _sync_events(cast("SyncStream[Any, Any]", stream))
+        return Events(cast("SyncStream[Any, Any]", stream))
     raise ConfigurationError(f"sse needs a stream, as stream=True returns it, not {type(stream).__name__}.")
 
 
@@ -179,17 +183,60 @@ def error_body(exc: BaseException) -> dict[str, Any]:
     return {"error": error}
 
 
-async def _async_events(stream: AsyncStream[Any, Any], heartbeat: float | None) -> AsyncGenerator[bytes, None]:
-    # The stream is read in a task of its own: a heartbeat must not cancel a read.
-    async with PrefetchIterator(lambda: _read(stream)) as events:
-        while True:
-            event = _HEARTBEAT
-            with anyio.move_on_after(heartbeat):
-                try:
-                    event = await anext(events)
-                except StopAsyncIteration:
-                    return
-            yield event
+class AsyncEvents(AsyncClosing, AsyncIterator[bytes]):
+    """The events of an async stream; `sse` makes it. Closing it closes the stream.
+
+    The stream is read in a task of its own, as a heartbeat must not cancel a read. Dropping the iterator stops that.
+    """
+
+    def __init__(self, stream: AsyncStream[Any, Any], heartbeat: float | None) -> None:
+        self._stream = stream
+        self._heartbeat = heartbeat
+        self._events = PrefetchIterator(lambda: _read(stream))
+        self._reader: object = None
+
+    async def __anext__(self) -> bytes:
+        """Return the next event, or a heartbeat."""
+        self._stop_with_task()
+        with anyio.move_on_after(self._heartbeat):
+            return await anext(self._events)
+        return _HEARTBEAT
+
+    async def aclose(self) -> None:
+        """Close the stream; safe to call more than once."""
+        await self._events.aclose()
+        await self._stream.aclose()
+
+    def _stop_with_task(self) -> None:
+        """Stop reading if the task that iterates is cancelled: some middleware keeps the iterator even then."""
+        task = asyncio.current_task() if is_asyncio() else None
+        if task is not None and task is not self._reader:
+            self._reader = task
+            events = weakref.ref(self._events)
+            task.add_done_callback(lambda task: _abandon(events) if task.cancelled() else None)
+
+
+class Events(Closing, Iterator[bytes]):
+    """The events of a sync stream; `sse` makes it. Closing it closes the stream."""
+
+    def __init__(self, stream: SyncStream[Any, Any]) -> None:
+        self._stream = stream
+        self._events = _read_sync(stream)
+
+    def __next__(self) -> bytes:
+        """Return the next event."""
+        return next(self._events)
+
+    def close(self) -> None:
+        """Close the stream; safe to call more than once."""
+        self._events.close()
+        self._stream.close()
+
+
+def _abandon(events: weakref.ref[PrefetchIterator[bytes]]) -> None:
+    iterator = events()
+    if iterator is not None:
+        iterator.abandon()
 
 
 async def _read(stream: AsyncStream[Any, Any]) -> AsyncGenerator[bytes, None]:
@@ -204,7 +251,7 @@ async def _read(stream: AsyncStream[Any, Any]) -> AsyncGenerator[bytes, None]:
         await stream.aclose()
 
 
-def _sync_events(stream: SyncStream[Any, Any]) -> Generator[bytes, None, None]:
+def _read_sync(stream: SyncStream[Any, Any]) -> Generator[bytes, None, None]:
     try:
         for piece in stream:
             if (event := _piece(piece)) is not None:

@@ -6,6 +6,7 @@ import contextlib
 import importlib
 import io
 import logging
+import math
 import os
 import socket
 import sys
@@ -16,6 +17,7 @@ from .._client.async_client import AsyncClient
 from .._extras import check_extra
 from .._log import print_log
 from ..errors import ConfigurationError
+from ..fal import AsyncFalClient
 from .arguments import Arguments
 from .connection import connection
 from .console import show
@@ -31,6 +33,8 @@ def proxy(arguments: Arguments) -> None:
 
     if not arguments.quiet:
         print_log(logging.INFO)  # the requests, and who may send them
+    if not math.isfinite(arguments.max_body):
+        raise ConfigurationError("--max-body must be a number of megabytes.")
     authorize = _load(arguments.authorize) if arguments.authorize else None
     if authorize is None and arguments.host not in _LOOPBACK:
         raise ConfigurationError(
@@ -39,6 +43,7 @@ def proxy(arguments: Arguments) -> None:
     with connection(arguments, hooks=None) as target:
         app = Proxy(
             client=AsyncClient(**target),
+            fal=_fal_of_sandbox(target["base_url"]) if arguments.sandbox else None,
             authorize=authorize,
             origins=arguments.allow_origin,
             rate_limit=arguments.rate_limit or None,
@@ -79,14 +84,18 @@ def playground(arguments: Arguments) -> None:
         _serve(app, "127.0.0.1", arguments.port, started)
 
 
+def _fal_of_sandbox(base_url: str) -> AsyncFalClient:
+    return AsyncFalClient("sandbox:" + "x" * 16, base_url=f"{base_url.removesuffix('/v1')}/fal")
+
+
 def _load(name: str) -> Callable[..., Any]:
     """Import the function that `--authorize` names."""
     module, _, function = name.partition(":")
     sys.path.insert(0, os.getcwd())  # noqa: PTH109 - as ASGI servers do
     try:
         value: Any = getattr(importlib.import_module(module), function)
-    except (ImportError, AttributeError, ValueError) as exc:
-        problem = str(exc)
+    except Exception as exc:  # whatever the module raises
+        problem = str(exc) or type(exc).__name__
     else:
         if callable(value):
             return cast("Callable[..., Any]", value)
@@ -116,7 +125,7 @@ def _serve(app: Any, host: str, port: int, started: Callable[[str], None]) -> No
         ws="none",
         access_log=False,
         log_config=None,
-        log_level="error",
+        log_level="critical",  # failures are logged by the proxy
         proxy_headers=False,  # the proxy looks at them itself
         server_header=False,
         timeout_graceful_shutdown=1,

@@ -46,6 +46,10 @@ class PrefetchIterator(AsyncClosing, Generic[T]):
         """Stop producing; safe to call more than once."""
         await self._producer.stop()
 
+    def abandon(self) -> None:
+        """Request the end of production, without waiting; from any thread."""
+        self._producer.abandon()
+
     def __del__(self) -> None:
         producer: _Producer[T] | None = getattr(self, "_producer", None)
         if producer is not None:

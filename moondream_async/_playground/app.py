@@ -36,7 +36,7 @@ def build(client: AsyncClient, *, sample: bytes, notice: str = "") -> Starlette:
         sample: A picture to try, as PNG.
         notice: What the page says about the server, such as that it is a stand-in.
     """
-    proxy = Proxy(client=client, rate_limit=None)
+    proxy = Proxy(client=client, fal=False, rate_limit=None)
     prices = prices_of(client.base_url, client.model) or (MODEL_PRICES["moondream3-preview"] if notice else None)
     info = {
         "server": client.base_url,

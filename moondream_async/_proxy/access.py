@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import ipaddress
+import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 from urllib.parse import urlsplit
@@ -17,7 +18,13 @@ Authorize: TypeAlias = Callable[[Request], "bool | str | Awaitable[bool | str]"]
 """Decides about a request: True or the visitor's name admits it."""
 
 _JSON = "application/json"
-_FORWARDING = ("forwarded", "via", "x-real-ip", "x-client-ip", "true-client-ip", "cf-connecting-ip")
+_FORWARDING = frozenset(
+    {
+        *("forwarded", "via", "x-real-ip", "x-client-ip", "x-cluster-client-ip", "x-original-forwarded-for"),
+        *("x-envoy-external-address", "true-client-ip", "cf-connecting-ip", "fastly-client-ip"),
+    }
+)
+_ORIGIN = re.compile(r"https?://(?:[a-z0-9_-]+(?:\.[a-z0-9_-]+)*|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?", re.IGNORECASE)
 _OWN_SITES = ("same-origin", "none")
 
 
@@ -37,6 +44,8 @@ class Access:
             raise ConfigurationError("origins need authorize: without it, only pages of the proxy itself may call it.")
         for origin in origins:
             _check_origin(origin)
+        if authorize is not None and not callable(authorize):
+            raise ConfigurationError(f"authorize must be a function, not {type(authorize).__name__}.")
         self._authorize = authorize
         self._origins = frozenset(origin.lower() for origin in origins)
 
@@ -48,6 +57,8 @@ class Access:
         """
         headers = _single_headers(request)
         if self._authorize is None:
+            if request.scope.get("http_version") == "1.0":  # as nginx sends it, by default without any header
+                raise Refusal(403, "HTTP/1.0, as reverse proxies use it, is refused; the proxy has no `authorize`.")
             check_local(request.client.host if request.client else None, headers)
         self._check_page(request, headers)
         if request.method == "POST" and headers.get("content-type", "").partition(";")[0].strip().lower() != _JSON:
@@ -65,11 +76,15 @@ class Access:
     def _check_page(self, request: Request, headers: Mapping[str, str]) -> None:
         origin = headers.get("origin")
         if origin is None:
-            if headers.get("sec-fetch-site", "none") not in _OWN_SITES and self._authorize is None:
+            is_link = request.method == "GET" and headers.get("sec-fetch-mode") == "navigate"
+            is_own = headers.get("sec-fetch-site", "none") in _OWN_SITES
+            if self._authorize is None and not is_own and not is_link:
                 raise Refusal(403, "Pages of other sites may not call this.")
             return
         if origin.lower() in self._origins or "*" in self._origins:
             return
+        if not _ORIGIN.fullmatch(origin):
+            raise Refusal(403, "Pages of this origin may not call this.")
         own = urlsplit(origin)
         same_host = own.netloc.lower() == headers.get("host", "").lower() and bool(own.netloc)
         if not same_host or (self._authorize is None and own.scheme != request.url.scheme):
@@ -126,7 +141,5 @@ def _is_loopback_host(host: str) -> bool:
 
 
 def _check_origin(origin: object) -> None:
-    parts = urlsplit(origin) if isinstance(origin, str) else None
-    is_origin = parts is not None and parts.scheme in ("http", "https") and origin == f"{parts.scheme}://{parts.netloc}"
-    if origin != "*" and not (is_origin and parts is not None and parts.netloc):
+    if origin != "*" and not (isinstance(origin, str) and _ORIGIN.fullmatch(origin)):
         raise ConfigurationError(f"origins must be like 'https://app.example', without a path, not {origin!r}.")

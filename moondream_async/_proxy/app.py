@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncGenerator, Sequence
+from typing import Literal
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -28,7 +29,8 @@ from .visitors import Visitors
 SKILLS = ("query", "caption", "detect", "point", "segment", "chat")
 
 _MB = 1024 * 1024
-_EXPOSED = ("x-request-id", "x-fal-request-id", "x-fal-error-type", "retry-after")
+_ERROR_TYPES = {401: "authentication_error", 403: "permission_error", 404: "not_found_error"}
+_EXPOSED = ("x-upstream-request-id", "x-request-id", "x-fal-request-id", "x-fal-error-type", "retry-after")
 
 
 @public("proxy")
@@ -49,7 +51,7 @@ class Proxy:
             the request did not pass a reverse proxy.
         client: The client whose server, key and model are used. Default: `AsyncClient()`, from the environment.
         fal: The same for fal.ai. Default: `AsyncFalClient()`, if `FAL_KEY` or `FAL_BASE_URL` is set; else fal's route
-            answers with 404.
+            answers with 404. False: never.
         skills: The skills that may be called. Default: query, caption, detect, point, segment, chat.
         fal_endpoints: The endpoints of fal that may be called; `/*` at the end allows all below. Default: Moondream's.
         origins: Other origins whose pages may call it, such as `https://app.example` (CORS). Needs `authorize`.
@@ -69,7 +71,7 @@ class Proxy:
         *,
         authorize: Authorize | None = None,
         client: AsyncClient | None = None,
-        fal: AsyncFalClient | None = None,
+        fal: AsyncFalClient | Literal[False] | None = None,
         skills: Sequence[str] = SKILLS,
         fal_endpoints: Sequence[str] = MOONDREAM_ENDPOINTS,
         origins: Sequence[str] = (),
@@ -86,6 +88,7 @@ class Proxy:
         if fal is None and is_configured():
             fal = AsyncFalClient()
             self._own.append(fal)
+        fal = fal or None
         self.has_fal = fal is not None
         visitors = Visitors(
             config.check_rate_limit(rate_limit),
@@ -104,6 +107,7 @@ class Proxy:
             exception_handlers={HTTPException: _http_error},
             lifespan=self._lifespan,
         )
+        self._app.router.redirect_slashes = False  # before any check, to any Host
         if authorize is None:
             log.warning("This proxy has no `authorize`: only programs and pages of this machine may call it.")
 
@@ -138,7 +142,7 @@ def _cors(origins: Sequence[str]) -> list[Middleware]:
     return [
         Middleware(
             CORSMiddleware,
-            allow_origins=list(origins),
+            allow_origins=[origin.lower() for origin in origins],
             allow_methods=["GET", "POST", "PUT"],
             allow_headers=["*"],
             allow_credentials="*" not in origins,
@@ -149,4 +153,5 @@ def _cors(origins: Sequence[str]) -> list[Middleware]:
 
 async def _http_error(_: Request, exc: Exception) -> JSONResponse:
     assert isinstance(exc, HTTPException)
-    return JSONResponse({"error": {"type": "not_found_error", "message": exc.detail}}, exc.status_code, exc.headers)
+    kind = _ERROR_TYPES.get(exc.status_code, "invalid_request_error")
+    return JSONResponse({"error": {"type": kind, "message": exc.detail}}, exc.status_code, exc.headers)

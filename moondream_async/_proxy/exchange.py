@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import secrets
 import time
@@ -10,12 +11,12 @@ from typing import Any
 import anyio
 import attrs
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, Response
 from starlette.types import Message, Receive, Scope, Send
 
 from .._http.forwarding import Forwarded, forward
 from ..errors import MoondreamError
-from ..web import SSE_HEADERS, http_status
+from ..web import SSE_HEADERS, error_body, http_status
 from .access import Access
 from .bodies import read_body
 from .refusals import Refusal
@@ -26,6 +27,9 @@ log = logging.getLogger("moondream_async.proxy")
 
 SAFE_HEADERS = {"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"}
 """Headers of every response."""
+
+
+_CLIENT_CLOSED = 499
 
 
 @attrs.frozen
@@ -61,12 +65,18 @@ class Endpoint:
         except MoondreamError as exc:
             exchange.reason = str(exc)
             if exchange.has_begun:
+                await exchange.break_off(exc)
                 raise  # the connection is cut, so that the browser knows that the response is not complete
             await exchange.answer(JSONResponse(self._upstream.failure(exc), http_status(exc), SAFE_HEADERS))
         except ClientDisconnect:
             exchange.is_abandoned = True
+        except Exception as exc:
+            exchange.reason = type(exc).__name__
+            raise
         finally:
             exchange.log()
+        if exchange.is_abandoned and not exchange.has_begun:
+            await exchange.answer(Response(status_code=_CLIENT_CLOSED))  # middleware may wait for one
 
     async def _serve(self, exchange: Exchange) -> None:
         request, gate = exchange.request, self._gate
@@ -76,6 +86,8 @@ class Endpoint:
         with gate.visitors.admit(exchange.visitor):
             if call.costs:
                 gate.visitors.spend(exchange.visitor)
+            if not call.has_body and _announces_body(request):
+                raise Refusal(400, "This request may have no body.")
             body = await read_body(request, gate.max_body) if call.has_body else b""
             await exchange.forward(self._upstream, call, body)
 
@@ -101,6 +113,7 @@ class Exchange:
     is_abandoned: bool = False
     reason: str = ""
     _is_complete: bool = False
+    _is_stream: bool = False
     _id: str = attrs.field(factory=lambda: secrets.token_hex(8))
     _started: float = attrs.field(factory=time.monotonic)
     _status: int = 0
@@ -125,7 +138,14 @@ class Exchange:
         if error is not None:
             raise error
 
-    async def answer(self, response: JSONResponse) -> None:
+    async def break_off(self, exc: MoondreamError) -> None:
+        """Tell the browser why an event stream breaks off."""
+        if self._is_stream:
+            body = {**error_body(exc), "status": http_status(exc)}
+            event = b"event: error\ndata: " + json.dumps(body).encode("ascii") + b"\n\n"
+            await self._send_message({"type": "http.response.body", "body": event, "more_body": True})
+
+    async def answer(self, response: Response) -> None:
         """Answer the request without the service."""
         response.headers["x-request-id"] = self._id
         self.has_begun, self._status = True, response.status_code
@@ -136,7 +156,7 @@ class Exchange:
         took = (time.monotonic() - self._started) * 1000
         outcome = "client gone" if self.is_abandoned else self._status
         args = (self.request.method, self.operation, outcome, took, self._id, self._upstream_id, self.visitor)
-        message = "%s %s: %s in %.0f ms, request %s, upstream request %s, visitor %r"
+        message = "%s %s: %s in %.0f ms, request %s, upstream request %r, visitor %r"
         log.info(f"{message}: %s" if self.reason else message, *args, *([self.reason] if self.reason else []))
 
     async def _watch(self, scope: anyio.CancelScope) -> None:
@@ -147,11 +167,14 @@ class Exchange:
             scope.cancel()
 
     async def _pass_back(self, response: Forwarded) -> None:
-        self._upstream_id = response.request_id or "-"
-        headers = {"x-request-id": self._id, **SAFE_HEADERS, **response.headers}
-        if headers["content-type"] == "text/event-stream":
+        headers = {**SAFE_HEADERS, **response.headers, "x-request-id": self._id}
+        if (upstream_id := response.headers.get("x-request-id")) is not None:
+            headers["x-upstream-request-id"] = upstream_id
+        self._is_stream = headers["content-type"] == "text/event-stream"
+        if self._is_stream:
             headers |= {name.lower(): value for name, value in SSE_HEADERS.items()}
         async for part in response.parts():
+            self._upstream_id = response.request_id or "-"
             if not self.has_begun:
                 await self._begin(response.status, headers)
             await self._send_message({"type": "http.response.body", "body": part, "more_body": True})
@@ -170,3 +193,7 @@ class Exchange:
             await self._send(message)
         except OSError:  # some servers say so that the client has gone
             raise ClientDisconnect from None
+
+
+def _announces_body(request: Request) -> bool:
+    return "transfer-encoding" in request.headers or request.headers.get("content-length", "0").strip("0") != ""

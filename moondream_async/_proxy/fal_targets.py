@@ -27,7 +27,7 @@ MOONDREAM_ENDPOINTS = (
 """Moondream's endpoints at fal. `/*` at the end stands for all endpoints below."""
 
 _URL = re.compile(r"https://(queue\.fal\.run|fal\.run|rest\.fal\.ai)(/[A-Za-z0-9_./~-]+)(?:\?([A-Za-z0-9_.~&=-]*))?")
-_JOB = re.compile(r"/([^/]+/[^/]+)/requests/([A-Za-z0-9-]{1,64})(/status|/status/stream|/cancel)?")
+_JOB = re.compile(r"/(.+)/requests/([A-Za-z0-9-]{1,64})(/status|/status/stream|/cancel)?")
 _JOB_METHODS = {"": "GET", "/status": "GET", "/status/stream": "GET", "/cancel": "PUT"}
 _JOB_OPERATIONS = {"": "result", "/status": "status", "/status/stream": "stream", "/cancel": "cancel"}
 _STORAGE_PATHS = (
@@ -67,9 +67,9 @@ class FalTargets:
     def __init__(self, hosts: Hosts, endpoints: Sequence[str]) -> None:
         self._bases = {"queue.fal.run": hosts.queue, "fal.run": hosts.run, "rest.fal.ai": hosts.rest}
         self._endpoints = {Endpoint.of(name).id for name in endpoints if not name.endswith("/*")}
-        self._prefixes = tuple(name[:-1] for name in endpoints if name.endswith("/*"))
-        bare = (prefix.strip("/") for prefix in self._prefixes)
-        self._apps = {Endpoint.of(name).app for name in (*self._endpoints, *bare)}
+        above = [Endpoint.of(name[:-2]) for name in endpoints if name.endswith("/*")]
+        self._prefixes = tuple(f"{endpoint.id}/" for endpoint in above)
+        self._apps = {Endpoint.of(name).app for name in self._endpoints} | {endpoint.app for endpoint in above}
 
     def find(self, method: str, url: str) -> FalTarget:
         """Return the target that a browser's request names.

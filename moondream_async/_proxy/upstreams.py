@@ -1,4 +1,4 @@
-"""The services behind the proxy: how a browser's request becomes a request with the key, and how failures are told."""
+"""The services behind the proxy: how a browser's request becomes one with the key, and what errors look like."""
 
 from __future__ import annotations
 
@@ -86,11 +86,11 @@ class MoondreamUpstream:
 
     def find(self, request: Request) -> Call:
         """Return the skill of a request."""
-        skill = request.path_params["skill"]
-        name = "chat" if skill == "chat/completions" else skill
+        path = request.path_params["skill"]
+        name = {"chat/completions": "chat", "chat": ""}.get(path, path)
         if name not in self._skills:
-            raise Refusal(404 if name in ("", "chat/") else 403, f"The skill {name!r} is not allowed.")
-        return Call(name, costs=True, has_body=True, target=skill)
+            raise Refusal(403, f"{path!r} is not a skill that may be called.")
+        return Call(name, costs=True, has_body=True, target=path)
 
     def build(self, request: Request, call: Call, body: bytes) -> UpstreamRequest:
         """Return the request with the client's key, and its model if the body has none."""
@@ -145,6 +145,7 @@ class FalUpstream:
             call.target,
             body=body,
             headers=headers,
+            non_idempotent=call.costs,  # never sent twice, even over a connection that the server had closed
             accept="text/event-stream" if call.operation == "stream" else "application/json",
         )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import json
 import logging
 from collections.abc import AsyncIterator, Iterator
@@ -12,6 +13,7 @@ from typing import Any
 
 import httpx
 import pytest
+from fastapi import FastAPI
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -295,6 +297,7 @@ class TestKey:
         lines = [record.getMessage() for record in caplog.records if record.name == "moondream_async.proxy"]
         assert "only programs and pages of this machine" in lines[0]
         assert lines[1].startswith("POST caption: 200 in ")
+        assert response.json()["request_id"] in lines[1]
         assert response.headers["x-request-id"] in lines[1]
         assert lines[2].startswith("POST -: 403 in ")
         assert KEY not in caplog.text
@@ -444,8 +447,96 @@ class TestAccess:
         assert response.status_code == 405
         assert "access-control-allow-origin" not in response.headers
 
+    @pytest.mark.parametrize("origin", ["http://[", "http://a b", "http://user@localhost", "x" * 5000])
+    async def test_malformed_origins(self, sandbox: PooledSandbox, origin: str):
+        for options in ({}, {"authorize": lambda _: True}):
+            async with browser(proxy_of(sandbox.base_url, **options)) as client:
+                response = await client.post("/v1/query", json={}, headers={"Origin": origin})
+            assert response.status_code == 403
+        assert sandbox.requests == 0
+
+    async def test_paths_that_are_almost_right(self, sandbox: PooledSandbox):
+        async with browser(proxy_of(sandbox.base_url, sandbox.fal_url)) as client:
+            assert (await client.post("/api/fal/proxy/", json={}, headers={"Host": "evil.example"})).status_code == 404
+            assert (await client.post("/v1/chat", json={})).status_code == 403
+        assert sandbox.requests == 0
+
+
+class TestMiddleware:
+    """Starlette's middleware for functions ends responses on its own."""
+
+    @staticmethod
+    def app(proxy: Proxy) -> FastAPI:
+        app = FastAPI()
+
+        @app.middleware("http")
+        async def nothing(request: Request, call_next: Any) -> Any:
+            return await call_next(request)
+
+        app.mount("", proxy)
+        return app
+
+    async def test_stream_that_breaks_off(self):
+        async def answer(exchange: Exchange) -> None:
+            await exchange.start_stream()
+            await exchange.event({"chunk": "a"})
+            exchange.cut()
+
+        async with loopback.serve(answer) as server, running(self.app(proxy_of(server.base_url))) as url:
+            async with httpx.AsyncClient() as client:
+                async with client.stream("POST", f"{url}/v1/query", json={"question": "x"}) as response:
+                    lines = []
+                    with contextlib.suppress(httpx.RemoteProtocolError):
+                        lines += [line async for line in response.aiter_lines() if line]
+        assert lines[-2] == "event: error"
+        assert json.loads(lines[-1][6:])["status"] == 502
+
+    async def test_browser_that_goes_away_before_the_response(self, caplog: pytest.LogCaptureFixture):
+        begun, closed = asyncio.Event(), asyncio.Event()
+
+        async def answer(exchange: Exchange) -> None:
+            begun.set()
+            await exchange.reader.read()
+            closed.set()
+
+        async with loopback.serve(answer) as server, running(self.app(proxy_of(server.base_url))) as url:
+            async with httpx.AsyncClient() as client:
+                call = asyncio.create_task(client.post(f"{url}/v1/query", json={"question": "x"}))
+                await begun.wait()
+                call.cancel()
+                await asyncio.wait([call])
+            await asyncio.wait_for(closed.wait(), 5)
+        assert "Traceback" not in caplog.text
+
 
 class TestFal:
+    async def test_nothing_is_submitted_twice(self):
+        """Not even if the server reads a request, and then cuts a connection that was used before."""
+        received: list[str] = []
+
+        async def answer(exchange: Exchange) -> None:
+            received.append(exchange.head)
+            if len(received) == 2:
+                exchange.cut()
+            else:
+                await exchange.answer({"request_id": "r"})
+
+        async with loopback.serve(answer) as server:
+            async with browser(proxy_of("http://127.0.0.1:9/v1", server.base_url)) as client:
+                headers = {"x-fal-target-url": f"{QUEUE}/fal-ai/moondream2"}
+                statuses = [
+                    (await client.post("/api/fal/proxy", json={}, headers=headers)).status_code for _ in range(2)
+                ]
+        assert statuses == [200, 502]
+        assert len(received) == 2
+
+    async def test_no_body_where_none_belongs(self, fal_sandbox: PooledSandbox):
+        async with browser(proxy_of("http://127.0.0.1:9/v1", fal_sandbox.fal_url)) as client:
+            headers = {"x-fal-target-url": f"{QUEUE}/fal-ai/moondream2/requests/1/cancel"}
+            response = await client.put("/api/fal/proxy", json={"x": 1}, headers=headers)
+        assert response.status_code == 400
+        assert fal_sandbox.requests == 0
+
     async def test_queue(self, fal_sandbox: Sandbox, scene: bytes):
         async with browser(proxy_of("http://127.0.0.1:9/v1", fal_sandbox.fal_url)) as client:
 

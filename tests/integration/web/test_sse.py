@@ -165,7 +165,7 @@ async def test_misuse(scene: bytes):
                 sse(client.caption(scene, stream=True))  # type: ignore[call-overload]  # pyright: ignore
             with pytest.raises(ConfigurationError, match="not CaptionResult"):
                 sse(await client.caption(scene))  # type: ignore[call-overload]  # pyright: ignore
-            for heartbeat in (0, -1, float("nan")):
+            for heartbeat in (0, -1, float("nan"), "5"):
                 async with await client.caption(scene, stream=True) as stream:
                     with pytest.raises(ConfigurationError, match="heartbeat"):
                         sse(stream, heartbeat=heartbeat)
@@ -235,6 +235,42 @@ async def test_browser_that_goes_away_stops_the_work():
             with anyio.fail_after(5):
                 await closed.wait()
             await until(lambda: client.stats.in_flight == 0)
+
+
+async def test_closed_before_its_first_event(scene: bytes):
+    with PooledSandbox() as sandbox:
+        async with AsyncClient(base_url=sandbox.base_url) as client:
+            stream = await client.caption(scene, stream=True)
+            await sse(stream).aclose()
+            assert client.stats.in_flight == 0
+            with pytest.raises(MoondreamError, match="closed"):
+                await stream.result()
+
+
+async def test_cancelled_reader_whose_iterator_is_kept():
+    """As middleware does that waits for the next event to be sent."""
+    closed = asyncio.Event()
+
+    async def answer(exchange: loopback.Exchange) -> None:
+        await exchange.start_stream()
+        await exchange.event({"chunk": "a"})
+        await exchange.reader.read()
+        closed.set()
+
+    async with loopback.serve(answer) as server, AsyncClient(base_url=server.base_url) as client:
+        body = sse(await client.query(question="x", stream=True))
+        begun = asyncio.Event()
+
+        async def send() -> None:
+            async for _ in body:
+                begun.set()
+                await asyncio.sleep(60)  # the browser does not read
+
+        task = asyncio.create_task(send())
+        await begun.wait()
+        task.cancel()
+        await asyncio.wait_for(closed.wait(), 5)
+        await body.aclose()
 
 
 async def test_dropped_generator_closes_the_stream(scene: bytes):

@@ -112,6 +112,18 @@ class TestWithoutAuthorize:
         headers = [*JSON.items(), (name, "http://localhost:8080"), (name, "http://localhost:8080")]
         assert await status(request(headers, host=None)) in (400, 403)
 
+    async def test_http_1_0(self):
+        """As nginx sends it, without any header that says so."""
+        asked = request()
+        asked.scope["http_version"] = "1.0"
+        assert await status(asked) == 403
+
+    async def test_links_may_be_followed(self):
+        """To the playground; what a link leads to shows nothing to the page that has it."""
+        headers = {"sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate"}
+        assert await status(request(headers, method="GET")) == 200
+        assert await status(request({**JSON, **headers})) == 403
+
     async def test_get_needs_no_content_type(self):
         assert await status(request({}, method="GET")) == 200
 
@@ -151,11 +163,28 @@ class TestWithAuthorize:
 
 
 @pytest.mark.parametrize(
-    "origin", ["app.example", "https://app.example/", "https://app.example/x", "ftp://a", "https://", 5]
+    "origin",
+    [
+        "app.example",
+        "http://[",
+        "https://u@a",
+        "https://*.example",
+        "https://app.example/",
+        "https://app.example/x",
+        "ftp://a",
+        "https://",
+        5,
+    ],
 )
 def test_bad_origins(origin: Any):
     with pytest.raises(ConfigurationError, match="origins must be like"):
         Access(lambda _: True, [origin])
+
+
+@pytest.mark.parametrize("authorize", [True, "check", {"a": 1}])
+def test_authorize_must_be_a_function(authorize: Any):
+    with pytest.raises(ConfigurationError, match="must be a function"):
+        Access(authorize, [])
 
 
 def test_origins_need_authorize():

@@ -119,5 +119,8 @@ def test_own_endpoints_and_hosts():
     )
     with pytest.raises(Refusal):
         targets.find("POST", f"{QUEUE}/fal-ai/moondream2")
+    flow = FalTargets(Hosts(), ["workflows/me/flow", "/fal-ai/flux/*"])
+    assert flow.find("GET", f"{QUEUE}/workflows/me/flow/requests/1/status").operation == "status"
+    assert flow.find("POST", f"{QUEUE}/fal-ai/flux/dev").operation == "submit"
     with pytest.raises(ConfigurationError):
         FalTargets(Hosts(), ["not an endpoint"])
