@@ -35,7 +35,7 @@ class Lease:
         self.index, self.sent = index, sent
 
     def record(self, failed: FailedAttempt | None) -> None:
-        """Record what became of the call, if it is not repeated; None means that it succeeded."""
+        """Record the outcome of a call that is not repeated; None means that it succeeded."""
         if failed is None:
             self._servers.states[self.index].succeeded()
         else:

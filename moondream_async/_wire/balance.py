@@ -95,7 +95,7 @@ class ServerState:
 
         Args:
             now: The current time.
-            delay: Seconds for which no call starts, if it has none of ours whose end would make room.
+            delay: Seconds for which no call starts, if no call of this client ends there and makes room.
         """
         self.rate_limited += 1
         if not self.in_flight:

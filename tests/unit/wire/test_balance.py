@@ -142,7 +142,7 @@ class Outcome:
 
 
 def simulate(stations: list[Station], *, in_flight: int, seconds: float) -> Outcome:
-    """Keep calls in flight over all stations, as a client does; return what became of them."""
+    """Keep calls in flight over all stations, as a client does; return their outcome."""
     states = [ServerState() for _ in stations]
     chooser = Balancer(states, random.Random(1))
     outcome, waiting, ends, serial, now = Outcome(), in_flight, list[tuple[float, int, int, float, bool]](), 0, 0.0
