@@ -13,6 +13,7 @@ from ._images.encoded import EncodedImage
 from ._images.image_source import ImageSource, remember
 from ._images.options import ImageOptions
 from ._multi_label import for_each_label, parse_labels
+from ._pickling import Recipe, recipe_of
 from ._tracebacks import shorten
 from ._wire.skills import Skill, with_image
 from .config import RetryPolicy, Server, Timeouts
@@ -85,6 +86,26 @@ class ApiClient:
     def stats(self) -> Stats:
         """Counters of the client and its clones."""
         return self._session.stats
+
+    @property
+    def recipe(self) -> Recipe:
+        """How to make a client with these settings in another process.
+
+        Raises:
+            ConfigurationError: An option cannot be pickled.
+        """
+        now, server = self.settings, self.settings.server
+        options = {
+            "base_url": list(server.base_urls) if server.others else server.base_url,
+            "model": server.model,
+            "timeout": now.timeouts,
+            "retry": now.retry,
+            "image_options": now.image_options,
+            "headers": dict(now.headers) or None,
+            "hooks": now.hooks or None,
+            **self._session.options,
+        }
+        return recipe_of(options, server.key)
 
     @property
     def rate_limit(self) -> tuple[float | None, str | None]:
@@ -292,6 +313,11 @@ class SharedSession:
         self._closed = False
         if http_client is not None:
             self.get()  # to check the user's client
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The options of a client that are of its session."""
+        return {name: value for name, value in self._options.items() if name != "base_urls"}
 
     @property
     def stats(self) -> Stats:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -150,6 +151,11 @@ class RetryPolicy:
         default=None, converter=to_python, validator=attrs.validators.optional(_seconds(above_zero=True))
     )
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # The order of a set differs between equal ones; caches compare pickles.
+        values = attrs.asdict(self, recurse=False) | {"statuses": tuple(sorted(self.statuses))}
+        return functools.partial(RetryPolicy, **values), ()
+
     @classmethod
     def of(cls, value: RetryPolicy | int | None) -> RetryPolicy:
         """Return the policy for what a user may pass: None is the default, an integer is `attempts`."""
@@ -167,15 +173,19 @@ class Secret:
     """An API key that is never shown in a repr, and so not in logs or traceback locals.
 
     Args:
-        value: The key, or None; another `Secret` keeps its source.
+        value: The key, or None, or a function that returns the key; another `Secret` keeps its source.
         source: Where the key came from, for errors: an argument, an environment variable, or a phrase.
+
+    Attributes:
+        provider: The function that returned the key, if any.
     """
 
-    __slots__ = ("_value", "source")
+    __slots__ = ("_value", "provider", "source")
 
     def __init__(self, value: object, source: str | None = None) -> None:
         self._value: object = value._value if isinstance(value, Secret) else value
         self.source: str | None = value.source if isinstance(value, Secret) and source is None else source
+        self.provider: Callable[..., object] | None = value.provider if isinstance(value, Secret) else None
 
     @classmethod
     def resolve(
@@ -194,13 +204,17 @@ class Secret:
             ConfigurationError: The key cannot be a header value.
         """
         secret, source = explicit, explicit.source or source
-        if explicit._value is None:
+        provider = explicit._value if callable(explicit._value) else None
+        if provider is not None:
+            secret = cls(_call_provider(provider, source))
+        elif explicit._value is None:
             source, secret = variable, cls(os.getenv(variable))
         if secret._value is None:
             return None
         if not isinstance(secret._value, str):
-            raise ConfigurationError(f"{source} must be a str.")
+            raise ConfigurationError(f"{source} must be a str, or a function that returns one.")
         secret = cls(secret._value.strip().strip("\"'").strip(), source)
+        secret.provider = provider
         if not secret._value:
             return None
         if not _LEGAL_HEADER_VALUE.fullmatch(secret.reveal()):
@@ -231,6 +245,14 @@ class Secret:
 
     def __repr__(self) -> str:
         return "Secret('***')"
+
+
+def _call_provider(provider: Callable[[], Any], source: str) -> object:
+    try:
+        return provider()
+    except Exception as exc:  # whatever the user's function raises
+        problem = type(exc).__name__  # not its text, which may show the key
+    raise ConfigurationError(f"The function passed as {source} raised {problem}.")
 
 
 @attrs.frozen

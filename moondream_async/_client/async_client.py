@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 import os
-from collections.abc import AsyncIterable, Iterable, Mapping, Sequence, Sized
+from collections.abc import AsyncIterable, Callable, Iterable, Mapping, Sequence, Sized
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, Unpack, overload
 
 import attrs
@@ -16,6 +16,7 @@ from .._concurrency.closing import AsyncClosing
 from .._concurrency.forks import no_fork
 from .._images.encoded import EncodedImage
 from .._images.options import ImageOptions
+from .._pickling import Picklable, Recipe
 from .._public import public
 from .._wire import chat, checks, responses, skills
 from .._wire.checks import AnyRef
@@ -42,14 +43,16 @@ T = TypeVar("T")
 
 
 @public()
-class AsyncClient(AsyncClosing):
+class AsyncClient(Picklable, AsyncClosing):
     """An async client of Moondream Cloud, Moondream Station or any compatible server.
 
     One client per process is enough. It keeps connections open, serves any number of tasks, works in
-    several event loops (asyncio or trio) one after the other, and does no I/O when it is created.
+    several event loops (asyncio or trio) one after the other, and does no I/O when it is created. It can be pickled,
+    without the key and the connections: each process takes the key from its own environment.
 
     Args:
-        api_key: The API key. Default: `MOONDREAM_API_KEY`. Only Moondream Cloud needs one.
+        api_key: The API key, or a function that returns it, which is called in each process that unpickles the
+            client. Default: `MOONDREAM_API_KEY`. Only Moondream Cloud needs one.
         base_url: The server, with or without its `/v1`. Default: `MOONDREAM_BASE_URL` or
             `MOONDREAM_ENDPOINT`, else Moondream Cloud. Station is `http://localhost:2020/v1`. A list of several
             servers that are as good as each other: each call goes to the one with the fewest in flight, and to
@@ -73,7 +76,7 @@ class AsyncClient(AsyncClosing):
 
     def __init__(
         self,
-        api_key: str | None = None,
+        api_key: str | Callable[[], str] | None = None,
         *,
         base_url: str | Sequence[str] | None = None,
         model: str | None = None,
@@ -1021,6 +1024,9 @@ class AsyncClient(AsyncClosing):
             return f"{type(self).__name__}()"
         model = f", model={api.model!r}" if api.model else ""
         return f"{type(self).__name__}(base_url={api.base_url!r}{model})"
+
+    def _recipe(self) -> Recipe:
+        return self._api.recipe
 
     async def _ask(
         self,

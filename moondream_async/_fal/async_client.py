@@ -26,6 +26,7 @@ from .._images.encoder import encode_once
 from .._images.image_source import ImageSource, remember
 from .._images.options import ImageOptions
 from .._multi_label import for_each_label, parse_labels
+from .._pickling import Picklable, Recipe, recipe_of
 from .._public import public
 from .._wire import responses, skills
 from .._wire.checks import AnyRef, json_bytes
@@ -70,13 +71,14 @@ class PlacedImage:
 
 
 @public("fal")
-class AsyncFalClient(AsyncClosing):
+class AsyncFalClient(Picklable, AsyncClosing):
     """An async client of fal.ai: its hosted Moondream models, and its queue for any other endpoint.
 
     The skills have the parameters and results of `AsyncClient`. Each call is a request in fal's queue.
 
     Args:
-        key: fal key, `id:secret`. Default: `FAL_KEY`, else `FAL_KEY_ID` and `FAL_KEY_SECRET`.
+        key: fal key, `id:secret`, or a function that returns it, as for `AsyncClient`. Default: `FAL_KEY`, else
+            `FAL_KEY_ID` and `FAL_KEY_SECRET`.
         base_url: Server that offers fal's API under one URL, such as the sandbox's `fal_url`; needs no key.
             Default: `FAL_BASE_URL`, else fal.ai's own hosts.
         timeout: `Timeouts`, or seconds, for each HTTP request. For whole jobs, see `job_timeout`.
@@ -100,7 +102,7 @@ class AsyncFalClient(AsyncClosing):
 
     def __init__(
         self,
-        key: str | None = None,
+        key: str | Callable[[], str] | None = None,
         *,
         base_url: str | None = None,
         timeout: Timeouts | float | None = None,
@@ -144,6 +146,19 @@ class AsyncFalClient(AsyncClosing):
         self._uploads = Uploads(
             self._connection, self.encode_image, config.check_whole("inline_limit", inline_limit, least=0)
         )
+        self._options: dict[str, Any] = {
+            "base_url": base_url,
+            "timeout": self._http.timeouts,
+            "retry": self._http.retry,
+            "job_timeout": job_timeout,
+            "cancel_jobs": cancel_jobs,
+            "inline_limit": inline_limit,
+            "max_connections": max_connections,
+            "image_options": self._image_options,
+            "headers": config.check_headers(headers) or None,
+            "hooks": hooks_of(hooks) or None,
+            "http_client": http_client,
+        }
         self._webhook_keys: tuple[float, list[bytes]] = (0.0, [])
         self._keys_requested_at = 0.0
         self._key_fetch: SingleFlight[list[bytes]] = SingleFlight()
@@ -522,6 +537,9 @@ class AsyncFalClient(AsyncClosing):
             with contextlib.suppress(APIError, APIConnectionError):
                 keys = await self._key_fetch.run("keys", self._fetch_webhook_keys)
         return webhook.verify(keys)
+
+    def _recipe(self) -> Recipe:
+        return recipe_of(self._options, self._connection.key, key_name="key", variable="FAL_KEY")
 
     async def aclose(self) -> None:
         """Close the connections. Later calls raise `ConfigurationError`. Safe to call more than once."""

@@ -37,10 +37,12 @@ class Client(Closing, Facade):
     """A client of Moondream Cloud, Moondream Station or any compatible server.
 
     One client per process is enough. It keeps connections open, serves any number of tasks, works in
-    several event loops (asyncio or trio) one after the other, and does no I/O when it is created.
+    several event loops (asyncio or trio) one after the other, and does no I/O when it is created. It can be pickled,
+    without the key and the connections: each process takes the key from its own environment.
 
     Args:
-        api_key: The API key. Default: `MOONDREAM_API_KEY`. Only Moondream Cloud needs one.
+        api_key: The API key, or a function that returns it, which is called in each process that unpickles the
+            client. Default: `MOONDREAM_API_KEY`. Only Moondream Cloud needs one.
         base_url: The server, with or without its `/v1`. Default: `MOONDREAM_BASE_URL` or
             `MOONDREAM_ENDPOINT`, else Moondream Cloud. Station is `http://localhost:2020/v1`. A list of several
             servers that are as good as each other: each call goes to the one with the fewest in flight, and to
@@ -64,7 +66,7 @@ class Client(Closing, Facade):
 
     def __init__(
         self,
-        api_key: str | None = None,
+        api_key: str | Callable[[], str] | None = None,
         *,
         base_url: str | Sequence[str] | None = None,
         model: str | None = None,

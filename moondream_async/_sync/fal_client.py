@@ -30,7 +30,8 @@ class FalClient(Closing, Facade):
     The skills have the parameters and results of `Client`. Each call is a request in fal's queue.
 
     Args:
-        key: fal key, `id:secret`. Default: `FAL_KEY`, else `FAL_KEY_ID` and `FAL_KEY_SECRET`.
+        key: fal key, `id:secret`, or a function that returns it, as for `Client`. Default: `FAL_KEY`, else
+            `FAL_KEY_ID` and `FAL_KEY_SECRET`.
         base_url: Server that offers fal's API under one URL, such as the sandbox's `fal_url`; needs no key.
             Default: `FAL_BASE_URL`, else fal.ai's own hosts.
         timeout: `Timeouts`, or seconds, for each HTTP request. For whole jobs, see `job_timeout`.
@@ -54,7 +55,7 @@ class FalClient(Closing, Facade):
 
     def __init__(
         self,
-        key: str | None = None,
+        key: str | Callable[[], str] | None = None,
         *,
         base_url: str | None = None,
         timeout: Timeouts | float | None = None,

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, Self, TypeVar, cast
 from .._client.streams import AsyncChatStream, AsyncSegmentStream, AsyncStream, AsyncTextStream, ReturnsItself
 from .._concurrency.closing import Closing
 from .._concurrency.forks import no_fork
+from .._pickling import Picklable, Recipe
 from .._public import public
 from ..errors import ConfigurationError, MoondreamError, StreamInterruptedError
 from ..types import ChatDelta, ChatResult, SegmentResult, SegmentUpdate
@@ -325,10 +326,16 @@ def iterate(portal: Portal, pieces: AsyncPieces[T]) -> Generator[T]:
                 portal.call(pieces.aclose)
 
 
-class Facade:
+class Facade(Picklable):
     """Base class of the generated sync clients: runs async methods through the portal."""
 
     _portal: Portal
+
+    def _recipe(self) -> Recipe:
+        inner: Any = getattr(self, "_async", None)
+        if not isinstance(inner, Picklable):
+            raise ConfigurationError(f"{type(self).__name__} cannot be pickled: pickle its client.")
+        return inner._recipe()
 
     def _open_portal(self) -> None:
         with no_fork():
