@@ -15,7 +15,7 @@ from typing import Any
 
 import attrs
 
-from . import batches, calls, cold, films, images, mapping, pace, servers, soak, start, streams, sync, web
+from . import batches, calls, cold, engines, films, images, mapping, pace, servers, soak, start, streams, sync, web
 from .harness import Figure
 
 BENCHMARKS = {
@@ -32,6 +32,7 @@ BENCHMARKS = {
     "cold": cold,
     "soak": soak,
     "web": web,
+    "engines": engines,
 }
 PACKAGES = (
     *("moondream-async", "httpx", "httpcore", "httptools", "h11", "httpx-sse", "anyio", "pillow"),

@@ -118,6 +118,7 @@ _MODULES = {
 
 _PUBLIC_MODULES = {
     "bulk": "Progress Run export read_records read_results to_pandas to_polars",
+    "distributed": "SkillMapper",
     "fal": "AsyncFalClient FalClient verify_webhook",
     "otel": "opentelemetry",
     "proxy": "Proxy",

@@ -72,6 +72,7 @@ def _parameter_text(parameter: griffe.Parameter) -> str:
 MODULES = [
     "bulk",
     "config",
+    "distributed",
     "errors",
     "fal",
     "hooks",

@@ -1,0 +1,1 @@
+"""Skills as functions over columns, for engines that run them in many processes."""
