@@ -23,6 +23,16 @@ test *args:
 test-all *args:
     {{bin}}/pytest -n auto {{args}}
 
+# Test the pages in chromium, and with the clients of others for Node
+browser *args:
+    npm install --prefix tests/support/node --no-audit --no-fund --no-package-lock
+    {{bin}}/pytest tests/browser {{args}}
+
+# Test on Ray, Dask and datasets
+engines *args:
+    {{bin}}/pip install -q -e ".[engines]"
+    {{bin}}/pytest tests/engines {{args}}
+
 # Check style, imports and words
 lint:
     {{bin}}/ruff check .
