@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import os
 import pickle
+import platform
 import threading
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, cast
@@ -184,12 +186,20 @@ class SkillMapper:
         identity = repr(self._rate_limit).encode() if self._client is None else _identity_of(self._client)
         with _lock:
             if identity not in _clients:
-                _clients[identity] = self._client or AsyncClient(rate_limit=self._rate_limit)
+                _clients[identity] = self._client or _client_of_environment(self._rate_limit)
             return _clients[identity]
 
     def __repr__(self) -> str:
         arguments = "".join(f", {name}={value!r}" for name, value in self._arguments.items())
         return f"SkillMapper({self.skill!r}, image={self._image!r}{arguments})"
+
+
+def _client_of_environment(rate_limit: float | None) -> AsyncClient:
+    try:
+        return AsyncClient(rate_limit=rate_limit)
+    except ConfigurationError as exc:
+        problem = exc.message
+    raise ConfigurationError(f"{problem} (The environment is that of process {os.getpid()} on {platform.node()}.)")
 
 
 def _identity_of(client: AsyncClient) -> bytes:
