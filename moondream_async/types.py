@@ -86,12 +86,13 @@ class Point(Fields):
     """A point. `x` and `y` are 0..1 of the upright image's width and height, from its top left corner.
 
     `label` is the label that was searched for, if the call had a list of labels; else it is None, and absent from
-    the dict.
+    the dict. `extra` has the fields that this version does not know, such as `score`; they are in the dict, too.
     """
 
     x: float
     y: float
     label: str | None = None
+    extra: Mapping[str, Any] = attrs.field(factory=dict[str, Any], hash=False, repr=False, kw_only=True)
 
     def to_pixels(self, width: int, height: int) -> tuple[int, int]:
         """Return the pixel that contains the point, as `(x, y)`, clamped to an image of this size."""
@@ -103,7 +104,8 @@ class BoundingBox(Fields):
     """A bounding box. Edges are 0..1 of the upright image's width (`x_`) or height (`y_`), from its top left corner.
 
     `label` is the label that was searched for, if the call had a list of labels; else it is None, and absent from
-    the dict.
+    the dict. `extra` has the fields that this version does not know, such as `score` and `class_id`; they are in the
+    dict, too.
     """
 
     x_min: float
@@ -111,6 +113,7 @@ class BoundingBox(Fields):
     x_max: float
     y_max: float
     label: str | None = None
+    extra: Mapping[str, Any] = attrs.field(factory=dict[str, Any], hash=False, repr=False, kw_only=True)
 
     @property
     def width(self) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numbers
 import os
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, TypeAlias, cast
 
 import attrs
@@ -34,6 +34,18 @@ class Detection:
 
     label: str
     geometry: BoundingBox | Point | SegmentResult
+
+    @property
+    def extra(self) -> Mapping[str, Any]:
+        """The fields of the box or point that this version does not know."""
+        return {} if isinstance(self.geometry, SegmentResult) else self.geometry.extra
+
+    @property
+    def score(self) -> float | None:
+        """The server's score for it, which some models send; None for others."""
+        score: Any = self.extra.get("score")
+        is_number = isinstance(score, (int, float)) and not isinstance(score, bool)
+        return float(score) if is_number else None
 
     @property
     def box(self) -> BoundingBox | None:

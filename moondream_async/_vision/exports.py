@@ -1,4 +1,7 @@
-"""Export results to the formats of other tools. There are no confidences, because Moondream sends none."""
+"""Export results to the formats of other tools.
+
+There are confidences only for models whose server sends a `score`; Moondream's own send none, and none are made up.
+"""
 
 from __future__ import annotations
 
@@ -46,8 +49,8 @@ def to_coco(
             None: names stay as they are.
 
     Returns:
-        A dict with `images`, `annotations` and `categories`; `bbox` is `[left, top, width, height]` in pixels. Labels
-        of a list that were not found are among the categories.
+        A dict with `images`, `annotations` and `categories`; `bbox` is `[left, top, width, height]` in pixels, and
+        `score` is there if the server sent one. Labels of a list that were not found are among the categories.
 
     Raises:
         ConfigurationError: An image size is not known, an image is not in `images_root`, or a result has no boxes or
@@ -71,7 +74,8 @@ def to_coco(
             if detection.box is not None:
                 category = ids.setdefault(detection.label, len(ids) + 1)
                 head = {"id": len(annotations) + 1, "image_id": image_id, "category_id": category, "iscrowd": 0}
-                annotations.append(head | _coco_geometry(detection, detection.box, size))
+                score = {} if detection.score is None else {"score": detection.score}
+                annotations.append(head | _coco_geometry(detection, detection.box, size) | score)
     return {
         "images": entries,
         "annotations": annotations,
@@ -203,6 +207,7 @@ def to_supervision(result: Result, *, labels: Sequence[str] = (), label: str = L
         xyxy=numpy.asarray(boxes, dtype=numpy.float32).reshape(-1, 4),
         mask=numpy.stack(masks) if masks else None,
         class_id=numpy.asarray(numbers, dtype=int),
+        confidence=_confidences(numpy, found),
         data={"class_name": numpy.asarray([detection.label for detection in found], dtype=str)},
     )
     return detections
@@ -236,7 +241,8 @@ def to_fiftyone(result: Result, *, label: str = LABEL) -> list[Object]:
         elif detection.box is not None:
             x_min, y_min, x_max, y_max = _edges(detection.box)
             box = [x_min, y_min, x_max - x_min, y_max - y_min]
-            arguments.append({"label": detection.label, "bounding_box": box})
+            confidence = {} if detection.score is None else {"confidence": detection.score}
+            arguments.append({"label": detection.label, "bounding_box": box, **confidence})
     return arguments
 
 
@@ -244,7 +250,8 @@ def to_fiftyone(result: Result, *, label: str = LABEL) -> list[Object]:
 def to_geojson(result: Result, *, label: str = LABEL, size: Size | None = None) -> Object:
     """Convert a result to a GeoJSON-like feature collection in pixels, with the y axis pointing down.
 
-    Boxes are polygons, outlines are multipolygons, and points are points; each has the property `label`.
+    Boxes are polygons, outlines are multipolygons, and points are points; each has the property `label`,
+    and those fields of the server's that this version does not know.
 
     Args:
         result: A result of `detect`, `point` or `segment`.
@@ -257,7 +264,11 @@ def to_geojson(result: Result, *, label: str = LABEL, size: Size | None = None) 
     """
     size = image_size_of(result, size)
     features = [
-        {"type": "Feature", "properties": {"label": detection.label}, "geometry": _geojson_geometry(detection, size)}
+        {
+            "type": "Feature",
+            "properties": {**detection.extra, "label": detection.label},
+            "geometry": _geojson_geometry(detection, size),
+        }
         for detection in iter_detections(result, label)
     ]
     return {"type": "FeatureCollection", "features": features}
@@ -322,6 +333,12 @@ def _yolo_rows(detection: Detection) -> list[list[float]]:
         return [[_clamp(value / scale) for point in part[0] for value in point] for part in parts]
     x_min, y_min, x_max, y_max = _edges(geometry)
     return [[(x_min + x_max) / 2, (y_min + y_max) / 2, x_max - x_min, y_max - y_min]]
+
+
+def _confidences(numpy: Any, found: Sequence[Detection]) -> Any:
+    """Return the scores as an array; None unless each has one."""
+    scores = [detection.score for detection in found]
+    return numpy.asarray(scores, dtype=numpy.float32) if scores and None not in scores else None
 
 
 def _labelme_shapes(detection: Detection, size: Size) -> list[tuple[str, list[list[float]]]]:

@@ -165,14 +165,16 @@ def models(data: Any) -> list[Model]:
 def box(data: Any) -> BoundingBox:
     """Read a bounding box."""
     edges = object_of(data)
-    x_min, y_min, x_max, y_max = (_number(edges, name) for name in ("x_min", "y_min", "x_max", "y_max"))
-    return BoundingBox(x_min, y_min, x_max, y_max, optional_text(edges, "label"))
+    x_min, y_min, x_max, y_max = (_number(edges, name) for name in _EDGES)
+    extra = _others(edges, *_EDGES, "label")
+    return BoundingBox(x_min, y_min, x_max, y_max, optional_text(edges, "label"), extra=extra)
 
 
 def position(data: Any) -> Point:
     """Read a point."""
     fields = object_of(data)
-    return Point(_number(fields, "x"), _number(fields, "y"), optional_text(fields, "label"))
+    extra = _others(fields, "x", "y", "label")
+    return Point(_number(fields, "x"), _number(fields, "y"), optional_text(fields, "label"), extra=extra)
 
 
 def reasoning(data: Any) -> Reasoning | None:
@@ -215,6 +217,7 @@ def summary(fields: Object | None) -> Result:
     return Result(**_common(fields or {}, {}))
 
 
+_EDGES = ("x_min", "y_min", "x_max", "y_max")
 _COUNTS = ("input_tokens", "output_tokens", "cached_tokens")
 _TIMES = ("prefill_time_ms", "decode_time_ms", "ttft_ms")
 _COMMON = frozenset({"request_id", "finish_reason", "metrics"})
@@ -223,8 +226,12 @@ _COMMON = frozenset({"request_id", "finish_reason", "metrics"})
 def _split(data: Any, *names: str) -> tuple[Object, Object]:
     """Return all fields, and those that are neither named nor common to all skills."""
     fields = object_of(data)
-    extra = {name: value for name, value in fields.items() if name not in names and name not in _COMMON}
-    return fields, extra
+    return fields, _others(fields, *names, *_COMMON)
+
+
+def _others(fields: Object, *names: str) -> Object:
+    """Return the fields that are not named."""
+    return {name: value for name, value in fields.items() if name not in names}
 
 
 def _common(fields: Object, extra: Object) -> dict[str, Any]:
