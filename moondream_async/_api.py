@@ -202,6 +202,8 @@ class ApiClient:
             request = self.requests.skill(skill.name, payload)
             result = await self.http.fetch(request, lambda response: response.parse(skill.parse))
             object.__setattr__(result, "image_size", payload.image_size)  # nobody else has it yet; copying takes longer
+            if (settings := arguments.get("settings")) and "max_objects" in settings:
+                object.__setattr__(result, "_max_objects", settings["max_objects"])
             return remember(result, self.source_of(image), arguments.get("object"))
         except MoondreamError as exc:
             error = shorten(exc)

@@ -248,30 +248,32 @@ class Meta:
 
 
 class _Sourced(Fields):
-    """A value that can refer to its image and label: in slots that are no fields, so they are not compared or shown."""
+    """A value that can refer to its image and call: in slots that are no fields, so they are not compared or shown."""
 
-    __slots__ = ("_label", "_source")
+    __slots__ = ("_label", "_max_objects", "_source")
 
     _label: str  # the label that was searched for; unset for several, and if it is not known
+    _max_objects: int  # as set for the call; unset if it was the server's default
     _source: Any  # an `ImageSource`; unset if the image cannot be referred to
 
     def __reduce__(self) -> tuple[Any, ...]:
-        origin = getattr(self, "_source", None), getattr(self, "_label", None)
-        return _restore, (type(self), self.__getstate__(), *origin)
+        return _restore, (type(self), self.__getstate__(), _origin_of(self))
 
 
-def _restore(kind: Any, state: Any, source: Any, label: str | None = None) -> Any:
-    value = kind.__new__(kind)
-    value.__setstate__(state)
-    _set_origin(value, source, label)
+def _origin_of(value: _Sourced) -> dict[str, Any]:
+    return {name: getattr(value, name) for name in _Sourced.__slots__ if hasattr(value, name)}
+
+
+def _set_origin(value: Any, origin: Mapping[str, Any]) -> Any:
+    for name, each in origin.items():
+        object.__setattr__(value, name, each)
     return value
 
 
-def _set_origin(value: Any, source: Any, label: str | None) -> None:
-    if source is not None:
-        object.__setattr__(value, "_source", source)
-    if label is not None:
-        object.__setattr__(value, "_label", label)
+def _restore(kind: Any, state: Any, origin: Mapping[str, Any]) -> Any:
+    value = kind.__new__(kind)
+    value.__setstate__(state)
+    return _set_origin(value, origin)
 
 
 @attrs.frozen(kw_only=True)
@@ -294,6 +296,15 @@ class Result(_Sourced):
     meta: Meta = attrs.field(default=Meta(status=200), eq=False)
     image_size: tuple[int, int] | None = attrs.field(default=None, eq=False, repr=False)
     extra: Mapping[str, Any] = attrs.field(factory=dict[str, Any], hash=False)
+
+    @property
+    def truncated(self) -> bool:
+        """Whether the answer was cut off: at the token limit or, of `detect` and `point`, at `max_objects`.
+
+        Servers do not say that there were more objects: it is True if as many came as were allowed, and without
+        `max_objects`, if as many came as servers allow by default (50 or 150).
+        """
+        return self.finish_reason == "length"
 
     def _size(self, width: int | None, height: int | None) -> tuple[int, int]:
         if width is not None and height is not None:
@@ -342,6 +353,16 @@ class CaptionResult(_TextResult, Result):
 
     def _text(self) -> str:
         return self.caption
+
+
+def _is_full(result: Any, count: int) -> bool:
+    """Return whether as many objects came as were allowed."""
+    limit: int | None = getattr(result, "_max_objects", None)
+    return count in _DEFAULT_MAX_OBJECTS if limit is None else count >= limit
+
+
+_DEFAULT_MAX_OBJECTS = (50, 150)  # of the servers that are known (moondream-api.md 1.2)
+_MAYBE_MORE = "; there may be more: it stops at max_objects"
 
 
 def _count_labels(noun: str, items: Sequence[BoundingBox | Point], labels: Iterable[str] | None) -> str:
@@ -415,8 +436,14 @@ class DetectResult(Drawable, Result):
         size = self._size(width, height)
         return [box.to_pixels(*size) for box in self.objects]
 
+    @property
+    def truncated(self) -> bool:
+        """Whether the answer was cut off, so that there may be more objects; see `Result.truncated`."""
+        parts = (self.by_label or {}).values()
+        return self.finish_reason == "length" or any(_is_full(each, len(each.objects)) for each in (parts or (self,)))
+
     def __str__(self) -> str:
-        return _count_labels("object", self.objects, self.by_label)
+        return _count_labels("object", self.objects, self.by_label) + (_MAYBE_MORE if self.truncated else "")
 
     def nms(self, iou: float = 0.5) -> DetectResult:
         """Return the result without boxes that overlap an earlier box of the same label (non-maximum suppression).
@@ -428,7 +455,7 @@ class DetectResult(Drawable, Result):
         """
         by_label = self.by_label and {label: result.nms(iou) for label, result in self.by_label.items()}
         kept = attrs.evolve(self, objects=tuple(_vision("nms").nms(self.objects, iou)), by_label=by_label)
-        _set_origin(kept, getattr(self, "_source", None), getattr(self, "_label", None))
+        _set_origin(kept, _origin_of(self))
         return kept
 
 
@@ -448,8 +475,14 @@ class PointResult(Drawable, Result):
         size = self._size(width, height)
         return [point.to_pixels(*size) for point in self.points]
 
+    @property
+    def truncated(self) -> bool:
+        """Whether the answer was cut off, so that there may be more points; see `Result.truncated`."""
+        parts = (self.by_label or {}).values()
+        return self.finish_reason == "length" or any(_is_full(each, len(each.points)) for each in (parts or (self,)))
+
     def __str__(self) -> str:
-        return _count_labels("point", self.points, self.by_label)
+        return _count_labels("point", self.points, self.by_label) + (_MAYBE_MORE if self.truncated else "")
 
 
 @attrs.frozen(kw_only=True)

@@ -176,7 +176,9 @@ def to_outcome(index: int, record: Record) -> Outcome[Any]:
 def _read(skill: str, found: Any, meta: Meta, record: Record, arguments: Record) -> Any:
     size = record.get("image_size")
     result = attrs.evolve(SKILLS[skill].parse(found, meta), image_size=None if size is None else (size[0], size[1]))
-    labels = arguments.get("object")
+    labels, settings = arguments.get("object"), arguments.get("settings")
+    if isinstance(settings, dict) and isinstance(limit := cast("Record", settings).get("max_objects"), int):
+        object.__setattr__(result, "_max_objects", limit)
     source = ImageSource.of_id(record["id"])
     if not isinstance(labels, list):
         return remember(result, source, labels)

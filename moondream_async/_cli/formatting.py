@@ -91,14 +91,19 @@ def text(value: Result, *, image: str = "") -> str:
         return value.caption
     if isinstance(value, DetectResult):
         rows = [([b.x_min, b.y_min, b.x_max, b.y_max], b.label) for b in value.objects]
-        return _table(["x_min", "y_min", "x_max", "y_max"], rows, value.by_label or (), image)
+        return _table(["x_min", "y_min", "x_max", "y_max"], rows, value.by_label or (), image) + _more(value)
     if isinstance(value, PointResult):
-        return _table(["x", "y"], [([p.x, p.y], p.label) for p in value.points], value.by_label or (), image)
+        rows = [([p.x, p.y], p.label) for p in value.points]
+        return _table(["x", "y"], rows, value.by_label or (), image) + _more(value)
     if isinstance(value, SegmentResult):
         lines = [box(value.bbox)] if value.bbox else []
         lines += [f"path (0..1 of the box): {value.path}"] if value.path else []
         return "\n".join(lines) or "not found"
     return repr(value)
+
+
+def _more(value: Result) -> str:
+    return "\nthere may be more: it stops at --max-objects" if value.truncated else ""
 
 
 def box(value: BoundingBox) -> str:
