@@ -89,7 +89,7 @@ class ApiClient:
 
     @property
     def recipe(self) -> Recipe:
-        """How to make a client with these settings in another process.
+        """How to recreate a client with these settings in another process.
 
         Raises:
             ConfigurationError: An option cannot be pickled.

@@ -1,4 +1,4 @@
-"""Pickle clients: without the key and the connections, which each process finds and makes for itself."""
+"""Pickle clients without the key and the connections: each process reads its own key and opens its own connections."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _OTHER_PICKLERS = ("cloudpickle", "dill")  # they can pickle functions that `pic
 
 @attrs.frozen
 class Recipe:
-    """How to make a client again in another process.
+    """How to recreate a client in another process.
 
     Attributes:
         options: The constructor's arguments, without the key.
@@ -41,7 +41,7 @@ class Recipe:
 def recipe_of(
     options: Mapping[str, Any], secret: Secret | None, *, key_name: str = "api_key", variable: str = "MOONDREAM_API_KEY"
 ) -> Recipe:
-    """Return how to make a client again.
+    """Return how to recreate a client.
 
     Args:
         options: The constructor's arguments, without the key.
@@ -86,7 +86,7 @@ class Picklable:
 
 
 def restore(kind: type[T], recipe: Recipe) -> T:
-    """Make a client again.
+    """Recreate a client.
 
     Raises:
         ConfigurationError: This process has no key.
@@ -117,4 +117,6 @@ def _check(name: str, value: object) -> None:
         problem = str(exc)
     else:
         return
-    raise ConfigurationError(f"{name} cannot be pickled: {problem}. Use a function of a module.")
+    raise ConfigurationError(
+        f"{name} cannot be pickled: {problem}. Use a function defined at the top level of a module."
+    )

@@ -177,16 +177,16 @@ class ServerStats:
 
     Attributes:
         base_url: The server.
-        is_well: Whether it answered its last request; otherwise it rests, and is tried again now and then.
+        is_healthy: False after a failure, until a call succeeds.
         in_flight: Calls that it has.
         requests: Requests sent to it.
-        failures: Requests that failed: it was not reached, or answered with 5xx.
+        failures: Requests that failed with a connection error, a timeout or a 5xx response.
         rate_limited: Requests that it refused with 429, or because its queue was full.
         rate: The current limit in requests per second; None for no limit.
     """
 
     base_url: str
-    is_well: bool = True
+    is_healthy: bool = True
     in_flight: int = 0
     requests: int = 0
     failures: int = 0

@@ -5,9 +5,11 @@ from fastapi import FastAPI, Request
 
 from moondream_async.proxy import Proxy
 
+sessions = {"token-of-ann": "ann"}  # your own
+
 
 def authorize(request: Request) -> str | None:
-    return sessions.get(request.cookies.get("session"))  # your own check; the visitor's name admits it
+    return sessions.get(request.cookies.get("session", ""))  # the visitor's name admits the request
 
 
 app = FastAPI()

@@ -4,7 +4,7 @@
 @app.post("/caption")
 async def caption(image: UploadFile) -> StreamingResponse:
     stream = await client.caption(image, stream=True)  # a failure here gets its own status
-    return StreamingResponse(sse(stream), headers=SSE_HEADERS)
+    return StreamingResponse(sse(stream), headers=dict(SSE_HEADERS))
 
 
 @app.exception_handler(MoondreamError)
@@ -58,7 +58,7 @@ __all__ = ["SSE_HEADERS", "error_body", "http_status", "sse"]
 SSE_HEADERS: Mapping[str, str] = {
     "Content-Type": "text/event-stream; charset=utf-8",
     "Cache-Control": "no-cache",
-    "X-Accel-Buffering": "no",  # nginx would collect the events
+    "X-Accel-Buffering": "no",  # nginx would buffer the events
 }
 """The headers of a response whose body is `sse(...)`."""
 
@@ -120,11 +120,11 @@ def sse(
 
     Args:
         stream: An open stream of `query`, `caption`, `segment` or `chat`, async or sync.
-        heartbeat: Seconds of silence after which a comment is sent, so that proxies and browsers keep waiting. None
-            sends none. Sync streams send none.
+        heartbeat: Seconds of silence after which a comment is sent, so that proxies and browsers do not close the
+            connection. None sends none. Sync streams send none.
 
     Returns:
-        An iterator of the events as bytes, each whole; async for an async stream, with `aclose()` or `close()`.
+        An iterator of bytes, one complete event per item; async for an async stream, with `aclose()` or `close()`.
 
     Raises:
         ConfigurationError: `stream` is not a stream, or was not awaited; or `heartbeat` is not positive.

@@ -34,13 +34,13 @@ class _Report:
     """The lines of the report, whether all is well, and whether a request hangs."""
 
     lines: dict[str, str] = attrs.field(factory=dict[str, str])
-    is_well: bool = True
+    is_healthy: bool = True
     is_stuck: bool = False
 
     def add(self, name: str, text: str, *, fails: bool = False) -> None:
         """Add a line; `fails` if it says what is wrong."""
         self.lines[name] = one_line(text)
-        self.is_well = self.is_well and not fails
+        self.is_healthy = self.is_healthy and not fails
 
 
 def run(arguments: Arguments) -> int:
@@ -60,12 +60,12 @@ def run(arguments: Arguments) -> int:
     except MoondreamError as exc:
         report.add("problem", str(exc), fails=True)
     if arguments.json:
-        show(json.dumps({**report.lines, "ok": report.is_well}))
+        show(json.dumps({**report.lines, "ok": report.is_healthy}))
     else:
         for name, text in report.lines.items():
             show(f"{name:<{_WIDTH}} {text}")
-        show("All is well." if report.is_well else "Something is wrong; see above.")
-    code = 0 if report.is_well else STOPPED
+        show("All is well." if report.is_healthy else "Something is wrong; see above.")
+    code = 0 if report.is_healthy else STOPPED
     if report.is_stuck:
         sys.stdout.flush()
         os._exit(code)  # the interpreter would wait for the name server
@@ -91,7 +91,7 @@ def _add_server(report: _Report, target: Target, arguments: Arguments) -> None:
     proxies = [name for name in _PROXIES if os.getenv(name) or os.getenv(name.lower())]
     if proxies:
         report.add("proxies", f"{', '.join(proxies)} set")
-    if not report.is_well:
+    if not report.is_healthy:
         return
     started = time.monotonic()
     models = _ask_for_models(report, arguments)

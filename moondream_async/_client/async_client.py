@@ -54,9 +54,9 @@ class AsyncClient(Picklable, AsyncClosing):
         api_key: The API key, or a function that returns it, which is called in each process that unpickles the
             client. Default: `MOONDREAM_API_KEY`. Only Moondream Cloud needs one.
         base_url: The server, with or without its `/v1`. Default: `MOONDREAM_BASE_URL` or
-            `MOONDREAM_ENDPOINT`, else Moondream Cloud. Station is `http://localhost:2020/v1`. A list of several
-            servers that are as good as each other: each call goes to the one with the fewest in flight, and to
-            another if that fails.
+            `MOONDREAM_ENDPOINT`, else Moondream Cloud. Station is `http://localhost:2020/v1`. Or a list of
+            interchangeable servers: each call goes to the one with the fewest calls in flight, and to another if
+            that fails.
         model: The model of every call (wire field `model`). Default: `MOONDREAM_MODEL`, else the server's.
         timeout: `Timeouts(connect=10, idle=120, total=600)`, or a number of seconds for each attempt as a whole.
         retry: `RetryPolicy(attempts=4, ...)`, or a number of attempts.

@@ -29,9 +29,9 @@ _lock = threading.Lock()
 class SkillMapper:
     """Adds the results of a skill to batches of rows, in any process of any engine.
 
-    It is small and picklable. Its client is made once in each process, from the environment of that process unless
-    `client` is given; images are prepared there, too. A bad image is a row with an `error`; a refused key, or a server
-    that is down, stops the batch.
+    It is small and picklable. Its client is created once in each process, from the environment of that process unless
+    `client` is given; images are prepared there, too. A bad image is a row with an `error`. A rejected key or missing
+    credit raises, and so does a server that cannot be reached for 20 calls in a row.
 
     The columns added are those of `columns`: for `caption` its text in `caption`, for `detect` a list of boxes in
     `objects`, and for all skills `error`, `error_type`, `finish_reason`, `request_id`, `input_tokens`, `output_tokens`.
@@ -45,7 +45,8 @@ class SkillMapper:
         skill: `"query"`, `"caption"`, `"detect"`, `"point"` or `"segment"`.
         image: The column with the images: paths, URLs, bytes, arrays (RGB, `uint8`), PIL images, or dicts with `bytes`
             or `path`. None for `query` without images. Default `"image"`.
-        client: The client, without a key: see `AsyncClient`. Default: `AsyncClient()`, from each process's environment.
+        client: The client; it is pickled without its key, see `AsyncClient`. Default: `AsyncClient()`, from each
+            process's environment.
         concurrency: Calls at a time for each batch. Default 32.
         on_error: `"column"` (default) puts errors of items into the column `error`; `"raise"` raises the first.
         rate_limit: Requests per second of each process. Where N processes share a key, give the key's limit / N.
@@ -108,7 +109,8 @@ class SkillMapper:
 
         Raises:
             ConfigurationError: A column is missing; the message names those that are there. Or this process has no key.
-            AuthenticationError: The key was refused.
+            AuthenticationError: The key was rejected.
+            APIConnectionError: The server could not be reached for 20 calls in a row; fewer are rows with an `error`.
             MoondreamError: An item failed, with `on_error="raise"`.
         """
         table = batch_of(batch)
@@ -129,7 +131,8 @@ class SkillMapper:
             row: A dict of values by column.
 
         Raises:
-            MoondreamError: As for a batch.
+            AuthenticationError: The key was rejected.
+            MoondreamError: It failed, with `on_error="raise"`; otherwise the row has an `error`.
         """
         table = batch_of({name: [value] for name, value in dict(row).items()})
         image = None if self._image is None else _image_of(column_of(table, self._image)[0])
@@ -138,7 +141,7 @@ class SkillMapper:
         return {name: row[name] for name in (table.names if self._keep is None else self._keep)} | added
 
     def run(self, batch: Any) -> Any:
-        """Do the same as a call, in a thread without an event loop; for Dask's partitions and Spark.
+        """Process a batch synchronously, as for Dask's partitions. It cannot be called in a running event loop.
 
         Args:
             batch: As for a call.
@@ -146,10 +149,12 @@ class SkillMapper:
         return asyncio.run(self(batch))
 
     def output(self, folder: Any, *, id: str) -> Output:
-        """Return the folder of Parquet files that an engine writes this mapper's results to, to resume a run.
+        """Open, or create, the folder of Parquet files that an engine writes this mapper's results to.
+
+        Call it before the first run: it records the skill, its arguments and the client's model there.
 
         Args:
-            folder: The folder; it need not be there yet.
+            folder: A folder on a local or shared file system, not in an object store.
             id: The column that identifies items.
 
         Raises:

@@ -39,7 +39,7 @@ class Output:
         self._claim(task)
 
     def finished(self, *, retry_failed: bool = False) -> set[Any]:
-        """Return the ids of the items whose results are there.
+        """Return the ids of the items whose results are there, failed ones included.
 
         A file that cannot be read, as a worker may leave it when it is killed, is skipped, with a warning in the log.
 

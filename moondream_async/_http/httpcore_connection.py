@@ -95,7 +95,7 @@ class HttpcoreConnection:
         stream.head.complete()
         if stream.head.is_early and response.status < 400:
             raise httpx.RemoteProtocolError("the server responded before the request was sent")
-        self._can_be_kept = not stream.head.is_early and _is_well_framed(response)
+        self._can_be_kept = not stream.head.is_early and _is_healthy_framed(response)
 
     def is_reusable(self) -> bool:
         """Return whether its response was read to the end, and nothing follows it."""
@@ -159,7 +159,7 @@ def _proxy_pool(
     )
 
 
-def _is_well_framed(response: httpcore.Response) -> bool:
+def _is_healthy_framed(response: httpcore.Response) -> bool:
     """Return whether the end of the response is unambiguous; if not, what follows might still be part of it."""
     headers = {name.lower(): value for name, value in response.headers}
     if response.status in (204, 304):

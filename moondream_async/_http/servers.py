@@ -1,4 +1,4 @@
-"""Several servers behind one client: wait for one that may be called, and learn from what becomes of the call."""
+"""Several servers behind one client: wait for one that may be called, and update its state from the result."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _MAX_SLEEP = 0.25  # seconds; calls of another event loop, which may make room, 
 
 
 class Lease:
-    """A call's place at a server, until it is released.
+    """A slot that a call holds on a server, until it is released.
 
     Attributes:
         index: The server's position.
@@ -42,7 +42,7 @@ class Lease:
             self._servers.record(self, failed, hold=1.0)
 
     def release(self) -> None:
-        """Give the place up; further calls do nothing."""
+        """Release the slot. Safe to call more than once."""
         if self._is_held:
             self._is_held = False
             self._servers.states[self.index].ended()
@@ -58,7 +58,7 @@ class Servers:
         progress: Whether calls succeed while servers refuse others.
 
     Attributes:
-        states: How each server fares.
+        states: The state of each server.
     """
 
     def __init__(self, base_urls: Sequence[str], limit: float | None, progress: Progress) -> None:
@@ -77,7 +77,7 @@ class Servers:
         return tuple(
             ServerStats(
                 base_url=url,
-                is_well=state.is_well,
+                is_healthy=state.is_healthy,
                 in_flight=state.in_flight,
                 requests=state.requests,
                 failures=state.failures,
@@ -91,7 +91,7 @@ class Servers:
         """Wait until a server may be called; calls are sent in the order in which they wait.
 
         Returns:
-            A place at the server; or an error, if all calls were refused for so long that this one gives up.
+            A slot on the server; or an error, if all calls were refused for so long that this one gives up.
         """
         queue = self._queues.get()
         if not queue.statistics().locked and (lease := self._take(time.monotonic())[0]) is not None:
@@ -107,7 +107,7 @@ class Servers:
                 await self._changes.get().wait(wait)
 
     def take_now(self) -> Lease:
-        """Return a place at the best server without waiting, for a call that is sent only once."""
+        """Return a slot on the best server without waiting, for a call that is sent only once."""
         now = time.monotonic()
         lease, _ = self._take(now)
         return lease or self._lease(min(range(len(self.states)), key=lambda index: self.states[index].in_flight), now)
@@ -116,7 +116,7 @@ class Servers:
         """Record a failed attempt, and return whether another server may be called instead at once.
 
         Args:
-            lease: The call's place.
+            lease: The call's slot.
             failed: What went wrong.
             hold: Seconds for which a server that refused is not called.
         """
@@ -126,7 +126,7 @@ class Servers:
                 state.queue_was_full(now, delay=hold)
             else:
                 state.refused(now, started=lease.sent, delay=hold)
-        elif _is_unwell(failed):
+        elif _is_server_failure(failed):
             state.failed(now, started=lease.sent)
         else:
             state.succeeded()
@@ -134,7 +134,7 @@ class Servers:
         return self._balancer.has_other(lease.index, now)
 
     def wake(self) -> None:
-        """Let the calls that wait look again."""
+        """Wake the waiting calls."""
         self._changes.get().notify()
 
     def _take(self, now: float) -> tuple[Lease | None, float]:
@@ -163,8 +163,8 @@ class _Change:
         self._event.set()
 
 
-def _is_unwell(failed: FailedAttempt) -> bool:
-    """Return whether a failure says that the server is not well, rather than that the request is wrong."""
+def _is_server_failure(failed: FailedAttempt) -> bool:
+    """Return whether the server failed, rather than that the request is wrong."""
     cause = failed.cause
     if cause is not None and cause.cause != "status":
         return True

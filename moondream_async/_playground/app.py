@@ -7,14 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from starlette.applications import Starlette
-from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Mount, Route
 
 from .._client.async_client import AsyncClient
 from .._proxy.app import Proxy
-from .._proxy.refusals import Refusal
 from ..prices import MODEL_PRICES, prices_of
 
 _FOLDER = Path(__file__).parent / "page"
@@ -57,17 +55,10 @@ def build(client: AsyncClient, *, sample: bytes, notice: str = "") -> Starlette:
 
 
 async def _file(proxy: Proxy, content: bytes, media_type: str, request: Request) -> Response:
-    await _check(proxy, request)
+    await proxy.check_access(request)
     return Response(content, headers=_HEADERS, media_type=media_type)
 
 
 async def _info(proxy: Proxy, info: dict[str, Any], request: Request) -> Response:
-    await _check(proxy, request)
+    await proxy.check_access(request)
     return JSONResponse(info, headers=_HEADERS)
-
-
-async def _check(proxy: Proxy, request: Request) -> None:
-    try:
-        await proxy.check_access(request)
-    except Refusal as exc:
-        raise HTTPException(exc.status, exc.message) from None

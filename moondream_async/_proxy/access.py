@@ -14,7 +14,7 @@ from starlette.requests import Request
 from ..errors import ConfigurationError
 from .refusals import Refusal
 
-Authorize: TypeAlias = Callable[[Request], "bool | str | Awaitable[bool | str]"]
+Authorize: TypeAlias = Callable[[Request], "bool | str | Awaitable[bool | str | None] | None"]
 """Decides about a request: True or the visitor's name admits it."""
 
 _JSON = "application/json"
@@ -94,8 +94,8 @@ class Access:
 def check_local(peer: str | None, headers: Mapping[str, str]) -> None:
     """Check that a request comes from this machine, and was made for it.
 
-    The peer's address alone does not say so: a reverse proxy on this machine, a page that was opened here, and a name
-    that was rebound to 127.0.0.1 all come from there.
+    A loopback address does not prove that: a reverse proxy, a page of another site, and DNS rebinding also arrive from
+    127.0.0.1.
 
     Args:
         peer: The address of the other side of the connection.

@@ -23,6 +23,7 @@ from ..errors import ConfigurationError
 from .access import Access, Authorize
 from .exchange import Endpoint, Gate, log
 from .fal_targets import MOONDREAM_ENDPOINTS
+from .refusals import Refusal
 from .upstreams import FalUpstream, MoondreamUpstream
 from .visitors import Visitors
 
@@ -37,8 +38,8 @@ _EXPOSED = ("x-upstream-request-id", "x-request-id", "x-fal-request-id", "x-fal-
 class Proxy:
     """An ASGI application that calls Moondream and fal.ai for browsers, which then need no key.
 
-    - `/v1/query`, `/caption`, `/detect`, `/point`, `/segment`, `/chat/completions`: Moondream's API. Point
-      Moondream's own clients to it with `endpoint=`.
+    - `/v1/query`, `/v1/caption`, `/v1/detect`, `/v1/point`, `/v1/segment`, `/v1/chat/completions`: Moondream's API.
+      Point Moondream's own clients to it with `endpoint=`.
     - `/api/fal/proxy`: fal.ai's proxy contract, for `fal.config({ proxyUrl: "/api/fal/proxy" })`.
 
     Mount it in Starlette or FastAPI (`app.mount("/moondream", Proxy(authorize=...))`), or run it with any ASGI server.
@@ -46,9 +47,9 @@ class Proxy:
 
     Args:
         authorize: Your function, sync or async, that decides about each Starlette `Request`. It returns True, or the
-            visitor's name, to admit it; anything false is a 401. **Default None: only programs and pages of this
-            machine are admitted**: the peer and the Host are loopback, the Origin is absent or the proxy's own, and
-            the request did not pass a reverse proxy.
+            visitor's name, to admit it; any falsy value is answered with 401. **Default None: only programs and
+            pages of this machine are admitted**: the peer and the Host are loopback, the Origin is absent or the
+            proxy's own, and nothing shows that the request passed a reverse proxy.
         client: The client whose server, key and model are used. Default: `AsyncClient()`, from the environment.
         fal: The same for fal.ai. Default: `AsyncFalClient()`, if `FAL_KEY` or `FAL_BASE_URL` is set; else fal's route
             answers with 404. False: never.
@@ -116,15 +117,22 @@ class Proxy:
         await self._app(scope, receive, send)
 
     async def check_access(self, request: Request) -> str:
-        """Check whether a request is admitted, and return the visitor's name; for routes beside the proxy's own.
+        """Check whether a request is admitted, and return the visitor's name. Use it to protect routes of your own.
 
         Raises:
-            Refusal: It is not admitted.
+            HTTPException: It is not admitted (Starlette's exception).
         """
-        return await self._gate.access.check(request)
+        try:
+            return await self._gate.access.check(request)
+        except Refusal as exc:
+            refused = HTTPException(exc.status, exc.message)
+        raise refused
 
     async def aclose(self) -> None:
-        """Close the clients that it made. A server that runs it, rather than an app that mounts it, does that."""
+        """Close the clients that the proxy created.
+
+        An ASGI server does this at shutdown. If you mount the proxy, call it yourself.
+        """
         for client in self._own:
             await client.aclose()
 

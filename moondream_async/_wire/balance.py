@@ -1,7 +1,7 @@
-"""Decide which of several servers gets the next call (pure arithmetic on times).
+"""Balance calls over several servers (pure arithmetic on times).
 
-A call goes to the server with the fewest calls in flight among those that are well. A server that fails rests, and is
-then tried again with a single call. One that says that its queue is full gets fewer calls at a time from then on.
+A call goes to the healthy server with the fewest calls in flight. A server that fails is not used for a while, and is
+then tried with a single call. One that says that its queue is full gets fewer calls at a time from then on.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _CALLS_BEFORE_GROWTH = 200  # with a full queue's worth in flight, after which o
 
 
 class ServerState:
-    """How one server fares.
+    """The state of one server.
 
     Args:
         limit: Requests per second, or None to adapt to its 429s.
@@ -27,7 +27,7 @@ class ServerState:
         rate: When the next request may start.
         in_flight: Calls that it has.
         requests: Requests that were sent to it.
-        failures: Requests that failed: it was not reached, or answered with 5xx.
+        failures: Requests that failed with a connection error, a timeout or a 5xx response.
         rate_limited: Requests that it refused with 429, or because its queue was full.
     """
 
@@ -42,13 +42,13 @@ class ServerState:
         self._calls_at_maximum = 0
 
     @property
-    def is_well(self) -> bool:
-        """Whether its last answer was not a failure."""
+    def is_healthy(self) -> bool:
+        """False after a failure, until a call succeeds."""
         return not self._failures_in_a_row
 
     def wait(self, now: float) -> float:
         """Return the seconds until a call may start; 0 means now, and infinity not before another call ends."""
-        if self.in_flight >= self._max_in_flight or (self._is_probed and not self.is_well):
+        if self.in_flight >= self._max_in_flight or (self._is_probed and not self.is_healthy):
             return math.inf
         return max(0.0, self._rests_until - now, self.rate.wait(now))
 
@@ -57,10 +57,10 @@ class ServerState:
         self.rate.start(now)
         self.requests += 1
         self.in_flight += 1
-        self._is_probed = not self.is_well
+        self._is_probed = not self.is_healthy
 
     def ended(self) -> None:
-        """Record that a call has left it, in whatever way."""
+        """Record that a call ended, whatever its result."""
         self.in_flight -= 1
         self._is_probed = False
 
@@ -76,7 +76,7 @@ class ServerState:
                 self._calls_at_maximum = 0
 
     def failed(self, now: float, *, started: float) -> None:
-        """Record that it was not reached, or answered with 5xx, for a call that began at `started`."""
+        """Record a connection error, a timeout or a 5xx response for a call that began at `started`."""
         self.failures += 1
         if started < self._last_failure:  # one of many calls that failed together
             return
@@ -91,7 +91,7 @@ class ServerState:
         self.rate.refused(now, started=started, delay=delay)
 
     def queue_was_full(self, now: float, *, delay: float) -> None:
-        """Record that it refused a call, which has left it, because its queue was full.
+        """Record that it refused a call, which has ended, because its queue was full.
 
         Args:
             now: The current time.
@@ -109,29 +109,29 @@ class Balancer:
 
     Args:
         servers: The servers.
-        dice: Decides between equal ones.
+        rng: Chooses between equal ones.
     """
 
-    def __init__(self, servers: Sequence[ServerState], dice: random.Random | None = None) -> None:
+    def __init__(self, servers: Sequence[ServerState], rng: random.Random | None = None) -> None:
         self.servers = servers
-        self._dice = dice or random.Random()  # noqa: S311
+        self._rng = rng or random.Random()  # noqa: S311
 
     def choose(self, now: float) -> tuple[int | None, float]:
         """Return the server for the next call; or None, and the seconds until there may be one.
 
-        If no server is well, none rests: the call's own retries decide then when to give up.
+        If no server is healthy, all may be called: the call's own retries decide then when to give up.
         """
-        none_is_well = not any(server.is_well for server in self.servers)
-        waits = [server.rate.wait(now) if none_is_well else server.wait(now) for server in self.servers]
+        none_is_healthy = not any(server.is_healthy for server in self.servers)
+        waits = [server.rate.wait(now) if none_is_healthy else server.wait(now) for server in self.servers]
         shortest = min(waits)
         if shortest > 0:
             return None, shortest
         ready = [index for index, wait in enumerate(waits) if wait <= 0]
         fewest = min(self.servers[index].in_flight for index in ready)
-        return self._dice.choice([index for index in ready if self.servers[index].in_flight == fewest]), 0.0
+        return self._rng.choice([index for index in ready if self.servers[index].in_flight == fewest]), 0.0
 
     def has_other(self, index: int, now: float) -> bool:
-        """Return whether another server is well and may be called now."""
+        """Return whether another server is healthy and may be called now."""
         return any(
-            server.is_well and server.wait(now) <= 0 for other, server in enumerate(self.servers) if other != index
+            server.is_healthy and server.wait(now) <= 0 for other, server in enumerate(self.servers) if other != index
         )

@@ -75,7 +75,7 @@ async def test_a_server_that_is_not_there(tiny: EncodedImage):
             results = await asyncio.gather(*(client.query(tiny, "x") for _ in range(50)))
             assert len(results) == good.requests == 50
             bad, _ = client.stats.servers
-            assert not bad.is_well
+            assert not bad.is_healthy
             assert bad.failures >= 1
 
 
@@ -96,7 +96,7 @@ async def test_a_request_that_is_wrong_is_not_sent_to_all():
             with pytest.raises(BadRequestError):
                 await client.query(question="x")
             assert first.requests + second.requests == 1
-            assert all(server.is_well for server in client.stats.servers)
+            assert all(server.is_healthy for server in client.stats.servers)
 
 
 async def test_an_image_that_breaks_every_server_ends():
@@ -215,11 +215,11 @@ async def test_one_that_is_killed_and_comes_back(scene: bytes):
             await load
             assert done == 960
             for _ in range(200):
-                if client.stats.servers[1].is_well:
+                if client.stats.servers[1].is_healthy:
                     break
                 await client.caption(image)
                 await asyncio.sleep(0.05)
-            assert client.stats.servers[1].is_well
+            assert client.stats.servers[1].is_healthy
             assert client.stats.servers[1].requests > before
             assert all(server.in_flight == 0 for server in client.stats.servers)
     finally:

@@ -36,7 +36,7 @@ def test_failure_rests_and_is_probed_with_one_call():
     ill.started(10.0)
     ill.ended()
     ill.failed(10.0, started=10.0)
-    assert not ill.is_well
+    assert not ill.is_healthy
     for _ in range(5):
         assert choose(10.1) == (1, 0.0)
         well.started(10.1)
@@ -49,7 +49,7 @@ def test_failure_rests_and_is_probed_with_one_call():
     ill.started(11.0)
     ill.succeeded()
     ill.ended()
-    assert ill.is_well
+    assert ill.is_healthy
     assert choose(11.0) == (0, 0.0)
 
 
@@ -68,7 +68,7 @@ def test_calls_that_fail_together_count_once():
     assert server.wait(10.0) <= 0.5
 
 
-def test_if_none_is_well_none_rests():
+def test_if_none_is_healthy_none_rests():
     """The retries of each call decide when to give up."""
     servers = [ServerState(), ServerState()]
     for server in servers:
