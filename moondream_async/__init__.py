@@ -128,7 +128,7 @@ _PUBLIC_MODULES = {
     "web": "SSE_HEADERS error_body http_status sse",
 }
 """Public names outside the top package, by the module that has them."""
-_SUBMODULES = {*_PUBLIC_MODULES, "config", "errors", "hooks", "prices", "types"}
+_SUBMODULES = {*_PUBLIC_MODULES, "config", "errors", "hooks", "models", "prices", "types"}
 _PUBLIC_MODULE_OF = {name: module for module, names in _PUBLIC_MODULES.items() for name in names.split()}
 
 __all__ = [

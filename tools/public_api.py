@@ -76,6 +76,7 @@ MODULES = [
     "errors",
     "fal",
     "hooks",
+    "models",
     "otel",
     "prices",
     "proxy",

@@ -13,6 +13,7 @@ from .._images.source_names import with_item
 from .._log import log
 from .._wire.skills import SKILLS, Skill, to_json
 from ..errors import ConfigurationError, MoondreamError
+from ..models import check_skill
 from .budget import Budget
 from .items import Item, read_item, read_skills
 from .map import numbered
@@ -33,7 +34,7 @@ class SkillRunner:
         budget: The limit on the cost of all calls; None for no limit.
 
     Raises:
-        ConfigurationError: A skill or an argument is unknown, or an argument is invalid.
+        ConfigurationError: A skill or an argument is unknown, an argument is invalid, or the model lacks a skill.
     """
 
     def __init__(self, api: ApiClient, skills: object, arguments: Mapping[str, Any]) -> None:
@@ -48,6 +49,7 @@ class SkillRunner:
         _check_names(arguments, self._skills)
         for skill in self._skills:
             _check_values(skill, self._all_arguments(skill, {}))
+            check_skill(skill.name, api.model)
 
     @property
     def calls(self) -> dict[str, dict[str, Any]]:

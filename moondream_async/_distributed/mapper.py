@@ -9,7 +9,7 @@ import pickle
 import platform
 import threading
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 from .._bulk.skill_runner import SkillRunner
 from .._client.async_client import AsyncClient
@@ -164,7 +164,8 @@ class SkillMapper:
 
     def _check_arguments(self) -> None:
         """Raise for arguments that the skill does not take, or that no call could be made with."""
-        SkillRunner(cast("Any", None), self.skill, self._arguments)
+        client = self._client or AsyncClient(base_url="http://localhost")  # only to check
+        SkillRunner(client._api, self.skill, self._arguments)  # pyright: ignore[reportPrivateUsage]
         if unknown := [name for name in self._from_columns if name not in SKILLS[self.skill].parameters]:
             raise ConfigurationError(f"{self.skill} takes no {unknown[0]}=.")
         required = SKILLS[self.skill].required

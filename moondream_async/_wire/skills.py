@@ -13,6 +13,7 @@ import attrs
 
 from ..config import check_model
 from ..errors import ConfigurationError
+from ..models import check_skill
 from ..types import CaptionResult, DetectResult, Meta, PointResult, QueryResult, Result, SegmentResult
 from . import checks, responses
 from .events import SegmentReducer, TextReducer
@@ -104,6 +105,7 @@ class Skill(Generic[R]):
         if "spatial_refs" in fields and not has_image:
             raise ConfigurationError("spatial_refs point into an image, and no image was given.")
         if (name := check_model(model)) is not None:
+            check_skill(self.name, name)
             fields["model"] = name
         return to_json(fields)
 

@@ -1,0 +1,78 @@
+"""What each known model can do, with its source."""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+
+import attrs
+
+from .errors import ConfigurationError
+
+_OWN_PREFIX = "moondream/"  # of names in the chat API
+
+
+@attrs.frozen(kw_only=True)
+class ModelAbilities:
+    """What a model can do.
+
+    Attributes:
+        skills: The skills that it has.
+        streams: Those of them that can stream.
+        reasoning: Whether `query` can reason.
+        lengths: The lengths of captions.
+        source: Where this is published; informational.
+    """
+
+    skills: tuple[str, ...]
+    streams: tuple[str, ...]
+    reasoning: bool
+    lengths: tuple[str, ...]
+    source: str
+
+
+_LENGTHS = ("short", "normal", "long")
+
+MODELS = MappingProxyType(
+    {
+        "moondream3.1-9B-A2B": ModelAbilities(
+            skills=("query", "caption", "detect", "point"),
+            streams=("query", "caption"),
+            reasoning=True,
+            lengths=_LENGTHS,
+            source="https://huggingface.co/moondream/moondream3.1-9B-A2B",
+        ),
+        "moondream3-preview": ModelAbilities(
+            skills=("query", "caption", "detect", "point", "segment"),
+            streams=("query", "caption", "segment"),
+            reasoning=True,
+            lengths=_LENGTHS,
+            source="https://huggingface.co/moondream/moondream3-preview",
+        ),
+    }
+)
+"""The abilities of Moondream Cloud's models by name. Their prices are `prices.MODEL_PRICES`."""
+
+
+def abilities_of(model: str | None) -> ModelAbilities | None:
+    """Return what a model can do; a finetune can do what its base can.
+
+    Args:
+        model: Its name, such as `"moondream3-preview"` or `"moondream3-preview/my-finetune@100"`.
+
+    Returns:
+        Its abilities; None if they are not known, also for the server's default model (None).
+    """
+    name = (model or "").removeprefix(_OWN_PREFIX)
+    return MODELS.get(name) or MODELS.get(name.partition("/")[0])
+
+
+def check_skill(skill: str, model: str | None) -> None:
+    """Check that a model has a skill. Unknown models pass.
+
+    Raises:
+        ConfigurationError: It does not; the message names a model that does.
+    """
+    abilities = abilities_of(model)
+    if abilities is not None and skill not in abilities.skills:
+        able = [name for name, each in MODELS.items() if skill in each.skills]
+        raise ConfigurationError(f"{model} cannot {skill}; {' and '.join(able)} can.")
