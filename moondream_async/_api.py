@@ -15,6 +15,8 @@ from ._images.options import ImageOptions
 from ._multi_label import for_each_label, parse_labels
 from ._pickling import Recipe, recipe_of
 from ._tracebacks import shorten
+from ._wire.checks import check_path, json_bytes
+from ._wire.responses import object_of
 from ._wire.skills import Skill, with_image
 from .config import RetryPolicy, Server, Timeouts
 from .errors import ConfigurationError, MoondreamError
@@ -249,6 +251,23 @@ class ApiClient:
                 `allow_error_field`.
         """
         return await self.fetch(self.requests.call(method, path, **options), read)
+
+    async def post(self, path: str, body: Mapping[str, Any], *, is_object: bool) -> Any:
+        """Send a POST request to any path, as a skill is called, and return the decoded JSON.
+
+        Args:
+            path: Path below the base URL.
+            body: JSON body.
+            is_object: Whether the response must be a JSON object.
+
+        Raises:
+            ConfigurationError: The path or the body is not valid.
+        """
+        if not isinstance(body, Mapping):
+            raise ConfigurationError(f"body must be a dict, not {type(body).__name__}.")
+        request = self.requests.skill(check_path(path), json_bytes(dict(body), "body must hold plain JSON values"))
+        request.places = ()  # it may refer to what only the first server has
+        return await self.fetch(request, lambda found, _: object_of(found) if is_object else found)
 
     async def fetch(self, request: Request, read: Callable[[Any, Meta], T]) -> T:
         """Send a request and parse its response."""

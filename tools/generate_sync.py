@@ -90,7 +90,7 @@ SPECIAL_BODIES = {
         "clone._async = self._async.with_options({arguments})",
         "return clone",
     ],
-    # The overloads of `map` and `ask_json` have no case for the union of all arguments.
+    # The overloads of `map`, `ask_json` and `post` have no case for the union of all arguments.
     "map": [
         "start = cast('Callable[..., AsyncMap[Any]]', self._async.map)",
         "return Map(self._portal, start(skill, items, {keywords}, **arguments))",
@@ -99,6 +99,10 @@ SPECIAL_BODIES = {
     "ask_json": [
         "ask = cast('Callable[..., Awaitable[Any]]', self._async.ask_json)",
         "return self._portal.call(ask, {arguments})",
+    ],
+    "post": [
+        "post = cast('Callable[..., Awaitable[T | dict[str, Any]]]', self._async.post)",
+        "return self._portal.call(post, {arguments})",
     ],
     "FalClient.handle": ["return RequestHandle(self._portal, self._async.handle({arguments}))"],
     "FalClient.submit": ["return RequestHandle(self._portal, self._portal.call(self._async.submit, {arguments}))"],

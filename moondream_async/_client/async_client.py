@@ -6,7 +6,7 @@ import copy
 import functools
 import os
 from collections.abc import AsyncIterable, Callable, Iterable, Mapping, Sequence, Sized
-from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, Unpack, cast, overload
 
 import attrs
 
@@ -966,6 +966,32 @@ class AsyncClient(Picklable, AsyncClosing):
         __tracebackhide__ = True
         options = None if image_options is None else ImageOptions.of(image_options)
         return await self._api.encode_image(image, options)
+
+    @overload
+    async def post(self, path: str, body: Mapping[str, Any], read: None = None) -> dict[str, Any]: ...
+
+    @overload
+    async def post(self, path: str, body: Mapping[str, Any], read: Callable[[Any], T]) -> T: ...
+
+    async def post(
+        self, path: str, body: Mapping[str, Any], read: Callable[[Any], T] | None = None
+    ) -> T | dict[str, Any]:
+        """Send any other POST request, for what this version does not know yet.
+
+        It has the same key, retries, rate, hooks and errors as the skills. Of several servers, the first gets it.
+
+        Args:
+            path: The path below the base URL, such as `"caption"` or `"/new/skill"`.
+            body: The JSON body. `encode_image(...).image_url` is an image in it.
+            read: Builds the return value from the decoded JSON. Its exceptions are yours. Default: the JSON, a dict.
+
+        Raises:
+            ConfigurationError: The path or the body is not valid; nothing was sent.
+            MoondreamError: As in `query`.
+        """
+        __tracebackhide__ = True
+        data = await self._api.post(path, body, is_object=read is None)
+        return cast("dict[str, Any]", data) if read is None else read(data)
 
     async def models(self) -> list[Model]:
         """List the models of the server. The call is free, so it also serves to check a key.

@@ -966,6 +966,30 @@ class Client(Closing, Facade):
         __tracebackhide__ = True
         return self._portal.call(self._async.encode_image, image=image, image_options=image_options)
 
+    @overload
+    def post(self, path: str, body: Mapping[str, Any], read: None = None) -> dict[str, Any]: ...
+
+    @overload
+    def post(self, path: str, body: Mapping[str, Any], read: Callable[[Any], T]) -> T: ...
+
+    def post(self, path: str, body: Mapping[str, Any], read: Callable[[Any], T] | None = None) -> T | dict[str, Any]:
+        """Send any other POST request, for what this version does not know yet.
+
+        It has the same key, retries, rate, hooks and errors as the skills. Of several servers, the first gets it.
+
+        Args:
+            path: The path below the base URL, such as `"caption"` or `"/new/skill"`.
+            body: The JSON body. `encode_image(...).image_url` is an image in it.
+            read: Builds the return value from the decoded JSON. Its exceptions are yours. Default: the JSON, a dict.
+
+        Raises:
+            ConfigurationError: The path or the body is not valid; nothing was sent.
+            MoondreamError: As in `query`.
+        """
+        __tracebackhide__ = True
+        post = cast("Callable[..., Awaitable[T | dict[str, Any]]]", self._async.post)
+        return self._portal.call(post, path=path, body=body, read=read)
+
     def models(self) -> list[Model]:
         """List the models of the server. The call is free, so it also serves to check a key.
 

@@ -16,6 +16,7 @@ from ..errors import ConfigurationError
 from ..types import BoundingBox, Point
 
 _SETTINGS = (*SamplingSettings.__annotations__, "adapter")
+_PATH = re.compile(r"[A-Za-z0-9._~-]+(?:/[A-Za-z0-9._~-]+)*")
 _MISSPELLED = 0.85  # similarity to a known setting from which a name is a mistake: "max_token" is, "top_k" is not
 
 AnyRef = SpatialRef | BoundingBox | Point
@@ -117,6 +118,18 @@ def _number(name: str, value: object, *, low: float, high: float) -> float:
         limits = f"from {low} to {high}" if high < math.inf else f"of at least {low}"
         raise ConfigurationError(f"settings[{name!r}] must be a number {limits}, not {value!r}.")
     return number
+
+
+def check_path(path: object) -> str:
+    """Return a path below the base URL, without a slash at its beginning.
+
+    Raises:
+        ConfigurationError: It is not a plain relative path.
+    """
+    text = path.removeprefix("/") if isinstance(path, str) else ""
+    if not _PATH.fullmatch(text) or any(part in (".", "..") for part in text.split("/")):
+        raise ConfigurationError(f"path must be one below the base URL, such as 'caption', not {path!r}.")
+    return text
 
 
 def json_bytes(value: object, rule: str) -> bytes:
