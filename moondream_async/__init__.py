@@ -124,7 +124,7 @@ _PUBLIC_MODULES = {
     "proxy": "Proxy",
     "sandbox": "Faults Sandbox",
     "video": "frames latest",
-    "vision": "annotate to_coco to_csv to_fiftyone to_geojson to_labelme to_supervision to_voc to_yolo",
+    "vision": "annotate redact to_coco to_csv to_fiftyone to_geojson to_labelme to_supervision to_voc to_yolo",
     "web": "SSE_HEADERS error_body http_status sse",
 }
 """Public names outside the top package, by the module that has them."""

@@ -445,6 +445,19 @@ class DetectResult(Drawable, Result):
     def __str__(self) -> str:
         return _count_labels("object", self.objects, self.by_label) + (_MAYBE_MORE if self.truncated else "")
 
+    def crops(self, image: Any, *, margin: float = 0.0) -> list[Any]:
+        """Crop the image to each box and return Pillow images of mode RGB, in the order of `objects`.
+
+        Args:
+            image: The image the result is for: anything the skills accept except a URL. It is decoded once.
+            margin: Margin to add on each side, as a fraction of the box's size. Default 0.
+
+        Raises:
+            ImageError: The image cannot be used, or a box is empty.
+        """
+        crops: list[Any] = _vision("crops").crop_all(image, self, margin=margin)
+        return crops
+
     def nms(self, iou: float = 0.5) -> DetectResult:
         """Return the result without boxes that overlap an earlier box of the same label (non-maximum suppression).
 

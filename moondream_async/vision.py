@@ -1,7 +1,7 @@
 """Draw, crop and export results.
 
-Results also have methods for this: `box.crop(image)`, `result.to_pixels()`, `result.annotate(image)`, and for segments
-`segment.mask()`. Outlines and masks need the extra `vision`.
+Results also have methods for this: `box.crop(image)`, `result.crops(image)`, `result.to_pixels()`,
+`result.annotate(image)`, and for segments `segment.mask()`. Outlines and masks need the extra `vision`.
 
 ```python
 from moondream_async import Client
@@ -26,11 +26,13 @@ from ._vision.exports import (
     to_voc,
     to_yolo,
 )
+from ._vision.redaction import redact
 
 __all__ = [
     "PALETTE",
     "annotate",
     "crop",
+    "redact",
     "to_coco",
     "to_csv",
     "to_fiftyone",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 from .._images.prepare import upright
 from .._public import public
 from ..errors import ConfigurationError, ImageError
-from ..types import BoundingBox
+from ..types import BoundingBox, DetectResult
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -31,12 +31,30 @@ def crop(image: Any, box: BoundingBox, *, margin: float = 0.0) -> Image:
     """
     if not isinstance(box, BoundingBox):
         raise ConfigurationError(f"box must be a BoundingBox, not {type(cast('object', box)).__name__}.")
-    if not isinstance(margin, numbers.Real) or isinstance(margin, bool) or not math.isfinite(margin):
-        raise ConfigurationError(f"margin must be a finite number, not {margin!r}.")
+    _check_margin(margin)
+    return _cropped(upright(image), box, float(margin))
+
+
+def crop_all(image: Any, result: DetectResult, *, margin: float) -> list[Image]:
+    """Crop an image, which is decoded once, to each box of a result."""
+    _check_margin(margin)
     picture = upright(image)
-    margin_x, margin_y = float(margin) * box.width, float(margin) * box.height
-    enlarged = BoundingBox(box.x_min - margin_x, box.y_min - margin_y, box.x_max + margin_x, box.y_max + margin_y)
-    left, top, right, bottom = enlarged.to_pixels(*picture.size)
+    return [_cropped(picture, box, float(margin)) for box in result.objects]
+
+
+def enlarged(box: BoundingBox, margin: float) -> BoundingBox:
+    """Return a box with a margin on each side, a fraction of its size."""
+    across, down = margin * box.width, margin * box.height
+    return BoundingBox(box.x_min - across, box.y_min - down, box.x_max + across, box.y_max + down)
+
+
+def _cropped(picture: Image, box: BoundingBox, margin: float) -> Image:
+    left, top, right, bottom = enlarged(box, margin).to_pixels(*picture.size)
     if right <= left or bottom <= top:
         raise ImageError(f"The box covers no pixel of the image of {picture.width} x {picture.height} pixels.")
     return picture.crop((left, top, right, bottom))
+
+
+def _check_margin(margin: object) -> None:
+    if not isinstance(margin, numbers.Real) or isinstance(margin, bool) or not math.isfinite(margin):
+        raise ConfigurationError(f"margin must be a finite number, not {margin!r}.")

@@ -1,0 +1,107 @@
+"""Make what was found in an image unrecognizable."""
+
+from __future__ import annotations
+
+import math
+import numbers
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+from .._images.prepare import upright
+from .._public import public
+from ..errors import ConfigurationError
+from ..types import BoundingBox, DetectResult, Result, SegmentResult
+from .crops import enlarged
+from .masks import mask
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    from PIL.Image import Image
+
+How: TypeAlias = Literal["blur", "pixelate", "fill"]
+
+_CELLS = 8  # along the longer side of a region; all finer detail is lost, so it cannot be restored
+
+
+@public("vision")
+def redact(
+    image: Any, *results: Result, how: How = "blur", color: str | tuple[int, int, int] = "black", margin: float = 0.1
+) -> Image:
+    """Make what was found unrecognizable, on a copy of the image: faces, number plates, documents.
+
+    A box is redacted as a whole, an outline along its edge. What the model did not find stays visible: check the
+    result before you publish it.
+
+    Args:
+        image: The image that the results are for: anything the skills accept except a URL. EXIF orientation is applied
+            first, because results refer to the upright image.
+        results: Results of `detect` and `segment`.
+        how: `"blur"` (default) and `"pixelate"` keep 8 cells along the longer side of each box, so that nothing can be
+            restored; `"fill"` covers it with `color`.
+        color: A color name, `"#rrggbb"` or `(r, g, b)`, for `"fill"`. Default black.
+        margin: Margin to add to boxes on each side, as a fraction of the box's size. Default 0.1. Outlines have none.
+
+    Returns:
+        A Pillow image of mode RGB.
+
+    Raises:
+        ImageError: The image cannot be used.
+        ConfigurationError: An argument is not valid, a result has no boxes or outline, or the extra `vision` is missing
+            for a segment.
+        PathError: A segment's path cannot be parsed or filled.
+    """
+    if how not in ("blur", "pixelate", "fill"):
+        raise ConfigurationError(f"how must be 'blur', 'pixelate' or 'fill', not {how!r}.")
+    if not isinstance(margin, numbers.Real) or isinstance(margin, bool) or not math.isfinite(margin) or margin < 0:
+        raise ConfigurationError(f"margin must be a number of at least 0, not {margin!r}.")
+    fill = _parse_color(color)
+    picture = upright(image).copy()
+    for result in results:
+        if isinstance(result, SegmentResult):
+            _redact_outline(picture, result, how, fill)
+        elif isinstance(result, DetectResult):
+            for box in result.objects:
+                _redact_box(picture, enlarged(box, float(margin)), how, fill)
+        else:
+            raise ConfigurationError(f"A {type(result).__name__} has no boxes or outline.")
+    return picture
+
+
+def _redact_box(picture: Image, box: BoundingBox, how: How, color: tuple[int, int, int]) -> None:
+    region = box.to_pixels(*picture.size)
+    if region[2] > region[0] and region[3] > region[1]:
+        picture.paste(_obscured(picture.crop(region), how, color), region)
+
+
+def _redact_outline(picture: Image, result: SegmentResult, how: How, color: tuple[int, int, int]) -> None:
+    if not result.path.strip():
+        return
+    stencil = mask(result, picture.size, antialias=True)
+    region = stencil.getbbox()
+    if region is not None:
+        picture.paste(_obscured(picture.crop(region), how, color), region, stencil.crop(region))
+
+
+def _obscured(part: Image, how: How, color: tuple[int, int, int]) -> Image:
+    from PIL import Image as PillowImage
+
+    if how == "fill":
+        return PillowImage.new("RGB", part.size, color)
+    scale = _CELLS / max(part.size)
+    cells = max(1, round(part.width * scale)), max(1, round(part.height * scale))
+    small = part.resize(cells, PillowImage.Resampling.BOX)
+    resampling = PillowImage.Resampling.NEAREST if how == "pixelate" else PillowImage.Resampling.BICUBIC
+    return small.resize(part.size, resampling)
+
+
+def _parse_color(color: object) -> tuple[int, int, int]:
+    from PIL import ImageColor
+
+    if isinstance(color, str):
+        try:
+            return ImageColor.getrgb(color)[:3]
+        except ValueError:
+            pass
+    elif isinstance(color, tuple) and len(color) == 3 and all(isinstance(c, int) and 0 <= c <= 255 for c in color):  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
+        return color  # pyright: ignore[reportUnknownVariableType]
+    raise ConfigurationError(f"color must be a name, '#rrggbb' or three numbers of 0 to 255, not {color!r}.")
