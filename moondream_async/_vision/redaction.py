@@ -90,7 +90,7 @@ def _obscured(part: Image, how: How, color: tuple[int, int, int]) -> Image:
     scale = _CELLS / max(part.size)
     cells = max(1, round(part.width * scale)), max(1, round(part.height * scale))
     small = part.resize(cells, PillowImage.Resampling.BOX)
-    resampling = PillowImage.Resampling.NEAREST if how == "pixelate" else PillowImage.Resampling.BICUBIC
+    resampling = PillowImage.Resampling.NEAREST if how == "pixelate" else PillowImage.Resampling.BILINEAR
     return small.resize(part.size, resampling)
 
 

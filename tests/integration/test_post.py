@@ -35,7 +35,7 @@ async def test_read():
         assert await client.post("list", {}, read=sum) == 3
         with pytest.raises(APIError, match="instead of an object"):
             await client.post("list", {})
-        with pytest.raises(ZeroDivisionError):  # an error of the user's own function is not changed
+        with pytest.raises(ZeroDivisionError):  # errors of the given function are not changed
             await client.post("list", {}, read=lambda _: 1 / 0)
 
 
