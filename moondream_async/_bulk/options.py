@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypedDict
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, TypedDict
 
 if TYPE_CHECKING:
     from .._progress.reporter import ProgressOption
@@ -19,6 +20,7 @@ class CommonOptions(TypedDict, total=False):
     max_cost: float | None
     prices: Prices | None
     progress: ProgressOption
+    extra_body: Mapping[str, Any] | None
 
 
 class MapOptions(CommonOptions, total=False):

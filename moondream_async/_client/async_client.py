@@ -150,6 +150,8 @@ class AsyncClient(Picklable, AsyncClosing):
         settings: SamplingSettings | None = None,
         reasoning: bool | None = None,
         spatial_refs: Sequence[AnyRef] | None = None,
+        *,
+        extra_body: Mapping[str, Any] | None = None,
     ) -> QueryResult: ...
 
     @overload
@@ -162,6 +164,7 @@ class AsyncClient(Picklable, AsyncClosing):
         settings: SamplingSettings | None = None,
         reasoning: bool | None = None,
         spatial_refs: Sequence[AnyRef] | None = None,
+        extra_body: Mapping[str, Any] | None = None,
     ) -> AsyncTextStream[QueryResult]: ...
 
     @overload
@@ -173,6 +176,8 @@ class AsyncClient(Picklable, AsyncClosing):
         settings: SamplingSettings | None = None,
         reasoning: bool | None = None,
         spatial_refs: Sequence[AnyRef] | None = None,
+        *,
+        extra_body: Mapping[str, Any] | None = None,
     ) -> QueryResult | AsyncTextStream[QueryResult]: ...
 
     async def query(
@@ -183,6 +188,8 @@ class AsyncClient(Picklable, AsyncClosing):
         settings: SamplingSettings | None = None,
         reasoning: bool | None = None,
         spatial_refs: Sequence[AnyRef] | None = None,
+        *,
+        extra_body: Mapping[str, Any] | None = None,
     ) -> QueryResult | AsyncTextStream[QueryResult]:
         """Ask a question about an image, or, without one, about the text alone.
 
@@ -195,6 +202,7 @@ class AsyncClient(Picklable, AsyncClosing):
             reasoning: Whether the model reasons first. Default None: the server decides.
             spatial_refs: Points `[x, y]` and boxes `[x_min, y_min, x_max, y_max]` that the question is about,
                 0..1 of the upright image. `Point` and `BoundingBox` work too.
+            extra_body: More fields of the request's body, for what this version does not know yet.
 
         Returns:
             A `QueryResult` with `.answer`, and `.reasoning` if the model reasoned; or the stream.
@@ -207,7 +215,13 @@ class AsyncClient(Picklable, AsyncClosing):
             APIConnectionError: The server cannot be reached, or the connection broke.
         """
         __tracebackhide__ = True
-        arguments = {"question": question, "settings": settings, "reasoning": reasoning, "spatial_refs": spatial_refs}
+        arguments = {
+            "question": question,
+            "settings": settings,
+            "reasoning": reasoning,
+            "spatial_refs": spatial_refs,
+            "extra_body": extra_body,
+        }
         if checks.flag("stream", stream):
             return AsyncTextStream(*await self._api.stream(skills.QUERY, image, arguments))
         return await self._api.request(skills.QUERY, image, arguments)
@@ -408,6 +422,8 @@ class AsyncClient(Picklable, AsyncClosing):
         length: Length = "normal",
         stream: Literal[False] = False,
         settings: SamplingSettings | None = None,
+        *,
+        extra_body: Mapping[str, Any] | None = None,
     ) -> CaptionResult: ...
 
     @overload
@@ -418,6 +434,7 @@ class AsyncClient(Picklable, AsyncClosing):
         *,
         stream: Literal[True],
         settings: SamplingSettings | None = None,
+        extra_body: Mapping[str, Any] | None = None,
     ) -> AsyncTextStream[CaptionResult]: ...
 
     @overload
@@ -427,6 +444,8 @@ class AsyncClient(Picklable, AsyncClosing):
         length: Length = "normal",
         stream: bool = False,
         settings: SamplingSettings | None = None,
+        *,
+        extra_body: Mapping[str, Any] | None = None,
     ) -> CaptionResult | AsyncTextStream[CaptionResult]: ...
 
     async def caption(
@@ -435,6 +454,8 @@ class AsyncClient(Picklable, AsyncClosing):
         length: Length = "normal",
         stream: bool = False,
         settings: SamplingSettings | None = None,
+        *,
+        extra_body: Mapping[str, Any] | None = None,
     ) -> CaptionResult | AsyncTextStream[CaptionResult]:
         """Describe an image.
 
@@ -443,6 +464,7 @@ class AsyncClient(Picklable, AsyncClosing):
             length: `"short"` (a sentence or two), `"normal"` or `"long"` (wire field `length`).
             stream: True returns the caption as it is written, as an `AsyncTextStream`.
             settings: `temperature`, `top_p`, `max_tokens`.
+            extra_body: More fields of the request's body, for what this version does not know yet.
 
         Returns:
             `.caption`.
@@ -451,13 +473,18 @@ class AsyncClient(Picklable, AsyncClosing):
             MoondreamError: As in `query`.
         """
         __tracebackhide__ = True
-        arguments = {"length": length, "settings": settings}
+        arguments = {"length": length, "settings": settings, "extra_body": extra_body}
         if checks.flag("stream", stream):
             return AsyncTextStream(*await self._api.stream(skills.CAPTION, image, arguments))
         return await self._api.request(skills.CAPTION, image, arguments)
 
     async def detect(
-        self, image: ImageInput, object: str | Sequence[str], settings: SamplingSettings | None = None
+        self,
+        image: ImageInput,
+        object: str | Sequence[str],
+        settings: SamplingSettings | None = None,
+        *,
+        extra_body: Mapping[str, Any] | None = None,
     ) -> DetectResult:
         """Find every instance of an object, as boxes.
 
@@ -466,6 +493,7 @@ class AsyncClient(Picklable, AsyncClosing):
             object: What to look for, such as `"face"` (wire field `object`); or a list of labels. Each label is one
                 call; the calls run concurrently, the image is encoded once, and each box has its `.label`.
             settings: `max_objects` (the server silently stops there; its default is 50 to 150), `temperature`, `top_p`.
+            extra_body: More fields of the request's body, for what this version does not know yet.
 
         Returns:
             `.objects`: boxes, 0..1 of the upright image; empty when there are none.
@@ -474,7 +502,8 @@ class AsyncClient(Picklable, AsyncClosing):
             MoondreamError: As in `query`.
         """
         __tracebackhide__ = True
-        return await self._api.request(skills.DETECT, image, {"object": object, "settings": settings})
+        arguments = {"object": object, "settings": settings, "extra_body": extra_body}
+        return await self._api.request(skills.DETECT, image, arguments)
 
     async def point(
         self,
@@ -482,6 +511,8 @@ class AsyncClient(Picklable, AsyncClosing):
         object: str | Sequence[str],
         settings: SamplingSettings | None = None,
         spatial_refs: Sequence[AnyRef] | None = None,
+        *,
+        extra_body: Mapping[str, Any] | None = None,
     ) -> PointResult:
         """Find every instance of an object, as points.
 
@@ -490,6 +521,7 @@ class AsyncClient(Picklable, AsyncClosing):
             object: What to look for (wire field `object`), or a list of such, as in `detect`.
             settings: `max_objects`, `temperature`, `top_p`.
             spatial_refs: As in `query`.
+            extra_body: More fields of the request's body, for what this version does not know yet.
 
         Returns:
             `.points`: 0..1 of the upright image; empty when there are none.
@@ -498,7 +530,7 @@ class AsyncClient(Picklable, AsyncClosing):
             MoondreamError: As in `query`.
         """
         __tracebackhide__ = True
-        arguments = {"object": object, "settings": settings, "spatial_refs": spatial_refs}
+        arguments = {"object": object, "settings": settings, "spatial_refs": spatial_refs, "extra_body": extra_body}
         return await self._api.request(skills.POINT, image, arguments)
 
     @overload
@@ -509,6 +541,8 @@ class AsyncClient(Picklable, AsyncClosing):
         spatial_refs: Sequence[AnyRef] | None = None,
         stream: Literal[False] = False,
         settings: SamplingSettings | None = None,
+        *,
+        extra_body: Mapping[str, Any] | None = None,
     ) -> SegmentResult: ...
 
     @overload
@@ -520,6 +554,7 @@ class AsyncClient(Picklable, AsyncClosing):
         *,
         stream: Literal[True],
         settings: SamplingSettings | None = None,
+        extra_body: Mapping[str, Any] | None = None,
     ) -> AsyncSegmentStream: ...
 
     @overload
@@ -530,6 +565,8 @@ class AsyncClient(Picklable, AsyncClosing):
         spatial_refs: Sequence[AnyRef] | None = None,
         stream: bool = False,
         settings: SamplingSettings | None = None,
+        *,
+        extra_body: Mapping[str, Any] | None = None,
     ) -> SegmentResult | AsyncSegmentStream: ...
 
     async def segment(
@@ -539,6 +576,8 @@ class AsyncClient(Picklable, AsyncClosing):
         spatial_refs: Sequence[AnyRef] | None = None,
         stream: bool = False,
         settings: SamplingSettings | None = None,
+        *,
+        extra_body: Mapping[str, Any] | None = None,
     ) -> SegmentResult | AsyncSegmentStream:
         """Outline one object, as an SVG path.
 
@@ -549,6 +588,7 @@ class AsyncClient(Picklable, AsyncClosing):
             spatial_refs: As in `query`: which one, if there are several.
             stream: True returns the steps as they come, as an `AsyncSegmentStream`.
             settings: `temperature`, `top_p`, `max_tokens`.
+            extra_body: More fields of the request's body, for what this version does not know yet.
 
         Returns:
             `.path`, in coordinates 0..1 **of `.bbox`**, and `.bbox`, 0..1 of the upright image.
@@ -557,7 +597,7 @@ class AsyncClient(Picklable, AsyncClosing):
             MoondreamError: As in `query`.
         """
         __tracebackhide__ = True
-        arguments = {"object": object, "spatial_refs": spatial_refs, "settings": settings}
+        arguments = {"object": object, "spatial_refs": spatial_refs, "settings": settings, "extra_body": extra_body}
         if checks.flag("stream", stream):
             return AsyncSegmentStream(*await self._api.stream(skills.SEGMENT, image, arguments))
         return await self._api.request(skills.SEGMENT, image, arguments)

@@ -139,6 +139,8 @@ class Client(Closing, Facade):
         settings: SamplingSettings | None = None,
         reasoning: bool | None = None,
         spatial_refs: Sequence[AnyRef] | None = None,
+        *,
+        extra_body: Mapping[str, Any] | None = None,
     ) -> QueryResult: ...
 
     @overload
@@ -151,6 +153,7 @@ class Client(Closing, Facade):
         settings: SamplingSettings | None = None,
         reasoning: bool | None = None,
         spatial_refs: Sequence[AnyRef] | None = None,
+        extra_body: Mapping[str, Any] | None = None,
     ) -> TextStream[QueryResult]: ...
 
     @overload
@@ -162,6 +165,8 @@ class Client(Closing, Facade):
         settings: SamplingSettings | None = None,
         reasoning: bool | None = None,
         spatial_refs: Sequence[AnyRef] | None = None,
+        *,
+        extra_body: Mapping[str, Any] | None = None,
     ) -> QueryResult | TextStream[QueryResult]: ...
 
     def query(
@@ -172,6 +177,8 @@ class Client(Closing, Facade):
         settings: SamplingSettings | None = None,
         reasoning: bool | None = None,
         spatial_refs: Sequence[AnyRef] | None = None,
+        *,
+        extra_body: Mapping[str, Any] | None = None,
     ) -> QueryResult | TextStream[QueryResult]:
         """Ask a question about an image, or, without one, about the text alone.
 
@@ -184,6 +191,7 @@ class Client(Closing, Facade):
             reasoning: Whether the model reasons first. Default None: the server decides.
             spatial_refs: Points `[x, y]` and boxes `[x_min, y_min, x_max, y_max]` that the question is about,
                 0..1 of the upright image. `Point` and `BoundingBox` work too.
+            extra_body: More fields of the request's body, for what this version does not know yet.
 
         Returns:
             A `QueryResult` with `.answer`, and `.reasoning` if the model reasoned; or the stream.
@@ -206,6 +214,7 @@ class Client(Closing, Facade):
             settings=settings,
             reasoning=reasoning,
             spatial_refs=spatial_refs,
+            extra_body=extra_body,
         )
 
     @overload
@@ -419,6 +428,8 @@ class Client(Closing, Facade):
         length: Length = "normal",
         stream: Literal[False] = False,
         settings: SamplingSettings | None = None,
+        *,
+        extra_body: Mapping[str, Any] | None = None,
     ) -> CaptionResult: ...
 
     @overload
@@ -429,6 +440,7 @@ class Client(Closing, Facade):
         *,
         stream: Literal[True],
         settings: SamplingSettings | None = None,
+        extra_body: Mapping[str, Any] | None = None,
     ) -> TextStream[CaptionResult]: ...
 
     @overload
@@ -438,6 +450,8 @@ class Client(Closing, Facade):
         length: Length = "normal",
         stream: bool = False,
         settings: SamplingSettings | None = None,
+        *,
+        extra_body: Mapping[str, Any] | None = None,
     ) -> CaptionResult | TextStream[CaptionResult]: ...
 
     def caption(
@@ -446,6 +460,8 @@ class Client(Closing, Facade):
         length: Length = "normal",
         stream: bool = False,
         settings: SamplingSettings | None = None,
+        *,
+        extra_body: Mapping[str, Any] | None = None,
     ) -> CaptionResult | TextStream[CaptionResult]:
         """Describe an image.
 
@@ -454,6 +470,7 @@ class Client(Closing, Facade):
             length: `"short"` (a sentence or two), `"normal"` or `"long"` (wire field `length`).
             stream: True returns the caption as it is written, as an `TextStream`.
             settings: `temperature`, `top_p`, `max_tokens`.
+            extra_body: More fields of the request's body, for what this version does not know yet.
 
         Returns:
             `.caption`.
@@ -464,11 +481,22 @@ class Client(Closing, Facade):
         __tracebackhide__ = True
         wrap: Callable[[Any], CaptionResult | TextStream[CaptionResult]] = self._wrap
         return self._portal.call_and_wrap(
-            wrap, self._async.caption, image=image, length=length, stream=stream, settings=settings
+            wrap,
+            self._async.caption,
+            image=image,
+            length=length,
+            stream=stream,
+            settings=settings,
+            extra_body=extra_body,
         )
 
     def detect(
-        self, image: ImageInput, object: str | Sequence[str], settings: SamplingSettings | None = None
+        self,
+        image: ImageInput,
+        object: str | Sequence[str],
+        settings: SamplingSettings | None = None,
+        *,
+        extra_body: Mapping[str, Any] | None = None,
     ) -> DetectResult:
         """Find every instance of an object, as boxes.
 
@@ -477,6 +505,7 @@ class Client(Closing, Facade):
             object: What to look for, such as `"face"` (wire field `object`); or a list of labels. Each label is one
                 call; the calls run concurrently, the image is encoded once, and each box has its `.label`.
             settings: `max_objects` (the server silently stops there; its default is 50 to 150), `temperature`, `top_p`.
+            extra_body: More fields of the request's body, for what this version does not know yet.
 
         Returns:
             `.objects`: boxes, 0..1 of the upright image; empty when there are none.
@@ -485,7 +514,9 @@ class Client(Closing, Facade):
             MoondreamError: As in `query`.
         """
         __tracebackhide__ = True
-        return self._portal.call(self._async.detect, image=image, object=object, settings=settings)
+        return self._portal.call(
+            self._async.detect, image=image, object=object, settings=settings, extra_body=extra_body
+        )
 
     def point(
         self,
@@ -493,6 +524,8 @@ class Client(Closing, Facade):
         object: str | Sequence[str],
         settings: SamplingSettings | None = None,
         spatial_refs: Sequence[AnyRef] | None = None,
+        *,
+        extra_body: Mapping[str, Any] | None = None,
     ) -> PointResult:
         """Find every instance of an object, as points.
 
@@ -501,6 +534,7 @@ class Client(Closing, Facade):
             object: What to look for (wire field `object`), or a list of such, as in `detect`.
             settings: `max_objects`, `temperature`, `top_p`.
             spatial_refs: As in `query`.
+            extra_body: More fields of the request's body, for what this version does not know yet.
 
         Returns:
             `.points`: 0..1 of the upright image; empty when there are none.
@@ -510,7 +544,12 @@ class Client(Closing, Facade):
         """
         __tracebackhide__ = True
         return self._portal.call(
-            self._async.point, image=image, object=object, settings=settings, spatial_refs=spatial_refs
+            self._async.point,
+            image=image,
+            object=object,
+            settings=settings,
+            spatial_refs=spatial_refs,
+            extra_body=extra_body,
         )
 
     @overload
@@ -521,6 +560,8 @@ class Client(Closing, Facade):
         spatial_refs: Sequence[AnyRef] | None = None,
         stream: Literal[False] = False,
         settings: SamplingSettings | None = None,
+        *,
+        extra_body: Mapping[str, Any] | None = None,
     ) -> SegmentResult: ...
 
     @overload
@@ -532,6 +573,7 @@ class Client(Closing, Facade):
         *,
         stream: Literal[True],
         settings: SamplingSettings | None = None,
+        extra_body: Mapping[str, Any] | None = None,
     ) -> SegmentStream: ...
 
     @overload
@@ -542,6 +584,8 @@ class Client(Closing, Facade):
         spatial_refs: Sequence[AnyRef] | None = None,
         stream: bool = False,
         settings: SamplingSettings | None = None,
+        *,
+        extra_body: Mapping[str, Any] | None = None,
     ) -> SegmentResult | SegmentStream: ...
 
     def segment(
@@ -551,6 +595,8 @@ class Client(Closing, Facade):
         spatial_refs: Sequence[AnyRef] | None = None,
         stream: bool = False,
         settings: SamplingSettings | None = None,
+        *,
+        extra_body: Mapping[str, Any] | None = None,
     ) -> SegmentResult | SegmentStream:
         """Outline one object, as an SVG path.
 
@@ -561,6 +607,7 @@ class Client(Closing, Facade):
             spatial_refs: As in `query`: which one, if there are several.
             stream: True returns the steps as they come, as an `SegmentStream`.
             settings: `temperature`, `top_p`, `max_tokens`.
+            extra_body: More fields of the request's body, for what this version does not know yet.
 
         Returns:
             `.path`, in coordinates 0..1 **of `.bbox`**, and `.bbox`, 0..1 of the upright image.
@@ -578,6 +625,7 @@ class Client(Closing, Facade):
             spatial_refs=spatial_refs,
             stream=stream,
             settings=settings,
+            extra_body=extra_body,
         )
 
     @overload

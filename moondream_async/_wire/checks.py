@@ -17,6 +17,9 @@ from ..types import BoundingBox, Point
 
 _SETTINGS = (*SamplingSettings.__annotations__, "adapter")
 _PATH = re.compile(r"[A-Za-z0-9._~-]+(?:/[A-Za-z0-9._~-]+)*")
+_OWN_FIELDS = frozenset(
+    ("image_url", "question", "object", "length", "stream", "settings", "reasoning", "spatial_refs", "model")
+)
 _MISSPELLED = 0.85  # similarity to a known setting from which a name is a mistake: "max_token" is, "top_k" is not
 
 AnyRef = SpatialRef | BoundingBox | Point
@@ -118,6 +121,22 @@ def _number(name: str, value: object, *, low: float, high: float) -> float:
         limits = f"from {low} to {high}" if high < math.inf else f"of at least {low}"
         raise ConfigurationError(f"settings[{name!r}] must be a number {limits}, not {value!r}.")
     return number
+
+
+def extra_body(value: object) -> dict[str, Any]:
+    """Return more fields for a request's body, as a dict.
+
+    Raises:
+        ConfigurationError: It is not a mapping, or has a field with a parameter of its own.
+    """
+    if not is_mapping(value):
+        raise ConfigurationError(f"extra_body must be a dict of fields, not {type(value).__name__}.")
+    for name in value:
+        if not isinstance(name, str):
+            raise ConfigurationError(f"extra_body must have str keys, not {name!r}.")
+        if name in _OWN_FIELDS:
+            raise ConfigurationError(f"extra_body must not have {name!r}, which has a parameter of its own.")
+    return dict(value)
 
 
 def check_path(path: object) -> str:

@@ -29,13 +29,14 @@ CHECKS: dict[str, Callable[[Any], Any]] = {
     "reasoning": lambda value: checks.flag("reasoning", value),
     "spatial_refs": checks.spatial_refs,
     "stream": lambda value: checks.flag("stream", value),
+    "extra_body": checks.extra_body,
 }
 """The check of each parameter: returns the value as JSON has it, or raises `ConfigurationError`."""
 
 
 _ENCODER = json.JSONEncoder(allow_nan=False)
 
-OPTIONAL = frozenset(("settings", "reasoning", "spatial_refs"))
+OPTIONAL = frozenset(("settings", "reasoning", "spatial_refs", "extra_body"))
 """Parameters that are not sent if they are None."""
 
 
@@ -102,12 +103,13 @@ class Skill(Generic[R]):
             ConfigurationError: An argument is invalid or missing.
         """
         fields = self.check(arguments)
+        extra = fields.pop("extra_body", {})
         if "spatial_refs" in fields and not has_image:
             raise ConfigurationError("spatial_refs point into an image, and no image was given.")
         if (name := check_model(model)) is not None:
             check_skill(self.name, name)
             fields["model"] = name
-        return to_json(fields)
+        return to_json({**fields, **extra} if extra else fields)
 
 
 def to_json(fields: Object) -> bytes:
@@ -135,7 +137,7 @@ def with_image(body: bytes, image: bytes) -> bytes:
 
 QUERY = Skill[QueryResult](
     name="query",
-    parameters=("question", "settings", "reasoning", "spatial_refs"),
+    parameters=("question", "settings", "reasoning", "spatial_refs", "extra_body"),
     required="question",
     field="answer",
     parse=responses.query,
@@ -147,7 +149,7 @@ QUERY = Skill[QueryResult](
 )
 CAPTION = Skill[CaptionResult](
     name="caption",
-    parameters=("length", "settings"),
+    parameters=("length", "settings", "extra_body"),
     required=None,
     defaults={"length": "normal"},
     field="caption",
@@ -158,7 +160,7 @@ CAPTION = Skill[CaptionResult](
 )
 DETECT = Skill[DetectResult](
     name="detect",
-    parameters=("object", "settings"),
+    parameters=("object", "settings", "extra_body"),
     required="object",
     field="objects",
     parse=responses.detect,
@@ -168,7 +170,7 @@ DETECT = Skill[DetectResult](
 )
 POINT = Skill[PointResult](
     name="point",
-    parameters=("object", "settings", "spatial_refs"),
+    parameters=("object", "settings", "spatial_refs", "extra_body"),
     required="object",
     field="points",
     parse=responses.point,
@@ -178,7 +180,7 @@ POINT = Skill[PointResult](
 )
 SEGMENT = Skill[SegmentResult](
     name="segment",
-    parameters=("object", "spatial_refs", "settings"),
+    parameters=("object", "spatial_refs", "settings", "extra_body"),
     required="object",
     field="path",
     parse=responses.segment,
