@@ -108,9 +108,12 @@ class HttpClient:
         self._total_name = total_name
         self._counts_refusals = counts_refusals
         self._event_connections = LoopLocal(lambda: anyio.CapacityLimiter(_MAX_EVENT_CONNECTIONS))
-        self._wire_timeouts = httpx.Timeout(
-            connect=timeouts.connect, read=timeouts.idle, write=timeouts.idle, pool=None
-        )
+        self._wire_timeouts = {
+            "connect": timeouts.connect,
+            "read": timeouts.idle,
+            "write": timeouts.idle,
+            "pool": None,
+        }
 
     async def send(self, request: Request) -> Response:
         """Send a request and return its response.
@@ -283,7 +286,7 @@ class HttpClient:
         outcome: A | FailedAttempt | None = None
         try:
             if call.takes_time and not call.request.places:  # which of several servers it goes to is not known yet
-                call.opening = await self.session.connect_ahead(call.url, self._wire_timeouts)
+                call.opening = await self.session.connect_ahead(call.url, self.timeouts.connect)
             body = await call.prepare()
             sent = await self._acquire_start(call)
             if isinstance(sent, APIError):
@@ -426,7 +429,7 @@ class HttpClient:
     def _decode(self, call: Call, raw: httpx.Response, body: bytes) -> Response | FailedAttempt:
         response = Response(
             raw.status_code,
-            raw.headers,
+            raw,
             body,
             call.url,
             call.request,

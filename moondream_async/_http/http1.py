@@ -15,7 +15,7 @@ import httpx
 from .asyncio_socket import Socket, connect
 from .http1_parser import ResponseParser, new_parser
 from .payloads import BytesBody
-from .pooled_request import encode_head
+from .pooled_request import PooledResponse, encode_head
 
 KEEPALIVE = 60.0
 """Seconds that a connection may idle. If the server closes it sooner, reuse detects that."""
@@ -94,9 +94,7 @@ class Http1Connection:
             await self.parse_more(socket, _MAX_HEAD_READ)
         if not is_sent and head.status < 400 and self.has_answered:
             raise httpx.RemoteProtocolError("the server responded before the request was sent")
-        return httpx.Response(
-            head.status, headers=head.headers, stream=Http1Body(self, socket, self._parser, give_back)
-        )
+        return PooledResponse(head.status, head.headers, Http1Body(self, socket, self._parser, give_back))
 
     def is_reusable(self) -> bool:
         """Return whether its response was read to the end, and nothing follows it; it may idle from now on."""

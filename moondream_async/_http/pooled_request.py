@@ -1,4 +1,4 @@
-"""A request of httpx for `PooledTransport`, made and encoded without copying the headers that many requests share."""
+"""A request and a response of httpx for `PooledTransport`, made without copying headers that nobody may look at."""
 
 from __future__ import annotations
 
@@ -51,6 +51,35 @@ class PooledRequest(httpx.Request):
     def raw_headers(self) -> list[tuple[bytes, bytes]]:
         """All headers."""
         return [*self.headers.raw, (b"Content-Length", b"%d" % len(self.stream))]
+
+
+class PooledResponse(httpx.Response):
+    """A response whose `headers` are made when they are first used.
+
+    Args:
+        status: Its status.
+        raw_headers: Its headers, as they came.
+        stream: Its body.
+    """
+
+    def __init__(self, status: int, raw_headers: list[tuple[bytes, bytes]], stream: httpx.AsyncByteStream) -> None:
+        # All that httpx's `__init__` sets, except for the headers.
+        self.status_code, self.raw_headers, self.stream = status, raw_headers, stream
+        self._request = self.next_request = None
+        self.extensions, self.history = {}, []
+        self.is_closed = self.is_stream_consumed = False
+        self.default_encoding = "utf-8"
+        self._num_bytes_downloaded = 0
+
+    @functools.cached_property
+    def headers(self) -> httpx.Headers:  # type: ignore[override]  # pyright: ignore[reportIncompatibleVariableOverride]
+        """Its headers."""
+        return httpx.Headers(self.raw_headers)
+
+
+def raw_headers_of(response: httpx.Response) -> list[tuple[bytes, bytes]]:
+    """Return the headers of a response as they came."""
+    return response.raw_headers if isinstance(response, PooledResponse) else response.headers.raw
 
 
 def encode_head(request: httpx.Request) -> bytes:

@@ -141,7 +141,6 @@ class Response:
 
     Attributes:
         status: HTTP status.
-        headers: Response headers; their names are compared case-insensitively.
         body: Response body.
         url: The URL that it came from, after redirects.
         request: The request that it answers.
@@ -152,7 +151,7 @@ class Response:
     """
 
     status: int
-    headers: Mapping[str, str] = attrs.field(repr=False)
+    _raw: httpx.Response = attrs.field(repr=False)
     body: bytes = attrs.field(repr=False)
     url: httpx.URL = attrs.field(repr=without_query)
     request: Request
@@ -161,6 +160,11 @@ class Response:
     attempts: int = 1
     elapsed: float = 0.0
     _data: Any = attrs.field(default=..., init=False, repr=False)
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """Response headers; their names are compared case-insensitively."""
+        return self._raw.headers
 
     def json(self, *, redacted: bool = True) -> Any:
         """Return the decoded JSON body.

@@ -6,6 +6,7 @@ from typing import cast
 
 import httpx
 
+from .pooled_request import raw_headers_of
 from .transport_errors import from_transport
 
 MAX_RESPONSE = 64 * 1024 * 1024
@@ -38,7 +39,9 @@ async def read_all(response: httpx.Response, limit: int = MAX_RESPONSE) -> bytes
 
 
 async def _read(response: httpx.Response, limit: int) -> bytes:
-    headers = {name.lower(): value for name, value in response.headers.raw}  # as each lookup in httpx's takes as long
+    headers = {
+        name.lower(): value for name, value in raw_headers_of(response)
+    }  # as each lookup in httpx's takes as long
     encoded = b"content-encoding" in headers
     if encoded and "," in response.headers["content-encoding"]:  # httpx would decompress it in one go, however large
         raise ResponseTooLargeError("it is compressed more than once")

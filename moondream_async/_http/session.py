@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import anyio
@@ -134,7 +134,7 @@ class Session:
         url: httpx.URL,
         headers: httpx.Headers,
         body: bytes | FileBody,
-        timeout: httpx.Timeout,
+        timeout: Mapping[str, float | None],
         *,
         new_connection: bool = False,
         bare: bool = False,
@@ -148,7 +148,7 @@ class Session:
             url: Absolute URL.
             headers: All headers but `Content-Length`.
             body: Bytes, or (a part of) a file.
-            timeout: httpx's timeouts.
+            timeout: httpx's extension `timeout`.
             new_connection: Whether to open a new connection: a request on a reused one may have to be sent again.
             bare: Whether a user's own client must not add its headers, cookies and credentials.
             public: Whether to connect to public addresses only. With a proxy or a user's own client, the address is
@@ -166,14 +166,14 @@ class Session:
         outer = sys.exception()
         try:
             if public and (self._is_borrowed or is_proxied(str(url))):
-                await _check_public(url, timeout)
+                await _check_public(url, timeout["connect"])
             elif public:
                 http = self._public_transport
-            extensions: dict[str, Any] = {"timeout": timeout.as_dict(), NEW_CONNECTION: new_connection}
+            extensions: dict[str, Any] = {"timeout": timeout, NEW_CONNECTION: new_connection}
             if opening is not None:
                 extensions[OPENING] = opening
             if self._is_borrowed:
-                extensions.update(trace_extension(headers))
+                extensions.update(trace_extension(headers), timeout=dict(timeout))
             if isinstance(http, ClientAdapter):
                 return await http.send(method, url, headers, body, extensions, bare=bare)
             stream = BytesBody(body) if isinstance(body, bytes) else body
@@ -194,18 +194,18 @@ class Session:
         finally:
             del failure, outer  # they would keep each other alive
 
-    async def connect_ahead(self, url: httpx.URL, timeout: httpx.Timeout) -> Opening | None:
+    async def connect_ahead(self, url: httpx.URL, timeout: float | None) -> Opening | None:
         """Begin to connect for a request that will be sent soon, if that is possible and useful.
 
         Args:
             url: The URL of the request.
-            timeout: httpx's timeouts.
+            timeout: Seconds that connecting may take.
 
         Returns:
             The connection, to be passed to `send`, and released in any case.
         """
         if isinstance(self._transport, PooledTransport) and not self.closed:
-            return await self._transport.connect_ahead(url, timeout.connect)
+            return await self._transport.connect_ahead(url, timeout)
         return None
 
     async def aclose(self) -> None:
@@ -218,9 +218,9 @@ class Session:
             await self._transport.aclose()
 
 
-async def _check_public(url: httpx.URL, timeout: httpx.Timeout) -> None:
+async def _check_public(url: httpx.URL, timeout: float | None) -> None:
     with contextlib.suppress(httpx.ConnectError, httpx.ConnectTimeout):  # a proxy may resolve the name
-        await check_public(url.host, url.port or 443, timeout.connect)
+        await check_public(url.host, url.port or 443, timeout)
 
 
 def _make_transport(http_client: UserClient | None) -> ClientAdapter | httpx.AsyncBaseTransport:
