@@ -26,7 +26,7 @@ class Batch(Protocol):
         """Return the table in the form in which it came, with more columns.
 
         Args:
-            added: The new columns; those of the same name are replaced.
+            added: The new columns.
             skill: The skill, whose Arrow types they have.
             keep: The columns that stay; None for all.
         """
@@ -37,11 +37,11 @@ def batch_of(table: Any) -> Batch:
     """Return a table as an engine passed it.
 
     Raises:
-        ConfigurationError: It is no table of a known kind.
+        ConfigurationError: It is no table of a known kind, or its columns are not lists of the same length.
     """
     module = type(table).__module__.partition(".")[0]
     if isinstance(table, Mapping):
-        return DictBatch(dict(table))  # pyright: ignore[reportUnknownArgumentType]
+        return DictBatch(_checked(dict(table)))  # pyright: ignore[reportUnknownArgumentType]
     if module == "pandas" and hasattr(table, "assign"):
         return FrameBatch(table)
     if module == "pyarrow" and hasattr(table, "append_column"):
@@ -60,9 +60,32 @@ def column_of(batch: Batch, name: str) -> Sequence[Any]:
     Raises:
         ConfigurationError: There is no such column; the message names those that are there.
     """
-    if name not in batch.names:
-        raise ConfigurationError(f"There is no column {name!r}; the columns are {', '.join(map(repr, batch.names))}.")
+    check_columns(batch, [name])
     return batch.column(name)
+
+
+def check_columns(batch: Batch, names: Sequence[str]) -> None:
+    """Check that a table has columns.
+
+    Raises:
+        ConfigurationError: It has not; the message names those that are there.
+    """
+    for name in names:
+        if name not in batch.names:
+            there = (
+                f"the columns are {', '.join(map(repr, batch.names))}" if batch.names else "the batch has no columns"
+            )
+            raise ConfigurationError(f"There is no column {name!r}; {there}.")
+
+
+def _checked(table: dict[str, Any]) -> dict[str, Any]:
+    for name, values in table.items():
+        if isinstance(values, str | bytes) or not hasattr(values, "__len__"):
+            raise ConfigurationError(f"The column {name!r} must be a list of values, not {type(values).__name__}.")
+    if len({len(values) for values in table.values()}) > 1:
+        lengths = ", ".join(f"{name!r} has {len(values)}" for name, values in table.items())
+        raise ConfigurationError(f"The columns differ in length: {lengths}.")
+    return table
 
 
 class DictBatch:

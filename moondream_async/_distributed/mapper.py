@@ -17,12 +17,13 @@ from .._public import public
 from .._wire.skills import SKILLS
 from ..config import check_rate_limit, check_whole
 from ..errors import ConfigurationError
-from .batches import batch_of, column_of
+from .batches import Batch, batch_of, check_columns, column_of
 from .columns import OWN, arrow_schema, cells, names_of
 from .resuming import Output
 
 _clients: dict[bytes, AsyncClient] = {}  # of this process, by their pickle
 _lock = threading.Lock()
+_NOWHERE = "http://localhost"
 
 
 @public("distributed")
@@ -51,7 +52,8 @@ class SkillMapper:
         on_error: `"column"` (default) puts errors of items into the column `error`; `"raise"` raises the first.
         rate_limit: Requests per second of each process. Where N processes share a key, give the key's limit / N.
             Default None: each adapts to what the server accepts.
-        keep: The given columns that stay, such as `["id"]`; images may be large. Default None: all.
+        keep: The given columns that stay, such as `["id"]`; images may be large. Default None: all. None of them may
+            have the name of a column that the mapper adds.
         from_columns: Arguments that come from a column: `{"question": "the_column"}`.
         **arguments: Arguments of the skill for all rows, such as `object="car"`.
 
@@ -72,7 +74,7 @@ class SkillMapper:
         from_columns: Mapping[str, str] | None = None,
         **arguments: Any,
     ) -> None:
-        if skill not in OWN:
+        if not isinstance(skill, str) or skill not in OWN:
             raise ConfigurationError(f"skill must be one of {', '.join(OWN)}, not {skill!r}.")
         if on_error not in ("column", "raise"):
             raise ConfigurationError(f"on_error must be 'column' or 'raise', not {on_error!r}.")
@@ -80,6 +82,12 @@ class SkillMapper:
             raise ConfigurationError("Give rate_limit to the client, or no client.")
         if client is not None and not isinstance(client, AsyncClient):
             raise ConfigurationError(f"client must be an AsyncClient, not {type(client).__name__}.")
+        if isinstance(keep, str):
+            raise ConfigurationError(f"keep must be a list of columns, such as [{keep!r}].")
+        if from_columns is not None and not isinstance(from_columns, Mapping):
+            raise ConfigurationError(f"from_columns must be a dict of columns by argument, not {from_columns!r}.")
+        if both := set(from_columns or ()) & set(arguments):
+            raise ConfigurationError(f"{min(both)} is given twice: as an argument, and in from_columns.")
         self.skill = skill
         self._image = image
         self._client = client
@@ -108,12 +116,14 @@ class SkillMapper:
             batch: A dict of columns, a pandas data frame or an Arrow table.
 
         Raises:
-            ConfigurationError: A column is missing; the message names those that are there. Or this process has no key.
+            ConfigurationError: A column is missing; the message names those that are there. Or a column that stays has
+                the name of one that is added. Or this process has no key.
             AuthenticationError: The key was rejected.
             APIConnectionError: The server could not be reached for 20 calls in a row; fewer are rows with an `error`.
             MoondreamError: An item failed, with `on_error="raise"`.
         """
         table = batch_of(batch)
+        self._check_names(table)
         size = len(column_of(table, table.names[0])) if table.names else 0
         images = [None] * size if self._image is None else list(map(_image_of, column_of(table, self._image)))
         own = {name: column_of(table, column) for name, column in self._from_columns.items()}
@@ -135,18 +145,28 @@ class SkillMapper:
             MoondreamError: It failed, with `on_error="raise"`; otherwise the row has an `error`.
         """
         table = batch_of({name: [value] for name, value in dict(row).items()})
+        self._check_names(table)
         image = None if self._image is None else _image_of(column_of(table, self._image)[0])
         own = {name: column_of(table, column)[0] for name, column in self._from_columns.items()}
         (added,) = await self._run([(0, image, own)])
         return {name: row[name] for name in (table.names if self._keep is None else self._keep)} | added
 
     def run(self, batch: Any) -> Any:
-        """Process a batch synchronously, as for Dask's partitions. It cannot be called in a running event loop.
+        """Process a batch synchronously, as for Dask's partitions.
 
         Args:
             batch: As for a call.
+
+        Raises:
+            ConfigurationError: An event loop is running in this thread, as in a notebook; or as for a call.
         """
-        return asyncio.run(self(batch))
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            return asyncio.run(self(batch))
+        raise ConfigurationError(
+            "An event loop is running, as in notebooks: use `await mapper(batch)` instead of `run`."
+        )
 
     def output(self, folder: Any, *, id: str) -> Output:
         """Open, or create, the folder of Parquet files that an engine writes this mapper's results to.
@@ -162,9 +182,18 @@ class SkillMapper:
         """
         return Output(folder, id, self._task())
 
+    def _check_names(self, table: Batch) -> None:
+        """Check, before anything is sent, that the result can be built."""
+        check_columns(table, self._keep or [])
+        kept = table.names if self._keep is None else self._keep
+        if taken := [name for name in kept if name in self.columns]:
+            raise ConfigurationError(
+                f"The batch has a column {taken[0]!r}, which {self.skill} adds: rename it, or omit it with keep=[...]."
+            )
+
     def _check_arguments(self) -> None:
         """Raise for arguments that the skill does not take, or that no call could be made with."""
-        client = self._client or AsyncClient(base_url="http://localhost")  # only to check
+        client = self._client or AsyncClient(base_url=_NOWHERE)  # only to check
         SkillRunner(client._api, self.skill, self._arguments)  # pyright: ignore[reportPrivateUsage]
         if unknown := [name for name in self._from_columns if name not in SKILLS[self.skill].parameters]:
             raise ConfigurationError(f"{self.skill} takes no {unknown[0]}=.")
@@ -174,7 +203,7 @@ class SkillMapper:
             raise ConfigurationError(f"{self.skill} needs {required}=..., or {columns}.")
 
     def _task(self) -> dict[str, Any]:
-        model = self._client.model if self._client is not None else None
+        model = self._client.model if self._client is not None else AsyncClient(base_url=_NOWHERE).model
         return {"skill": self.skill, "arguments": self._arguments, "from_columns": self._from_columns, "model": model}
 
     async def _run(self, items: list[Any]) -> list[dict[str, Any]]:
@@ -189,10 +218,11 @@ class SkillMapper:
 
     def _connect(self) -> AsyncClient:
         """Return this process's client."""
-        identity = repr(self._rate_limit).encode() if self._client is None else _identity_of(self._client)
+        given = self._client
+        identity = _identity_of_environment(self._rate_limit) if given is None else _identity_of(given)
         with _lock:
             if identity not in _clients:
-                _clients[identity] = self._client or _client_of_environment(self._rate_limit)
+                _clients[identity] = given or _client_of_environment(self._rate_limit)
             return _clients[identity]
 
     def __repr__(self) -> str:
@@ -206,6 +236,12 @@ def _client_of_environment(rate_limit: float | None) -> AsyncClient:
     except ConfigurationError as exc:
         problem = exc.message
     raise ConfigurationError(f"{problem} (The environment is that of process {os.getpid()} on {platform.node()}.)")
+
+
+def _identity_of_environment(rate_limit: float | None) -> bytes:
+    """Return what changes with the client that the environment describes, without the key itself."""
+    variables = sorted(item for item in os.environ.items() if item[0].startswith("MOONDREAM_"))
+    return hashlib.sha256(repr((rate_limit, variables)).encode("utf-8", "surrogateescape")).digest()
 
 
 def _identity_of(client: AsyncClient) -> bytes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Hashable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -29,11 +29,15 @@ class Output:
         task: The skill and its arguments, which tell runs apart.
 
     Raises:
-        ConfigurationError: The arguments cannot be written as JSON.
+        ConfigurationError: The arguments cannot be written as JSON, or `folder` or `id` is not valid.
         ResultsFileError: It holds results of another skill, or of other arguments.
     """
 
     def __init__(self, folder: str | os.PathLike[str], id: str, task: dict[str, Any]) -> None:
+        if "://" in os.fspath(folder):
+            raise ConfigurationError(f"The folder must be on a local or shared file system, not {os.fspath(folder)!r}.")
+        if not isinstance(id, str) or not id:
+            raise ConfigurationError(f"id must be the name of a column, not {id!r}.")
         self.folder = Path(folder)
         self._id = id
         self._claim(task)
@@ -58,14 +62,28 @@ class Output:
         """Return the items whose results are not there yet.
 
         Args:
-            items: Their ids, or rows as dicts.
+            items: Their ids, or rows as dicts. Paths are compared as strings.
             retry_failed: As in `finished`.
+
+        Raises:
+            ConfigurationError: `items` is one string or a table instead of a list, or a row has no such column.
         """
+        if isinstance(items, str | bytes) or hasattr(items, "columns"):
+            raise ConfigurationError(f"items must be a list of ids or of rows as dicts, not {type(items).__name__}.")
         finished = self.finished(retry_failed=retry_failed)
         return [item for item in items if self._id_of(item) not in finished]
 
     def _id_of(self, item: Any) -> Any:
-        return cast("dict[str, Any]", item)[self._id] if isinstance(item, dict) else item
+        if isinstance(item, dict):
+            row = cast("dict[str, Any]", item)
+            if self._id not in row:
+                raise ConfigurationError(f"A row has no column {self._id!r}; it has {', '.join(map(repr, row))}.")
+            item = row[self._id]
+        if isinstance(item, os.PathLike):
+            return os.fspath(cast("os.PathLike[str]", item))
+        if not isinstance(item, Hashable):
+            raise ConfigurationError(f"An id must be a value of the column {self._id!r}, not {type(item).__name__}.")
+        return item
 
     def _ids_in(self, path: Path, *, retry_failed: bool) -> Iterator[Any]:
         parquet = import_extra("pyarrow.parquet", "parquet", "Resuming")
@@ -94,8 +112,7 @@ class Output:
         note = self.folder / _NOTE
         try:
             if note.exists():
-                if json.loads(note.read_text("utf-8")) != json.loads(text):
-                    raise ResultsFileError(f"{self.folder} holds results of another run: {note.read_text('utf-8')}")
+                self._compare(json.loads(note.read_text("utf-8")), json.loads(text))
                 return
             if next(self.folder.rglob("*.parquet"), None) is not None:
                 raise ResultsFileError(f"{self.folder} has Parquet files, but not of such a run.")
@@ -103,4 +120,13 @@ class Output:
             with replace_file(note) as file:
                 file.write_text(text, "utf-8")
         except (OSError, ValueError) as exc:
-            raise ResultsFileError(f"{self.folder} cannot be used: {exc}") from None
+            raise ResultsFileError(f"{note} cannot be used: {exc}") from None
+
+    def _compare(self, there: Any, here: dict[str, Any]) -> None:
+        recorded = cast("dict[str, Any]", there) if isinstance(there, dict) else {}
+        for name in sorted({*recorded, *here}):
+            before, now = recorded.get(name), here.get(name)
+            if before != now:
+                raise ResultsFileError(
+                    f"{self.folder} holds results of another run: {name} was {before!r}, now {now!r}."
+                )

@@ -114,7 +114,8 @@ def test_keep_and_replace(client: AsyncClient, paths: list[str]):
         {"file": np.array(paths, dtype=object)},
     ):
         assert len(nothing.run(table)["caption"]) == 3
-    again = SkillMapper("caption", image="file", client=client).run(pa.table({"file": paths, "caption": ["", "", ""]}))
+    mapper = SkillMapper("caption", image="file", client=client, keep=["file"])
+    again = mapper.run(pa.table({"file": paths, "caption": ["", "", ""]}))
     assert again.column_names.count("caption") == 1
     assert again["caption"].to_pylist()[0]
 
@@ -133,12 +134,38 @@ def test_missing_column(client: AsyncClient):
         pd.DataFrame({"file": ["a"], "n": [1]}),
         pa.table({"file": ["a"], "n": [1]}),
     ):
-        with pytest.raises(ConfigurationError, match="no column 'image'; the columns are 'file', 'n'"):
+        with pytest.raises(ConfigurationError, match=r"no column 'image'.*'file', 'n'"):
             SkillMapper("caption", client=client).run(table)
     with pytest.raises(ConfigurationError, match="no column 'q'"):
         SkillMapper("query", client=client, from_columns={"question": "q"}).run({"image": ["a"]})
     with pytest.raises(ConfigurationError, match="must be a dict of columns"):
         SkillMapper("caption", client=client).run([{"image": "a"}])
+
+
+@pytest.mark.parametrize(
+    ("options", "table", "message"),
+    [
+        ({"keep": ["id"]}, {"image": ["a"]}, "no column 'id'"),
+        ({}, {"image": ["a"], "caption": ["mine"]}, "has a column 'caption', which caption adds"),
+        ({}, {"image": ["a"], "error": [None]}, "has a column 'error'"),
+        ({}, {"image": ["a", "b"], "n": [1]}, "differ in length"),
+        ({}, {"image": "a.jpg"}, "must be a list"),
+        ({}, {}, "no column 'image'"),
+    ],
+)
+def test_bad_batches_cost_nothing(client: AsyncClient, options: dict[str, Any], table: Any, message: str):
+    mapper = SkillMapper("caption", client=client, **options)
+    with pytest.raises(ConfigurationError, match=message):
+        mapper.run(table)
+    if table and all(isinstance(values, list) for values in table.values()) and "differ" not in message:
+        with pytest.raises(ConfigurationError, match=message):
+            asyncio.run(mapper.map_row({name: values[0] for name, values in table.items()}))
+    assert client.stats.requests == 0
+
+
+async def test_run_in_an_event_loop(client: AsyncClient):
+    with pytest.raises(ConfigurationError, match="await mapper"):
+        SkillMapper("caption", client=client).run({"image": ["a"]})
 
 
 def test_raise(client: AsyncClient, paths: list[str]):
@@ -170,6 +197,16 @@ def test_pickled_and_one_client_in_each_process(client: AsyncClient, paths: list
     assert len(mapper_module._clients) == 2
 
 
+def test_a_changed_environment(paths: list[str], monkeypatch: pytest.MonkeyPatch):
+    with PooledSandbox(api_key="the-right-key-0123456789") as sandbox:
+        monkeypatch.setenv("MOONDREAM_BASE_URL", sandbox.base_url)
+        monkeypatch.setenv("MOONDREAM_API_KEY", "a-wrong-key-0123456789")
+        with pytest.raises(AuthenticationError):
+            SkillMapper("caption", image="file").run({"file": paths})
+        monkeypatch.setenv("MOONDREAM_API_KEY", "the-right-key-0123456789")
+        assert "square" in SkillMapper("caption", image="file").run({"file": paths})["caption"][0]
+
+
 def test_no_key_in_the_worker():
     with pytest.raises(ConfigurationError, match=r"MOONDREAM_API_KEY.*that of process \d+ on "):
         SkillMapper("caption").run({"image": ["a.jpg"]})
@@ -179,6 +216,10 @@ def test_no_key_in_the_worker():
     ("skill", "options", "message"),
     [
         ("ocr", {}, "skill must be one of"),
+        (["caption"], {}, "skill must be one of"),
+        ("caption", {"keep": "path"}, "keep must be a list"),
+        ("query", {"from_columns": "question"}, "from_columns must be a dict"),
+        ("query", {"question": "q", "from_columns": {"question": "q"}}, "question is given twice"),
         ("detect", {}, "detect needs object=..., or from_columns="),
         ("detect", {"object": ""}, "object"),
         ("caption", {"object": "red"}, "caption takes no object="),
@@ -213,6 +254,23 @@ class TestResuming:
         assert output.finished() == {"a", "b", "c"}
         assert output.remaining([{"path": "b"}, {"path": "d"}]) == [{"path": "d"}]
         assert output.remaining(["a", "b", "d"], retry_failed=True) == ["b", "d"]
+        assert output.remaining([Path("a"), Path("d")]) == [Path("d")]
+        for items in ("a.jpg", pd.DataFrame({"path": ["a"]}), pa.table({"path": ["a"]}), [{"id": 1}], [["a"]]):
+            with pytest.raises(ConfigurationError):
+                output.remaining(items)
+
+    def test_another_model(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+        SkillMapper("caption").output(tmp_path, id="path")
+        monkeypatch.setenv("MOONDREAM_MODEL", "moondream3-preview")
+        with pytest.raises(ResultsFileError, match="model was None, now 'moondream3-preview'"):
+            SkillMapper("caption").output(tmp_path, id="path")
+
+    @pytest.mark.parametrize(("folder", "id"), [("s3://bucket/x", "path"), ("out", ""), ("out", None)])
+    def test_bad_arguments(self, folder: str, id: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+        monkeypatch.chdir(tmp_path)
+        with pytest.raises(ConfigurationError):
+            SkillMapper("caption").output(folder, id=id)
+        assert not list(tmp_path.iterdir())
 
     def test_half_a_file(self, tmp_path: Path, caplog: pytest.LogCaptureFixture):
         output = SkillMapper("caption").output(tmp_path, id="path")
