@@ -9,10 +9,13 @@ from typing import TYPE_CHECKING, Any, cast
 from .._images.prepare import upright
 from .._public import public
 from ..errors import ConfigurationError, ImageError
-from ..types import BoundingBox, DetectResult
+from ..types import BoundingBox, DetectResult, Result
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+
+
+_SHAPE_TOLERANCE = 0.02  # of the ratio of the sides
 
 
 @public("vision")
@@ -39,7 +42,25 @@ def crop_all(image: Any, result: DetectResult, *, margin: float) -> list[Image]:
     """Crop an image, which is decoded once, to each box of a result."""
     _check_margin(margin)
     picture = upright(image)
+    check_same_shape(picture, result)
     return [_cropped(picture, box, float(margin)) for box in result.objects]
+
+
+def check_same_shape(picture: Image, result: Result) -> None:
+    """Check that an image can be the one that a result is for, maybe at another size.
+
+    Raises:
+        ConfigurationError: Its shape differs.
+    """
+    size = getattr(result, "image_size", None)
+    if size is None or 0 in size:
+        return
+    width, height = picture.size
+    if abs(width / height / (size[0] / size[1]) - 1) > _SHAPE_TOLERANCE + 1 / min(*size, width, height):
+        raise ConfigurationError(
+            f"The image is {width} x {height} pixels, but the result is for one of {size[0]} x {size[1]}: "
+            "is it another image?"
+        )
 
 
 def enlarged(box: BoundingBox, margin: float) -> BoundingBox:

@@ -10,7 +10,7 @@ from .._images.prepare import upright
 from .._public import public
 from ..errors import ConfigurationError
 from ..types import BoundingBox, DetectResult, Result, SegmentResult
-from .crops import enlarged
+from .crops import check_same_shape, enlarged
 from .masks import mask
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 How: TypeAlias = Literal["blur", "pixelate", "fill"]
 
 _CELLS = 8  # along the longer side of a region; all finer detail is lost, so it cannot be restored
+_CELL_SIZE = 4  # least pixels across a cell
 
 
 @public("vision")
@@ -29,15 +30,15 @@ def redact(
 ) -> Image:
     """Make what was found unrecognizable, on a copy of the image: faces, number plates, documents.
 
-    A box is redacted as a whole, an outline along its edge. What the model did not find stays visible: check the
-    result before you publish it.
+    A box is redacted as a whole, an outline along its edge, and a segment whose path is missing by its box. What the
+    model did not find stays visible: check the result before you publish it.
 
     Args:
         image: The image that the results are for: anything the skills accept except a URL. EXIF orientation is applied
             first, because results refer to the upright image.
         results: Results of `detect` and `segment`.
-        how: `"blur"` (default) and `"pixelate"` keep 8 cells along the longer side of each box, so that nothing can be
-            restored; `"fill"` covers it with `color`.
+        how: `"blur"` (default) and `"pixelate"` keep 8 cells along the longer side of each box, or fewer so that each
+            is at least 4 pixels wide: nothing can be restored. `"fill"` covers it with `color`.
         color: A color name, `"#rrggbb"` or `(r, g, b)`, for `"fill"`. Default black.
         margin: Margin to add to boxes on each side, as a fraction of the box's size. Default 0.1. Outlines have none.
 
@@ -48,6 +49,7 @@ def redact(
         ImageError: The image cannot be used.
         ConfigurationError: An argument is not valid, a result has no boxes or outline, or the extra `vision` is missing
             for a segment.
+        ConfigurationError: The image has another shape than the one that a result is for.
         PathError: A segment's path cannot be parsed or filled.
     """
     if how not in ("blur", "pixelate", "fill"):
@@ -57,13 +59,17 @@ def redact(
     fill = _parse_color(color)
     picture = upright(image).copy()
     for result in results:
+        check_same_shape(picture, result)
         if isinstance(result, SegmentResult):
             _redact_outline(picture, result, how, fill)
         elif isinstance(result, DetectResult):
             for box in result.objects:
                 _redact_box(picture, enlarged(box, float(margin)), how, fill)
         else:
-            raise ConfigurationError(f"A {type(result).__name__} has no boxes or outline.")
+            raise ConfigurationError(
+                f"results must be results of detect and segment, not {type(result).__name__}; "
+                "for some of the boxes, pass attrs.evolve(result, objects=[...])."
+            )
     return picture
 
 
@@ -75,6 +81,8 @@ def _redact_box(picture: Image, box: BoundingBox, how: How, color: tuple[int, in
 
 def _redact_outline(picture: Image, result: SegmentResult, how: How, color: tuple[int, int, int]) -> None:
     if not result.path.strip():
+        if result.bbox is not None:
+            _redact_box(picture, result.bbox, how, color)
         return
     stencil = mask(result, picture.size, antialias=True)
     region = stencil.getbbox()
@@ -87,7 +95,7 @@ def _obscured(part: Image, how: How, color: tuple[int, int, int]) -> Image:
 
     if how == "fill":
         return PillowImage.new("RGB", part.size, color)
-    scale = _CELLS / max(part.size)
+    scale = min(_CELLS, max(part.size) // _CELL_SIZE) / max(part.size)
     cells = max(1, round(part.width * scale)), max(1, round(part.height * scale))
     small = part.resize(cells, PillowImage.Resampling.BOX)
     resampling = PillowImage.Resampling.NEAREST if how == "pixelate" else PillowImage.Resampling.BILINEAR

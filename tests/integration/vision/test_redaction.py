@@ -50,6 +50,32 @@ def test_inside_only(picture: Image.Image, how: Any, result: Any):
     assert picture.getpixel((100, 50)) in ((0, 0, 0), (255, 255, 255))  # the original is unchanged
 
 
+@pytest.mark.parametrize("how", ["blur", "pixelate", "fill"])
+def test_a_segment_without_a_path(picture: Image.Image, how: Any):
+    found = SegmentResult(path="", bbox=BOX, parse_error="cannot parse")
+    touched = changed(picture, redact(picture, found, how=how))
+    assert touched[30:70, 60:140].mean() > 0.4
+    assert not changed(picture, redact(picture, SegmentResult(path="", bbox=None), how=how)).any()
+
+
+@pytest.mark.parametrize("how", ["blur", "pixelate"])
+@pytest.mark.parametrize("size", [3, 6, 8, 12, 20])
+def test_small_boxes(how: Any, size: int):
+    noise = np.random.default_rng(0).integers(0, 256, (100, 100, 3), dtype=np.uint8)
+    box = BoundingBox(0.1, 0.1, 0.1 + size / 100, 0.1 + size / 100)
+    after = np.asarray(redact(Image.fromarray(noise), DetectResult(objects=(box,)), how=how, margin=0))
+    inside = after[10 : 10 + size, 10 : 10 + size].astype(float)
+    assert inside.std() < 0.5 * noise.std()
+
+
+def test_another_image(picture: Image.Image):
+    result = DetectResult(objects=(BOX,), image_size=(640, 480))
+    for use in (lambda: redact(picture, result), lambda: result.crops(picture)):
+        with pytest.raises(ConfigurationError, match=r"200 x 100 pixels.*640 x 480"):
+            use()
+    assert redact(picture, DetectResult(objects=(BOX,), image_size=(400, 200)))  # smaller, of the same shape
+
+
 @pytest.mark.parametrize("how", ["blur", "pixelate"])
 def test_detail_is_lost(picture: Image.Image, how: Any):
     inside = np.asarray(redact(picture, FOUND, how=how).convert("L"))[30:70, 60:140]
@@ -104,7 +130,7 @@ def test_bad_arguments(picture: Image.Image, options: dict[str, Any], message: s
 
 @pytest.mark.parametrize("result", [PointResult(points=()), CaptionResult(caption="x")])
 def test_results_without_regions(picture: Image.Image, result: Any):
-    with pytest.raises(ConfigurationError, match="has no boxes or outline"):
+    with pytest.raises(ConfigurationError, match="results of detect and segment"):
         redact(picture, result)
 
 
