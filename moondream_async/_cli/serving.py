@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import importlib
 import io
 import logging
@@ -39,6 +40,10 @@ def proxy(arguments: Arguments) -> None:
     if authorize is None and arguments.host not in _LOOPBACK:
         raise ConfigurationError(
             f"--host {arguments.host} needs --authorize MODULE:FUNCTION: without it, only this machine is admitted."
+        )
+    if authorize is None and arguments.allow_origin:
+        raise ConfigurationError(
+            "--allow-origin needs --authorize MODULE:FUNCTION: without it, only pages of the proxy itself may call it."
         )
     with connection(arguments, hooks=None) as target:
         app = Proxy(
@@ -116,7 +121,9 @@ def _serve(app: Any, host: str, port: int, started: Callable[[str], None]) -> No
         listener = socket.create_server((host, port), family=family, backlog=2048)
     except (OSError, OverflowError) as exc:
         problem = getattr(exc, "strerror", None) or exc
-        raise ConfigurationError(f"{host}:{port} cannot be used: {problem}. Choose another with --port.") from None
+        is_host = isinstance(exc, socket.gaierror) or getattr(exc, "errno", None) == errno.EADDRNOTAVAIL
+        option = "--host" if is_host else "--port"
+        raise ConfigurationError(f"{host}:{port} cannot be used: {problem}. Choose another with {option}.") from None
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # or small events would wait for more
     name = f"[{host}]" if ":" in host else host
     url = f"http://{name}:{listener.getsockname()[1]}"

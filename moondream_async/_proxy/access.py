@@ -14,8 +14,8 @@ from starlette.requests import Request
 from ..errors import ConfigurationError
 from .refusals import Refusal
 
-Authorize: TypeAlias = Callable[[Request], "bool | str | Awaitable[bool | str | None] | None"]
-"""Decides about a request: True or the visitor's name admits it."""
+Authorize: TypeAlias = Callable[[Request], "bool | str | int | Awaitable[bool | str | int | None] | None"]
+"""Decides about a request: True, or the visitor's name or number, admits it."""
 
 _JSON = "application/json"
 _FORWARDING = frozenset(
@@ -54,6 +54,7 @@ class Access:
 
         Raises:
             Refusal: The request is not admitted.
+            TypeError: `authorize` returned something else than a bool, str, int or None.
         """
         headers = _single_headers(request)
         if self._authorize is None:
@@ -71,7 +72,12 @@ class Access:
             admitted = await admitted
         if not admitted:
             raise Refusal(401, "Unauthorized.")
-        return admitted if isinstance(admitted, str) else peer
+        if admitted is True:
+            return peer
+        if not isinstance(admitted, str | int):
+            kind = type(admitted).__name__
+            raise TypeError(f"authorize must return True, or the visitor's name as a str or int, not {kind}")
+        return str(admitted)
 
     def _check_page(self, request: Request, headers: Mapping[str, str]) -> None:
         origin = headers.get("origin")

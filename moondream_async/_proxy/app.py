@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncGenerator, Sequence
-from typing import Literal
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from typing import Any, Literal
 
 from starlette.applications import Starlette
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
@@ -21,7 +22,7 @@ from .._fal.async_client import AsyncFalClient, is_configured
 from .._public import public
 from ..errors import ConfigurationError
 from .access import Access, Authorize
-from .exchange import Endpoint, Gate, log
+from .exchange import SAFE_HEADERS, Endpoint, Gate, log, new_id
 from .fal_targets import MOONDREAM_ENDPOINTS
 from .refusals import Refusal
 from .upstreams import FalUpstream, MoondreamUpstream
@@ -30,6 +31,7 @@ from .visitors import Visitors
 SKILLS = ("query", "caption", "detect", "point", "segment", "chat")
 
 _MB = 1024 * 1024
+_LOGGED_PATH = 200
 _ERROR_TYPES = {401: "authentication_error", 403: "permission_error", 404: "not_found_error"}
 _EXPOSED = ("x-upstream-request-id", "x-request-id", "x-fal-request-id", "x-fal-error-type", "retry-after")
 
@@ -102,6 +104,8 @@ class Proxy:
             fal_upstream = FalUpstream(fal, fal_endpoints)
             methods = ["GET", "POST", "PUT"]
             routes.append(Route("/api/fal/proxy", Endpoint(self._gate, fal_upstream), methods=methods))
+        else:
+            routes.append(Route("/api/fal/proxy", _no_fal, methods=["GET", "POST", "PUT"]))
         self._app = Starlette(
             routes=routes,
             middleware=_cors(origins),
@@ -149,7 +153,7 @@ def _cors(origins: Sequence[str]) -> list[Middleware]:
         return []
     return [
         Middleware(
-            CORSMiddleware,
+            _Cors,
             allow_origins=[origin.lower() for origin in origins],
             allow_methods=["GET", "POST", "PUT"],
             allow_headers=["*"],
@@ -159,7 +163,30 @@ def _cors(origins: Sequence[str]) -> list[Middleware]:
     ]
 
 
-async def _http_error(_: Request, exc: Exception) -> JSONResponse:
+class _Cors(CORSMiddleware):
+    """CORS that logs the preflight requests that it refuses."""
+
+    def preflight_response(self, request_headers: Headers) -> Response:
+        """Answer a preflight request."""
+        response = super().preflight_response(request_headers)
+        if response.status_code >= 400:
+            log.info("OPTIONS: %d, origin %r: %s", response.status_code, request_headers["origin"], response.body)
+        return response
+
+
+async def _no_fal(request: Request) -> JSONResponse:
+    return _refuse(request, {"detail": "This proxy has no key for fal.ai: FAL_KEY is not set."}, 404)
+
+
+async def _http_error(request: Request, exc: Exception) -> JSONResponse:
     assert isinstance(exc, HTTPException)
     kind = _ERROR_TYPES.get(exc.status_code, "invalid_request_error")
-    return JSONResponse({"error": {"type": kind, "message": exc.detail}}, exc.status_code, exc.headers)
+    body = {"error": {"type": kind, "message": exc.detail}}
+    return _refuse(request, body, exc.status_code, exc.headers)
+
+
+def _refuse(request: Request, body: Any, status: int, headers: Mapping[str, str] | None = None) -> JSONResponse:
+    """Answer what no route serves, and log it."""
+    request_id = new_id()
+    log.info("%s %r: %d, request %s", request.method, request.url.path[:_LOGGED_PATH], status, request_id)
+    return JSONResponse(body, status, {**SAFE_HEADERS, **(headers or {}), "X-Request-ID": request_id})

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import secrets
 import time
+import traceback
 from typing import Any
 
 import anyio
 import attrs
+from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import Message, Receive, Scope, Send
@@ -30,6 +33,12 @@ SAFE_HEADERS = {"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"
 
 
 _CLIENT_CLOSED = 499
+_UNAVAILABLE = 503
+
+
+def new_id() -> str:
+    """Return an ID for a request."""
+    return secrets.token_hex(8)
 
 
 @attrs.frozen
@@ -70,9 +79,15 @@ class Endpoint:
             await exchange.answer(JSONResponse(self._upstream.failure(exc), http_status(exc), SAFE_HEADERS))
         except ClientDisconnect:
             exchange.is_abandoned = True
-        except Exception as exc:
-            exchange.reason = type(exc).__name__
+        except asyncio.CancelledError:
+            exchange.reason = "the server is stopping"
+            await exchange.answer_when_cancelled(self._upstream.refusal("The server is stopping.", _UNAVAILABLE))
             raise
+        except Exception as exc:
+            exchange.reason = _origin_of(exc)
+            if exchange.has_begun or isinstance(exc, HTTPException):
+                raise
+            await exchange.answer(JSONResponse(self._upstream.refusal("Internal error.", 500), 500, SAFE_HEADERS))
         finally:
             exchange.log()
         if exchange.is_abandoned and not exchange.has_begun:
@@ -103,6 +118,7 @@ class Exchange:
         has_begun: Whether the response has begun.
         is_abandoned: Whether the client has gone before its end.
         reason: Why it was refused, or failed.
+        id: Its ID, in the log and in the response.
     """
 
     request: Request
@@ -114,7 +130,7 @@ class Exchange:
     reason: str = ""
     _is_complete: bool = False
     _is_stream: bool = False
-    _id: str = attrs.field(factory=lambda: secrets.token_hex(8))
+    id: str = attrs.field(factory=new_id)
     _started: float = attrs.field(factory=time.monotonic)
     _status: int = 0
     _upstream_id: str = "-"
@@ -147,15 +163,21 @@ class Exchange:
 
     async def answer(self, response: Response) -> None:
         """Answer the request without the service."""
-        response.headers["x-request-id"] = self._id
+        response.headers["x-request-id"] = self.id
         self.has_begun, self._status = True, response.status_code
         await response(self.request.scope, self.request.receive, self._send)
+
+    async def answer_when_cancelled(self, body: Any) -> None:
+        """Answer although the server cancels this task to stop, unless a response has begun."""
+        if not self.has_begun:
+            with anyio.CancelScope(shield=True), anyio.move_on_after(1):
+                await self.answer(JSONResponse(body, _UNAVAILABLE, SAFE_HEADERS))
 
     def log(self) -> None:
         """Log the exchange, with the IDs of the request here and at the service."""
         took = (time.monotonic() - self._started) * 1000
         outcome = "client gone" if self.is_abandoned else self._status
-        args = (self.request.method, self.operation, outcome, took, self._id, self._upstream_id, self.visitor)
+        args = (self.request.method, self.operation, outcome, took, self.id, self._upstream_id, self.visitor)
         message = "%s %s: %s in %.0f ms, request %s, upstream request %r, visitor %r"
         log.info(f"{message}: %s" if self.reason else message, *args, *([self.reason] if self.reason else []))
 
@@ -167,7 +189,7 @@ class Exchange:
             scope.cancel()
 
     async def _pass_back(self, response: Forwarded) -> None:
-        headers = {**SAFE_HEADERS, **response.headers, "x-request-id": self._id}
+        headers = {**SAFE_HEADERS, **response.headers, "x-request-id": self.id}
         if (upstream_id := response.headers.get("x-request-id")) is not None:
             headers["x-upstream-request-id"] = upstream_id
         self._is_stream = headers["content-type"] == "text/event-stream"
@@ -193,6 +215,12 @@ class Exchange:
             await self._send(message)
         except OSError:  # some servers say so that the client has gone
             raise ClientDisconnect from None
+
+
+def _origin_of(exc: Exception) -> str:
+    """Return where an error comes from, such as the user's `authorize`; its text may hold what no log should."""
+    frame = traceback.extract_tb(exc.__traceback__)[-1]
+    return f"{type(exc).__name__} in {frame.filename}, line {frame.lineno}"
 
 
 def _announces_body(request: Request) -> bool:

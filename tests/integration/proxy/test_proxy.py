@@ -399,7 +399,7 @@ class TestAccess:
             )
             assert admitted.status_code == 200
 
-    async def test_authorize_that_raises(self, sandbox: PooledSandbox):
+    async def test_authorize_that_raises(self, sandbox: PooledSandbox, caplog: pytest.LogCaptureFixture):
         def payment(_: Request) -> bool:
             raise HTTPException(402, "No credit")
 
@@ -408,11 +408,30 @@ class TestAccess:
 
         async with browser(proxy_of(sandbox.base_url, authorize=payment)) as client:
             assert (await client.post("/v1/query", json={"question": "x"})).status_code == 402
-        async with browser(proxy_of(sandbox.base_url, authorize=bug), raise_app_exceptions=False) as client:
+        caplog.set_level(logging.INFO)
+        async with browser(proxy_of(sandbox.base_url, authorize=bug)) as client:
             response = await client.post("/v1/query", json={"question": "x"})
-        assert response.status_code == 500
+        assert (response.status_code, response.json()["error"]["message"]) == (500, "Internal error.")
         TestKey.hunted(response)
         assert sandbox.requests == 0
+        assert f"500 in 0 ms, request {response.headers['x-request-id']}" in caplog.text
+        assert "KeyError in " in caplog.text
+        assert "test_proxy.py, line " in caplog.text
+        assert KEY not in caplog.text
+
+    @pytest.mark.parametrize(
+        ("returned", "visitor"), [(True, "127.0.0.1"), ("ann", "ann"), (7, "7"), ({"name": "ann"}, None), (0, None)]
+    )
+    async def test_what_authorize_returns(
+        self, sandbox: PooledSandbox, caplog: pytest.LogCaptureFixture, returned: Any, visitor: str | None
+    ):
+        caplog.set_level(logging.INFO)
+        async with browser(proxy_of(sandbox.base_url, authorize=lambda _: returned)) as client:
+            response = await client.post("/v1/query", json={"question": "x"})
+        if visitor is None:
+            assert response.status_code == (401 if returned == 0 else 500)
+        else:
+            assert f"visitor '{visitor}'" in caplog.text
 
     async def test_other_machines_without_authorize(self, sandbox: PooledSandbox):
         transport = httpx.ASGITransport(proxy_of(sandbox.base_url), client=("192.168.1.9", 1))
@@ -424,6 +443,42 @@ class TestAccess:
         app = Starlette(routes=[Mount("/moondream", proxy_of(sandbox.base_url))])
         async with browser(app) as client:
             assert (await client.post("/moondream/v1/query", json={"question": "x"})).status_code == 200
+
+    async def test_what_no_route_serves(self, sandbox: Sandbox, caplog: pytest.LogCaptureFixture):
+        caplog.set_level(logging.INFO)
+        async with browser(proxy_of(sandbox.base_url)) as client:
+            responses = [await client.get("/v1/caption"), await client.get("/"), await client.post("/api/fal/proxy")]
+        assert [response.status_code for response in responses] == [405, 404, 404]
+        assert "FAL_KEY" in responses[2].json()["detail"]
+        for response in responses:
+            assert response.headers["x-content-type-options"] == "nosniff"
+            assert f"request {response.headers['x-request-id']}" in caplog.text
+
+    async def test_a_server_that_stops(self):
+        with PooledSandbox(api_key=KEY, latency=5) as sandbox:
+            sent: list[Any] = []
+            app = proxy_of(sandbox.base_url)
+
+            async def receive() -> Any:
+                if not received:
+                    received.append(1)
+                    return {"type": "http.request", "body": b'{"question": "x"}', "more_body": False}
+                return await asyncio.sleep(60)
+
+            async def send(message: Any) -> None:
+                sent.append(message)
+
+            received: list[int] = []
+            headers = [(b"host", b"localhost"), (b"content-type", b"application/json")]
+            scope = {"type": "http", "http_version": "1.1", "method": "POST", "path": "/v1/query", "headers": headers}
+            scope |= {"query_string": b"", "client": ("127.0.0.1", 9), "scheme": "http", "raw_path": b"/v1/query"}
+            task = asyncio.create_task(app(scope, receive, send))
+            await until(lambda: sandbox.requests == 1)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+        assert sent[0]["status"] == 503
+        assert "stopping" in json.loads(sent[1]["body"])["error"]["message"]
 
     async def test_cors(self, sandbox: Sandbox):
         app = proxy_of(sandbox.base_url, authorize=lambda _: True, origins=["https://app.example"])
