@@ -344,6 +344,8 @@ def _split(text: str) -> SplitResult:
         )
     if re.search(r"[\s\x00-\x1f\x7f]", text):
         raise ConfigurationError("base_url holds spaces or control characters.")
+    if "," in text or "://" in parts.path:
+        raise ConfigurationError(f"base_url must be one URL, not {text!r}; pass a list for several servers.")
     if parts.query or parts.fragment:
         raise ConfigurationError(f"base_url must have no '?' or '#' part: give {without_query(text)!r}.")
     return parts

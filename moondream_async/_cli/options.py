@@ -83,8 +83,22 @@ COMMON: list[Parameter] = [
     Option(["-v", "--verbose"], count=True, help="Log retries and waits; -vv logs every request."),
     flag("-V", "--version", expose_value=False, is_eager=True, callback=_print_version, help="Print the version."),
 ]
+
+
+def _only_one(_: click.Context, option: Parameter, values: tuple[str, ...]) -> str | None:
+    if len(values) > 1:
+        raise click.UsageError(f"{option.opts[0]} was given {len(values)} times; a command calls one server.")
+    return values[0] if values else None
+
+
 SERVER: list[Parameter] = [
-    Option(["--base-url"], metavar="URL", help="The server; Station is http://localhost:2020/v1."),
+    Option(
+        ["--base-url"],
+        multiple=True,
+        callback=_only_one,
+        metavar="URL",
+        help="The server; Station is http://localhost:2020/v1.",
+    ),
     Option(["--model"], metavar="MODEL", help="Model; default the server's."),
     flag("--sandbox", help="Use a local stand-in server, without a model."),
 ]

@@ -47,6 +47,9 @@ def test_base_urls_end_in_v1(given: str, used: str) -> None:
         ("http://host/v1?x=1", "'\\?' or '#'"),
         ("http://host/v1#x", "'\\?' or '#'"),
         ("http://ho st/v1", "spaces"),
+        ("http://a:2020/v1,http://b:2020/v1", "one URL"),
+        ("http://a/v1, http://b/v1", "one URL|spaces"),
+        ("http://a/v1;http://b/v1", "one URL"),
         (7, "must be a str"),
     ],
 )
