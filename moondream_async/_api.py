@@ -265,6 +265,8 @@ class ApiClient:
         """
         if not isinstance(body, Mapping):
             raise ConfigurationError(f"body must be a dict, not {type(body).__name__}.")
+        if body.get("stream"):
+            raise ConfigurationError("post reads no streams: leave out 'stream', or use the skill with stream=True.")
         request = self.requests.skill(check_path(path), json_bytes(dict(body), "body must hold plain JSON values"))
         request.places = ()  # it may refer to what only the first server has
         return await self.fetch(request, lambda found, _: object_of(found) if is_object else found)

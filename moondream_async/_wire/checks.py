@@ -136,6 +136,7 @@ def extra_body(value: object) -> dict[str, Any]:
             raise ConfigurationError(f"extra_body must have str keys, not {name!r}.")
         if name in _OWN_FIELDS:
             raise ConfigurationError(f"extra_body must not have {name!r}, which has a parameter of its own.")
+    json_bytes(dict(value), "extra_body must hold plain JSON values")
     return dict(value)
 
 

@@ -81,6 +81,13 @@ async def test_bad_paths(path: Any, base_url: str):
             await client.post(path, {})
 
 
+async def test_streams_are_refused():
+    async with AsyncClient(KEY) as client:
+        with pytest.raises(ConfigurationError, match="post reads no streams"):
+            await client.post("caption", {"stream": True})
+        assert client.stats.requests == 0
+
+
 @pytest.mark.parametrize("body", [None, [1], "x", {"a": {1, 2}}, {"a": float("nan")}])
 async def test_bad_bodies(body: Any):
     async with AsyncClient(KEY) as client:
