@@ -56,6 +56,8 @@ class Proxy:
         fal: The same for fal.ai. Default: `AsyncFalClient()`, if `FAL_KEY` or `FAL_BASE_URL` is set; else fal's route
             answers with 404. False: never.
         skills: The skills that may be called. Default: query, caption, detect, point, segment, chat.
+        models: The models that a request may name, besides the client's own. Default None: all, so that a visitor may
+            name a dearer one, or a finetune of yours. `[]` for the client's own only.
         fal_endpoints: The endpoints of fal that may be called; `/*` at the end allows all below. Default: Moondream's.
         origins: Other origins whose pages may call it, such as `https://app.example` (CORS). Needs `authorize`.
         max_body: Maximum size of a request, in bytes. Default 20 MiB; above it, the answer is 413.
@@ -76,6 +78,7 @@ class Proxy:
         client: AsyncClient | None = None,
         fal: AsyncFalClient | Literal[False] | None = None,
         skills: Sequence[str] = SKILLS,
+        models: Sequence[str] | None = None,
         fal_endpoints: Sequence[str] = MOONDREAM_ENDPOINTS,
         origins: Sequence[str] = (),
         max_body: int = 20 * _MB,
@@ -84,6 +87,8 @@ class Proxy:
     ) -> None:
         if unknown := [name for name in skills if name not in SKILLS]:
             raise ConfigurationError(f"skills must be among {', '.join(SKILLS)}, not {unknown[0]!r}.")
+        if isinstance(models, str):
+            raise ConfigurationError(f"models must be a list, such as [{models!r}].")
         self._own: list[AsyncClient | AsyncFalClient] = []
         if client is None:
             client = AsyncClient()
@@ -99,7 +104,8 @@ class Proxy:
         )
         max_body = config.check_whole("max_body", max_body, least=1)
         self._gate = Gate(Access(authorize, origins), visitors, max_body)
-        routes = [Route("/v1/{skill:path}", Endpoint(self._gate, MoondreamUpstream(client, skills)), methods=["POST"])]
+        moondream = MoondreamUpstream(client, skills, models)
+        routes = [Route("/v1/{skill:path}", Endpoint(self._gate, moondream), methods=["POST"])]
         if fal is not None:
             fal_upstream = FalUpstream(fal, fal_endpoints)
             methods = ["GET", "POST", "PUT"]

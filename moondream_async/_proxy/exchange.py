@@ -140,13 +140,15 @@ class Exchange:
 
         Raises:
             MoondreamError: There was no response, or it broke off.
+            Refusal: The body is not allowed.
             ClientDisconnect: The client has gone.
         """
+        upstream_request = upstream.build(self.request, call, body)
         error: Exception | None = None
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._watch, tasks.cancel_scope)
             try:
-                async with forward(upstream.http, upstream.build(self.request, call, body)) as response:
+                async with forward(upstream.http, upstream_request) as response:
                     await self._pass_back(response)
             except (MoondreamError, ClientDisconnect) as exc:
                 error = exc

@@ -73,11 +73,13 @@ class MoondreamUpstream:
     Args:
         client: The client whose server, key and model are used.
         skills: The names of the skills that may be called; `chat` is one.
+        models: The models that a request may name, besides the client's; None for all.
     """
 
-    def __init__(self, client: AsyncClient, skills: Sequence[str]) -> None:
+    def __init__(self, client: AsyncClient, skills: Sequence[str], models: Sequence[str] | None) -> None:
         self._api = client._api  # pyright: ignore[reportPrivateUsage]
         self._skills = frozenset(skills)
+        self._models = None if models is None else frozenset(models)
 
     @property
     def http(self) -> HttpClient:
@@ -93,9 +95,28 @@ class MoondreamUpstream:
         return Call(name, costs=True, has_body=True, target=path)
 
     def build(self, request: Request, call: Call, body: bytes) -> UpstreamRequest:
-        """Return the request with the client's key, and its model if the body has none."""
+        """Return the request with the client's key, and its model if the body has none.
+
+        Raises:
+            Refusal: The body names a model that may not be used.
+        """
+        if self._models is not None:
+            body = self._check_model(body, self._models)
         body = _with_model(body, self._api.model)
         return self._api.requests.skill(call.target, body, stream=_streams(request), bearer=call.operation == "chat")
+
+    def _check_model(self, body: bytes, models: frozenset[str]) -> bytes:
+        """Return the body anew, so that what is checked is what is sent: a JSON object may have a field twice."""
+        try:
+            fields: Any = json.loads(body)
+        except (ValueError, RecursionError):
+            raise Refusal(400, "The body is not valid JSON.") from None
+        if not isinstance(fields, dict):
+            raise Refusal(400, "The body must be a JSON object.")
+        model: Any = fields.get("model")  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+        if model is not None and model != self._api.model and not (isinstance(model, str) and model in models):
+            raise Refusal(403, "This model may not be used.")
+        return json.dumps(fields).encode("ascii")
 
     def refusal(self, message: str, status: int) -> dict[str, Any]:
         """Return an error in the form of Moondream's API."""

@@ -444,6 +444,38 @@ class TestAccess:
         async with browser(app) as client:
             assert (await client.post("/moondream/v1/query", json={"question": "x"})).status_code == 200
 
+    @pytest.mark.parametrize(
+        ("body", "status"),
+        [
+            (b'{"question": "x"}', 200),
+            (b'{"question": "x", "model": null}', 200),
+            (b'{"question": "x", "model": "moondream3-preview"}', 200),
+            (b'{"question": "x", "model": "allowed"}', 200),
+            (b'{"question": "x", "model": "dear"}', 403),
+            (b'{"model": "dear", "question": "x", "model": "allowed"}', 200),  # the sandbox gets the second only
+            (b'{"model": "allowed", "question": "x", "mod\\u0065l": "dear"}', 403),
+            (b'{"question": "x", "model": ["dear"]}', 403),
+            (b'["model"]', 400),
+            (b"{", 400),
+            (b"[" * 100_000, 400),
+        ],
+    )
+    async def test_models(self, body: bytes, status: int):
+        requests: list[bytes] = []
+
+        async def answer(exchange: Exchange) -> None:
+            requests.append(exchange.body)
+            await exchange.answer({"answer": "x"})
+
+        async with loopback.serve(answer) as server:
+            client = AsyncClient(KEY, base_url=server.base_url, model="moondream3-preview")
+            async with browser(Proxy(client=client, models=["allowed"])) as page:
+                headers = {"content-type": "application/json"}
+                response = await page.post("/v1/query", content=body, headers=headers)
+        assert response.status_code == status
+        assert len(requests) == (status == 200)
+        assert not any(b"dear" in request for request in requests)
+
     async def test_what_no_route_serves(self, sandbox: Sandbox, caplog: pytest.LogCaptureFixture):
         caplog.set_level(logging.INFO)
         async with browser(proxy_of(sandbox.base_url)) as client:
