@@ -508,7 +508,7 @@ class HttpClient:
 
     def _record_acceptance(self, call: Call) -> None:
         if self.session.servers is not None and call.lease is not None:
-            self.session.servers.states[call.lease.index].succeeded()
+            self.session.servers.succeeded(call.lease.index)
         elif self._rate_limiter is not None:
             self._rate_limiter.rate.succeeded()
         self.session.progress.accepted(time.monotonic())

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import anyio
 
 from .._concurrency.loop_local import LoopLocal
+from .._log import log
 from .._wire.balance import Balancer, ServerState
 from .._wire.progress import Progress
 from ..errors import APIError
@@ -37,7 +38,7 @@ class Lease:
     def record(self, failed: FailedAttempt | None) -> None:
         """Record the outcome of a call that is not repeated; None means that it succeeded."""
         if failed is None:
-            self._servers.states[self.index].succeeded()
+            self._servers.succeeded(self.index)
         else:
             self._servers.record(self, failed, hold=1.0)
 
@@ -127,11 +128,19 @@ class Servers:
             else:
                 state.refused(now, started=lease.sent, delay=hold)
         elif _is_server_failure(failed):
+            if state.is_healthy:
+                log.warning("%s failed (%s): other servers get its calls", self._base_urls[lease.index], failed.error)
             state.failed(now, started=lease.sent)
         else:
-            state.succeeded()
+            self.succeeded(lease.index)
             return False
         return self._balancer.has_other(lease.index, now)
+
+    def succeeded(self, index: int) -> None:
+        """Record an answer of a server that is not a failure."""
+        if not self.states[index].is_healthy:
+            log.info("%s answers again", self._base_urls[index])
+        self.states[index].succeeded()
 
     def wake(self) -> None:
         """Wake the waiting calls."""

@@ -134,6 +134,8 @@ def extra_body(value: object) -> dict[str, Any]:
     for name in value:
         if not isinstance(name, str):
             raise ConfigurationError(f"extra_body must have str keys, not {name!r}.")
+        if name == "model":
+            raise ConfigurationError("extra_body must not have 'model': use client.with_options(model=...).")
         if name in _OWN_FIELDS:
             raise ConfigurationError(f"extra_body must not have {name!r}, which has a parameter of its own.")
     json_bytes(dict(value), "extra_body must hold plain JSON values")

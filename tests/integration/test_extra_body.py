@@ -58,7 +58,8 @@ async def test_skills(tiny: EncodedImage, tmp_path: Path, skill: str, arguments:
     ("extra", "message"),
     [
         ([1], "must be a dict"), ("x", "must be a dict"), ({1: 2}, "str keys"), ({"a": {1}}, "JSON"), ({"a": float("nan")}, "JSON"),
-        *(({name: 1}, "parameter of its own") for name in ("question", "image_url", "model", "stream", "settings")),
+        *(({name: 1}, "parameter of its own") for name in ("question", "image_url", "stream", "settings")),
+        ({"model": "x"}, "with_options"),
     ],
 )  # fmt: skip
 @respx.mock

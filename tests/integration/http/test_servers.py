@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import Any
 
 import pytest
@@ -188,8 +189,9 @@ async def test_other_requests_go_to_the_first(scene: bytes):
             assert second.requests > 0
 
 
-async def test_one_that_is_killed_and_comes_back(scene: bytes):
+async def test_one_that_is_killed_and_comes_back(scene: bytes, caplog: pytest.LogCaptureFixture):
     """No call is lost, and the server is used again."""
+    caplog.set_level(logging.INFO, "moondream_async")
     speeds = (0.0, 0.01, 0.03)
     sandboxes = [Sandbox(latency=latency).start() for latency in speeds]
     victim = sandboxes[1]
@@ -222,6 +224,13 @@ async def test_one_that_is_killed_and_comes_back(scene: bytes):
             assert client.stats.servers[1].is_healthy
             assert client.stats.servers[1].requests > before
             assert all(server.in_flight == 0 for server in client.stats.servers)
+            lines = [
+                line
+                for line in caplog.messages
+                if victim.base_url in line and "attempt" not in line and "sandbox" not in line
+            ]
+            assert "other servers get its calls" in lines[0]
+            assert lines[-1] == f"{victim.base_url} answers again"
     finally:
         for sandbox in sandboxes:
             sandbox.stop()
