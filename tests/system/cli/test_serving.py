@@ -76,7 +76,7 @@ def test_proxy_with_authorize(tmp_path: Path):
         (["--authorize", "auth"], "must be like myapp.auth:check"),
         (["--authorize", "auth:missing"], "has no attribute 'missing'"),
         (["--authorize", "auth:number"], "it is not a function"),
-        (["--allow-origin", "https://app.example"], "origins need authorize"),
+        (["--allow-origin", "https://app.example"], "--allow-origin needs --authorize"),
         (["--host", "192.0.2.1", "--authorize", "auth:check"], "cannot be used"),
     ],
 )
