@@ -184,8 +184,7 @@ async def test_other_requests_go_to_the_first(scene: bytes):
             assert [batch async for batch in client.batches.list()] == []
             assert [finetune async for finetune in client.tuning.list()] == []
             assert (first.requests, second.requests) == (5, 0)
-            for _ in range(6):
-                await client.chat([{"role": "user", "content": "x"}])
+            await asyncio.gather(*(client.chat([{"role": "user", "content": "x"}]) for _ in range(6)))
             assert second.requests > 0
 
 

