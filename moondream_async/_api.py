@@ -268,7 +268,7 @@ class ApiClient:
         if body.get("stream"):
             raise ConfigurationError("post reads no streams: leave out 'stream', or use the skill with stream=True.")
         request = self.requests.skill(check_path(path), json_bytes(dict(body), "body must hold plain JSON values"))
-        request.places = ()  # it may refer to what only the first server has
+        request.destinations = ()  # it may refer to what only the first server has
         return await self.fetch(request, lambda found, _: object_of(found) if is_object else found)
 
     async def fetch(self, request: Request, read: Callable[[Any, Meta], T]) -> T:

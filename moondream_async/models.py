@@ -12,7 +12,7 @@ _OWN_PREFIX = "moondream/"  # of names in the chat API
 
 
 @attrs.frozen(kw_only=True)
-class ModelAbilities:
+class ModelCapcapabilities:
     """What a model can do.
 
     Attributes:
@@ -34,14 +34,14 @@ _LENGTHS = ("short", "normal", "long")
 
 MODELS = MappingProxyType(
     {
-        "moondream3.1-9B-A2B": ModelAbilities(
+        "moondream3.1-9B-A2B": ModelCapcapabilities(
             skills=("query", "caption", "detect", "point"),
             streams=("query", "caption"),
             reasoning=True,
             lengths=_LENGTHS,
             source="https://huggingface.co/moondream/moondream3.1-9B-A2B",
         ),
-        "moondream3-preview": ModelAbilities(
+        "moondream3-preview": ModelCapcapabilities(
             skills=("query", "caption", "detect", "point", "segment"),
             streams=("query", "caption", "segment"),
             reasoning=True,
@@ -50,17 +50,17 @@ MODELS = MappingProxyType(
         ),
     }
 )
-"""The abilities of Moondream Cloud's models by name. Their prices are `prices.MODEL_PRICES`."""
+"""The capabilities of Moondream Cloud's models by name. Their prices are `prices.MODEL_PRICES`."""
 
 
-def abilities_of(model: str | None) -> ModelAbilities | None:
+def capabilities_of(model: str | None) -> ModelCapcapabilities | None:
     """Return what a model can do; a finetune can do what its base can.
 
     Args:
         model: Its name, such as `"moondream3-preview"` or `"moondream3-preview/my-finetune@100"`.
 
     Returns:
-        Its abilities; None if they are not known, also for the server's default model (None).
+        Its capabilities; None if they are not known, also for the server's default model (None).
     """
     name = (model or "").removeprefix(_OWN_PREFIX)
     return MODELS.get(name) or MODELS.get(name.partition("/")[0])
@@ -72,7 +72,7 @@ def check_skill(skill: str, model: str | None) -> None:
     Raises:
         ConfigurationError: It does not; the message names a model that does.
     """
-    abilities = abilities_of(model)
-    if abilities is not None and skill not in abilities.skills:
+    capabilities = capabilities_of(model)
+    if capabilities is not None and skill not in capabilities.skills:
         able = [name for name, each in MODELS.items() if skill in each.skills]
         raise ConfigurationError(f"{model} cannot {skill}; {' and '.join(able)} can.")

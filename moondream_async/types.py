@@ -454,6 +454,7 @@ class DetectResult(Drawable, Result):
 
         Raises:
             ImageError: The image cannot be used, or a box is empty.
+            ConfigurationError: `margin` is not a finite number, or the image has another shape than the result's.
         """
         crops: list[Any] = _vision("crops").crop_all(image, self, margin=margin)
         return crops

@@ -32,7 +32,7 @@ async def run_within(seconds: float | None, coroutine: Coroutine[Any, Any, T]) -
     try:
         return await coroutine
     except asyncio.CancelledError:
-        if not deadline.is_withdrawn():
+        if not deadline.withdraw():
             raise
         return None
     finally:
@@ -58,7 +58,7 @@ class _Deadline:
         self.has_expired = True
         self._task.cancel()
 
-    def is_withdrawn(self) -> bool:
+    def withdraw(self) -> bool:
         """Withdraw the cancellation, and return whether nobody else has cancelled the task."""
         if not self.has_expired:
             return False
@@ -87,7 +87,7 @@ class _Deadlines:
     def remove(self, deadline: _Deadline) -> None:
         """Remove a deadline, and withdraw its cancellation if that came too late."""
         self._live.discard(deadline)
-        deadline.is_withdrawn()
+        deadline.withdraw()
 
     def _set_timer(self, expiry: float) -> None:
         if self._timer is not None:

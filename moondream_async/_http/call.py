@@ -38,7 +38,7 @@ class Call:
         started: When the call was made, on the monotonic clock.
         uncounted_attempts: Attempts that the retry policy does not count: those refused with 429 while other calls
             succeeded, and those that were sent to another server instead.
-        lease: Its place at one of several servers, in the last attempt.
+        lease: Its slot on one of several servers, in the last attempt.
         failovers: How often it was sent to another server.
     """
 
@@ -63,12 +63,12 @@ class Call:
     @property
     def headers(self) -> httpx.Headers:
         """The headers for the server that the call goes to."""
-        return self.request.headers if self.lease is None else self.request.places[self.lease.index].headers
+        return self.request.headers if self.lease is None else self.request.destinations[self.lease.index].headers
 
     @property
-    def place_url(self) -> httpx.URL:
+    def destination_url(self) -> httpx.URL:
         """The URL at the server that the call goes to."""
-        return self.request.url if self.lease is None else self.request.places[self.lease.index].url
+        return self.request.url if self.lease is None else self.request.destinations[self.lease.index].url
 
     @property
     def takes_time(self) -> bool:

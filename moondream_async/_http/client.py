@@ -197,19 +197,19 @@ class HttpClient:
 
         Args:
             request: The request.
-            lease: Its place at one of several servers.
+            lease: Its slot on one of several servers.
 
         Raises:
             TRANSPORT_ERRORS: There was no response.
         """
         call = Call(request, None, lease=lease)
-        call.url = call.place_url
+        call.url = call.destination_url
         return await self._send(call, 1)
 
     @contextmanager
     def lease(self, request: Request) -> Generator[Lease | None]:
-        """Hold a place for a request of `open` at one of several servers; None if there is only one."""
-        servers = self.session.servers if request.places else None
+        """Hold a slot for a request of `open` on one of several servers; None if there is only one."""
+        servers = self.session.servers if request.destinations else None
         if servers is None:
             yield None
             return
@@ -285,7 +285,8 @@ class HttpClient:
         await slot.acquire()
         outcome: A | FailedAttempt | None = None
         try:
-            if call.takes_time and not call.request.places:  # which of several servers it goes to is not known yet
+            # Of several servers, it is not known yet which one gets the call.
+            if call.takes_time and not call.request.destinations:
                 call.opening = await self.session.connect_ahead(call.url, self.timeouts.connect)
             body = await call.prepare()
             sent = await self._acquire_start(call)
@@ -308,12 +309,12 @@ class HttpClient:
     async def _acquire_start(self, call: Call) -> float | APIError:
         """Wait until the rate limiter lets the request start; return the time, or an error if it gives up."""
         servers = self.session.servers
-        if servers is not None and call.request.places:
+        if servers is not None and call.request.destinations:
             lease = await servers.acquire(call.started)
             if isinstance(lease, APIError):
                 return lease
             call.lease = lease
-            call.url = call.place_url
+            call.url = call.destination_url
             return lease.sent
         if self._rate_limiter is None:
             return time.monotonic()
@@ -486,7 +487,7 @@ class HttpClient:
         delay = delay_by_policy(self.retry, failed, counted, now - call.started, total=total)
         if delay is not None:
             self.session.counters.retries += 1
-        if refused and self._rate_limiter is not None and not call.request.places:
+        if refused and self._rate_limiter is not None and not call.request.destinations:
             hold = delay if delay is not None else backoff(self.retry, counted)
             self._rate_limiter.rate.refused(now, started=failed.sent, delay=hold)
         return delay

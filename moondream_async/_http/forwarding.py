@@ -1,4 +1,4 @@
-"""Forward a request to a service, and give its response on without collecting it, and without the key."""
+"""Forward a request to a service, and pass its response on as it arrives, without the key."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Forwarded:
 
     Attributes:
         status: Its status.
-        headers: Those of its headers that may be given on, with lowercase names.
+        headers: Those of its headers that may be passed on, with lowercase names.
         request_id: The request's ID at the service, if it said it.
     """
 
@@ -139,7 +139,7 @@ async def forward(http: HttpClient, request: Request) -> AsyncGenerator[Forwarde
         request: The request, with the key.
 
     Raises:
-        MoondreamError: There was no response, it cannot be given on, or the connection broke while it was read.
+        MoondreamError: There was no response, it cannot be passed on, or the connection broke while it was read.
     """
     error: MoondreamError | None = None
     response: httpx.Response | None = None
@@ -149,7 +149,11 @@ async def forward(http: HttpClient, request: Request) -> AsyncGenerator[Forwarde
             if response.status_code in REDIRECT_STATUSES:
                 raise _unusable("it redirects elsewhere")
             if lease is not None:
-                lease.record(None if response.status_code < 500 else FailedAttempt(_unusable("5xx"), None))
+                lease.record(
+                    None
+                    if response.status_code < 500
+                    else FailedAttempt(_unusable(f"its status is {response.status_code}"), None)
+                )
             yield Forwarded(response, http.redactor)
         except TRANSPORT_ERRORS as exc:
             failed = http.explain(request.address, cast("Exception", from_transport(exc)))

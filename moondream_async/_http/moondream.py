@@ -16,7 +16,7 @@ from ..config import Secret, Server
 from ..errors import APIError
 from . import transport_errors
 from .payloads import FileBody
-from .request import Body, ErrorDecoder, Place, Request, Response, parse_url, request_headers
+from .request import Body, Destination, ErrorDecoder, Request, Response, parse_url, request_headers
 from .retrying import FailedAttempt
 
 HOW_TO_SET_KEY = "set MOONDREAM_API_KEY or pass api_key=..."
@@ -81,7 +81,7 @@ class MoondreamRequests:
         self._key = server.key
         self._parsed = [parse_url(url) for url in server.base_urls]
         self._extra = headers
-        self._places: dict[tuple[str, int], tuple[Place, ...]] = {}
+        self._destinations: dict[tuple[str, int], tuple[Destination, ...]] = {}
         self._errors = MoondreamErrors(server.key)
         # Built once per client: merging headers for each call costs more than sending them.
         self._skill_headers = self._headers(accept=_JSON)
@@ -151,14 +151,14 @@ class MoondreamRequests:
         return Redactor([*([] if self._key is None else self._key.parts()), *secrets_in_headers(self._extra)])
 
     def _post(self, path: str, headers: list[httpx.Headers], body: Body) -> Request:
-        places = self._places.get((path, id(headers)))
-        if places is None:
+        destinations = self._destinations.get((path, id(headers)))
+        if destinations is None:
             urls = (httpx.URL(f"{base_url}/{path}") for base_url in self._base_urls)
-            places = tuple(map(Place, urls, headers))
-            self._places[path, id(headers)] = places
-        first = places[0]
-        several = places if len(places) > 1 else ()
-        return Request(path, "POST", first.url, first.headers, self._errors, body, places=several)
+            destinations = tuple(map(Destination, urls, headers))
+            self._destinations[path, id(headers)] = destinations
+        first = destinations[0]
+        several = destinations if len(destinations) > 1 else ()
+        return Request(path, "POST", first.url, first.headers, self._errors, body, destinations=several)
 
     def _headers(self, *, accept: str, content_type: str = _JSON, bearer: bool = False) -> list[httpx.Headers]:
         """Return the headers for each server."""

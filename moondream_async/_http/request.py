@@ -90,7 +90,7 @@ class Target(Protocol):
 
 
 @attrs.frozen(eq=False)
-class Place:
+class Destination:
     """Where one of several servers takes a request.
 
     Attributes:
@@ -116,7 +116,7 @@ class Request:
         non_idempotent: Whether it must not be repeated once the server may have accepted it.
         target: Rules for the URL and its redirects, if a user or a server named it. Redirects are not followed
             without one.
-        places: Where each of several servers takes it; it may be sent to any of them.
+        destinations: Where each of several servers takes it; it may be sent to any of them.
     """
 
     operation: str
@@ -127,7 +127,7 @@ class Request:
     body: Body = attrs.field(default=b"", repr=False)
     non_idempotent: bool = False
     target: Target | None = None
-    places: tuple[Place, ...] = ()
+    destinations: tuple[Destination, ...] = ()
 
     @property
     def address(self) -> str:

@@ -39,9 +39,8 @@ async def read_all(response: httpx.Response, limit: int = MAX_RESPONSE) -> bytes
 
 
 async def _read(response: httpx.Response, limit: int) -> bytes:
-    headers = {
-        name.lower(): value for name, value in raw_headers_of(response)
-    }  # as each lookup in httpx's takes as long
+    # Each lookup in httpx's headers takes as long as making this dict.
+    headers = {name.lower(): value for name, value in raw_headers_of(response)}
     encoded = b"content-encoding" in headers
     if encoded and "," in response.headers["content-encoding"]:  # httpx would decompress it in one go, however large
         raise ResponseTooLargeError("it is compressed more than once")

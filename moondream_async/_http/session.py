@@ -58,7 +58,7 @@ class Slot:
         """Record that the request is being sent; it is in transit until the slot is released.
 
         Args:
-            lease: Its place at one of several servers, which is released with the slot.
+            lease: Its slot on one of several servers, which is released with the slot.
         """
         self._sent = True
         self._lease = lease

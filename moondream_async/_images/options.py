@@ -43,20 +43,27 @@ def _to_python(value: Any) -> Any:
     return value.tolist() if hasattr(value, "__array_interface__") and hasattr(value, "tolist") else value
 
 
-def _parse_color(value: Any) -> Color:
+def parse_color(option: str, value: Any) -> Color:
+    """Return the color that an option names: a CSS name, `"#rrggbb"`, or three numbers of 0 to 255.
+
+    Raises:
+        ConfigurationError: It is no color.
+    """
     value = _to_python(value)
     if isinstance(value, str):
-        return _parse_color_name(value)
+        return _parse_color_name(option, value)
     if isinstance(value, (tuple, list)):
         channels = [_to_python(channel) for channel in cast("list[object]", list(cast("Any", value)))]
         if len(channels) == 3 and all(_is_integer(each) and 0 <= cast("int", each) <= 255 for each in channels):
             return cast("Color", tuple(channels))
-    raise ConfigurationError(
-        f"background must be a color such as 'white', '#ffffff' or (255, 255, 255), not {value!r}."
-    )
+    raise ConfigurationError(f"{option} must be a color such as 'white', '#ffffff' or (255, 255, 255), not {value!r}.")
 
 
-def _parse_color_name(name: str) -> Color:
+def _parse_background(value: Any) -> Color:
+    return parse_color("background", value)
+
+
+def _parse_color_name(option: str, name: str) -> Color:
     from PIL import ImageColor  # imported only when needed: importing this module must not load Pillow
 
     color = None
@@ -64,7 +71,7 @@ def _parse_color_name(name: str) -> Color:
         color = ImageColor.getrgb(name)[:3]
     if color is not None and all(0 <= channel <= 255 for channel in color):
         return color
-    raise ConfigurationError(f"background must be a CSS color name, '#rrggbb' or (r, g, b), not {name!r}.")
+    raise ConfigurationError(f"{option} must be a CSS color name, '#rrggbb' or (r, g, b), not {name!r}.")
 
 
 @public()
@@ -96,7 +103,7 @@ class ImageOptions:
         default=None, converter=_to_python, validator=attrs.validators.optional(_in_range(1, 100))
     )
     max_bytes: int = attrs.field(default=_MAX_UPLOAD_SIZE, converter=_to_python, validator=_in_range(1, 2**31))
-    background: str | Color = attrs.field(default=(255, 255, 255), converter=_parse_color)
+    background: str | Color = attrs.field(default=(255, 255, 255), converter=_parse_background)
     allow_private_urls: bool = attrs.field(default=False, converter=_to_python, validator=_check_bool)
 
     @classmethod

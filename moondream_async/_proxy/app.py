@@ -181,7 +181,9 @@ class _Cors(CORSMiddleware):
 
 
 async def _no_fal(request: Request) -> JSONResponse:
-    return _refuse(request, {"detail": "This proxy has no key for fal.ai: FAL_KEY is not set."}, 404)
+    return _refuse(
+        request, {"detail": "This proxy does not serve fal.ai; to change that, set FAL_KEY on the server."}, 404
+    )
 
 
 async def _http_error(request: Request, exc: Exception) -> JSONResponse:

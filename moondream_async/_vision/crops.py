@@ -34,13 +34,13 @@ def crop(image: Any, box: BoundingBox, *, margin: float = 0.0) -> Image:
     """
     if not isinstance(box, BoundingBox):
         raise ConfigurationError(f"box must be a BoundingBox, not {type(cast('object', box)).__name__}.")
-    _check_margin(margin)
+    check_margin(margin)
     return _cropped(upright(image), box, float(margin))
 
 
 def crop_all(image: Any, result: DetectResult, *, margin: float) -> list[Image]:
     """Crop an image, which is decoded once, to each box of a result."""
-    _check_margin(margin)
+    check_margin(margin)
     picture = upright(image)
     check_same_shape(picture, result)
     return [_cropped(picture, box, float(margin)) for box in result.objects]
@@ -76,6 +76,7 @@ def _cropped(picture: Image, box: BoundingBox, margin: float) -> Image:
     return picture.crop((left, top, right, bottom))
 
 
-def _check_margin(margin: object) -> None:
+def check_margin(margin: object) -> None:
+    """Raise `ConfigurationError` for a margin that is not a finite number."""
     if not isinstance(margin, numbers.Real) or isinstance(margin, bool) or not math.isfinite(margin):
         raise ConfigurationError(f"margin must be a finite number, not {margin!r}.")

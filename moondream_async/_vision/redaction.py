@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import math
-import numbers
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
+from .._images.options import parse_color
 from .._images.prepare import upright
 from .._public import public
 from ..errors import ConfigurationError
 from ..types import BoundingBox, DetectResult, Result, SegmentResult
-from .crops import check_same_shape, enlarged
+from .crops import check_margin, check_same_shape, enlarged
 from .masks import mask
 
 if TYPE_CHECKING:
@@ -47,21 +46,21 @@ def redact(
 
     Raises:
         ImageError: The image cannot be used.
-        ConfigurationError: An argument is not valid, a result has no boxes or outline, or the extra `vision` is missing
-            for a segment.
-        ConfigurationError: The image has another shape than the one that a result is for.
+        ConfigurationError: An argument is not valid, a result has no boxes or outline or is for an image of another
+            shape, or the extra `vision` is missing for a segment.
         PathError: A segment's path cannot be parsed or filled.
     """
     if how not in ("blur", "pixelate", "fill"):
         raise ConfigurationError(f"how must be 'blur', 'pixelate' or 'fill', not {how!r}.")
-    if not isinstance(margin, numbers.Real) or isinstance(margin, bool) or not math.isfinite(margin) or margin < 0:
+    check_margin(margin)
+    if margin < 0:
         raise ConfigurationError(f"margin must be a number of at least 0, not {margin!r}.")
-    fill = _parse_color(color)
+    fill = parse_color("color", color)
     picture = upright(image).copy()
     for result in results:
         check_same_shape(picture, result)
         if isinstance(result, SegmentResult):
-            _redact_outline(picture, result, how, fill)
+            _redact_outline(picture, result, how, fill, float(margin))
         elif isinstance(result, DetectResult):
             for box in result.objects:
                 _redact_box(picture, enlarged(box, float(margin)), how, fill)
@@ -79,10 +78,12 @@ def _redact_box(picture: Image, box: BoundingBox, how: How, color: tuple[int, in
         picture.paste(_obscured(picture.crop(region), how, color), region)
 
 
-def _redact_outline(picture: Image, result: SegmentResult, how: How, color: tuple[int, int, int]) -> None:
+def _redact_outline(
+    picture: Image, result: SegmentResult, how: How, color: tuple[int, int, int], margin: float
+) -> None:
     if not result.path.strip():
         if result.bbox is not None:
-            _redact_box(picture, result.bbox, how, color)
+            _redact_box(picture, enlarged(result.bbox, margin), how, color)
         return
     stencil = mask(result, picture.size, antialias=True)
     region = stencil.getbbox()
@@ -100,16 +101,3 @@ def _obscured(part: Image, how: How, color: tuple[int, int, int]) -> Image:
     small = part.resize(cells, PillowImage.Resampling.BOX)
     resampling = PillowImage.Resampling.NEAREST if how == "pixelate" else PillowImage.Resampling.BILINEAR
     return small.resize(part.size, resampling)
-
-
-def _parse_color(color: object) -> tuple[int, int, int]:
-    from PIL import ImageColor
-
-    if isinstance(color, str):
-        try:
-            return ImageColor.getrgb(color)[:3]
-        except ValueError:
-            pass
-    elif isinstance(color, tuple) and len(color) == 3 and all(isinstance(c, int) and 0 <= c <= 255 for c in color):  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
-        return color  # pyright: ignore[reportUnknownVariableType]
-    raise ConfigurationError(f"color must be a name, '#rrggbb' or three numbers of 0 to 255, not {color!r}.")

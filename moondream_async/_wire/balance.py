@@ -12,8 +12,8 @@ from collections.abc import Sequence
 
 from .rate import AdaptiveRate
 
-_FIRST_REST = 0.25  # seconds after a failure; doubled with each further one
-_MAX_REST = 5.0  # seconds; a server that is back must not idle for long
+_FIRST_COOLDOWN = 0.25  # seconds after a failure; doubled with each further one
+_MAX_COOLDOWN = 5.0  # seconds; a server that is back must not idle for long
 _CALLS_BEFORE_GROWTH = 200  # with a full queue's worth in flight, after which one more is tried
 
 
@@ -36,7 +36,7 @@ class ServerState:
         self.in_flight = self.requests = self.failures = self.rate_limited = 0
         self._failures_in_a_row = 0
         self._last_failure = -math.inf
-        self._rests_until = 0.0
+        self._cools_until = 0.0
         self._is_probed = False
         self._max_in_flight = math.inf  # learned from full queues
         self._calls_at_maximum = 0
@@ -50,7 +50,7 @@ class ServerState:
         """Return the seconds until a call may start; 0 means now, and infinity not before another call ends."""
         if self.in_flight >= self._max_in_flight or (self._is_probed and not self.is_healthy):
             return math.inf
-        return max(0.0, self._rests_until - now, self.rate.wait(now))
+        return max(0.0, self._cools_until - now, self.rate.wait(now))
 
     def started(self, now: float) -> None:
         """Record that a call is sent to it."""
@@ -67,7 +67,7 @@ class ServerState:
     def succeeded(self) -> None:
         """Record an answer that is not a failure."""
         self._failures_in_a_row = 0
-        self._rests_until = 0.0
+        self._cools_until = 0.0
         self.rate.succeeded()
         if self.in_flight >= self._max_in_flight:
             self._calls_at_maximum += 1
@@ -82,8 +82,8 @@ class ServerState:
             return
         self._last_failure = now
         self._failures_in_a_row += 1
-        rest = _FIRST_REST * 2.0 ** min(self._failures_in_a_row - 1, 16)
-        self._rests_until = now + min(rest, _MAX_REST)
+        cooldown = _FIRST_COOLDOWN * 2.0 ** min(self._failures_in_a_row - 1, 16)
+        self._cools_until = now + min(cooldown, _MAX_COOLDOWN)
 
     def refused(self, now: float, *, started: float, delay: float) -> None:
         """Record a 429; no call starts for `delay` seconds."""
@@ -99,7 +99,7 @@ class ServerState:
         """
         self.rate_limited += 1
         if not self.in_flight:
-            self._rests_until = now + delay
+            self._cools_until = now + delay
         self._max_in_flight = max(1, min(self._max_in_flight, self.in_flight))
         self._calls_at_maximum = 0
 

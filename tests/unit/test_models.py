@@ -8,7 +8,7 @@ import pytest
 import respx
 
 from moondream_async import AsyncClient, ConfigurationError, EncodedImage, prices
-from moondream_async.models import MODELS, abilities_of, check_skill
+from moondream_async.models import MODELS, capabilities_of, check_skill
 
 
 @pytest.mark.parametrize(
@@ -25,7 +25,7 @@ from moondream_async.models import MODELS, abilities_of, check_skill
     ],
 )
 def test_names(model: str | None, base: str | None):
-    assert abilities_of(model) is (None if base is None else MODELS[base])
+    assert capabilities_of(model) is (None if base is None else MODELS[base])
 
 
 def test_each_model_has_a_price():

@@ -119,6 +119,7 @@ def test_tiny_box(picture: Image.Image):
         ({"margin": -1}, "margin"),
         ({"margin": float("nan")}, "margin"),
         ({"color": "nocolor"}, "color"),
+        ({"color": "rgb(300, 0, 0)"}, "color"),
         ({"color": (1, 2)}, "color"),
         ({"color": (1, 2, 300)}, "color"),
     ],
