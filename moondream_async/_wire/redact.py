@@ -51,8 +51,12 @@ class Redactor:
         if isinstance(raw, str):
             return _has_escapes(raw) or any(form in raw for form in self._forms)
         # JSON in UTF-16 or UTF-32 contains null bytes.
-        escaped = b"\\" in raw or b"%" in raw or b"&" in raw or b"\0" in raw
-        return escaped or any(form in raw for form in self._raw_forms)
+        if b"\\" in raw or b"%" in raw or b"&" in raw or b"\0" in raw:
+            return True
+        for form in self._raw_forms:  # noqa: SIM110 (`any` takes three times as long, and each call gets here)
+            if form in raw:
+                return True
+        return False
 
     def text(self, text: str) -> str:
         """Return the text with secrets replaced."""

@@ -192,9 +192,15 @@ def metrics(fields: Mapping[str, Any]) -> Metrics | None:
     """Read `metrics`, or the token count in Station's `_stats`."""
     values = fields.get("metrics")
     if is_object(values):
-        input_tokens, output_tokens, cached_tokens = (_count(values.get(name)) for name in _COUNTS)
-        times = {name: _milliseconds(values.get(name)) for name in _TIMES}
-        return Metrics(input_tokens, output_tokens, cached_tokens=cached_tokens, **times)
+        get = values.get
+        return Metrics(
+            _count(get("input_tokens")),
+            _count(get("output_tokens")),
+            _milliseconds(get("prefill_time_ms")),
+            _milliseconds(get("decode_time_ms")),
+            _milliseconds(get("ttft_ms")),
+            _count(get("cached_tokens")),
+        )
     stats = fields.get("_stats", fields.get("stats"))
     if is_object(stats):
         return Metrics(output_tokens=_count(stats.get("tokens")))
@@ -203,12 +209,12 @@ def metrics(fields: Mapping[str, Any]) -> Metrics | None:
 
 def _count(value: Any) -> int | None:
     """Return a count, or None if it is not valid: invalid metrics are no reason to lose the answer."""
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return int(value) if is_number and 0 <= value <= _MAX_TOKENS and value == int(value) else None
+    number = _milliseconds(value)
+    return int(number) if number is not None and number == int(number) else None
 
 
 def _milliseconds(value: Any) -> float | None:
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    is_number = type(value) is int or type(value) is float  # neither a bool nor None
     return value if is_number and 0 <= value <= _MAX_TOKENS else None
 
 
@@ -218,8 +224,6 @@ def summary(fields: Object | None) -> Result:
 
 
 _EDGES = ("x_min", "y_min", "x_max", "y_max")
-_COUNTS = ("input_tokens", "output_tokens", "cached_tokens")
-_TIMES = ("prefill_time_ms", "decode_time_ms", "ttft_ms")
 _COMMON = frozenset({"request_id", "finish_reason", "metrics"})
 
 
