@@ -15,7 +15,23 @@ from typing import Any
 
 import attrs
 
-from . import batches, calls, cold, engines, films, images, mapping, pace, servers, soak, start, streams, sync, web
+from . import (
+    batches,
+    calls,
+    cold,
+    engines,
+    films,
+    images,
+    mapping,
+    pace,
+    servers,
+    soak,
+    start,
+    streams,
+    sync,
+    tiles,
+    web,
+)
 from .harness import Figure
 
 BENCHMARKS = {
@@ -28,6 +44,7 @@ BENCHMARKS = {
     "batches": batches,
     "images": images,
     "films": films,
+    "tiles": tiles,
     "start": start,
     "cold": cold,
     "soak": soak,
@@ -37,7 +54,7 @@ BENCHMARKS = {
 PACKAGES = (
     *("moondream-async", "httpx", "httpcore", "httptools", "h11", "httpx-sse", "anyio", "pillow"),
     *("cykooz-resizer", "av"),
-    *("aiohttp", "httpx2", "pyreqwest", "openai", "moondream", "pyvips-binary"),
+    *("aiohttp", "httpx2", "pyreqwest", "openai", "moondream", "pyvips-binary", "supervision", "sahi"),
 )
 README = Path(__file__).with_name("README.md")
 _SECTION = re.compile(r"(<!-- begin of the last full run -->\n).*(<!-- end of the last full run -->\n)", re.DOTALL)

@@ -7,9 +7,6 @@ import base64
 import io
 import json
 import random
-import re
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Awaitable, Callable, Generator, Iterator
@@ -35,14 +32,13 @@ COLUMNS = (
     Column("peak MB", 1),
 )
 CREATE, SUBMIT, RESULTS = "create, from prepared images", "submit, a ready file", "results"
-SANDBOX = "from moondream_async._cli import main; main(['sandbox', '--port', '0'])"
 
 
 def run(*, quick: bool) -> list[Figure]:
     """Run both cases, first at a tenth of their size, to see what grows."""
     figures: list[Figure] = []
     scales = (100, 10) if quick else (10, 1)
-    with tempfile.TemporaryDirectory(dir=Path.cwd()) as folder, _sandbox() as (url, memory):
+    with tempfile.TemporaryDirectory(dir=Path.cwd()) as folder, harness.sandbox() as (url, memory):
         for scale in scales:
             figures += asyncio.run(_run_lines(url, Path(folder), LINES // scale))
             figures += asyncio.run(_run_file(url, Path(folder), SIZE // scale))
@@ -127,21 +123,6 @@ def _measure() -> Generator[dict[str, float]]:
     yield measured
     measured["seconds"] = time.perf_counter() - started
     measured["peak"] = max(0.0, harness.rss_mb("VmHWM") - before)
-
-
-@contextmanager
-def _sandbox() -> Generator[tuple[str, Callable[[], float]]]:
-    """Run the sandbox in a process; yield its URL and a function that returns its peak memory."""
-    process = subprocess.Popen([sys.executable, "-c", SANDBOX], stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    try:
-        url = re.search(r"http://\S+", process.stdout.readline())
-        assert url is not None
-        yield url[0], lambda: harness.rss_mb("VmHWM", process.pid)
-    finally:
-        process.terminate()
-        process.wait(10)
-        process.stdout.close()
 
 
 def _small_png(seed: int) -> EncodedImage:

@@ -48,6 +48,22 @@ SPEED = (
 """What most benchmarks measure: calls (or events) per second, CPU and memory of this process, and noise."""
 
 
+@contextmanager
+def sandbox(*options: str) -> Generator[tuple[str, Callable[[], float]]]:
+    """Run the sandbox in a process; yield its URL and a function that returns its peak memory."""
+    command = [sys.executable, "-m", "moondream_async", "sandbox", "--port", "0", *options]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    try:
+        url = re.search(r"http://\S+", process.stdout.readline())
+        assert url is not None
+        yield url[0], lambda: rss_mb("VmHWM", process.pid)
+    finally:
+        process.terminate()
+        process.wait(10)
+        process.stdout.close()
+
+
 def table(figures: list[Figure], reference: str, columns: tuple[Column, ...] = SPEED) -> str:
     """Return a Markdown table with ratios to the reference contestant of each case."""
     heads = [

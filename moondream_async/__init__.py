@@ -65,10 +65,12 @@ if TYPE_CHECKING:
         ResultsFileError,
         ServerError,
         StreamInterruptedError,
+        TilesError,
         UnprocessableEntityError,
     )
     from .hooks import CallInfo, EndInfo, EventInfo, Hooks, RequestInfo, ResponseInfo, RetryInfo, Stats
     from .prices import Prices
+    from .tiles import Plan, Tiles
     from .types import (
         BoundingBox,
         CaptionResult,
@@ -85,6 +87,7 @@ if TYPE_CHECKING:
         Reasoning,
         SegmentResult,
         SegmentUpdate,
+        TileReport,
     )
 
 _MODULES = {
@@ -109,9 +112,10 @@ _MODULES = {
     "_images.encoded": "EncodedImage",
     "_images.options": "ImageOptions",
     "prices": "Prices",
+    "tiles": "Plan Tiles",
     "types": (
         "BoundingBox CaptionResult ChatDelta ChatResult DetectResult Grounding Meta Metrics Model Point "
-        "PointResult QueryResult Reasoning SegmentResult SegmentUpdate"
+        "PointResult QueryResult Reasoning SegmentResult SegmentUpdate TileReport"
     ),
 }
 """The module of each name, by module; all names that end in `Error` are of `errors`."""
@@ -128,7 +132,7 @@ _PUBLIC_MODULES = {
     "web": "SSE_HEADERS error_body http_status sse",
 }
 """Public names outside the top package, by the module that has them."""
-_SUBMODULES = {*_PUBLIC_MODULES, "config", "errors", "hooks", "models", "prices", "types"}
+_SUBMODULES = {*_PUBLIC_MODULES, "config", "errors", "hooks", "models", "prices", "tiles", "types"}
 _PUBLIC_MODULE_OF = {name: module for module, names in _PUBLIC_MODULES.items() for name in names.split()}
 
 __all__ = [
@@ -191,6 +195,7 @@ __all__ = [
     "PathError",
     "PayloadTooLargeError",
     "PermissionDeniedError",
+    "Plan",
     "Point",
     "PointResult",
     "Prices",
@@ -213,6 +218,9 @@ __all__ = [
     "Stats",
     "StreamInterruptedError",
     "TextStream",
+    "TileReport",
+    "Tiles",
+    "TilesError",
     "Timeouts",
     "TrainStep",
     "Tuning",

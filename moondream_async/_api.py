@@ -20,6 +20,7 @@ from ._wire.responses import object_of
 from ._wire.skills import Skill, with_image
 from .config import RetryPolicy, Server, Timeouts
 from .errors import ConfigurationError, MoondreamError
+from .tiles import Tiles
 from .types import Meta, Result
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from ._http.session import Session
     from ._http.user_client import UserClient
     from ._images.prepare import ImageInput
+    from ._tiles.cutting import CutImage
     from .hooks import Hooks, HooksInput, Stats
 
 R = TypeVar("R", bound=Result)
@@ -192,6 +194,8 @@ class ApiClient:
         __tracebackhide__ = True
         try:
             labels = parse_labels(arguments["object"]) if skill.takes_labels else None
+            if arguments.get("tiles") is not None:
+                return await self._request_tiles(skill, image, labels, arguments)
             if labels is not None:
                 encoded = await self.encode_image(cast("ImageInput", image))
                 merged = await for_each_label(
@@ -210,6 +214,56 @@ class ApiClient:
         except MoondreamError as exc:
             error = shorten(exc)
         raise error
+
+    async def _request_tiles(
+        self, skill: Skill[R], image: ImageInput | None, labels: list[str] | None, arguments: Mapping[str, Any]
+    ) -> R:
+        """Call a skill for each tile of an image, and each label; return the merged result."""
+        with no_fork():
+            from ._tiles.calls import call_in_tiles
+
+        if arguments.get("spatial_refs") is not None:
+            raise ConfigurationError("spatial_refs are about the whole image: they cannot be used with tiles.")
+        arguments = dict(arguments)
+        tiles = Tiles.of(arguments.pop("tiles"))
+        searched = labels or [arguments["object"]]
+        for label in searched:
+            skill.body({**arguments, "object": label}, model=self.model, has_image=True)  # to check it
+        result = await call_in_tiles(
+            skill,
+            image,
+            searched,
+            tiles,
+            lambda tile, label: self.request(skill, tile, {**arguments, "object": label}),
+            self.cut_image,
+            has_labels=labels is not None,
+        )
+        return remember(result, self.source_of(image), arguments["object"])
+
+    async def cut_image(self, image: ImageInput, tiles: Tiles) -> CutImage:
+        """Cut an image into encoded tiles, outside the event loop."""
+        with no_fork():
+            from ._tiles.cutting import cut
+
+        return await self._read_image(functools.partial(cut, tiles=tiles, options=self.settings.image_options), image)
+
+    async def tile_grid(self, image: ImageInput, tiles: Tiles) -> tuple[int, int]:
+        """Return the columns and rows into which an image would be cut, without decoding it."""
+        with no_fork():
+            from ._tiles.cutting import planned_grid
+
+        return await self._read_image(functools.partial(planned_grid, tiles=tiles), image)
+
+    async def _read_image(self, work: Callable[[object], T], image: ImageInput) -> T:
+        """Run work on an image in a worker thread, after downloading it if it is a URL."""
+        with no_fork():
+            from ._http.image_download import download_image
+            from ._images.encoder import read_in_pool
+
+        allow_private = self.settings.image_options.allow_private_urls
+        return await read_in_pool(
+            work, image, functools.partial(download_image, self.http, allow_private=allow_private)
+        )
 
     async def stream(
         self, skill: Skill[Any], image: ImageInput | None, arguments: Mapping[str, Any]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import attrs
@@ -40,15 +40,20 @@ async def for_each_label(skill: Skill[R], call: Callable[[str], Awaitable[R]], l
         labels: The labels, without duplicates.
     """
     results = await gather(call, labels)
-    by_label = dict(zip(labels, results, strict=True))
+    return merge_labels(skill, dict(zip(labels, results, strict=True)))
+
+
+def merge_labels(skill: Skill[R], by_label: Mapping[str, R]) -> R:
+    """Return the merged result of the results by label."""
     items = tuple(
         attrs.evolve(item, label=label) for label, result in by_label.items() for item in getattr(result, skill.field)
     )
-    merged: dict[str, Any] = {skill.field: items, "by_label": by_label, **_merge_metadata(results)}
+    results = list(by_label.values())
+    merged: dict[str, Any] = {skill.field: items, "by_label": by_label, **merge_metadata(results)}
     return type(results[0])(**merged)
 
 
-def _merge_metadata(results: Sequence[Result]) -> dict[str, Any]:
+def merge_metadata(results: Sequence[Result]) -> dict[str, Any]:
     """Merge the fields of several results that describe the call."""
     reasons = [result.finish_reason for result in results]
     return {

@@ -80,6 +80,22 @@ class PathError(MoondreamError, ValueError):
     """A segmentation path is not valid, or has no box that it is relative to."""
 
 
+class TilesError(MoondreamError):
+    """Some tiles of an image failed (`Tiles(strict=True)`).
+
+    Attributes:
+        partial: The merged result of all other tiles.
+        failed: The tiles that failed, as boxes 0..1 of the image, each with its error.
+    """
+
+    def __init__(
+        self, message: str, *, partial: Any = None, failed: list[tuple[Any, MoondreamError]] | None = None
+    ) -> None:
+        super().__init__(message)
+        self.partial = partial
+        self.failed = list(failed or [])
+
+
 class BatchError(MoondreamError):
     """A batch failed as a whole, or cannot be resumed.
 

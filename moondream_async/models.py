@@ -12,7 +12,7 @@ _OWN_PREFIX = "moondream/"  # of names in the chat API
 
 
 @attrs.frozen(kw_only=True)
-class ModelCapcapabilities:
+class ModelCapabilities:
     """What a model can do.
 
     Attributes:
@@ -34,14 +34,14 @@ _LENGTHS = ("short", "normal", "long")
 
 MODELS = MappingProxyType(
     {
-        "moondream3.1-9B-A2B": ModelCapcapabilities(
+        "moondream3.1-9B-A2B": ModelCapabilities(
             skills=("query", "caption", "detect", "point"),
             streams=("query", "caption"),
             reasoning=True,
             lengths=_LENGTHS,
             source="https://huggingface.co/moondream/moondream3.1-9B-A2B",
         ),
-        "moondream3-preview": ModelCapcapabilities(
+        "moondream3-preview": ModelCapabilities(
             skills=("query", "caption", "detect", "point", "segment"),
             streams=("query", "caption", "segment"),
             reasoning=True,
@@ -53,7 +53,7 @@ MODELS = MappingProxyType(
 """The capabilities of Moondream Cloud's models by name. Their prices are `prices.MODEL_PRICES`."""
 
 
-def capabilities_of(model: str | None) -> ModelCapcapabilities | None:
+def capabilities_of(model: str | None) -> ModelCapabilities | None:
     """Return what a model can do; a finetune can do what its base can.
 
     Args:

@@ -12,7 +12,7 @@ import attrs
 from ._log import log
 from ._official_names import advise
 from ._scalars import MAX_SIDE, is_side, to_python
-from .errors import ConfigurationError
+from .errors import ConfigurationError, MoondreamError
 
 
 class Fields(Mapping[str, Any]):
@@ -69,7 +69,7 @@ class Fields(Mapping[str, Any]):
         return getattr(self, "extra", None) or {}
 
 
-_NOT_ON_THE_WIRE = ("extra", "meta", "by_label", "image_size", "results")
+_NOT_ON_THE_WIRE = ("extra", "meta", "by_label", "image_size", "results", "tiles")
 _FIELD_NAMES: dict[type, tuple[str, ...]] = {}
 
 
@@ -247,11 +247,30 @@ class Meta:
     elapsed: float = 0.0
 
 
+@attrs.frozen
+class TileReport:
+    """What a tiled call did (`result.tiles`).
+
+    Attributes:
+        columns: The number of columns; 1 if the image was not cut.
+        rows: The number of rows.
+        calls: The number of answers: of tiles, parts of split tiles and the whole image, for all labels.
+        failed: The tiles that failed, as boxes 0..1 of the whole image, each with its error. Empty unless
+            `Tiles(strict=False)`.
+    """
+
+    columns: int
+    rows: int
+    calls: int
+    failed: tuple[tuple[BoundingBox, MoondreamError], ...] = ()
+
+
 class _Sourced(Fields):
     """A value that can refer to its image and call: in slots that are no fields, so they are not compared or shown."""
 
-    __slots__ = ("_label", "_max_objects", "_source")
+    __slots__ = ("_is_truncated", "_label", "_max_objects", "_source")
 
+    _is_truncated: bool  # as merged from tiles; unset if the number of objects tells
     _label: str  # the label that was searched for; unset for several, and if it is not known
     _max_objects: int  # as set for the call; unset if it was the server's default
     _source: Any  # an `ImageSource`; unset if the image cannot be referred to
@@ -355,6 +374,17 @@ class CaptionResult(_TextResult, Result):
         return self.caption
 
 
+def _is_truncated(result: Any, count: int) -> bool:
+    """Return whether an answer with this many objects was cut off."""
+    known: bool | None = getattr(result, "_is_truncated", None)
+    if known is not None:
+        return known
+    parts: Mapping[str, Result] | None = result.by_label
+    if result.finish_reason == "length" or (not parts and _is_full(result, count)):
+        return True
+    return any(each.truncated for each in (parts or {}).values())
+
+
 def _is_full(result: Any, count: int) -> bool:
     """Return whether as many objects came as were allowed."""
     limit: int | None = getattr(result, "_max_objects", None)
@@ -417,11 +447,13 @@ class DetectResult(Drawable, Result):
     """The detected boxes (wire field `objects`), empty if there are none. Moondream sends no confidences.
 
     For a list of labels, `.objects` has the boxes of all labels, each with its `.label`, and `.by_label` maps each
-    label to its own result. Tokens and model timings are sums, and `.request_id` is None.
+    label to its own result. Tokens and model timings are sums, and `.request_id` is None. The same holds for a call in
+    tiles, whose `.tiles` says how many there were.
     """
 
     objects: tuple[BoundingBox, ...]
     by_label: Mapping[str, DetectResult] | None = attrs.field(default=None, eq=False, repr=False)
+    tiles: TileReport | None = attrs.field(default=None, eq=False, repr=False)
 
     def to_pixels(self, width: int | None = None, height: int | None = None) -> list[tuple[int, int, int, int]]:
         """Return each box as `(left, top, right, bottom)` in pixels.
@@ -439,8 +471,7 @@ class DetectResult(Drawable, Result):
     @property
     def truncated(self) -> bool:
         """Whether the answer was cut off, so that there may be more objects; see `Result.truncated`."""
-        parts = (self.by_label or {}).values()
-        return self.finish_reason == "length" or any(_is_full(each, len(each.objects)) for each in (parts or (self,)))
+        return _is_truncated(self, len(self.objects))
 
     def __str__(self) -> str:
         return _count_labels("object", self.objects, self.by_label) + (_MAYBE_MORE if self.truncated else "")
@@ -483,6 +514,7 @@ class PointResult(Drawable, Result):
     points: tuple[Point, ...]
     count: int | None = None
     by_label: Mapping[str, PointResult] | None = attrs.field(default=None, eq=False, repr=False)
+    tiles: TileReport | None = attrs.field(default=None, eq=False, repr=False)
 
     def to_pixels(self, width: int | None = None, height: int | None = None) -> list[tuple[int, int]]:
         """Return each point as `(x, y)` in pixels. Arguments as in `DetectResult.to_pixels`."""
@@ -492,8 +524,7 @@ class PointResult(Drawable, Result):
     @property
     def truncated(self) -> bool:
         """Whether the answer was cut off, so that there may be more points; see `Result.truncated`."""
-        parts = (self.by_label or {}).values()
-        return self.finish_reason == "length" or any(_is_full(each, len(each.points)) for each in (parts or (self,)))
+        return _is_truncated(self, len(self.points))
 
     def __str__(self) -> str:
         return _count_labels("point", self.points, self.by_label) + (_MAYBE_MORE if self.truncated else "")

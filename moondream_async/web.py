@@ -45,6 +45,7 @@ from .errors import (
     PermissionDeniedError,
     RateLimitError,
     StreamInterruptedError,
+    TilesError,
     UnprocessableEntityError,
 )
 from .types import CaptionResult, ChatDelta, QueryResult, Result, SegmentResult, SegmentUpdate
@@ -79,6 +80,7 @@ _STATUSES: dict[type[BaseException], int] = {
     APIConnectionError: 502,
     StreamInterruptedError: 502,
     AnswerError: 502,
+    TilesError: 502,
     APIError: 502,
 }
 
@@ -88,6 +90,7 @@ _HIDDEN_CAUSES: dict[type[BaseException], str] = {
     APITimeoutError: "The model did not respond in time.",
     APIConnectionError: "The model's server cannot be reached.",
     StreamInterruptedError: "The response was interrupted.",
+    TilesError: "Parts of the image could not be analyzed.",
 }
 
 
@@ -151,7 +154,8 @@ def http_status(exc: BaseException) -> int:
     | 422 | `ImageError`, `UnprocessableEntityError` |
     | 429 | `RateLimitError` |
     | 500 | `AuthenticationError`, `PermissionDeniedError`: the backend's own key; errors of other packages |
-    | 502 | other `APIError`s, such as `NotFoundError`; `APIConnectionError`, `StreamInterruptedError`, `AnswerError` |
+    | 502 | other `APIError`s, such as `NotFoundError`; `APIConnectionError`, `StreamInterruptedError`,
+    | | `AnswerError`, `TilesError` |
     | 503, 504 | `APIError` of these statuses; 504 is `APITimeoutError`, too |
 
     Args:

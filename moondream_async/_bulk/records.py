@@ -6,7 +6,8 @@
 ```
 
 `result` is the response as it was on the wire. With several skills, `skill` is a list, and `result` and `arguments` are
-objects by skill. A failed item has `"ok": false` and an `error` with `type`, `message`, and what the server reported.
+objects by skill. `truncated` names the skills whose answers were cut off. A failed item has `"ok": false` and an
+`error` with `type`, `message`, and what the server reported.
 
 A retried item gets a new line with `"retried": true`, which replaces the old one. Both are in the file until that run
 ends. Lines are strict JSON: numbers that are not finite are written as null.
@@ -28,6 +29,7 @@ from .._wire import responses
 from .._wire.checks import is_mapping
 from .._wire.skills import SKILLS
 from ..errors import APIError, BatchError, BatchLineError, MoondreamError
+from ..tiles import Tiles
 from ..types import Fields, Meta, Result
 from .outcomes import Outcome, make_outcome
 
@@ -111,6 +113,8 @@ def to_line(finished: Finished, *, several: bool, run: str) -> bytes:
         size = _image_size(finished.result)
         if size is not None:
             record["image_size"] = size
+        if truncated := [name for name, each in _by_skill(finished).items() if each.truncated]:
+            record["truncated"] = truncated
     if finished.error is not None:
         record["error"] = error_fields(finished.error)
     record |= {"attempts": finished.attempts, "elapsed": round(finished.elapsed, 3), "run": run}
@@ -176,6 +180,8 @@ def to_outcome(index: int, record: Record) -> Outcome[Any]:
 def _read(skill: str, found: Any, meta: Meta, record: Record, arguments: Record) -> Any:
     size = record.get("image_size")
     result = attrs.evolve(SKILLS[skill].parse(found, meta), image_size=None if size is None else (size[0], size[1]))
+    if arguments.get("tiles") is not None:
+        object.__setattr__(result, "_is_truncated", skill in record.get("truncated", ()))
     labels, settings = arguments.get("object"), arguments.get("settings")
     if isinstance(settings, dict) and isinstance(limit := cast("Record", settings).get("max_objects"), int):
         object.__setattr__(result, "_max_objects", limit)
@@ -255,7 +261,7 @@ def marked(line: bytes) -> bytes:
 
 
 def _plain(value: Any) -> Any:
-    if isinstance(value, Fields):
+    if isinstance(value, (Fields, Tiles)):
         return value.to_dict()
     if is_mapping(value):
         return dict(value)
@@ -300,6 +306,11 @@ def _error_of(fields: Record) -> MoondreamError:
 def metrics_of(result: Any) -> list[Any]:
     """Return the metrics of a result, or of the results of several skills."""
     return [each.metrics for each in _results(result) if each.metrics is not None]
+
+
+def _by_skill(finished: Finished) -> dict[str, Result]:
+    result: Any = finished.result
+    return {next(iter(finished.arguments)): result} if isinstance(result, Result) else dict(result)
 
 
 def _image_size(result: Any) -> tuple[int, int] | None:

@@ -123,8 +123,10 @@ class SkillRunner:
             for skill in self._skills:
                 if skill.name in results:
                     continue
-                image = item.image if skill.full_resolution else shared
-                result = await self._api.request(skill, image, self._arguments_for(skill, item))
+                arguments = self._arguments_for(skill, item)
+                takes_original = skill.full_resolution or arguments.get("tiles") is not None
+                image = item.image if takes_original else shared
+                result = await self._api.request(skill, image, arguments)
                 results[skill.name] = remember(result, self._api.source_of(item.image))
                 attempts += result.meta.attempts
         except MoondreamError as exc:

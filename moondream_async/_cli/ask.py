@@ -13,6 +13,7 @@ import click
 
 from .._csv_cells import csv_row
 from .._extras import check_extra
+from .._images.options import ImageOptions
 from .._images.sources import is_url
 from .._printable import one_line
 from .._sync.client import Client
@@ -71,6 +72,7 @@ def _split_words(arguments: Arguments) -> tuple[list[str], Options]:
         if arguments.skill == "segment" and len(objects) > 1:
             raise click.UsageError("segment outlines one object: pass --object once.", click.get_current_context())
         options["object"] = objects[0] if len(objects) == 1 else objects
+        options["tiles"] = getattr(arguments, "tiles", None)
     return words, {name: value for name, value in options.items() if value is not None}
 
 
@@ -134,7 +136,7 @@ def _is_address(name: str) -> bool:
 def _run_one(client: Client, image: Any, name: str, form: str, options: Options, arguments: Arguments) -> None:
     draws = _draws(arguments)
     if draws and is_url(image):
-        image = client.encode_image(image)
+        image = _download(client, image, options)
     stream = {"stream": True} if getattr(arguments, "stream", False) else {}
     answer: Any = getattr(client, arguments.skill)(image, **options, **stream)
     if isinstance(answer, (TextStream, SegmentStream)):
@@ -160,7 +162,7 @@ def _run_several(
 
     def items() -> Iterator[tuple[str, Any]]:
         for number, (name, image) in enumerate(zip(names, images, strict=True)):
-            encoded[number] = client.encode_image(image) if draws and is_url(image) else image
+            encoded[number] = _download(client, image, options) if draws and is_url(image) else image
             yield name, encoded[number]
 
     mapped: Any = cast("Any", client).map(arguments.skill, items(), ordered=True, concurrency=_CONCURRENCY, **options)
@@ -179,6 +181,11 @@ def _run_several(
     finally:
         report.end()
     return STOPPED if failed == len(names) else SOME_FAILED if failed else 0
+
+
+def _download(client: Client, url: Any, options: Options) -> Any:
+    """Return the image of a URL, to send it and to draw on it."""
+    return client.encode_image(url, ImageOptions(resize=None) if options.get("tiles") else None)
 
 
 class _Report:

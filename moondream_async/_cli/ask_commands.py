@@ -6,7 +6,7 @@ from click import Argument, Choice, Option, Parameter
 
 from .app import Command
 from .arguments import calls
-from .options import COMMON, FILE, LENGTHS, REASONING, SAMPLING, SERVER, flag, output
+from .options import COMMON, FILE, LENGTHS, REASONING, SAMPLING, SERVER, TILES, flag, output
 
 _OBJECT = Option(["--object"], multiple=True, metavar="TEXT", help="What to find, if there are several images.")
 _STREAM = flag("--stream", help="Print the answer as it arrives.")
@@ -69,10 +69,11 @@ ask_commands = [
     _command(
         "detect",
         "Find objects, as boxes.",
-        [_words("IMAGE OBJECT..."), _OBJECT, *_PICTURE],
+        [_words("IMAGE OBJECT..."), _OBJECT, TILES, *_PICTURE],
         [
             "detect photo.jpg face",
             "detect photo.jpg cat dog --save found.png",
+            "detect aerial.jpg car --tiles auto",
             "detect *.jpg --object car --format coco > cars.json",
         ],
         formats=("csv", "coco", "yolo"),
@@ -80,7 +81,7 @@ ask_commands = [
     _command(
         "point",
         "Find objects, as points.",
-        [_words("IMAGE OBJECT..."), _OBJECT, *_PICTURE],
+        [_words("IMAGE OBJECT..."), _OBJECT, TILES, *_PICTURE],
         [
             "point photo.jpg face",
             "point photo.jpg cat dog --save found.png",

@@ -128,6 +128,8 @@ def _describe_limit(cost: float | None, max_cost: float | None) -> str:
 def _print(forecast: Estimate, finished: int, arguments: Arguments) -> None:
     already = f", of which {finished:,} already in {arguments.out}" if finished else ""
     show(f"items        {forecast.items:,}{already}")
+    if forecast.calls != forecast.items - finished:
+        show(f"calls        about {forecast.calls:,}")
     show(f"on disk      {_size(forecast.nbytes)}")
     show(f"upload       about {_size(forecast.nbytes_sent)} (from {forecast.sample} of the images)")
     if forecast.unreadable:
@@ -154,7 +156,7 @@ def _count_finished(options: Mapping[str, Any], arguments: Arguments, target: Ta
 
 def _scaled(forecast: Estimate, fraction: float) -> Estimate:
     """Scale the estimated amounts to a fraction of the items; keep the counts."""
-    names = ("nbytes_sent", "input_tokens", "output_tokens")
+    names = ("calls", "nbytes_sent", "input_tokens", "output_tokens")
     return attrs.evolve(forecast, **{name: math.ceil(getattr(forecast, name) * fraction) for name in names})
 
 

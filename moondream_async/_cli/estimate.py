@@ -10,9 +10,12 @@ from typing import Any
 import attrs
 
 from .._bulk.estimates import count_calls, usage
+from .._bulk.plans import with_grid
 from .._images.prepare import encode
 from .._images.sources import is_url
+from .._tiles.cutting import planned_grid
 from ..errors import ImageError
+from ..tiles import Tiles
 from . import inputs
 
 _SAMPLE = 20  # images encoded to estimate the size of the requests
@@ -24,6 +27,7 @@ class Estimate:
 
     Attributes:
         items: Number of items.
+        calls: Estimated number of calls.
         nbytes: Size of the files on disk, in bytes.
         nbytes_sent: Estimated size of all requests, in bytes.
         unreadable: Number of images in the sample that cannot be read.
@@ -33,6 +37,7 @@ class Estimate:
     """
 
     items: int
+    calls: int
     nbytes: int
     nbytes_sent: int
     unreadable: int
@@ -54,25 +59,50 @@ def estimate(items: Iterable[Any], skills: Sequence[str], arguments: Mapping[str
             sample.append(item)
         elif (position := rng.randrange(count)) < _SAMPLE:
             sample[position] = item
-    calls = dict.fromkeys(skills, arguments)
-    expected = usage(calls)
-    sizes = [_size_sent(item) for item in sample]
-    readable = [size for size in sizes if size]
-    mean = sum(readable) / len(readable) if readable else 0.0
+    expected = [_expect(item, skills, arguments) for item in sample]
+    readable = [each for each in expected if each is not None]
+    one = _mean(readable) if readable else _usage(dict.fromkeys(skills, arguments), 0)
     return Estimate(
         items=count,
+        calls=math.ceil(count * one.calls),
         nbytes=nbytes,
-        nbytes_sent=math.ceil(mean * count * sum(count_calls(*call) for call in calls.items())),
-        unreadable=sizes.count(0),
+        nbytes_sent=math.ceil(count * one.nbytes_sent),
+        unreadable=len(expected) - len(readable),
         sample=len(sample),
-        input_tokens=count * (expected.input_tokens or 0),
-        output_tokens=count * (expected.output_tokens or 0),
+        input_tokens=math.ceil(count * one.input_tokens),
+        output_tokens=math.ceil(count * one.output_tokens),
     )
 
 
-def _size_sent(item: Any) -> int:
-    """Return the size of an item's encoded image in bytes, or 0 if it cannot be read."""
+@attrs.frozen
+class _Usage:
+    """What one item takes: calls, bytes and tokens."""
+
+    calls: float
+    nbytes_sent: float
+    input_tokens: float
+    output_tokens: float
+
+
+def _mean(usages: Sequence[_Usage]) -> _Usage:
+    columns = zip(*(attrs.astuple(each) for each in usages), strict=True)
+    return _Usage(*(sum(column) / len(usages) for column in columns))
+
+
+def _expect(item: Any, skills: Sequence[str], arguments: Mapping[str, Any]) -> _Usage | None:
+    """Return what an item is expected to take; None if its image cannot be read."""
+    image = inputs.image_of(item)
+    calls = dict.fromkeys(skills, arguments)
     try:
-        return len(encode(inputs.image_of(item)).uri)
+        if arguments.get("tiles") is not None:
+            grid = planned_grid(image, Tiles.of(arguments["tiles"]))
+            calls = dict.fromkeys(skills, with_grid(arguments, *grid))
+        return _usage(calls, len(encode(image).uri))
     except ImageError:
-        return 0
+        return None
+
+
+def _usage(calls: Mapping[str, Mapping[str, Any]], nbytes: int) -> _Usage:
+    count = sum(count_calls(*call) for call in calls.items())
+    tokens = usage(calls)
+    return _Usage(count, nbytes * count, tokens.input_tokens or 0, tokens.output_tokens or 0)

@@ -6,7 +6,20 @@ from click import Argument, Choice, Option, Parameter
 
 from .app import Command, Group
 from .arguments import calls
-from .options import ANYWHERE, BUDGET, COMMON, FILE, FPS, SERVER, SKILL_ARGUMENTS, SKILLS, SkillOrFile, flag, output
+from .options import (
+    ANYWHERE,
+    BUDGET,
+    COMMON,
+    FILE,
+    FPS,
+    SERVER,
+    SKILL_ARGUMENTS,
+    SKILLS,
+    TILES,
+    SkillOrFile,
+    flag,
+    output,
+)
 
 _OUT = ["-o", "--out"]
 _INPUT_HELP = (
@@ -34,6 +47,7 @@ run = Command(
         ),
         Option(_OUT, type=FILE, metavar="FILE", help="Results file (JSON Lines); one of the same run is continued."),
         *SKILL_ARGUMENTS,
+        TILES,
         Option(
             ["--concurrency"],
             type=int,

@@ -60,6 +60,19 @@ def _parse_prices(_context: click.Context, _parameter: Parameter, text: str | No
         raise click.BadParameter(f"{text!r} must be two prices, such as 0.30,2.50") from None
 
 
+def _check_tiles(_context: click.Context, _parameter: Parameter, text: str | None) -> str | None:
+    from ..errors import ConfigurationError
+    from ..tiles import Tiles
+
+    if text is None:
+        return None
+    try:
+        Tiles.of(text)
+    except ConfigurationError:
+        raise click.BadParameter(f"{text!r} must be auto, or columns and rows such as 4x3") from None
+    return text
+
+
 def flag(*names: str, help: str, **options: Any) -> Option:
     """Return an option without a value."""
     return Option(names, is_flag=True, help=help, **options)
@@ -121,6 +134,12 @@ LENGTH = Option(["--length"], type=Choice(LENGTHS), metavar="LENGTH", help="For 
 QUESTION = Option(["--question"], metavar="TEXT", help="For query.")
 OBJECTS = Option(
     ["--object"], multiple=True, metavar="TEXT", help="For detect, point, segment; repeat for several labels."
+)
+TILES = Option(
+    ["--tiles"],
+    metavar="GRID",
+    callback=_check_tiles,
+    help="Cut large images into tiles, to find small objects (detect, point): auto, or such as 4x3.",
 )
 SKILL_ARGUMENTS: list[Parameter] = [QUESTION, OBJECTS, LENGTH, REASONING, *SAMPLING]
 BUDGET: list[Parameter] = [

@@ -31,6 +31,7 @@ def skill_arguments(arguments: Arguments) -> dict[str, Any]:
         "length": arguments.length,
         "reasoning": arguments.reasoning,
         "settings": settings_of(arguments),
+        "tiles": getattr(arguments, "tiles", None),
     }
     return {name: value for name, value in options.items() if value is not None}
 

@@ -22,6 +22,7 @@ from .._wire import chat, checks, responses, skills
 from .._wire.checks import AnyRef
 from ..config import Length, RetryPolicy, SamplingSettings, Secret, Timeouts
 from ..prices import Prices, prices_of
+from ..tiles import Plan, TilesInput
 from ..types import CaptionResult, ChatResult, DetectResult, Model, PointResult, QueryResult, SegmentResult
 from . import structured
 from .chat_payload import ChatPayload
@@ -485,6 +486,7 @@ class AsyncClient(Picklable, AsyncClosing):
         settings: SamplingSettings | None = None,
         *,
         extra_body: Mapping[str, Any] | None = None,
+        tiles: TilesInput | None = None,
     ) -> DetectResult:
         """Find every instance of an object, as boxes.
 
@@ -494,15 +496,19 @@ class AsyncClient(Picklable, AsyncClosing):
                 call; the calls run concurrently, the image is encoded once, and each box has its `.label`.
             settings: `max_objects` (the server silently stops there; its default is 50 to 150), `temperature`, `top_p`.
             extra_body: More fields of the request's body, for what this version does not know yet.
+            tiles: Cut a large image into overlapping tiles, so that small objects are found, too: one call for each
+                tile and one for the whole image, all at once. `"auto"` shows the model every pixel; or
+                `(columns, rows)`, or `Tiles(...)`. `plan` tells the number of calls. Default None: no tiles.
 
         Returns:
             `.objects`: boxes, 0..1 of the upright image; empty when there are none.
 
         Raises:
+            TilesError: Some tiles failed; `.partial` is the result of the others.
             MoondreamError: As in `query`.
         """
         __tracebackhide__ = True
-        arguments = {"object": object, "settings": settings, "extra_body": extra_body}
+        arguments = {"object": object, "settings": settings, "extra_body": extra_body, "tiles": tiles}
         return await self._api.request(skills.DETECT, image, arguments)
 
     async def point(
@@ -513,6 +519,7 @@ class AsyncClient(Picklable, AsyncClosing):
         spatial_refs: Sequence[AnyRef] | None = None,
         *,
         extra_body: Mapping[str, Any] | None = None,
+        tiles: TilesInput | None = None,
     ) -> PointResult:
         """Find every instance of an object, as points.
 
@@ -522,6 +529,8 @@ class AsyncClient(Picklable, AsyncClosing):
             settings: `max_objects`, `temperature`, `top_p`.
             spatial_refs: As in `query`.
             extra_body: More fields of the request's body, for what this version does not know yet.
+            tiles: As in `detect`. Objects should be smaller than the overlap of tiles; larger ones may get several
+                points.
 
         Returns:
             `.points`: 0..1 of the upright image; empty when there are none.
@@ -530,7 +539,13 @@ class AsyncClient(Picklable, AsyncClosing):
             MoondreamError: As in `query`.
         """
         __tracebackhide__ = True
-        arguments = {"object": object, "settings": settings, "spatial_refs": spatial_refs, "extra_body": extra_body}
+        arguments = {
+            "object": object,
+            "settings": settings,
+            "spatial_refs": spatial_refs,
+            "extra_body": extra_body,
+            "tiles": tiles,
+        }
         return await self._api.request(skills.POINT, image, arguments)
 
     @overload
@@ -646,6 +661,7 @@ class AsyncClient(Picklable, AsyncClosing):
         *,
         object: str | Sequence[str],
         settings: SamplingSettings | None = None,
+        tiles: TilesInput | None = None,
         **options: Unpack[MapOptions],
     ) -> AsyncMap[DetectResult]: ...
 
@@ -656,6 +672,7 @@ class AsyncClient(Picklable, AsyncClosing):
         items: Iterable[FullItem] | AsyncIterable[FullItem],
         *,
         settings: SamplingSettings | None = None,
+        tiles: TilesInput | None = None,
         **options: Unpack[MapOptions],
     ) -> AsyncMap[DetectResult]: ...
 
@@ -668,6 +685,7 @@ class AsyncClient(Picklable, AsyncClosing):
         object: str | Sequence[str],
         settings: SamplingSettings | None = None,
         spatial_refs: Sequence[AnyRef] | None = None,
+        tiles: TilesInput | None = None,
         **options: Unpack[MapOptions],
     ) -> AsyncMap[PointResult]: ...
 
@@ -679,6 +697,7 @@ class AsyncClient(Picklable, AsyncClosing):
         *,
         settings: SamplingSettings | None = None,
         spatial_refs: Sequence[AnyRef] | None = None,
+        tiles: TilesInput | None = None,
         **options: Unpack[MapOptions],
     ) -> AsyncMap[PointResult]: ...
 
@@ -839,6 +858,7 @@ class AsyncClient(Picklable, AsyncClosing):
         *,
         object: str | Sequence[str],
         settings: SamplingSettings | None = None,
+        tiles: TilesInput | None = None,
         **options: Unpack[RunOptions],
     ) -> RunSummary: ...
 
@@ -850,6 +870,7 @@ class AsyncClient(Picklable, AsyncClosing):
         out: str | os.PathLike[str],
         *,
         settings: SamplingSettings | None = None,
+        tiles: TilesInput | None = None,
         **options: Unpack[RunOptions],
     ) -> RunSummary: ...
 
@@ -863,6 +884,7 @@ class AsyncClient(Picklable, AsyncClosing):
         object: str | Sequence[str],
         settings: SamplingSettings | None = None,
         spatial_refs: Sequence[AnyRef] | None = None,
+        tiles: TilesInput | None = None,
         **options: Unpack[RunOptions],
     ) -> RunSummary: ...
 
@@ -875,6 +897,7 @@ class AsyncClient(Picklable, AsyncClosing):
         *,
         settings: SamplingSettings | None = None,
         spatial_refs: Sequence[AnyRef] | None = None,
+        tiles: TilesInput | None = None,
         **options: Unpack[RunOptions],
     ) -> RunSummary: ...
 
@@ -985,6 +1008,32 @@ class AsyncClient(Picklable, AsyncClosing):
             arguments=arguments,
         )
         return await run.run()
+
+    async def plan(
+        self, skill: str, image: ImageInput | None = None, *, prices: Prices | None = None, **arguments: Any
+    ) -> Plan:
+        """Return how many calls a skill would make for an image, and what they would cost. Nothing is sent.
+
+        ```python
+        plan = await client.plan("detect", "aerial.jpg", object="car", tiles="auto")
+        print(plan.calls, plan.cost)
+        ```
+
+        Args:
+            skill: As in `map`, one skill.
+            image: As in `query`. An image from a URL is downloaded, to know its size.
+            prices: The prices. Default: the published prices of the client's model, on Moondream Cloud.
+            arguments: The skill's arguments.
+
+        Raises:
+            ConfigurationError: The skill or an argument is not valid.
+            ImageError: The image cannot be read.
+        """
+        __tracebackhide__ = True
+        with no_fork():
+            from .._bulk.plans import make_plan
+
+        return await make_plan(self._api, skill, image, arguments, prices or prices_of(self.base_url, self.model))
 
     async def encode_image(self, image: ImageInput, image_options: ImageOptions | None = None) -> EncodedImage:
         """Prepare an image once, to send it any number of times.

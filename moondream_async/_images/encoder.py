@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Awaitable, Callable
+from typing import TypeVar
 
 from .._concurrency.single_flight import SingleFlight
 from .._concurrency.threads import run_in_image_pool
@@ -13,6 +14,8 @@ from .options import ImageOptions
 from .prepare import encode
 from .source_names import MAX_PATH_LENGTH, NamedBytes, name_errors, redact_url
 from .sources import AsyncFileError, is_url
+
+T = TypeVar("T")
 
 Fetch = Callable[[str], Awaitable[bytes]]
 
@@ -37,20 +40,30 @@ async def encode_once(
     """
     # Paths and URLs are compared by content; longer texts are data, compared by identity.
     image_key = image if isinstance(image, str) and len(image) <= MAX_PATH_LENGTH else id(image)
-    by_url = is_url(image)
     prepare = functools.partial(encode, options=options, full_resolution=full_resolution)
+    key = image_key, options, full_resolution, id(fetcher) if is_url(image) else None
+    return await _encodings.run(key, functools.partial(read_in_pool, prepare, image, fetch))
 
-    async def run() -> EncodedImage:
-        if by_url:
-            return await run_in_image_pool(prepare, await _fetch(str(image), fetch))
-        if not is_async_file(image):
-            try:
-                return await run_in_image_pool(prepare, image)
-            except AsyncFileError:  # `read` is not a coroutine function, but returned an awaitable
-                pass
-        return await run_in_image_pool(prepare, await read_file(image))
 
-    return await _encodings.run((image_key, options, full_resolution, id(fetcher) if by_url else None), run)
+async def read_in_pool(work: Callable[[object], T], image: object, fetch: Fetch) -> T:
+    """Run work on an image in a worker thread, after fetching a URL or reading an async file.
+
+    Args:
+        work: Takes any `ImageInput` but a URL and an async file.
+        image: Any `ImageInput`.
+        fetch: Downloads the bytes of an http(s) URL.
+
+    Raises:
+        ImageError: The image cannot be used.
+    """
+    if is_url(image):
+        return await run_in_image_pool(work, await _fetch(str(image), fetch))
+    if not is_async_file(image):
+        try:
+            return await run_in_image_pool(work, image)
+        except AsyncFileError:  # `read` is not a coroutine function, but returned an awaitable
+            pass
+    return await run_in_image_pool(work, await read_file(image))
 
 
 async def read_file(file: object) -> NamedBytes:

@@ -122,13 +122,14 @@ def encode(image: object, options: ImageOptions = DEFAULT, *, full_resolution: b
         return _encode_file(loaded, plan)
 
 
-def upright(image: object) -> Image.Image:
-    """Decode an image to what result coordinates refer to: upright, on white, 8-bit sRGB, at its original size.
+def upright(image: object, options: ImageOptions = DEFAULT) -> Image.Image:
+    """Decode an image to what result coordinates refer to: upright, 8-bit sRGB, at its original size.
 
     The returned image is never the caller's own object.
 
     Args:
         image: Any `ImageInput` except a URL.
+        options: The background behind transparent parts; default white.
 
     Raises:
         ImageError: The image cannot be read, is not an image, is damaged, or is too large.
@@ -138,12 +139,35 @@ def upright(image: object) -> Image.Image:
         with lock_for(source):
             loaded = sources.load(source)
             if not isinstance(loaded, bytes):
-                rendered = _render_upright(loaded, orientation.of_image(loaded))
-                return rendered.copy() if rendered is image else rendered
+                rendered = _render_upright(loaded, orientation.of_image(loaded), options)
+                return _without_info(rendered.copy() if rendered is image else rendered)
         data, kind = _unwrap(loaded)
         guards.check(data, kind)
         with _open(data, kind) as picture:
-            return _render_upright(picture, orientation.of_file(picture))
+            return _without_info(_render_upright(picture, orientation.of_file(picture), options))
+
+
+def upright_size(image: object) -> Size:
+    """Return the width and height of an image in pixels, upright, without decoding it.
+
+    Args:
+        image: Any `ImageInput` except a URL.
+
+    Raises:
+        ImageError: The image cannot be read, is not an image, or is too large.
+    """
+    if isinstance(image, EncodedImage):
+        return image.width, image.height
+    with name_errors(image), _as_image_errors(), lock_for(image):
+        loaded = sources.load(image)
+        if not isinstance(loaded, bytes):
+            limits.check_size(*loaded.size)
+            return orientation.swapped(loaded.size, orientation.of_image(loaded))
+        data, kind = _unwrap(loaded)
+        guards.check(data, kind)
+        with _open(data, kind) as picture:
+            limits.check_size(*picture.size)
+            return orientation.swapped(picture.size, orientation.of_file(picture))
 
 
 @contextlib.contextmanager
@@ -162,13 +186,19 @@ def _as_image_errors() -> Generator[None]:
     raise ImageError(f"The image cannot be decoded: {problem}.")
 
 
-def _render_upright(picture: Image.Image, exif: int) -> Image.Image:
+def _render_upright(picture: Image.Image, exif: int, options: ImageOptions) -> Image.Image:
     limits.check_size(*picture.size)
     with _one_at_a_time(picture.size):
         picture.load()  # this already applies a TIFF's orientation
         exif = 1 if picture.format == "TIFF" else exif
-        rendered = render.render(picture, picture.size, _background(DEFAULT), finely=True)
+        rendered = render.render(picture, picture.size, _background(options), finely=True)
         return orientation.apply(render.as_rgb(rendered), exif)
+
+
+def _without_info(picture: Image.Image) -> Image.Image:
+    """Remove the metadata, so that nobody applies the orientation and the color profile again."""
+    picture.info = {}
+    return picture
 
 
 class _Plan:

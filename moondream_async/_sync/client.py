@@ -15,6 +15,7 @@ from .._public import public
 from .._wire.checks import AnyRef
 from ..config import Length, RetryPolicy, SamplingSettings, Secret, Timeouts, hidden_headers
 from ..prices import Prices
+from ..tiles import Plan, TilesInput
 from ..types import CaptionResult, ChatResult, DetectResult, Model, PointResult, QueryResult, SegmentResult
 from .run import run
 from .streams import ChatStream, Facade, Map, SegmentStream, TextStream
@@ -497,6 +498,7 @@ class Client(Closing, Facade):
         settings: SamplingSettings | None = None,
         *,
         extra_body: Mapping[str, Any] | None = None,
+        tiles: TilesInput | None = None,
     ) -> DetectResult:
         """Find every instance of an object, as boxes.
 
@@ -506,16 +508,20 @@ class Client(Closing, Facade):
                 call; the calls run concurrently, the image is encoded once, and each box has its `.label`.
             settings: `max_objects` (the server silently stops there; its default is 50 to 150), `temperature`, `top_p`.
             extra_body: More fields of the request's body, for what this version does not know yet.
+            tiles: Cut a large image into overlapping tiles, so that small objects are found, too: one call for each
+                tile and one for the whole image, all at once. `"auto"` shows the model every pixel; or
+                `(columns, rows)`, or `Tiles(...)`. `plan` tells the number of calls. Default None: no tiles.
 
         Returns:
             `.objects`: boxes, 0..1 of the upright image; empty when there are none.
 
         Raises:
+            TilesError: Some tiles failed; `.partial` is the result of the others.
             MoondreamError: As in `query`.
         """
         __tracebackhide__ = True
         return self._portal.call(
-            self._async.detect, image=image, object=object, settings=settings, extra_body=extra_body
+            self._async.detect, image=image, object=object, settings=settings, extra_body=extra_body, tiles=tiles
         )
 
     def point(
@@ -526,6 +532,7 @@ class Client(Closing, Facade):
         spatial_refs: Sequence[AnyRef] | None = None,
         *,
         extra_body: Mapping[str, Any] | None = None,
+        tiles: TilesInput | None = None,
     ) -> PointResult:
         """Find every instance of an object, as points.
 
@@ -535,6 +542,8 @@ class Client(Closing, Facade):
             settings: `max_objects`, `temperature`, `top_p`.
             spatial_refs: As in `query`.
             extra_body: More fields of the request's body, for what this version does not know yet.
+            tiles: As in `detect`. Objects should be smaller than the overlap of tiles; larger ones may get several
+                points.
 
         Returns:
             `.points`: 0..1 of the upright image; empty when there are none.
@@ -550,6 +559,7 @@ class Client(Closing, Facade):
             settings=settings,
             spatial_refs=spatial_refs,
             extra_body=extra_body,
+            tiles=tiles,
         )
 
     @overload
@@ -672,6 +682,7 @@ class Client(Closing, Facade):
         *,
         object: str | Sequence[str],
         settings: SamplingSettings | None = None,
+        tiles: TilesInput | None = None,
         **options: Unpack[MapOptions],
     ) -> Map[DetectResult]: ...
 
@@ -682,6 +693,7 @@ class Client(Closing, Facade):
         items: Iterable[FullItem] | AsyncIterable[FullItem],
         *,
         settings: SamplingSettings | None = None,
+        tiles: TilesInput | None = None,
         **options: Unpack[MapOptions],
     ) -> Map[DetectResult]: ...
 
@@ -694,6 +706,7 @@ class Client(Closing, Facade):
         object: str | Sequence[str],
         settings: SamplingSettings | None = None,
         spatial_refs: Sequence[AnyRef] | None = None,
+        tiles: TilesInput | None = None,
         **options: Unpack[MapOptions],
     ) -> Map[PointResult]: ...
 
@@ -705,6 +718,7 @@ class Client(Closing, Facade):
         *,
         settings: SamplingSettings | None = None,
         spatial_refs: Sequence[AnyRef] | None = None,
+        tiles: TilesInput | None = None,
         **options: Unpack[MapOptions],
     ) -> Map[PointResult]: ...
 
@@ -850,6 +864,7 @@ class Client(Closing, Facade):
         *,
         object: str | Sequence[str],
         settings: SamplingSettings | None = None,
+        tiles: TilesInput | None = None,
         **options: Unpack[RunOptions],
     ) -> RunSummary: ...
 
@@ -861,6 +876,7 @@ class Client(Closing, Facade):
         out: str | os.PathLike[str],
         *,
         settings: SamplingSettings | None = None,
+        tiles: TilesInput | None = None,
         **options: Unpack[RunOptions],
     ) -> RunSummary: ...
 
@@ -874,6 +890,7 @@ class Client(Closing, Facade):
         object: str | Sequence[str],
         settings: SamplingSettings | None = None,
         spatial_refs: Sequence[AnyRef] | None = None,
+        tiles: TilesInput | None = None,
         **options: Unpack[RunOptions],
     ) -> RunSummary: ...
 
@@ -886,6 +903,7 @@ class Client(Closing, Facade):
         *,
         settings: SamplingSettings | None = None,
         spatial_refs: Sequence[AnyRef] | None = None,
+        tiles: TilesInput | None = None,
         **options: Unpack[RunOptions],
     ) -> RunSummary: ...
 
@@ -993,6 +1011,29 @@ class Client(Closing, Facade):
             prices=prices,
             arguments=arguments,
         )
+
+    def plan(
+        self, skill: str, image: ImageInput | None = None, *, prices: Prices | None = None, **arguments: Any
+    ) -> Plan:
+        """Return how many calls a skill would make for an image, and what they would cost. Nothing is sent.
+
+        ```python
+        plan = client.plan("detect", "aerial.jpg", object="car", tiles="auto")
+        print(plan.calls, plan.cost)
+        ```
+
+        Args:
+            skill: As in `map`, one skill.
+            image: As in `query`. An image from a URL is downloaded, to know its size.
+            prices: The prices. Default: the published prices of the client's model, on Moondream Cloud.
+            arguments: The skill's arguments.
+
+        Raises:
+            ConfigurationError: The skill or an argument is not valid.
+            ImageError: The image cannot be read.
+        """
+        __tracebackhide__ = True
+        return self._portal.call(self._async.plan, skill=skill, image=image, prices=prices, **arguments)
 
     def encode_image(self, image: ImageInput, image_options: ImageOptions | None = None) -> EncodedImage:
         """Prepare an image once, to send it any number of times.

@@ -14,6 +14,7 @@ import attrs
 from ..config import check_model
 from ..errors import ConfigurationError
 from ..models import check_skill
+from ..tiles import Tiles
 from ..types import CaptionResult, DetectResult, Meta, PointResult, QueryResult, Result, SegmentResult
 from . import checks, responses
 from .events import SegmentReducer, TextReducer
@@ -30,13 +31,14 @@ CHECKS: dict[str, Callable[[Any], Any]] = {
     "spatial_refs": checks.spatial_refs,
     "stream": lambda value: checks.flag("stream", value),
     "extra_body": checks.extra_body,
+    "tiles": lambda value: Tiles.of(value).to_dict(),
 }
 """The check of each parameter: returns the value as JSON has it, or raises `ConfigurationError`."""
 
 
 _ENCODER = json.JSONEncoder(allow_nan=False)
 
-OPTIONAL = frozenset(("settings", "reasoning", "spatial_refs", "extra_body"))
+OPTIONAL = frozenset(("settings", "reasoning", "spatial_refs", "extra_body", "tiles"))
 """Parameters that are not sent if they are None."""
 
 
@@ -53,7 +55,7 @@ class Skill(Generic[R]):
         parse: Builds the result from the decoded response.
         reducer: Makes the reducer of its event stream from the image's size; None if it does not stream.
         needs_image: Whether it always needs an image.
-        takes_labels: Whether `object` may be a list of labels.
+        takes_labels: Whether `object` may be a list of labels, and the image may be cut into tiles.
         full_resolution: Whether its image is sent with more pixels.
         batch: The parameters that the Batch API takes; None if it does not support the skill.
         tuning: The parameters that the tuning API takes; None if the skill cannot be finetuned.
@@ -104,6 +106,7 @@ class Skill(Generic[R]):
         """
         fields = self.check(arguments)
         extra = fields.pop("extra_body", {})
+        fields.pop("tiles", None)  # not on the wire
         if "spatial_refs" in fields and not has_image:
             raise ConfigurationError("spatial_refs point into an image, and no image was given.")
         if (name := check_model(model)) is not None:
@@ -160,7 +163,7 @@ CAPTION = Skill[CaptionResult](
 )
 DETECT = Skill[DetectResult](
     name="detect",
-    parameters=("object", "settings", "extra_body"),
+    parameters=("object", "settings", "extra_body", "tiles"),
     required="object",
     field="objects",
     parse=responses.detect,
@@ -170,7 +173,7 @@ DETECT = Skill[DetectResult](
 )
 POINT = Skill[PointResult](
     name="point",
-    parameters=("object", "settings", "spatial_refs", "extra_body"),
+    parameters=("object", "settings", "spatial_refs", "extra_body", "tiles"),
     required="object",
     field="points",
     parse=responses.point,

@@ -33,6 +33,7 @@ STATUSES = [
     (errors.APIConnectionError("no route to http://10.0.0.5:2020/v1"), 502),
     (errors.APITimeoutError("too slow"), 504),
     (errors.StreamInterruptedError("cut", partial="A"), 502),
+    (errors.TilesError("2 of 9 calls for tiles failed"), 502),
     (errors.MoondreamError("other"), 500),
     (KeyError("a bug"), 500),
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 from PIL import Image, ImageDraw
 
 from moondream_async import (
+    AsyncClient,
     BoundingBox,
     CaptionResult,
     ConfigurationError,
@@ -144,3 +146,14 @@ def test_crops(picture: Image.Image):
         DetectResult(objects=(BoundingBox(0.5, 0.5, 0.5, 0.5),)).crops(picture)
     with pytest.raises(ConfigurationError, match="margin"):
         result.crops(picture, margin="1")  # type: ignore[arg-type]
+
+
+async def test_a_crop_of_a_turned_photo_is_sent_upright(picture: Image.Image, tmp_path: Path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    path = tmp_path / "turned.jpg"
+    picture.transpose(Image.Transpose.ROTATE_90).save(path, exif=exif)
+    (crop,) = DetectResult(objects=(BOX,)).crops(path)
+    assert crop.size == (100, 50)
+    sent = await AsyncClient("k" * 20).encode_image(crop)
+    assert (sent.width, sent.height) == (100, 50)
