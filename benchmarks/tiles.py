@@ -162,7 +162,7 @@ def report(figures: list[Figure]) -> str:
 
 
 def budgets(figures: list[Figure]) -> dict[str, Budget]:
-    """Return the budgets: as good as the others, without repeats, and faster."""
+    """Return the budgets: recall no less than that of the others, and no object twice."""
     result: dict[str, Budget] = {}
     for case in CASES:
         mine = {column.name: value(figures, case, OURS, column.name) for column in COLUMNS}

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ._batches.resource import AsyncBatches
     from ._bulk.map import AsyncMap
     from ._bulk.outcomes import Done, Failed, Outcome
+    from ._cache.store import Cache
     from ._client.async_client import AsyncClient
     from ._client.streams import AsyncChatStream, AsyncSegmentStream, AsyncTextStream
     from ._images.encoded import EncodedImage
@@ -99,6 +100,7 @@ _MODULES = {
     "_batches.resource": "AsyncBatches",
     "_sync.batches": "Batches",
     "_batches.models": "Batch BatchJob BatchOutput BatchProgress BatchUsage UploadProgress",
+    "_cache.store": "Cache",
     "_client.async_client": "AsyncClient",
     "_sync.client": "Client",
     "_sync.official": "ft vl",
@@ -161,6 +163,7 @@ __all__ = [
     "BatchUsage",
     "Batches",
     "BoundingBox",
+    "Cache",
     "CallInfo",
     "CaptionResult",
     "ChatDelta",

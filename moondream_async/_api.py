@@ -24,6 +24,8 @@ from .tiles import Tiles
 from .types import Meta, Result
 
 if TYPE_CHECKING:
+    from ._cache.calls import CachedEvents, KeepAnswer, Lookup
+    from ._cache.store import Cache
     from ._http.client import HttpClient
     from ._http.event_stream import EventStream
     from ._http.moondream import MoondreamRequests
@@ -52,6 +54,7 @@ class Settings:
         image_options: How images are prepared.
         headers: Extra headers, names in lower case.
         hooks: The user's observers.
+        cache: Answers kept on disk.
     """
 
     server: Server
@@ -60,6 +63,7 @@ class Settings:
     image_options: ImageOptions
     headers: dict[str, str] = attrs.field(repr=False)
     hooks: tuple[Hooks, ...]
+    cache: Cache | None = None
 
 
 class ApiClient:
@@ -107,6 +111,7 @@ class ApiClient:
             "image_options": now.image_options,
             "headers": dict(now.headers) or None,
             "hooks": now.hooks or None,
+            "cache": now.cache,
             **self._session.options,
         }
         return recipe_of(options, server.key)
@@ -202,18 +207,44 @@ class ApiClient:
                     skill, lambda label: self.request(skill, encoded, {**arguments, "object": label}), labels
                 )
                 return remember(merged, self.source_of(image))
-            payload = self._payload(
-                skill, image, arguments if skill.reducer is None else {**arguments, "stream": False}
-            )
-            request = self.requests.skill(skill.name, payload)
-            result = await self.http.fetch(request, lambda response: response.parse(skill.parse))
-            object.__setattr__(result, "image_size", payload.image_size)  # nobody else has it yet; copying takes longer
+            if self.settings.cache is None:
+                result = await self._request_one(skill, image, arguments)
+            else:
+                lookup = await self._look_up(self.settings.cache, skill, image, arguments)
+                result = await self._answer(lookup, skill, arguments)
             if (settings := arguments.get("settings")) and "max_objects" in settings:
                 object.__setattr__(result, "_max_objects", settings["max_objects"])
             return remember(result, self.source_of(image), arguments.get("object"))
         except MoondreamError as exc:
             error = shorten(exc)
         raise error
+
+    async def _request_one(self, skill: Skill[R], image: ImageInput | None, arguments: Mapping[str, Any]) -> R:
+        """Send one request."""
+        payload = self._payload(skill, image, arguments if skill.reducer is None else {**arguments, "stream": False})
+        request = self.requests.skill(skill.name, payload)
+        result = await self.http.fetch(request, lambda response: response.parse(skill.parse))
+        object.__setattr__(result, "image_size", payload.image_size)  # nobody else has it yet; copying takes longer
+        return result
+
+    async def _answer(self, lookup: Lookup[R], skill: Skill[R], arguments: Mapping[str, Any]) -> R:
+        """Return the answer of the cache, or send a request and keep its answer."""
+        answer = lookup.answer
+        if answer is None:
+            answer = await self._request_one(skill, lookup.image, arguments)
+            await lookup.keep(answer)
+        return answer
+
+    async def _look_up(
+        self, cache: Cache, skill: Skill[R], image: ImageInput | None, arguments: Mapping[str, Any]
+    ) -> Lookup[R]:
+        """Look a call up in the cache, outside the event loop."""
+        with no_fork():
+            from ._cache.calls import CacheReader
+
+        self._payload(skill, image, arguments)  # refuses invalid arguments
+        reader = CacheReader(cache, skill, arguments, self.base_url, self.model, self.settings.image_options)
+        return await self._read_image(reader, image)
 
     async def _request_tiles(
         self, skill: Skill[R], image: ImageInput | None, labels: list[str] | None, arguments: Mapping[str, Any]
@@ -254,8 +285,8 @@ class ApiClient:
 
         return await self._read_image(functools.partial(planned_grid, tiles=tiles), image)
 
-    async def _read_image(self, work: Callable[[object], T], image: ImageInput) -> T:
-        """Run work on an image in a worker thread, after downloading it if it is a URL."""
+    async def _read_image(self, work: Callable[[object], T], image: ImageInput | None) -> T:
+        """Run work on an image, or on None, in a worker thread, after downloading it if it is a URL."""
         with no_fork():
             from ._http.image_download import download_image
             from ._images.encoder import read_in_pool
@@ -267,8 +298,12 @@ class ApiClient:
 
     async def stream(
         self, skill: Skill[Any], image: ImageInput | None, arguments: Mapping[str, Any]
-    ) -> tuple[EventStream, Any, ImageSource | None]:
-        """Call a skill and open the stream of its response; return the stream, its reducer and the image's source.
+    ) -> tuple[EventStream | CachedEvents, Any, ImageSource | None, KeepAnswer | None]:
+        """Call a skill and open the stream of its response.
+
+        Returns:
+            The stream, its reducer, the image's source, and the function that keeps the complete answer, if there is a
+            cache.
 
         Args:
             skill: A skill that streams.
@@ -278,9 +313,15 @@ class ApiClient:
         __tracebackhide__ = True
         assert skill.reducer is not None
         try:
+            source, keep = self.source_of(image), None
+            if self.settings.cache is not None:
+                lookup = await self._look_up(self.settings.cache, skill, image, arguments)
+                if lookup.answer is not None:
+                    return lookup.events(), skill.reducer(lookup.answer.image_size), source, None
+                image, keep = lookup.image, lookup.keep
             payload = self._payload(skill, image, {**arguments, "stream": True})
             events = await self.http.open_stream(self.requests.skill(skill.name, payload, stream=True))
-            return events, skill.reducer(payload.image_size), self.source_of(image)
+            return events, skill.reducer(payload.image_size), source, keep
         except MoondreamError as exc:
             error = shorten(exc)
         raise error

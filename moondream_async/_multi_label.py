@@ -64,6 +64,7 @@ def merge_metadata(results: Sequence[Result]) -> dict[str, Any]:
             status=results[0].meta.status,
             attempts=max(result.meta.attempts for result in results),
             elapsed=max(result.meta.elapsed for result in results),
+            cached=all(result.meta.cached for result in results),
         ),
     }
 

@@ -23,9 +23,6 @@ def _whole(least: int) -> Any:
     return check
 
 
-_whole_or_none: Any = attrs.validators.optional(_whole(1))
-
-
 def _fraction(_: Any, field: Any, value: Any) -> None:
     if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 <= value <= _MAX_OVERLAP:
         raise ConfigurationError(f"Tiles: {field.name} must be a number from 0 to {_MAX_OVERLAP}, not {value!r}.")
@@ -58,8 +55,8 @@ class Tiles:
         ConfigurationError: A value is out of range.
     """
 
-    columns: int | None = attrs.field(default=None, converter=to_python, validator=_whole_or_none)
-    rows: int | None = attrs.field(default=None, converter=to_python, validator=_whole_or_none)
+    columns: int | None = attrs.field(default=None, converter=to_python, validator=attrs.validators.optional(_whole(1)))
+    rows: int | None = attrs.field(default=None, converter=to_python, validator=attrs.validators.optional(_whole(1)))
     overlap: float = attrs.field(default=0.2, kw_only=True, converter=to_python, validator=_fraction)
     whole: bool = attrs.field(default=True, kw_only=True, converter=to_python, validator=_flag)
     splits: int = attrs.field(default=2, kw_only=True, converter=to_python, validator=_whole(0))

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import importlib
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import attrs
 
@@ -13,6 +13,8 @@ from ._log import log
 from ._official_names import advise
 from ._scalars import MAX_SIDE, is_side, to_python
 from .errors import ConfigurationError, MoondreamError
+
+Headers: TypeAlias = Mapping[str, str]
 
 
 class Fields(Mapping[str, Any]):
@@ -238,13 +240,38 @@ class Meta:
 
     Attributes:
         status: The HTTP status.
-        attempts: The number of requests sent, the final one included; for a list of labels, the most of one label.
+        attempts: The number of requests sent, the final one included; for a list of labels or tiles, the most of one
+            call. 0 if the answer was in the cache.
         elapsed: Seconds from the call to the end of the response, including waits and retries.
+        cached: Whether the answer was in the client's cache, so that nothing was sent.
     """
 
     status: int
     attempts: int = 1
     elapsed: float = 0.0
+    cached: bool = attrs.field(default=False, kw_only=True)
+    _headers: Headers | Callable[[], Headers] = attrs.field(
+        factory=dict[str, str], eq=False, repr=False, kw_only=True, alias="headers"
+    )
+
+    @property
+    def headers(self) -> Headers:
+        """The headers of the response, by name in lower case, without credentials and cookies.
+
+        Empty if the result is merged from several responses, or was in the cache.
+        """
+        headers = self._headers
+        if callable(headers):  # they are rarely read
+            headers = headers()
+            object.__setattr__(self, "_headers", headers)
+        return headers
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _make_meta, (self.status, self.attempts, self.elapsed, self.cached, dict(self.headers))
+
+
+def _make_meta(status: int, attempts: int, elapsed: float, cached: bool, headers: Headers) -> Meta:
+    return Meta(status, attempts, elapsed, cached=cached, headers=headers)
 
 
 @attrs.frozen

@@ -304,8 +304,8 @@ def _error_of(fields: Record) -> MoondreamError:
 
 
 def metrics_of(result: Any) -> list[Any]:
-    """Return the metrics of a result, or of the results of several skills."""
-    return [each.metrics for each in _results(result) if each.metrics is not None]
+    """Return the metrics of a result, or of the results of several skills, without those from the cache."""
+    return [each.metrics for each in _results(result) if each.metrics is not None and not each.meta.cached]
 
 
 def _by_skill(finished: Finished) -> dict[str, Result]:

@@ -17,6 +17,7 @@ from ..models import check_skill
 from .budget import Budget
 from .items import Item, read_item, read_skills
 from .map import numbered
+from .records import metrics_of
 
 Items: TypeAlias = Iterable[Any] | AsyncIterable[Any]
 
@@ -96,8 +97,8 @@ class SkillRunner:
         results: dict[str, Any] = dict(done or {})
         attempts, error = await self._call_all(item, results)
         if self.budget is not None:
-            new = (result for name, result in results.items() if name not in (done or {}))
-            self.budget.spend(result.metrics for result in new if result.metrics is not None)
+            new = ((name, result) for name, result in results.items() if name not in (done or {}))
+            self.budget.spend(metrics_of(dict(new)))
         if self.several:
             return results or None, attempts, error  # results that were paid for are kept, even with an error
         return next(iter(results.values()), None), attempts, error

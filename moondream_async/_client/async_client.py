@@ -21,6 +21,7 @@ from .._public import public
 from .._wire import chat, checks, responses, skills
 from .._wire.checks import AnyRef
 from ..config import Length, RetryPolicy, SamplingSettings, Secret, Timeouts
+from ..errors import ConfigurationError
 from ..prices import Prices, prices_of
 from ..tiles import Plan, TilesInput
 from ..types import CaptionResult, ChatResult, DetectResult, Model, PointResult, QueryResult, SegmentResult
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from .._bulk.items import FullItem, MapItem, SeveralSkills, Skills
     from .._bulk.map import AsyncMap
     from .._bulk.options import MapOptions, RunOptions
+    from .._cache.store import Cache
     from .._http.user_client import UserClient
     from .._images.prepare import ImageInput
     from .._progress.figures import RunSummary
@@ -70,6 +72,8 @@ class AsyncClient(Picklable, AsyncClosing):
         http_client: Your own `httpx.AsyncClient` or `httpx.AsyncBaseTransport`, or the same of httpx2, used
             unchanged and never closed. Default: a transport built for load (the extra `fast` makes it faster),
             through the proxies of the environment.
+        cache: `Cache("answers.sqlite")` keeps answers on disk: the same call about the same image is not sent again.
+            Default None: no answer is kept.
 
     Raises:
         ConfigurationError: A value is not valid, or Moondream Cloud is called without a key.
@@ -89,6 +93,7 @@ class AsyncClient(Picklable, AsyncClosing):
         headers: Mapping[str, str] | None = None,
         hooks: HooksInput | None = None,
         http_client: UserClient | None = None,
+        cache: Cache | None = None,
     ) -> None:
         secret, api_key = Secret(api_key), None  # from here on no local holds the key in the open
         headers = config.hidden_headers(headers)
@@ -99,6 +104,7 @@ class AsyncClient(Picklable, AsyncClosing):
             image_options=ImageOptions.of(image_options),
             headers=config.check_headers(headers),
             hooks=hooks_of(hooks),
+            cache=_check_cache(cache),
         )
         session = SharedSession(
             max_connections=config.check_whole("max_connections", max_connections, least=1),
@@ -1155,3 +1161,13 @@ class AsyncClient(Picklable, AsyncClosing):
         encoded = None if image is None else await self.encode_image(image)
         query = functools.partial(self.query, encoded, settings=settings, reasoning=reasoning)
         return await structured.ask(query, question, kind, repair=repair)
+
+
+def _check_cache(cache: Any) -> Cache | None:
+    if cache is None:
+        return None
+    from .._cache.store import Cache
+
+    if not isinstance(cache, Cache):
+        raise ConfigurationError(f"cache must be a Cache, such as Cache('answers.sqlite'), not {cache!r}.")
+    return cache

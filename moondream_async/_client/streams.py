@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import AsyncGenerator
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, cast
 
 from .._concurrency.closing import AsyncClosing
@@ -14,6 +15,7 @@ from ..errors import APITimeoutError, ConfigurationError, MoondreamError, Stream
 from ..types import ChatDelta, ChatResult, SegmentResult, SegmentUpdate
 
 if TYPE_CHECKING:
+    from .._cache.calls import CachedEvents, KeepAnswer
     from .._http.event_stream import EventStream
     from .._wire.events import Reducer
 
@@ -28,8 +30,15 @@ class AsyncStream(AsyncClosing, Generic[Piece, R]):
     `ResourceWarning` is issued if one is dropped before its end.
     """
 
-    def __init__(self, feed: EventStream, reducer: Reducer[Piece, R], source: ImageSource | None = None) -> None:
+    def __init__(
+        self,
+        feed: EventStream | CachedEvents,
+        reducer: Reducer[Piece, R],
+        source: ImageSource | None = None,
+        keep: KeepAnswer | None = None,
+    ) -> None:
         self._events = feed
+        self._keep = keep
         self._reducer = reducer
         self._source = source
         self._ended = False
@@ -122,6 +131,9 @@ class AsyncStream(AsyncClosing, Generic[Piece, R]):
             self._ended = True
             await self._events.finish()
             await self._events.end(None, self._reducer.summary)
+            if self._keep is not None:
+                with suppress(*PARSE_ERRORS):  # `result` reports them
+                    await self._keep(cast("Any", self._reducer.result(self._events.meta)))
 
     def __del__(self) -> None:
         if not getattr(self, "_ended", True) and not self._reducer.completed:

@@ -374,7 +374,12 @@ class HttpClient:
         data: Any = response.json()
         if not isinstance(data, dict):
             return FailedAttempt(response.invalid("it is not a JSON object", data), None)
-        return SingleEventStream(cast("dict[str, Any]", data), status=response.status, started=call.started)
+        return SingleEventStream(
+            cast("dict[str, Any]", data),
+            status=response.status,
+            started=call.started,
+            headers=response.safe_headers,
+        )
 
     @asynccontextmanager
     async def _event_data(self, call: Call, seconds: float) -> AsyncGenerator[AsyncGenerator[str]]:

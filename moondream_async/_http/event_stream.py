@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import functools
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing, suppress
@@ -19,6 +20,7 @@ from ..errors import APIError, ConfigurationError, MoondreamError
 from ..types import Meta, Result
 from .asyncio_socket import DeadlineError
 from .http1 import Http1Body
+from .pooled_request import raw_headers_of
 from .response_body import ResponseTooLargeError
 from .retrying import FailedAttempt
 from .stats import StatsCounters
@@ -147,6 +149,7 @@ class EventStream:
     _latest: events.Object | None = None
     _redactor = Redactor()
     _address = ""
+    _headers: Callable[[], dict[str, str]] = dict
 
     def __init__(
         self,
@@ -163,6 +166,7 @@ class EventStream:
         self._redactor = redactor
         self._address = address
         self.status = response.status_code
+        self._headers = functools.partial(redactor.safe_headers, raw_headers_of(response))
         self._event_data = event_data(response, release, expiry)
         self._started = started
         self._time_allowed = expiry - started
@@ -182,7 +186,7 @@ class EventStream:
     @property
     def meta(self) -> Meta:
         """Status, attempts and elapsed time of the call so far."""
-        return Meta(self.status, self.attempts, time.monotonic() - self._started)
+        return Meta(self.status, self.attempts, time.monotonic() - self._started, headers=self._headers)
 
     async def read_first(self) -> None:
         """Read the first event, while the request can still be retried.
@@ -309,9 +313,12 @@ class SingleEventStream(EventStream):
 
     holds_slot = False
 
-    def __init__(self, event: events.Object, *, status: int, started: float) -> None:
+    def __init__(
+        self, event: events.Object, *, status: int, started: float, headers: Callable[[], dict[str, str]]
+    ) -> None:
         self.status = status
         self._started = started
+        self._headers = headers
         self._first = {**event, "completed": True}
 
     async def _read_event(self) -> events.Object | None:

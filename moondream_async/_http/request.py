@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Protocol, TypeAlias, TypeVar
@@ -18,7 +19,7 @@ from .._wire.retry import RetryCause, parse_retry_after
 from ..errors import APIError, ConfigurationError
 from ..types import Meta
 from .payloads import FileBody, Payload
-from .pooled_request import SharedHeaders
+from .pooled_request import SharedHeaders, raw_headers_of
 from .retrying import FailedAttempt
 
 R = TypeVar("R")
@@ -166,6 +167,11 @@ class Response:
         """Response headers; their names are compared case-insensitively."""
         return self._raw.headers
 
+    @property
+    def safe_headers(self) -> Callable[[], dict[str, str]]:
+        """A function that returns the headers without credentials. It does not refer to the body."""
+        return functools.partial(self.redactor.safe_headers, raw_headers_of(self._raw))
+
     def json(self, *, redacted: bool = True) -> Any:
         """Return the decoded JSON body.
 
@@ -199,7 +205,7 @@ class Response:
         """
         data = self.json()
         try:
-            return read(data, Meta(self.status, self.attempts, self.elapsed))
+            return read(data, Meta(self.status, self.attempts, self.elapsed, headers=self.safe_headers))
         except PARSE_ERRORS as exc:
             problem = str(exc)
         raise self.invalid(problem, data)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from .._bulk.items import FullItem, MapItem, SeveralSkills, Skills
     from .._bulk.map import AsyncMap
     from .._bulk.options import MapOptions, RunOptions
+    from .._cache.store import Cache
     from .._http.user_client import UserClient
     from .._images.prepare import ImageInput
     from .._progress.figures import RunSummary
@@ -60,6 +61,8 @@ class Client(Closing, Facade):
         http_client: Your own `httpx.AsyncClient` or `httpx.AsyncBaseTransport`, or the same of httpx2, used
             unchanged and never closed. Default: a transport built for load (the extra `fast` makes it faster),
             through the proxies of the environment.
+        cache: `Cache("answers.sqlite")` keeps answers on disk: the same call about the same image is not sent again.
+            Default None: no answer is kept.
 
     Raises:
         ConfigurationError: A value is not valid, or Moondream Cloud is called without a key.
@@ -79,6 +82,7 @@ class Client(Closing, Facade):
         headers: Mapping[str, str] | None = None,
         hooks: HooksInput | None = None,
         http_client: UserClient | None = None,
+        cache: Cache | None = None,
     ) -> None:
         headers = hidden_headers(headers)
         api_key = cast("Any", Secret(api_key))  # hides the key from tracebacks with locals
@@ -94,6 +98,7 @@ class Client(Closing, Facade):
             headers=headers,
             hooks=hooks,
             http_client=http_client,
+            cache=cache,
         )
         self._open_portal()
 

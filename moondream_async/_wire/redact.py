@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import html.entities
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, cast
 
 from .._hidden import HiddenBytes, HiddenStr, is_credential
@@ -101,6 +101,15 @@ class Redactor:
     def headers(self, headers: Mapping[str, str]) -> dict[str, str]:
         """Return the headers with secrets in their values replaced."""
         return {name: self.text(value) for name, value in headers.items()}
+
+    def safe_headers(self, raw: Sequence[tuple[bytes, bytes]]) -> dict[str, str]:
+        """Return a response's headers by name in lower case, without credentials and cookies; repeated ones joined."""
+        safe: dict[str, str] = {}
+        for raw_name, raw_value in raw:
+            name, value = raw_name.decode("latin-1").lower(), self.text(raw_value.decode("latin-1"))
+            if not is_credential(name):
+                safe[name] = f"{safe[name]}, {value}" if name in safe else value
+        return safe
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__}>"
