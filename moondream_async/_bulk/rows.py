@@ -29,11 +29,13 @@ COLUMNS: dict[str, type] = {
     "y_max": float,
     "x": float,
     "y": float,
+    "score": float,
     "path": str,
     "error": str,
     "message": str,
     "status": int,
     "finish_reason": str,
+    "truncated": bool,
     "input_tokens": int,
     "output_tokens": int,
     "request_id": str,
@@ -43,7 +45,8 @@ COLUMNS: dict[str, type] = {
 """All possible columns in order, with their types.
 
 `count` is the number of boxes or points, and `number` the row's index among them, from 1. Without any, there is one row
-with `count` 0; with several labels, one for each label that was not found. `error` is the class of the error.
+with `count` 0; with several labels, one for each label that was not found. `score` is there if the server sent one.
+`truncated` is true if the answer was cut off, so that there may be more. `error` is the class of the error.
 Coordinates are 0..1 of the upright image; those of `path` are 0..1 of its box.
 """
 
@@ -97,6 +100,7 @@ def _skill_rows(record: Record, skill: str, arguments: Row, result: Row | None) 
         row |= {"error": error.get("type"), "message": error.get("message"), "status": error.get("status")}
         yield _without_none(row)
         return
+    row["truncated"] = skill in cast("list[Any]", record.get("truncated") or []) or None
     metrics = _object(result.get("metrics"))
     row |= {name: metrics.get(name) for name in ("input_tokens", "output_tokens")}
     row |= {name: result.get(name) for name in ("answer", "caption", "path", "finish_reason", "request_id")}
@@ -116,7 +120,7 @@ def _skill_rows(record: Record, skill: str, arguments: Row, result: Row | None) 
 def _list_rows(row: Row, entries: list[Row], coordinates: Iterable[str], labels: list[Any]) -> Iterator[Row]:
     """Yield a row for each box or point, and one for each of several labels that was not found."""
     for number, entry in enumerate(entries, 1):
-        cells = {name: entry.get(name) for name in (*coordinates, "label")}
+        cells = {name: entry.get(name) for name in (*coordinates, "label", "score")}
         yield _without_none(row | {"count": len(entries), "number": number} | cells)
     found = {str(entry.get("label")) for entry in entries}
     for label in labels:

@@ -9,14 +9,14 @@ from .._extras import import_extra
 from ..errors import MoondreamError
 from ..types import DetectResult, PointResult, QueryResult, Result, SegmentResult
 
-_TEXT, _NUMBER, _COUNT = "string", "double", "int64"
+_TEXT, _NUMBER, _COUNT, _FLAG = "string", "double", "int64", "bool"
 _BOX = {"x_min": _NUMBER, "y_min": _NUMBER, "x_max": _NUMBER, "y_max": _NUMBER}
 
 OWN: dict[str, dict[str, Any]] = {
     "query": {"answer": _TEXT, "reasoning": _TEXT},
     "caption": {"caption": _TEXT},
-    "detect": {"objects": [{**_BOX, "label": _TEXT}]},
-    "point": {"points": [{"x": _NUMBER, "y": _NUMBER, "label": _TEXT}]},
+    "detect": {"objects": [{**_BOX, "label": _TEXT, "score": _NUMBER}]},
+    "point": {"points": [{"x": _NUMBER, "y": _NUMBER, "label": _TEXT, "score": _NUMBER}]},
     "segment": {"path": _TEXT, "bbox": _BOX},
 }
 """The columns of each skill's result: a type, an object of types, or a list of such objects."""
@@ -25,6 +25,7 @@ COMMON: dict[str, Any] = {
     "error": _TEXT,
     "error_type": _TEXT,
     "finish_reason": _TEXT,
+    "truncated": _FLAG,
     "request_id": _TEXT,
     "input_tokens": _COUNT,
     "output_tokens": _COUNT,
@@ -43,7 +44,7 @@ def cells(skill: str, outcome: Outcome[Any]) -> dict[str, Any]:
     if outcome.error is not None:
         return row | _error_cells(outcome.error)
     result: Result = outcome.result
-    row |= {"finish_reason": result.finish_reason, "request_id": result.request_id}
+    row |= {"finish_reason": result.finish_reason, "request_id": result.request_id, "truncated": result.truncated}
     if result.metrics is not None:
         row |= {"input_tokens": result.metrics.input_tokens, "output_tokens": result.metrics.output_tokens}
     return row | _result_cells(result, OWN[skill])
@@ -77,7 +78,12 @@ def _result_cells(result: Result, own: dict[str, Any]) -> dict[str, Any]:
 
 
 def _fields(value: Any, kinds: dict[str, Any]) -> dict[str, Any]:
-    return {name: getattr(value, name) for name in kinds}
+    return {name: _score(value) if name == "score" else getattr(value, name) for name in kinds}
+
+
+def _score(value: Any) -> float | None:
+    score: Any = value.extra.get("score")
+    return float(score) if isinstance(score, (int, float)) and not isinstance(score, bool) else None
 
 
 def _arrow_type(arrow: Any, kind: Any) -> Any:
@@ -86,4 +92,4 @@ def _arrow_type(arrow: Any, kind: Any) -> Any:
     if isinstance(kind, dict):
         fields = cast("dict[str, Any]", kind)
         return arrow.struct([(name, _arrow_type(arrow, each)) for name, each in fields.items()])
-    return {_TEXT: arrow.string(), _NUMBER: arrow.float64(), _COUNT: arrow.int64()}[kind]
+    return {_TEXT: arrow.string(), _NUMBER: arrow.float64(), _COUNT: arrow.int64(), _FLAG: arrow.bool_()}[kind]

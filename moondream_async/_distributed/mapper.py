@@ -35,7 +35,8 @@ class SkillMapper:
     credit raises, and so does a server that cannot be reached for 20 calls in a row.
 
     The columns added are those of `columns`: for `caption` its text in `caption`, for `detect` a list of boxes in
-    `objects`, and for all skills `error`, `error_type`, `finish_reason`, `request_id`, `input_tokens`, `output_tokens`.
+    `objects`, and for all skills `error`, `error_type`, `finish_reason`, `truncated`, `request_id`, `input_tokens`,
+    `output_tokens`.
 
     ```python
     mapper = SkillMapper("caption", image="path")
