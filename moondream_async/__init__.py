@@ -130,7 +130,10 @@ _PUBLIC_MODULES = {
     "proxy": "Proxy",
     "sandbox": "Faults Sandbox",
     "video": "frames latest",
-    "vision": "annotate redact to_coco to_csv to_fiftyone to_geojson to_labelme to_supervision to_voc to_yolo",
+    "vision": (
+        "annotate annotate_video redact to_coco to_csv to_fiftyone to_geojson to_label_studio to_labelme "
+        "to_supervision to_voc to_yolo"
+    ),
     "web": "SSE_HEADERS error_body http_status sse",
 }
 """Public names outside the top package, by the module that has them."""

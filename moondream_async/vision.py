@@ -14,6 +14,7 @@ with Client() as client:
 """
 
 from ._vision.annotate import PALETTE, annotate
+from ._vision.annotated_video import annotate_video
 from ._vision.crops import crop
 from ._vision.exports import (
     to_coco,
@@ -26,17 +27,20 @@ from ._vision.exports import (
     to_voc,
     to_yolo,
 )
+from ._vision.label_studio import to_label_studio
 from ._vision.redaction import redact
 
 __all__ = [
     "PALETTE",
     "annotate",
+    "annotate_video",
     "crop",
     "redact",
     "to_coco",
     "to_csv",
     "to_fiftyone",
     "to_geojson",
+    "to_label_studio",
     "to_labelme",
     "to_supervision",
     "to_vlm_dict",

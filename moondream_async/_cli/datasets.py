@@ -1,4 +1,4 @@
-"""Write the boxes, points and outlines of a results file as a dataset: COCO, YOLO, Pascal VOC, LabelMe or GeoJSON."""
+"""Write the boxes, points and outlines of a results file as a dataset: COCO, YOLO, LabelMe and others."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def write(dataset: Dataset, out: str, form: str) -> int:
 
     Args:
         dataset: The images.
-        out: A file for COCO and GeoJSON, a folder for the others.
+        out: A file for COCO, GeoJSON and Label Studio, a folder for the others.
         form: The format.
 
     Raises:
@@ -226,11 +226,18 @@ def _write_text(path: Path, text: str) -> None:
         temporary.write_text(text, "utf-8")
 
 
+def _write_label_studio(dataset: Dataset, out: Path) -> int:
+    tasks = [vision.to_label_studio(image.name, image.results, label=image.label) for image in dataset]
+    _write_text(out, json.dumps(tasks))
+    return len(tasks)
+
+
 FORMATS: dict[str, Callable[[Dataset, Path], int]] = {
     "coco": _write_coco,
     "yolo": _write_yolo,
     "voc": _write_voc,
     "labelme": _write_labelme,
     "geojson": _write_geojson,
+    "label-studio": _write_label_studio,
 }
 """The function that writes each format."""

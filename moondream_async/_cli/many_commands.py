@@ -202,9 +202,9 @@ export = Command(
         Argument(["out"], type=FILE),
         Option(
             ["--to"],
-            type=Choice(("coco", "yolo", "voc", "labelme", "geojson")),
+            type=Choice(("coco", "yolo", "voc", "labelme", "geojson", "label-studio")),
             metavar="FORMAT",
-            help="coco, yolo, voc, labelme or geojson.",
+            help="coco, yolo, voc, labelme, geojson or label-studio.",
         ),
         Option(
             ["--images-root"],

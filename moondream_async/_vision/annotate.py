@@ -62,10 +62,45 @@ def annotate(image: Any, *results: Result, label: str | None = None, font: str |
         ConfigurationError: A result has nothing to draw, the font cannot be read, or the extra `vision` is missing
             for a segment.
     """
+    check_label(label)
+    picture = upright(image)
+    draw_results(picture, results, label=label, font=font)
+    return picture
+
+
+def check_label(label: object) -> None:
+    """Check the label of things without one of their own.
+
+    Raises:
+        ConfigurationError: It is neither a string nor None.
+    """
     if label is not None and not isinstance(label, str):
         raise ConfigurationError(f"label must be a string, not {label!r}.")
-    picture = upright(image)
+
+
+def draw_results(
+    picture: Image,
+    results: Sequence[Result],
+    *,
+    label: str | None,
+    font: str | None,
+    colors: dict[str | int, Color] | None = None,
+) -> None:
+    """Draw results onto their image.
+
+    Args:
+        picture: The upright image.
+        results: As for `annotate`.
+        label: As for `annotate`.
+        font: As for `annotate`.
+        colors: The colors of labels so far, to which new ones are added.
+
+    Raises:
+        PathError, ConfigurationError: As in `annotate`.
+    """
     canvas = _Canvas.on(picture, font)
+    if colors is not None:
+        canvas.colors = colors
     for number, result in enumerate(results):
         if isinstance(result, SegmentResult):
             canvas.draw_segment(result, label, number)
@@ -76,7 +111,6 @@ def annotate(image: Any, *results: Result, label: str | None = None, font: str |
             raise ConfigurationError(f"A {type(result).__name__} has nothing to draw.")
     for at, name, color in canvas.captions:  # after everything else, so that nothing covers them
         canvas.draw_caption(at, name, color)
-    return picture
 
 
 def draw_outline(picture: Image, loops: Iterable[Sequence[tuple[float, float]]]) -> None:
