@@ -7,6 +7,7 @@ from typing import Any
 
 import attrs
 
+from . import json_answers
 from .pixels import ALIASES, COLORS, Region, Scene
 
 _COARSE_TOLERANCE, _FINE_TOLERANCE = 4.0, 1.1  # maximum error of an outline in grid cells
@@ -51,8 +52,11 @@ def find_regions(scene: Scene, words: str, refs: list[list[float]] | None = None
 
 def answer(scene: Scene, question: str, refs: list[list[float]] | None = None) -> tuple[str, list[Region]]:
     """Return the answer to a question, and the regions that it is about."""
+    question, schema = json_answers.split_question(question)
     question = question.lower()
     regions = find_regions(scene, question, refs)
+    if schema is not None:
+        return json_answers.answer(schema, scene, regions), regions
     colors = _colors_in(question)
     noun = f"{' or '.join(colors)} region" if colors else "region"
     if "how many" in question or "count" in question:
