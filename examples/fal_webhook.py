@@ -6,7 +6,7 @@
 Submit with `await client.submit("fal-ai/moondream/batched", {...}, webhook_url="https://your.host/fal")`.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI, HTTPException, Request
@@ -17,7 +17,7 @@ results: dict[str, object] = {}  # by request id; use a database in production
 
 
 @asynccontextmanager
-async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
     async with AsyncFalClient() as app.state.fal:  # reads FAL_KEY; set FAL_BASE_URL to try it with a sandbox
         yield
 
