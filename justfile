@@ -9,7 +9,7 @@ default:
 # Make the virtual environment with everything that tests, lint and types need
 setup:
     python3 -m venv .venv-test
-    {{bin}}/pip install -q -e ".[dev,lint]"
+    {{bin}}/pip install -q -e ".[dev,examples,lint]"
 
 # Test the pure rooms: the inner loop
 unit *args:
@@ -33,6 +33,11 @@ engines *args:
     {{bin}}/pip install -q -e ".[engines]"
     {{bin}}/pytest tests/engines {{args}}
 
+# Test the examples for Celery and Flask, and the notebook
+examples *args:
+    {{bin}}/pip install -q -e ".[examples]"
+    {{bin}}/pytest tests/examples {{args}}
+
 # Check style, imports and words
 lint:
     {{bin}}/ruff check .
@@ -48,9 +53,15 @@ types:
     {{bin}}/pyright --pythonpath {{bin}}/python
     {{bin}}/python tools/check_snippets.py
 
-# Run the code in the README and the examples
+# Run the code in the README, the recipes and the examples
 docs-check:
-    {{bin}}/pytest tests/system/test_docs.py
+    {{bin}}/pytest tests/system/test_docs.py tests/system/test_recipes.py examples/test_my_code.py
+
+# Update the code, outputs and pictures on the pages of docs/recipes, and the notebook
+recipes:
+    {{bin}}/pip install -q -e ".[examples]"
+    {{bin}}/python tools/recipe_pages.py --write
+    {{bin}}/python tools/tour.py --write
 
 # Generate the sync clients from the async ones
 sync:

@@ -69,7 +69,7 @@ def test_a_long_outage_is_an_error(moondream_sandbox: Sandbox, photo: Path) -> N
 
 def test_a_broken_stream_keeps_what_came(moondream_sandbox: Sandbox, photo: Path) -> None:
     with client_for(moondream_sandbox, "cut=3") as client:
-        assert describe(client, photo) == "An image of [interrupted]"
+        assert describe(client, photo) == "An image of 640 by 480 pixels with a [interrupted]"
 
 
 def test_a_damaged_photo_is_an_error(moondream_sandbox: Sandbox, photo: Path) -> None:
