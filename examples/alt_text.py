@@ -83,7 +83,7 @@ def insert(text: str, gap: Gap, alt: str) -> str:
 
 def main(site: Path, *, write: bool) -> int:
     pages = sorted(path for path in site.rglob("*") if path.suffix.lower() in {".html", ".htm", ".md"})
-    texts = {page: page.read_bytes().decode() for page in pages}
+    texts = {page: page.read_bytes().decode(errors="surrogateescape") for page in pages}
     images = {gap: locate(site, gap) for page in pages for gap in gaps_in(page, texts[page])}
     memory = site / "alt-text.json"
     alts: dict[str, str] = json.loads(memory.read_text(encoding="utf-8")) if memory.exists() else {}
@@ -96,7 +96,7 @@ def main(site: Path, *, write: bool) -> int:
     for gap in sorted(filled, reverse=True):  # from the end, so that positions stay valid
         texts[gap.page] = insert(texts[gap.page], gap, alts[images[gap][0]])
     for page in {gap.page for gap in filled}:
-        page.write_bytes(texts[page].encode())
+        page.write_bytes(texts[page].encode(errors="surrogateescape"))
     print(f"{len(pages)} pages: {len(filled)} alt texts written, {len(left)} missing")
     return 1 if left else 0
 
@@ -108,4 +108,6 @@ if __name__ == "__main__":
     action.add_argument("--check", action="store_true", help="list images without alt text")
     action.add_argument("--write", action="store_true", help="change the files")
     options = parser.parse_args()
+    if not options.site.is_dir():
+        parser.error(f"there is no folder {options.site}")
     sys.exit(main(options.site, write=options.write))

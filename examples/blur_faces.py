@@ -61,4 +61,6 @@ if __name__ == "__main__":
     parser.add_argument("--find", action="append", metavar="WHAT", help="default: face and license plate")
     parser.add_argument("--how", choices=["blur", "pixelate", "fill"], default="blur")
     options = parser.parse_args()
+    if not options.photos.is_dir():
+        parser.error(f"there is no folder {options.photos}")
     sys.exit(main(options.photos, options.out, options.find or ["face", "license plate"], how=options.how))

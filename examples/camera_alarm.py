@@ -17,7 +17,7 @@ from pathlib import Path
 import attrs
 import httpx
 
-from moondream_async import AsyncClient, AuthenticationError, ImageError, MoondreamError
+from moondream_async import AsyncClient, AuthenticationError, ConfigurationError, ImageError, MoondreamError
 from moondream_async.video import Frame, frames, latest
 
 RECONNECT = 5  # seconds until a camera that failed is opened again
@@ -60,7 +60,7 @@ async def alarms(client: AsyncClient, live: AsyncIterator[Frame], question: str,
     async for frame in live:
         try:
             seen = await client.ask_yes_no(frame.image, question)
-        except AuthenticationError:
+        except (AuthenticationError, ConfigurationError):
             raise
         except MoondreamError as exc:  # this frame is lost, the camera goes on
             print(f"{frame.timestamp:.1f} s: {exc}", file=sys.stderr)

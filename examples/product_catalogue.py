@@ -110,4 +110,7 @@ if __name__ == "__main__":
     parser.add_argument("out", type=Path)
     parser.add_argument("--model", default="moondream3-preview")
     parser.add_argument("--yes", action="store_true", help="start without the question")
-    main(**vars(parser.parse_args()))
+    options = parser.parse_args()
+    if not options.folder.is_dir():
+        parser.error(f"there is no folder {options.folder}")
+    main(**vars(options))

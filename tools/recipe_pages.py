@@ -36,7 +36,8 @@ from tools.recipe_samples import SAMPLES  # noqa: E402
 
 PAGES = ROOT / "docs" / "recipes"
 CODE = re.compile(
-    r"(?P<head><!-- not type-checked: (?:it is|(?P<names>[\w, ]+?) of) (?P<file>examples/[\w/.]+) -->\n```python\n).*?```",
+    r"(?P<head><!-- not type-checked: (?:it is|(?P<names>[\w, ]+?) of) (?P<file>examples/[\w/]+\.py) -->\n"
+    r"```python\n).*?```",
     re.DOTALL,
 )
 CONSOLE = re.compile(r"(?P<elsewhere><!-- run by: [^\n]+ -->\n)?```console\n(?P<body>.*?)```", re.DOTALL)
@@ -48,6 +49,8 @@ PICTURES = {  # of a page: the name in docs/pictures/recipes, and what a command
 VARIES = (  # what differs from run to run
     (re.compile(r"\b\d+\.\d+ ?s\b"), "# s"),
     (re.compile(r"alarm-[\d-]+"), "alarm-#"),
+    (re.compile(r'("request_id": ?)"[^"]*"'), r'\1"#"'),
+    (re.compile(r'(_ms": ?)[\d.]+'), r"\1#"),
 )
 
 
@@ -145,7 +148,7 @@ def without_times(text: str) -> str:
 def pictures_of(page: Path) -> Iterator[tuple[Path, Path]]:
     """Yield the pictures of a page and the files that its commands wrote for them, in the current folder."""
     for name, pattern in PICTURES.get(page.stem, {}).items():
-        yield ROOT / "docs" / "pictures" / "recipes" / name, sorted(Path().glob(pattern))[0]
+        yield ROOT / "docs" / "pictures" / "recipes" / name, min(Path().glob(pattern))
 
 
 def difference(picture: Path, other: Path) -> float:

@@ -108,7 +108,7 @@ def road(second: float) -> Image.Image:
     draw = ImageDraw.Draw(image)
     draw.ellipse((520, 30, 590, 100), fill=YELLOW)
     draw.polygon([(40, 220), (110, 70), (180, 220)], fill=GREEN)
-    draw.rectangle((0, 260, 640, 360), fill=GRAY)
+    draw.rectangle((0, 260, 640, 360), fill=BROWN)
     left = round(-200 + (second - 3) / 6 * 840)
     draw.rounded_rectangle((left, 200, left + 190, 300), 24, fill=RED)
     for x in (left + 45, left + 145):

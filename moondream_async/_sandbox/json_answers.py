@@ -1,4 +1,4 @@
-"""Answers to questions that ask for JSON by a JSON schema, as `ask_json` does: values that fit, computed from pixels."""
+"""Answers to questions with a JSON schema, as `ask_json` asks them: values that fit, computed from pixels."""
 
 from __future__ import annotations
 

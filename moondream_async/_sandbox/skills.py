@@ -36,7 +36,7 @@ def caption(scene: Scene, length: str) -> str:
     )
     if length == "long":
         shares = ", ".join(f"{name} {share:.0%}" for name, share in scene.colors[:5])
-        text += f" By area the colours are {shares}."  # words: ok
+        text += f" By area the colors are {shares}."
         text += f" The largest region covers {regions[0].share:.1%} of the image."
     return text
 

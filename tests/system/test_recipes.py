@@ -55,7 +55,9 @@ def example(name: str, monkeypatch: pytest.MonkeyPatch) -> Any:
 def test_pages_show_the_code_and_its_output(page: Path, tmp_path: Path) -> None:
     with recipe_pages.in_folder(page, tmp_path):
         text, shown = recipe_pages.current(page), page.read_text()
-        assert recipe_pages.without_times(text) == recipe_pages.without_times(shown), "python tools/recipe_pages.py --write"
+        assert recipe_pages.without_times(text) == recipe_pages.without_times(shown), (
+            "python tools/recipe_pages.py --write"
+        )
         for picture, made in recipe_pages.pictures_of(page):
             assert recipe_pages.difference(picture, made) < 2
 
@@ -160,7 +162,9 @@ def test_alt_text_pays_once_and_keeps_corrections(
     assert sandbox.requests == 2
 
 
-def test_blur_faces_leaves_originals_alone(folder: Path, sandbox: PooledSandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_blur_faces_leaves_originals_alone(
+    folder: Path, sandbox: PooledSandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
     recipe_samples.photos(folder)
     before = {path: path.read_bytes() for path in Path("photos").rglob("*.*")}
     blur_faces = example("blur_faces", monkeypatch)
@@ -270,6 +274,23 @@ def test_coco_eval_counts(folder: Path, sandbox: PooledSandbox, monkeypatch: pyt
     assert "IoU 0.75: precision 0.667, recall 0.667, F1 0.667" in printed.out
     run(all_categories=False)
     assert sandbox.requests == requests
+
+
+@pytest.mark.parametrize("name", sorted(path.name for path in EXAMPLES.glob("*.py") if "argparse" in path.read_text()))
+def test_programs_have_help(name: str) -> None:
+    output, status = recipe_pages.run(f"python {name} --help")
+    assert status == 0
+    assert output.startswith("usage:")
+
+
+@pytest.mark.parametrize(
+    "command", ["alt_text.py nope --check", "blur_faces.py nope out", "product_catalogue.py nope out"]
+)
+def test_a_missing_folder_is_an_error(command: str, folder: Path) -> None:
+    output, status = recipe_pages.run(f"python {command}")
+    assert status == 2
+    assert "there is no folder nope" in output
+    assert list(folder.iterdir()) == []
 
 
 @pytest.mark.usefixtures("sandbox")
