@@ -9,7 +9,7 @@ default:
 # Make the virtual environment with everything that tests, lint and types need
 setup:
     python3 -m venv .venv-test
-    {{bin}}/pip install -q -e ".[dev,examples,lint]"
+    {{bin}}/pip install -q -e ".[dev,examples,lint,docs]"
 
 # Test the pure rooms: the inner loop
 unit *args:
@@ -53,15 +53,24 @@ types:
     {{bin}}/pyright --pythonpath {{bin}}/python
     {{bin}}/python tools/check_snippets.py
 
-# Run the code in the README, the recipes and the examples
-docs-check:
-    {{bin}}/pytest tests/system/test_docs.py tests/system/test_recipes.py examples/test_my_code.py
-
 # Update the code, outputs and pictures on the pages of docs/recipes, and the notebook
 recipes:
     {{bin}}/pip install -q -e ".[examples]"
     {{bin}}/python tools/recipe_pages.py --write
     {{bin}}/python tools/tour.py --write
+
+# Build the site into site/, offline, and check its links
+docs:
+    {{bin}}/mkdocs build --strict
+    {{bin}}/python tools/check_links.py site
+
+# Run the code in the README, the site, the recipes and the examples
+docs-check *args:
+    {{bin}}/pytest -n 2 tests/system/test_docs.py tests/system/test_recipes.py tests/site examples/test_my_code.py {{args}}
+
+# Make the pictures of the site; look at them
+pictures:
+    {{bin}}/python tools/gallery.py
 
 # Generate the sync clients from the async ones
 sync:

@@ -30,7 +30,8 @@ def documented() -> list[str]:
         for path in (ROOT / "README.md", *(ROOT / "docs").rglob("*.md"))
         for block in re.findall(r"```bash\n(.*?)```", path.read_text("utf-8"), re.DOTALL)
     ]
-    return [line for block in blocks for line in block.splitlines() if line.startswith("moondream-async ")]
+    lines = [line for block in blocks for line in block.replace("\\\n", " ").splitlines()]
+    return [line for line in lines if line.startswith("moondream-async ")]
 
 
 @pytest.mark.parametrize("line", dict.fromkeys([*documented(), *examples(main_group)]))
