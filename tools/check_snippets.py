@@ -9,15 +9,13 @@ import re
 import subprocess
 import sys
 import tempfile
-import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-BLOCK = re.compile(
-    r"(?:<!-- not type-checked: (?P<reason>[^\n]+) -->\n+)?^(?P<indent> *)```python\n(?P<code>.*?)```",
-    re.DOTALL | re.MULTILINE,
-)
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from tools.doc_blocks import ROOT, Block, blocks, pages
+
 PYRIGHT_CONFIG = '{"typeCheckingMode": "strict", "pythonVersion": "3.11", "reportUnusedExpression": false}'
 MYPY = ["--strict", "--python-version", "3.11", "--config-file", "", "--hide-error-context"]
 
@@ -25,7 +23,7 @@ MYPY = ["--strict", "--python-version", "3.11", "--config-file", "", "--hide-err
 def main() -> int:
     """Check all blocks; print the errors, with the file and line of the block."""
     with tempfile.TemporaryDirectory() as folder:
-        written = [write(Path(folder), *snippet) for snippet in snippets()]
+        written = [write(Path(folder), block) for block in snippets()]
         (Path(folder) / "pyrightconfig.json").write_text(PYRIGHT_CONFIG)
         mypy = [sys.executable, "-m", "mypy", *MYPY, *written]
         pyright = [sys.executable, "-m", "pyright", "--pythonpath", sys.executable, "-p", folder]
@@ -34,19 +32,18 @@ def main() -> int:
     return int(any(codes))
 
 
-def snippets() -> Iterator[tuple[Path, int, str]]:
-    """Yield the blocks to check: the file, the line of the code's beginning, and the code."""
-    for file in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))):
-        text = file.read_text()
-        for match in BLOCK.finditer(text):
-            if match["reason"] is None:
-                yield file, text.count("\n", 0, match.start("code")), textwrap.dedent(match["code"])
+def snippets() -> Iterator[Block]:
+    """Yield the blocks to check."""
+    for file in pages():
+        for block in blocks(file):
+            if block.language == "python" and "not type-checked" not in block.marks:
+                yield block
 
 
-def write(folder: Path, file: Path, line: int, code: str) -> str:
+def write(folder: Path, block: Block) -> str:
     """Write a block to a module of its own whose lines have the same numbers as in the file; return its name."""
-    name = re.sub(r"\W", "_", str(file.relative_to(ROOT).with_suffix(""))) + f"_{line}.py"
-    (folder / name).write_text("\n" * line + code)
+    name = re.sub(r"\W", "_", str(block.file.relative_to(ROOT).with_suffix(""))) + f"_{block.line}.py"
+    (folder / name).write_text("\n" * (block.line - 1) + block.code)
     return name
 
 
