@@ -42,10 +42,11 @@ sys.exit(failed)
 
 
 def make_folder(folder: Path) -> Path:
-    """Write the files that the documentation's code uses: the demo's scene, parts of it, and a film."""
+    """Write the files that the documentation's code uses: the demo's scene, also large, parts of it, and a film."""
     folder.mkdir(exist_ok=True)
     scene = sample()
     scene.save(folder / "photo.jpg", quality=95)
+    scene.resize((2880, 1920)).save(folder / "aerial.jpg", quality=90)
     (folder / "photos").mkdir()
     for name, box in _PARTS.items():
         scene.crop(box).save(folder / "photos" / f"{name}.jpg", quality=95)
