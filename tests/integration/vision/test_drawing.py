@@ -20,7 +20,9 @@ from moondream_async import (
     PointResult,
     SegmentResult,
 )
+from moondream_async._images.prepare import encode
 from moondream_async.vision import PALETTE, annotate
+from tests.support.pictures import file
 
 WHITE = (255, 255, 255)
 
@@ -169,3 +171,17 @@ def test_notebooks_without_box_or_size() -> None:
 def test_label_types(label: Any) -> None:
     found = DetectResult(objects=(BoundingBox(0, 0, 1, 1, label),))
     assert annotate(Image.new("RGB", (64, 48)), found).size == (64, 48)
+
+
+@pytest.mark.parametrize("kind", ["bytes", "PIL"])
+def test_pictures_of_a_rotated_photo_are_not_rotated_again(kind: str) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    photo: Any = file(Image.new("RGB", (300, 200), "red"), "JPEG", exif=exif)
+    photo = Image.open(io.BytesIO(photo)) if kind == "PIL" else photo
+    result = DetectResult(objects=(BoundingBox(0, 0, 1, 1),))
+    for picture in (result.annotate(photo), result.objects[0].crop(photo)):
+        assert picture.size == (200, 300)
+        assert encode(picture).original_size == (200, 300)
+    if kind == "PIL":
+        assert photo.getexif()[0x0112] == 6  # the user's image is unchanged
