@@ -126,6 +126,7 @@ _PUBLIC_MODULES = {
     "bulk": "Progress Run export read_records read_results to_pandas to_polars",
     "distributed": "SkillMapper",
     "fal": "AsyncFalClient FalClient verify_webhook",
+    "mcp": "create_app create_server",
     "otel": "opentelemetry",
     "proxy": "Proxy",
     "sandbox": "Faults Sandbox",

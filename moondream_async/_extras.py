@@ -13,6 +13,7 @@ MODULES = {
     "fal": ("cryptography",),
     "fast": ("httptools",),  # without cykooz-resizer, which has no wheels for some platforms
     "heif": ("pillow_heif",),
+    "mcp": ("mcp", "click", "rich", "starlette", "uvicorn", "fontTools", "freetype", "numpy"),
     "otel": ("opentelemetry",),
     "parquet": ("pyarrow", "pyarrow.parquet"),
     "proxy": ("starlette", "uvicorn"),

@@ -76,6 +76,7 @@ MODULES = [
     "errors",
     "fal",
     "hooks",
+    "mcp",
     "models",
     "otel",
     "prices",

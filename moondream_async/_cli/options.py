@@ -142,6 +142,7 @@ TILES = Option(
     help="Cut large images into tiles, to find small objects (detect, point): auto, or such as 4x3.",
 )
 SKILL_ARGUMENTS: list[Parameter] = [QUESTION, OBJECTS, LENGTH, REASONING, *SAMPLING]
+PRICES = Option(["--prices"], metavar="IN,OUT", callback=_parse_prices, help="US dollars per million tokens.")
 BUDGET: list[Parameter] = [
     Option(
         ["--max-cost"],
@@ -149,6 +150,6 @@ BUDGET: list[Parameter] = [
         metavar="USD",
         help="Start no item that could exceed this cost.",
     ),
-    Option(["--prices"], metavar="IN,OUT", callback=_parse_prices, help="US dollars per million tokens."),
+    PRICES,
 ]
 FPS = Option(["--fps"], type=float, metavar="N", help="Of videos: process N frames per second (extra video).")

@@ -1,4 +1,4 @@
-"""The commands that serve browsers."""
+"""The commands that serve browsers and agents."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from click import FloatRange, IntRange, Option
 
 from .app import Command
 from .arguments import calls
-from .options import COMMON, SERVER, flag
+from .options import COMMON, FILE, PRICES, SERVER, flag
 
 serve_commands = [
     Command(
@@ -22,6 +22,38 @@ serve_commands = [
             *COMMON,
         ],
         examples=["playground --sandbox", "playground --open", "playground --base-url http://localhost:2020/v1"],
+    ),
+    Command(
+        "mcp",
+        callback=calls("mcp_server:mcp"),
+        short_help="Give the skills to agents and assistants (MCP).",
+        help="Give the skills to agents and assistants, as tools of an MCP server.\n\nIt reads only images under the "
+        "folders of --root (default: those of the client, else the working directory) and from public URLs, and writes "
+        "only to --output.",
+        params=[
+            Option(["--root"], type=FILE, multiple=True, metavar="FOLDER", help="Folder to read; repeat for several."),
+            Option(
+                ["--output"],
+                type=FILE,
+                metavar="FOLDER",
+                help="Where to write pictures and results; default: a temporary folder, deleted at the end.",
+            ),
+            Option(["--max-calls"], type=IntRange(min=0), metavar="N", help="Refuse calls of the model above N."),
+            Option(
+                ["--max-cost"],
+                type=FloatRange(min=0, min_open=True),
+                metavar="USD",
+                help="Refuse calls that could exceed this cost in total.",
+            ),
+            PRICES,
+            flag("--http", help="Serve over HTTP on this machine, not on stdin and stdout."),
+            Option(
+                ["--port"], type=IntRange(0, 65535), default=8080, show_default=True, help="For --http; 0 picks one."
+            ),
+            *SERVER,
+            *COMMON,
+        ],
+        examples=["mcp --sandbox", "mcp --root ~/Pictures --max-calls 500", "mcp --http --port 8080 --root photos"],
     ),
     Command(
         "proxy",

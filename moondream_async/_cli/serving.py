@@ -62,7 +62,7 @@ def proxy(arguments: Arguments) -> None:
                 show(f"  fal.ai:    {url}/api/fal/proxy", flush=True)
             show("Ctrl-C stops it.", flush=True)
 
-        _serve(app, arguments.host, arguments.port, started)
+        serve(app, arguments.host, arguments.port, started)
 
 
 def playground(arguments: Arguments) -> None:
@@ -86,7 +86,7 @@ def playground(arguments: Arguments) -> None:
 
                 webbrowser.open(url)
 
-        _serve(app, "127.0.0.1", arguments.port, started)
+        serve(app, "127.0.0.1", arguments.port, started)
 
 
 def _fal_of_sandbox(base_url: str) -> AsyncFalClient:
@@ -108,7 +108,8 @@ def _load(name: str) -> Callable[..., Any]:
     raise ConfigurationError(f"--authorize {name} cannot be used: {problem}. It must be like myapp.auth:check.")
 
 
-def _serve(app: Any, host: str, port: int, started: Callable[[str], None]) -> None:
+def serve(app: Any, host: str, port: int, started: Callable[[str], None]) -> None:
+    """Serve an ASGI application until Ctrl-C; call `started` with its URL."""
     import uvicorn
 
     class Server(uvicorn.Server):
@@ -132,7 +133,7 @@ def _serve(app: Any, host: str, port: int, started: Callable[[str], None]) -> No
         ws="none",
         access_log=False,
         log_config=None,
-        log_level="critical",  # failures are logged by the proxy
+        log_level="critical",  # failures are logged by the application
         proxy_headers=False,  # the proxy looks at them itself
         server_header=False,
         timeout_graceful_shutdown=1,

@@ -37,7 +37,9 @@ def documented() -> list[str]:
 @pytest.mark.parametrize("line", dict.fromkeys([*documented(), *examples(main_group)]))
 def test_the_command_accepts(line: str, monkeypatch: pytest.MonkeyPatch) -> None:
     started: list[Any] = []
-    module = SimpleNamespace(**dict.fromkeys(("run", "models", "sandbox", "proxy", "playground"), started.append))
+    module = SimpleNamespace(
+        **dict.fromkeys(("run", "models", "sandbox", "proxy", "playground", "mcp"), started.append)
+    )
     monkeypatch.setattr(arguments.importlib, "import_module", lambda _: module)
     words = shlex.split(re.split(r" [<>|]", line)[0], comments=True)
     assert main(words[1:]) == 0

@@ -38,7 +38,7 @@ def test_the_documentation_says_which_commands_take_an_option() -> None:
     listed = [set(re.findall(r"[a-z]+", names)) for names in rows.values()]
     of_model = listed[1]
     of_sandbox = of_model - {"login"}
-    expected = [set(main_group.commands), of_model, of_sandbox, of_sandbox - {"playground", "proxy"}]
+    expected = [set(main_group.commands), of_model, of_sandbox, of_sandbox - {"playground", "mcp", "proxy"}]
     for options_text, names in zip(rows, expected, strict=True):
         for option in re.findall(r"`(-[^`]*)`", options_text):
             takes = {

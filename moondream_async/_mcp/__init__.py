@@ -1,0 +1,1 @@
+"""The MCP server behind `moondream_async.mcp`."""
