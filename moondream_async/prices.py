@@ -62,6 +62,10 @@ class Prices:
     def of(cls, model: str | None) -> Prices | None:
         """Return Moondream Cloud's published prices for a model.
 
+        ```python
+        prices = Prices.of("moondream3-preview")
+        ```
+
         Args:
             model: Its name, such as `"moondream3-preview"`.
 
@@ -79,7 +83,12 @@ class Prices:
         return attrs.evolve(self, input=batch_input, output=batch_output)
 
     def cost(self, usage: Usage) -> float:
-        """Return the cost in US dollars of a result's `metrics`, of `client.stats` or of a run's summary."""
+        """Return the cost in US dollars of a result's `metrics`, of `client.stats` or of a run's summary.
+
+        ```python
+        print(Prices(0.30, 2.50).cost(client.stats), "dollars so far")
+        ```
+        """
         return ((usage.input_tokens or 0) * self.input + (usage.output_tokens or 0) * self.output) / 1_000_000
 
 

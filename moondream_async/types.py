@@ -97,7 +97,12 @@ class Point(Fields):
     extra: Mapping[str, Any] = attrs.field(factory=dict[str, Any], hash=False, repr=False, kw_only=True)
 
     def to_pixels(self, width: int, height: int) -> tuple[int, int]:
-        """Return the pixel that contains the point, as `(x, y)`, clamped to an image of this size."""
+        """Return the pixel that contains the point, as `(x, y)`, clamped to an image of this size.
+
+        ```python
+        x, y = point.to_pixels(640, 480)
+        ```
+        """
         return _pixel(self.x, width), _pixel(self.y, height)
 
 
@@ -138,25 +143,45 @@ class BoundingBox(Fields):
         return Point((self.x_min + self.x_max) / 2, (self.y_min + self.y_max) / 2, self.label)
 
     def intersection(self, other: BoundingBox) -> float:
-        """Return the area shared by both boxes, 0..1 of the image's area."""
+        """Return the area shared by both boxes, 0..1 of the image's area.
+
+        ```python
+        shared = box.intersection(other)
+        ```
+        """
         across = min(self.x_max, other.x_max) - max(self.x_min, other.x_min)
         down = min(self.y_max, other.y_max) - max(self.y_min, other.y_min)
         return max(0.0, across) * max(0.0, down)
 
     def iou(self, other: BoundingBox) -> float:
-        """Return the intersection over union, 0..1; 0 for two boxes without area."""
+        """Return the intersection over union, 0..1; 0 for two boxes without area.
+
+        ```python
+        is_same = box.iou(other) > 0.5
+        ```
+        """
         shared = self.intersection(other)
         union = self.area + other.area - shared
         return shared / union if union else 0.0
 
     def contains(self, other: Point | BoundingBox) -> bool:
-        """Return whether a point or an entire box lies inside this box, edges included."""
+        """Return whether a point or an entire box lies inside this box, edges included.
+
+        ```python
+        is_inside = box.contains(point)
+        ```
+        """
         if isinstance(other, Point):
             return self.x_min <= other.x <= self.x_max and self.y_min <= other.y <= self.y_max
         return self.contains(Point(other.x_min, other.y_min)) and self.contains(Point(other.x_max, other.y_max))
 
     def to_pixels(self, width: int, height: int) -> tuple[int, int, int, int]:
-        """Return `(left, top, right, bottom)` as Pillow's `crop` takes it, clamped to an image of this size."""
+        """Return `(left, top, right, bottom)` as Pillow's `crop` takes it, clamped to an image of this size.
+
+        ```python
+        left, top, right, bottom = box.to_pixels(640, 480)
+        ```
+        """
         return (
             _edge(self.x_min, width),
             _edge(self.y_min, height),
@@ -166,6 +191,10 @@ class BoundingBox(Fields):
 
     def crop(self, image: Any, *, margin: float = 0.0) -> Any:
         """Crop the image to the box and return a Pillow image.
+
+        ```python
+        box.crop("photo.jpg", margin=0.1).save("crop.png")
+        ```
 
         Args:
             image: Anything the skills accept except a URL. EXIF orientation is applied first, because boxes refer to
@@ -441,6 +470,10 @@ class Drawable:
     def annotate(self, image: Any, *, label: str | None = None, font: str | None = None) -> Any:
         """Draw the result on a copy of the image, a Pillow image of mode RGB. `vision.annotate` draws several results.
 
+        ```python
+        boxes.annotate("photo.jpg").save("annotated.png")
+        ```
+
         Args:
             image: The image the result is for: anything the skills accept except a URL.
             label: Label for items without one of their own.
@@ -453,7 +486,12 @@ class Drawable:
         return _vision("annotate").annotate(image, self, label=label, font=font)
 
     def show(self, image: Any, *, label: str | None = None, font: str | None = None) -> None:
-        """Draw the result on the image and open it in the system's viewer. Arguments as in `annotate`."""
+        """Draw the result on the image and open it in the system's viewer. Arguments as in `annotate`.
+
+        ```python
+        boxes.show("photo.jpg")  # opens the system's viewer
+        ```
+        """
         self.annotate(image, label=label, font=font).show()
 
     def _repr_png_(self) -> bytes | None:
@@ -485,6 +523,11 @@ class DetectResult(Drawable, Result):
     def to_pixels(self, width: int | None = None, height: int | None = None) -> list[tuple[int, int, int, int]]:
         """Return each box as `(left, top, right, bottom)` in pixels.
 
+        ```python
+        for left, top, right, bottom in boxes.to_pixels():
+            print(right - left, bottom - top)
+        ```
+
         Args:
             width: Image width in pixels. Default: that of the image passed to the call, before it was resized.
             height: Image height in pixels. Same default.
@@ -506,6 +549,11 @@ class DetectResult(Drawable, Result):
     def crops(self, image: Any, *, margin: float = 0.0) -> list[Any]:
         """Crop the image to each box and return Pillow images of mode RGB, in the order of `objects`.
 
+        ```python
+        for number, crop in enumerate(boxes.crops("photo.jpg")):
+            crop.save(f"{number}.png")
+        ```
+
         Args:
             image: The image the result is for: anything the skills accept except a URL. It is decoded once.
             margin: Margin to add on each side, as a fraction of the box's size. Default 0.
@@ -521,6 +569,10 @@ class DetectResult(Drawable, Result):
         """Return the result without boxes that overlap an earlier box of the same label (non-maximum suppression).
 
         Moondream sends no confidences, so earlier boxes take precedence.
+
+        ```python
+        unique = boxes.nms(0.7).objects
+        ```
 
         Args:
             iou: Intersection over union at which a box counts as a duplicate. Default 0.5.
@@ -544,7 +596,12 @@ class PointResult(Drawable, Result):
     tiles: TileReport | None = attrs.field(default=None, eq=False, repr=False)
 
     def to_pixels(self, width: int | None = None, height: int | None = None) -> list[tuple[int, int]]:
-        """Return each point as `(x, y)` in pixels. Arguments as in `DetectResult.to_pixels`."""
+        """Return each point as `(x, y)` in pixels. Arguments as in `DetectResult.to_pixels`.
+
+        ```python
+        print(points.to_pixels())
+        ```
+        """
         size = self._size(width, height)
         return [point.to_pixels(*size) for point in self.points]
 
@@ -584,6 +641,10 @@ class SegmentResult(Drawable, Result):
     ) -> str:
         """Return an SVG document of the outline in image pixels, to overlay on the image or open in a browser.
 
+        ```python
+        Path("outline.svg").write_text(segment.to_svg(fill="#00ff00"))
+        ```
+
         Args:
             width: Image width in pixels. Default: that of the image passed to the call.
             height: Image height in pixels. Same default.
@@ -603,6 +664,11 @@ class SegmentResult(Drawable, Result):
 
         Loops combine by the even-odd rule: a loop inside another is a hole.
 
+        ```python
+        for loop in segment.polygons():
+            print(len(loop), "corners")
+        ```
+
         Args:
             width: As in `to_svg`.
             height: As in `to_svg`.
@@ -619,6 +685,10 @@ class SegmentResult(Drawable, Result):
     def mask(self, width: int | None = None, height: int | None = None, *, antialias: bool = False) -> Any:
         """Return the mask as a Pillow image of mode `L`: 255 inside, 0 outside.
 
+        ```python
+        segment.mask().save("mask.png")
+        ```
+
         Args:
             width: As in `to_svg`.
             height: As in `to_svg`.
@@ -633,6 +703,10 @@ class SegmentResult(Drawable, Result):
     def mask_array(self, width: int | None = None, height: int | None = None) -> Any:
         """Return the mask as a NumPy array of bool, shape `(height, width)`.
 
+        ```python
+        share = segment.mask_array().mean()
+        ```
+
         Raises:
             PathError, ConfigurationError: As in `to_svg`.
         """
@@ -640,6 +714,10 @@ class SegmentResult(Drawable, Result):
 
     def rle(self, width: int | None = None, height: int | None = None) -> dict[str, Any]:
         """Return the mask as compressed COCO run-length encoding: `{"size": [height, width], "counts": text}`.
+
+        ```python
+        print(segment.rle()["size"])
+        ```
 
         Raises:
             PathError, ConfigurationError: As in `to_svg`.

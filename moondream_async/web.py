@@ -158,6 +158,13 @@ def http_status(exc: BaseException) -> int:
     | | `AnswerError`, `TilesError` |
     | 503, 504 | `APIError` of these statuses; 504 is `APITimeoutError`, too |
 
+    ```python
+    try:
+        await client.caption("nowhere.jpg")
+    except MoondreamError as exc:
+        print(http_status(exc), error_body(exc))  # 422, ...
+    ```
+
     Args:
         exc: Any error.
     """
@@ -172,6 +179,13 @@ def error_body(exc: BaseException) -> dict[str, Any]:
 
     It is `{"error": {"type": "rate_limit_error", "message": ...}}`, plus `code`, `param`, `retry_after` (seconds) and
     `request_id` where they are known. The message names neither the backend's key nor the addresses that it calls.
+
+    ```python
+    try:
+        await client.caption("nowhere.jpg")
+    except MoondreamError as exc:
+        print(http_status(exc), error_body(exc))  # 422, ...
+    ```
 
     Args:
         exc: Any error; those of other packages are called `internal_error`.

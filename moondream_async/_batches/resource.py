@@ -79,6 +79,10 @@ class AsyncBatches:
     ) -> BatchJob:
         """Create a job from many images: prepare them, write them to disk, and upload a batch per 100,000 lines.
 
+        ```python
+        job = await client.batches.create(Path("photos").glob("*.jpg"), "caption", folder="captions.batch")
+        ```
+
         Args:
             items: Images, `(id, image)`, or `(id, image, arguments)`, from any (async) iterable, as for `map`; for
                 `query`, an image may be a list of images for one question about all of them.
@@ -131,6 +135,10 @@ class AsyncBatches:
     ) -> BatchJob:
         """Validate a file of JSON lines, then upload it, as several batches if it is too large for one.
 
+        ```python
+        job = await client.batches.submit("lines.jsonl")
+        ```
+
         Args:
             path: The file, in UTF-8, with lines such as `{"id": ..., "skill": "caption", "image": "<base64>"}`. Do not
                 change it until it is uploaded. A byte order mark and leading or trailing blank lines are left out.
@@ -155,6 +163,11 @@ class AsyncBatches:
     async def retrieve(self, batch_id: str) -> Batch:
         """Return the current state of one batch.
 
+        ```python
+        batch = await client.batches.retrieve(job.batches[0].id)
+        print(batch.status)
+        ```
+
         Raises:
             NotFoundError: There is no such batch.
             MoondreamError: The request failed.
@@ -163,6 +176,11 @@ class AsyncBatches:
 
     def list(self, limit: int | None = None) -> Pages[Batch]:
         """List all batches of the API key. Pages are fetched as you iterate.
+
+        ```python
+        async for batch in client.batches.list(limit=10):
+            print(batch.id, batch.status)
+        ```
 
         Args:
             limit: Maximum number of batches; None for all.
@@ -174,6 +192,10 @@ class AsyncBatches:
 
     async def status(self, job: AnyJob) -> BatchJob:
         """Return a job with the current state of its batches.
+
+        ```python
+        print((await client.batches.status(job)).status)
+        ```
 
         Args:
             job: What `create` or `submit` returned, a batch or its id, or a job's folder.
@@ -193,6 +215,10 @@ class AsyncBatches:
         progress: bool | Callable[[BatchJob], Any] | None = None,
     ) -> BatchJob:
         """Wait until all batches of a job are completed or failed. The server is polled every 0.5 to 30 seconds.
+
+        ```python
+        job = await client.batches.wait(job)
+        ```
 
         Args:
             job: As in `status`.
@@ -219,6 +245,12 @@ class AsyncBatches:
 
         The files are read without the API key. A download that breaks off is resumed.
 
+        ```python
+        await client.batches.wait(job)
+        async for outcome in client.batches.results(job):
+            print(outcome.id, outcome.result.caption if outcome.ok else outcome.error)
+        ```
+
         Args:
             job: As in `status`. It must be finished.
 
@@ -239,6 +271,11 @@ class AsyncBatches:
         """Save the results to a JSON Lines file in the format of `run`.
 
         The file stays valid if the process is killed; the same call then completes it.
+
+        ```python
+        await client.batches.wait(job)
+        summary = await client.batches.save(job, "captions.jsonl")
+        ```
 
         Args:
             job: As in `results`.
@@ -261,6 +298,11 @@ class AsyncBatches:
         """Abort what was not submitted yet, and delete the job's folder.
 
         The Batch API cannot stop a batch that it has accepted: such a batch continues and is billed.
+
+        ```python
+        if not await client.batches.cancel(job):
+            print("It was submitted, and cannot be stopped.")
+        ```
 
         Args:
             job: As in `status`.

@@ -31,6 +31,10 @@ def export(results: PathLike, out: PathLike) -> int:
     Lines that cannot be parsed are skipped with a log warning. Values that do not fit their column are left empty. In
     CSV, text that a spreadsheet would run as a formula is prefixed with an apostrophe.
 
+    ```python
+    export("results.jsonl", "results.csv")
+    ```
+
     Args:
         results: A file written by `run`.
         out: The output path, ending in `.csv` or `.parquet` (extra `parquet`). It is replaced once the whole table is

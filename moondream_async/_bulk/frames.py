@@ -32,6 +32,10 @@ _SKILLS: dict[type, str] = {
 def to_pandas(results: Results) -> Any:
     """Convert results to a `pandas.DataFrame`: the table that `export` writes, with one row per box or point.
 
+    ```python
+    table = to_pandas("results.jsonl")
+    ```
+
     Args:
         results: The path of a file written by `run`; or outcomes, from `map`, `batches.results` or `read_results`; or
             results of the skills, whose `id` is their position.
@@ -54,6 +58,10 @@ def to_pandas(results: Results) -> Any:
 @public("bulk")
 def to_polars(results: Results) -> Any:
     """Convert results to a `polars.DataFrame`: the table that `export` writes, with one row per box or point.
+
+    ```python
+    table = to_polars("results.jsonl")
+    ```
 
     Args:
         results: As in `to_pandas`.

@@ -58,6 +58,11 @@ def read_results(path: PathLike) -> ResultsReader:
     Lines that cannot be parsed are skipped with a log warning and counted in `.damaged_lines`. An incomplete last
     line, as in a file that a run is still writing, is ignored. For a retried item, the last outcome is returned.
 
+    ```python
+    for outcome in read_results("results.jsonl"):
+        print(outcome.id, outcome.result if outcome.ok else outcome.error)
+    ```
+
     Args:
         path: A file written by `run`.
 
@@ -74,6 +79,11 @@ def read_results(path: PathLike) -> ResultsReader:
 @public("bulk")
 def read_records(path: PathLike, *, size: int | None = None) -> Iterator[Record]:
     """Read a results file as plain dicts, one per item, in their stored form.
+
+    ```python
+    for record in read_records("results.jsonl"):
+        print(record["id"], record["arguments"])
+    ```
 
     Args:
         path: As in `read_results`.

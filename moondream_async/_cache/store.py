@@ -105,7 +105,12 @@ class Cache:
                 self._shrink(connection)
 
     def clear(self) -> None:
-        """Delete all answers."""
+        """Delete all answers.
+
+        ```python
+        Cache("answers.sqlite").clear()
+        ```
+        """
         with self._connected("written") as connection:
             connection.execute("DELETE FROM answers")
 

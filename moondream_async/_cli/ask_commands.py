@@ -71,7 +71,6 @@ ask_commands = [
         "Find objects, as boxes.",
         [_words("IMAGE OBJECT..."), _OBJECT, TILES, *_PICTURE],
         [
-            "detect photo.jpg face",
             "detect photo.jpg cat dog --save found.png",
             "detect aerial.jpg car --tiles auto",
             "detect *.jpg --object car --format coco > cars.json",

@@ -200,6 +200,11 @@ class AsyncClient(Picklable, AsyncClosing):
     ) -> QueryResult | AsyncTextStream[QueryResult]:
         """Ask a question about an image, or, without one, about the text alone.
 
+        ```python
+        result = await client.query("photo.jpg", "What is on the left?")
+        print(result.answer)
+        ```
+
         Args:
             image: A path, http(s) URL, bytes, binary file (async ones too), PIL image, array (RGB,
                 `uint8`), `data:` URI, base64 or `EncodedImage` (wire field `image_url`).
@@ -270,6 +275,11 @@ class AsyncClient(Picklable, AsyncClosing):
     ) -> ChatResult | AsyncChatStream:
         """Chat over several turns, with any number of images, through the OpenAI-compatible `/chat/completions`.
 
+        ```python
+        reply = await client.chat([{"role": "user", "content": ["What do these show?", Path("a.jpg"), Path("b.jpg")]}])
+        print(reply.content)
+        ```
+
         Args:
             messages: Dicts with `role` (`"system"`, `"user"`, `"assistant"`) and `content`: a text, or a list of texts,
                 images (anything the skills accept; a path must be a `pathlib.Path`, as a `str` is text) and OpenAI's
@@ -306,6 +316,11 @@ class AsyncClient(Picklable, AsyncClosing):
     ) -> bool:
         """Ask a question that is answered by yes or no.
 
+        ```python
+        if await client.ask_yes_no("photo.jpg", "Is there a red shape?"):
+            print("yes")
+        ```
+
         Args:
             image: As in `query`; None asks about nothing but the text.
             question: What to ask.
@@ -331,6 +346,10 @@ class AsyncClient(Picklable, AsyncClosing):
     ) -> float:
         """Ask for a number, such as how many there are.
 
+        ```python
+        count = await client.ask_number("photo.jpg", "How many shapes are there?")
+        ```
+
         Args:
             image: As in `query`; None asks about nothing but the text.
             question: What to ask.
@@ -355,6 +374,10 @@ class AsyncClient(Picklable, AsyncClosing):
         repair: bool = True,
     ) -> list[str]:
         """Ask for a list; it is empty if the answer is "none".
+
+        ```python
+        colors = await client.ask_list("photo.jpg", "Which colors are there?")
+        ```
 
         Args:
             image: As in `query`; None asks about nothing but the text.
@@ -405,6 +428,11 @@ class AsyncClient(Picklable, AsyncClosing):
         repair: bool = True,
     ) -> Any:
         """Ask for JSON of a certain shape (extra `structured`, but for pydantic).
+
+        ```python
+        schema = {"type": "object", "properties": {"color": {"type": "string"}, "count": {"type": "integer"}}}
+        found = await client.ask_json("photo.jpg", "What is in the middle?", schema)
+        ```
 
         Args:
             image: As in `query`; None asks about nothing but the text.
@@ -466,6 +494,11 @@ class AsyncClient(Picklable, AsyncClosing):
     ) -> CaptionResult | AsyncTextStream[CaptionResult]:
         """Describe an image.
 
+        ```python
+        result = await client.caption("photo.jpg", "short")
+        print(result.caption)
+        ```
+
         Args:
             image: As in `query`.
             length: `"short"` (a sentence or two), `"normal"` or `"long"` (wire field `length`).
@@ -495,6 +528,12 @@ class AsyncClient(Picklable, AsyncClosing):
         tiles: TilesInput | None = None,
     ) -> DetectResult:
         """Find every instance of an object, as boxes.
+
+        ```python
+        result = await client.detect("photo.jpg", ["red", "blue"])
+        for box in result.objects:
+            print(box.label, box.x_min, box.y_min, box.x_max, box.y_max)
+        ```
 
         Args:
             image: As in `query`.
@@ -528,6 +567,11 @@ class AsyncClient(Picklable, AsyncClosing):
         tiles: TilesInput | None = None,
     ) -> PointResult:
         """Find every instance of an object, as points.
+
+        ```python
+        result = await client.point("photo.jpg", "red")
+        print([(point.x, point.y) for point in result.points])
+        ```
 
         Args:
             image: As in `query`.
@@ -601,6 +645,11 @@ class AsyncClient(Picklable, AsyncClosing):
         extra_body: Mapping[str, Any] | None = None,
     ) -> SegmentResult | AsyncSegmentStream:
         """Outline one object, as an SVG path.
+
+        ```python
+        result = await client.segment("photo.jpg", "red")
+        result.annotate("photo.jpg").save("outline.png")
+        ```
 
         Args:
             image: As in `query`. It is sent at full resolution, which the outline of a small object needs; an
@@ -754,6 +803,11 @@ class AsyncClient(Picklable, AsyncClosing):
         **arguments: Any,
     ) -> AsyncMap[Any]:
         """Call a skill for many images concurrently; an item that fails does not stop the others.
+
+        ```python
+        async for outcome in client.map("caption", Path("photos").glob("*.jpg")):
+            print(outcome.id, outcome.result.caption if outcome.ok else outcome.error)
+        ```
 
         Args:
             skill: `"caption"`, `"query"`, `"detect"`, `"point"` or `"segment"`; or several, as a list or as a dict of
@@ -964,6 +1018,11 @@ class AsyncClient(Picklable, AsyncClosing):
         or `error`, `attempts`, `elapsed`, `run`. The same call again skips the items that are in the file (same id and
         arguments). `moondream_async.bulk` reads the file and exports it to CSV or Parquet.
 
+        ```python
+        summary = await client.run("detect", Path("photos").glob("*.jpg"), "red.jsonl", object="red", progress=True)
+        print(summary.succeeded, summary.failed, summary.skipped)
+        ```
+
         Args:
             skill: As in `map`.
             items: As in `map`. The id of an item is the given one (a string or number), else its path or URL, else a
@@ -1049,6 +1108,11 @@ class AsyncClient(Picklable, AsyncClosing):
         The work runs in a worker thread; concurrent calls for the same object share it. Pass the original image,
         not an `EncodedImage`, to `segment`, which works at a higher resolution.
 
+        ```python
+        image = await client.encode_image("photo.jpg")
+        print(image.nbytes, (await client.caption(image)).caption, (await client.query(image, "Which colors?")).answer)
+        ```
+
         Args:
             image: A path, http(s) URL, bytes, binary file (async ones too), PIL image, array (RGB,
                 `uint8`), `data:` URI, base64, or an `EncodedImage`, returned as it is.
@@ -1075,6 +1139,12 @@ class AsyncClient(Picklable, AsyncClosing):
 
         It has the same key, retries, rate, hooks and errors as the skills. Of several servers, the first gets it.
 
+        ```python
+        image = await client.encode_image("photo.jpg")
+        answer = await client.post("caption", {"image_url": image.image_url, "length": "short"})
+        print(answer["caption"])
+        ```
+
         Args:
             path: The path below the base URL, such as `"caption"` or `"/new/skill"`.
             body: The JSON body. `encode_image(...).image_url` is an image in it.
@@ -1090,6 +1160,10 @@ class AsyncClient(Picklable, AsyncClosing):
 
     async def models(self) -> list[Model]:
         """List the models of the server. The call is free, so it also serves to check a key.
+
+        ```python
+        print([model.id for model in await client.models()])
+        ```
 
         Raises:
             AuthenticationError: The key is invalid.
@@ -1109,6 +1183,11 @@ class AsyncClient(Picklable, AsyncClosing):
         hooks: HooksInput | None = None,
     ) -> Self:
         """Return a cheap clone with other options. It shares the connections: closing either closes both.
+
+        ```python
+        patient = client.with_options(timeout=300, retry=8)
+        result = await patient.query("photo.jpg", "What is on the left?")
+        ```
 
         Args:
             model: Another model. Default: no change; the same for all other options.

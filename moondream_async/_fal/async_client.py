@@ -179,6 +179,11 @@ class AsyncFalClient(Picklable, AsyncClosing):
     ) -> QueryResult:
         """Ask a question about an image, with `fal-ai/moondream3-preview/query`.
 
+        ```python
+        result = await fal.query("photo.jpg", "Which colors are there?")
+        print(result.answer)
+        ```
+
         Args:
             image: Image as for `AsyncClient`, or the URL of a file that was uploaded to fal. Required.
             question: The question (wire field `prompt`).
@@ -209,6 +214,10 @@ class AsyncFalClient(Picklable, AsyncClosing):
     ) -> CaptionResult:
         """Describe an image, with `fal-ai/moondream3-preview/caption`.
 
+        ```python
+        print((await fal.caption("photo.jpg")).caption)
+        ```
+
         Args:
             image: As in `query`.
             length: `"short"`, `"normal"` or `"long"`.
@@ -225,6 +234,10 @@ class AsyncFalClient(Picklable, AsyncClosing):
         self, image: ImageInput, object: str | Sequence[str], settings: SamplingSettings | None = None
     ) -> DetectResult:
         """Find every instance of one or more objects, as boxes, with `fal-ai/moondream3-preview/detect`.
+
+        ```python
+        print((await fal.detect("photo.jpg", "red")).objects)
+        ```
 
         Args:
             image: As in `query`.
@@ -244,6 +257,10 @@ class AsyncFalClient(Picklable, AsyncClosing):
         spatial_refs: Sequence[AnyRef] | None = None,
     ) -> PointResult:
         """Find every instance of one or more objects, as points, with `fal-ai/moondream3-preview/point`.
+
+        ```python
+        print((await fal.point("photo.jpg", "red")).points)
+        ```
 
         Args:
             image: As in `query`.
@@ -266,6 +283,10 @@ class AsyncFalClient(Picklable, AsyncClosing):
         settings: SamplingSettings | None = None,
     ) -> SegmentResult:
         """Segment one object, as an SVG path, with `fal-ai/moondream3-preview/segment`.
+
+        ```python
+        print((await fal.segment("photo.jpg", "red")).path)
+        ```
 
         Args:
             image: As in `query`; sent at full resolution.
@@ -292,6 +313,11 @@ class AsyncFalClient(Picklable, AsyncClosing):
         repetition_penalty: float = 1.0,
     ) -> BatchedResult:
         """Describe or ask about several images in one request, with `fal-ai/moondream/batched` (Moondream 2).
+
+        ```python
+        result = await fal.batched(["a.jpg", ("b.jpg", "Which colors are there?")])
+        print(result.outputs)
+        ```
 
         Args:
             inputs: Images, `(image, prompt)`, or `{"image_url": image, "prompt": prompt}`. Without a prompt, fal uses
@@ -321,6 +347,10 @@ class AsyncFalClient(Picklable, AsyncClosing):
     async def encode_image(self, image: ImageInput, image_options: ImageOptions | None = None) -> EncodedImage:
         """Prepare an image for several calls, like `AsyncClient.encode_image`.
 
+        ```python
+        image = await fal.encode_image("photo.jpg")
+        ```
+
         Args:
             image: As in `query`.
             image_options: How to prepare it. Default: the client's options.
@@ -346,6 +376,11 @@ class AsyncFalClient(Picklable, AsyncClosing):
         headers: Mapping[str, str] | None = None,
     ) -> AsyncRequestHandle:
         """Submit a request to fal's queue.
+
+        ```python
+        handle = await fal.submit("fal-ai/moondream/batched", {"inputs": [{"image_url": Path("photo.jpg")}]})
+        print(handle.request_id)
+        ```
 
         Args:
             endpoint: Endpoint id, such as `"fal-ai/moondream/batched"`.
@@ -384,6 +419,11 @@ class AsyncFalClient(Picklable, AsyncClosing):
     def handle(self, endpoint: str, request_id: str) -> AsyncRequestHandle:
         """Return the handle of a request that this or another process submitted.
 
+        ```python
+        again = fal.handle(handle.endpoint, handle.request_id)
+        print(await again.result())
+        ```
+
         Args:
             endpoint: The endpoint that the request was submitted to.
             request_id: The request's id at fal.
@@ -392,6 +432,10 @@ class AsyncFalClient(Picklable, AsyncClosing):
 
     async def status(self, endpoint: str, request_id: str, *, logs: bool = False) -> Status:
         """Return the state of a request: `Queued`, `InProgress` or `Completed`.
+
+        ```python
+        print(await fal.status(handle.endpoint, handle.request_id))
+        ```
 
         Args:
             endpoint: As in `handle`.
@@ -407,6 +451,10 @@ class AsyncFalClient(Picklable, AsyncClosing):
     async def result(self, endpoint: str, request_id: str, *, timeout: float | None = None) -> Any:
         """Wait for a request and return the endpoint's response.
 
+        ```python
+        print(await fal.result(handle.endpoint, handle.request_id, timeout=60))
+        ```
+
         Args:
             endpoint: As in `handle`.
             request_id: As in `handle`.
@@ -419,6 +467,11 @@ class AsyncFalClient(Picklable, AsyncClosing):
 
     async def cancel(self, endpoint: str, request_id: str) -> bool:
         """Cancel a request. If it is already running, it may still finish and be billed.
+
+        ```python
+        if not await fal.cancel(handle.endpoint, handle.request_id):
+            print("It has completed already.")
+        ```
 
         Args:
             endpoint: As in `handle`.
@@ -450,6 +503,11 @@ class AsyncFalClient(Picklable, AsyncClosing):
         headers: Mapping[str, str] | None = None,
     ) -> Any:
         """Submit a request, wait for it, and return the endpoint's response.
+
+        ```python
+        inputs = [{"image_url": Path("photo.jpg"), "prompt": "Describe it."}]
+        result = await fal.subscribe("fal-ai/moondream/batched", {"inputs": inputs}, on_queue_update=print)
+        ```
 
         Args:
             endpoint: As in `submit`.
@@ -498,6 +556,10 @@ class AsyncFalClient(Picklable, AsyncClosing):
         """Upload a file to fal's file store.
 
         Files above 50 MB are sent in parts of 10 MB, four at a time, each with its own retries, and streamed from disk.
+
+        ```python
+        url = await fal.upload("photo.jpg")
+        ```
 
         Args:
             data: A path, bytes, a binary file, an image (PIL or array), or an `EncodedImage`.

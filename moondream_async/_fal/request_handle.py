@@ -74,6 +74,10 @@ class AsyncRequestHandle:
     async def status(self, *, logs: bool = False, with_logs: bool = False) -> Status:
         """Return the request's current state: `Queued`, `InProgress` or `Completed`.
 
+        ```python
+        print(await handle.status())
+        ```
+
         Args:
             logs: Whether to include the log lines of the model's process. Default False.
             with_logs: The same, as `fal-client` calls it.
@@ -90,6 +94,11 @@ class AsyncRequestHandle:
         """Iterate over the request's states until it is `Completed`. Each log line is yielded once.
 
         fal streams the states. If streaming fails, the status is polled every 0.1 to 5 seconds.
+
+        ```python
+        async for status in handle.events():
+            print(type(status).__name__)
+        ```
 
         Args:
             logs: As in `status`.
@@ -109,6 +118,10 @@ class AsyncRequestHandle:
         """Wait for the request and return the endpoint's response.
 
         fal keeps the response for at least an hour, but not forever.
+
+        ```python
+        print(await handle.result(timeout=60))
+        ```
 
         Args:
             timeout: Seconds to wait; None for no limit. The request continues after a timeout.
@@ -149,6 +162,10 @@ class AsyncRequestHandle:
 
     async def cancel(self) -> bool:
         """Cancel the request. If it is already running, it may still finish and be billed.
+
+        ```python
+        await handle.cancel()
+        ```
 
         Returns:
             False if the request was already completed.

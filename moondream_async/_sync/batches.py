@@ -47,6 +47,10 @@ class Batches(Facade):
     ) -> BatchJob:
         """Create a job from many images: prepare them, write them to disk, and upload a batch per 100,000 lines.
 
+        ```python
+        job = client.batches.create(Path("photos").glob("*.jpg"), "caption", folder="captions.batch")
+        ```
+
         Args:
             items: Images, `(id, image)`, or `(id, image, arguments)`, from any (async) iterable, as for `map`; for
                 `query`, an image may be a list of images for one question about all of them.
@@ -101,6 +105,10 @@ class Batches(Facade):
     ) -> BatchJob:
         """Validate a file of JSON lines, then upload it, as several batches if it is too large for one.
 
+        ```python
+        job = client.batches.submit("lines.jsonl")
+        ```
+
         Args:
             path: The file, in UTF-8, with lines such as `{"id": ..., "skill": "caption", "image": "<base64>"}`. Do not
                 change it until it is uploaded. A byte order mark and leading or trailing blank lines are left out.
@@ -118,6 +126,11 @@ class Batches(Facade):
     def retrieve(self, batch_id: str) -> Batch:
         """Return the current state of one batch.
 
+        ```python
+        batch = client.batches.retrieve(job.batches[0].id)
+        print(batch.status)
+        ```
+
         Raises:
             NotFoundError: There is no such batch.
             MoondreamError: The request failed.
@@ -127,6 +140,11 @@ class Batches(Facade):
 
     def list(self, limit: int | None = None) -> Generator[Batch]:
         """List all batches of the API key. Pages are fetched as you iterate.
+
+        ```python
+        for batch in client.batches.list(limit=10):
+            print(batch.id, batch.status)
+        ```
 
         Args:
             limit: Maximum number of batches; None for all.
@@ -139,6 +157,10 @@ class Batches(Facade):
 
     def status(self, job: AnyJob) -> BatchJob:
         """Return a job with the current state of its batches.
+
+        ```python
+        print((client.batches.status(job)).status)
+        ```
 
         Args:
             job: What `create` or `submit` returned, a batch or its id, or a job's folder.
@@ -154,6 +176,10 @@ class Batches(Facade):
         self, job: AnyJob, *, timeout: float | None = None, progress: bool | Callable[[BatchJob], Any] | None = None
     ) -> BatchJob:
         """Wait until all batches of a job are completed or failed. The server is polled every 0.5 to 30 seconds.
+
+        ```python
+        job = client.batches.wait(job)
+        ```
 
         Args:
             job: As in `status`.
@@ -175,6 +201,12 @@ class Batches(Facade):
         """Iterate over the outcome of each item, once, while the result files are downloaded.
 
         The files are read without the API key. A download that breaks off is resumed.
+
+        ```python
+        client.batches.wait(job)
+        for outcome in client.batches.results(job):
+            print(outcome.id, outcome.result.caption if outcome.ok else outcome.error)
+        ```
 
         Args:
             job: As in `status`. It must be finished.
@@ -198,6 +230,11 @@ class Batches(Facade):
 
         The file stays valid if the process is killed; the same call then completes it.
 
+        ```python
+        client.batches.wait(job)
+        summary = client.batches.save(job, "captions.jsonl")
+        ```
+
         Args:
             job: As in `results`.
             out: Path of the file; `moondream_async.bulk` reads and exports it.
@@ -218,6 +255,11 @@ class Batches(Facade):
         """Abort what was not submitted yet, and delete the job's folder.
 
         The Batch API cannot stop a batch that it has accepted: such a batch continues and is billed.
+
+        ```python
+        if not client.batches.cancel(job):
+            print("It was submitted, and cannot be stopped.")
+        ```
 
         Args:
             job: As in `status`.

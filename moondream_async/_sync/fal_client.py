@@ -103,6 +103,11 @@ class FalClient(Closing, Facade):
     ) -> QueryResult:
         """Ask a question about an image, with `fal-ai/moondream3-preview/query`.
 
+        ```python
+        result = fal.query("photo.jpg", "Which colors are there?")
+        print(result.answer)
+        ```
+
         Args:
             image: Image as for `Client`, or the URL of a file that was uploaded to fal. Required.
             question: The question (wire field `prompt`).
@@ -138,6 +143,10 @@ class FalClient(Closing, Facade):
     ) -> CaptionResult:
         """Describe an image, with `fal-ai/moondream3-preview/caption`.
 
+        ```python
+        print((fal.caption("photo.jpg")).caption)
+        ```
+
         Args:
             image: As in `query`.
             length: `"short"`, `"normal"` or `"long"`.
@@ -154,6 +163,10 @@ class FalClient(Closing, Facade):
         self, image: ImageInput, object: str | Sequence[str], settings: SamplingSettings | None = None
     ) -> DetectResult:
         """Find every instance of one or more objects, as boxes, with `fal-ai/moondream3-preview/detect`.
+
+        ```python
+        print((fal.detect("photo.jpg", "red")).objects)
+        ```
 
         Args:
             image: As in `query`.
@@ -174,6 +187,10 @@ class FalClient(Closing, Facade):
         spatial_refs: Sequence[AnyRef] | None = None,
     ) -> PointResult:
         """Find every instance of one or more objects, as points, with `fal-ai/moondream3-preview/point`.
+
+        ```python
+        print((fal.point("photo.jpg", "red")).points)
+        ```
 
         Args:
             image: As in `query`.
@@ -198,6 +215,10 @@ class FalClient(Closing, Facade):
         settings: SamplingSettings | None = None,
     ) -> SegmentResult:
         """Segment one object, as an SVG path, with `fal-ai/moondream3-preview/segment`.
+
+        ```python
+        print((fal.segment("photo.jpg", "red")).path)
+        ```
 
         Args:
             image: As in `query`; sent at full resolution.
@@ -225,6 +246,11 @@ class FalClient(Closing, Facade):
         repetition_penalty: float = 1.0,
     ) -> BatchedResult:
         """Describe or ask about several images in one request, with `fal-ai/moondream/batched` (Moondream 2).
+
+        ```python
+        result = fal.batched(["a.jpg", ("b.jpg", "Which colors are there?")])
+        print(result.outputs)
+        ```
 
         Args:
             inputs: Images, `(image, prompt)`, or `{"image_url": image, "prompt": prompt}`. Without a prompt, fal uses
@@ -255,6 +281,10 @@ class FalClient(Closing, Facade):
     def encode_image(self, image: ImageInput, image_options: ImageOptions | None = None) -> EncodedImage:
         """Prepare an image for several calls, like `Client.encode_image`.
 
+        ```python
+        image = fal.encode_image("photo.jpg")
+        ```
+
         Args:
             image: As in `query`.
             image_options: How to prepare it. Default: the client's options.
@@ -280,6 +310,11 @@ class FalClient(Closing, Facade):
         headers: Mapping[str, str] | None = None,
     ) -> RequestHandle:
         """Submit a request to fal's queue.
+
+        ```python
+        handle = fal.submit("fal-ai/moondream/batched", {"inputs": [{"image_url": Path("photo.jpg")}]})
+        print(handle.request_id)
+        ```
 
         Args:
             endpoint: Endpoint id, such as `"fal-ai/moondream/batched"`.
@@ -321,6 +356,11 @@ class FalClient(Closing, Facade):
     def handle(self, endpoint: str, request_id: str) -> RequestHandle:
         """Return the handle of a request that this or another process submitted.
 
+        ```python
+        again = fal.handle(handle.endpoint, handle.request_id)
+        print(again.result())
+        ```
+
         Args:
             endpoint: The endpoint that the request was submitted to.
             request_id: The request's id at fal.
@@ -330,6 +370,10 @@ class FalClient(Closing, Facade):
 
     def status(self, endpoint: str, request_id: str, *, logs: bool = False) -> Status:
         """Return the state of a request: `Queued`, `InProgress` or `Completed`.
+
+        ```python
+        print(fal.status(handle.endpoint, handle.request_id))
+        ```
 
         Args:
             endpoint: As in `handle`.
@@ -346,6 +390,10 @@ class FalClient(Closing, Facade):
     def result(self, endpoint: str, request_id: str, *, timeout: float | None = None) -> Any:
         """Wait for a request and return the endpoint's response.
 
+        ```python
+        print(fal.result(handle.endpoint, handle.request_id, timeout=60))
+        ```
+
         Args:
             endpoint: As in `handle`.
             request_id: As in `handle`.
@@ -359,6 +407,11 @@ class FalClient(Closing, Facade):
 
     def cancel(self, endpoint: str, request_id: str) -> bool:
         """Cancel a request. If it is already running, it may still finish and be billed.
+
+        ```python
+        if not fal.cancel(handle.endpoint, handle.request_id):
+            print("It has completed already.")
+        ```
 
         Args:
             endpoint: As in `handle`.
@@ -391,6 +444,11 @@ class FalClient(Closing, Facade):
         headers: Mapping[str, str] | None = None,
     ) -> Any:
         """Submit a request, wait for it, and return the endpoint's response.
+
+        ```python
+        inputs = [{"image_url": Path("photo.jpg"), "prompt": "Describe it."}]
+        result = fal.subscribe("fal-ai/moondream/batched", {"inputs": inputs}, on_queue_update=print)
+        ```
 
         Args:
             endpoint: As in `submit`.
@@ -439,6 +497,10 @@ class FalClient(Closing, Facade):
         """Upload a file to fal's file store.
 
         Files above 50 MB are sent in parts of 10 MB, four at a time, each with its own retries, and streamed from disk.
+
+        ```python
+        url = fal.upload("photo.jpg")
+        ```
 
         Args:
             data: A path, bytes, a binary file, an image (PIL or array), or an `EncodedImage`.

@@ -37,6 +37,10 @@ class RequestHandle(Facade):
     def status(self, *, logs: bool = False, with_logs: bool = False) -> Status:
         """Return the request's current state: `Queued`, `InProgress` or `Completed`.
 
+        ```python
+        print(handle.status())
+        ```
+
         Args:
             logs: Whether to include the log lines of the model's process. Default False.
             with_logs: The same, as `fal-client` calls it.
@@ -53,6 +57,11 @@ class RequestHandle(Facade):
 
         fal streams the states. If streaming fails, the status is polled every 0.1 to 5 seconds.
 
+        ```python
+        for status in handle.events():
+            print(type(status).__name__)
+        ```
+
         Args:
             logs: As in `status`.
 
@@ -66,6 +75,10 @@ class RequestHandle(Facade):
         """Wait for the request and return the endpoint's response.
 
         fal keeps the response for at least an hour, but not forever.
+
+        ```python
+        print(handle.result(timeout=60))
+        ```
 
         Args:
             timeout: Seconds to wait; None for no limit. The request continues after a timeout.
@@ -104,6 +117,10 @@ class RequestHandle(Facade):
 
     def cancel(self) -> bool:
         """Cancel the request. If it is already running, it may still finish and be billed.
+
+        ```python
+        handle.cancel()
+        ```
 
         Returns:
             False if the request was already completed.

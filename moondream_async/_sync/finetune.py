@@ -55,6 +55,11 @@ class Finetune(Facade):
     def model(self, step: int, *, base: str = BASE_MODEL) -> str:
         """Return the model name of a saved checkpoint, to pass as `model=`.
 
+        ```python
+        saved = finetune.save_checkpoint()
+        tuned = client.with_options(model=finetune.model(saved.checkpoint.step))
+        ```
+
         Args:
             step: The checkpoint's step.
             base: The model that was finetuned. Default `"moondream3-preview"`.
@@ -79,6 +84,11 @@ class Finetune(Facade):
         ground_truth: Mapping[str, Any] | None = None,
     ) -> Rollouts:
         """Let the finetuned model answer one request several times.
+
+        ```python
+        tried = finetune.rollouts("query", image="photo.jpg", question="Which color?", num_rollouts=4)
+        print([result and result.answer for result in tried.results])
+        ```
 
         Args:
             skill: `"query"`, `"point"` or `"detect"`.
@@ -123,6 +133,12 @@ class Finetune(Facade):
     ) -> Generator[tuple[C, Rollouts]]:
         """Prefetch the rollouts of many requests while you train. They are yielded as they complete.
 
+        ```python
+        request = {"skill": "query", "image": "photo.jpg", "question": "Which color?"}
+        for name, tried in finetune.rollout_stream([("photo.jpg", request)]):
+            finetune.train_step([tried.group([1.0] * len(tried.rollouts))])
+        ```
+
         Args:
             requests: `(context, arguments of rollouts)`, read on demand. The context is yielded unchanged.
             max_concurrency: Maximum number of concurrent requests. Default 4.
@@ -149,6 +165,12 @@ class Finetune(Facade):
 
         A step may take minutes. The timeout is at least 15 minutes, whatever the client's.
 
+        ```python
+        tried = finetune.rollouts("query", image="photo.jpg", question="Which color?", num_rollouts=2)
+        step = finetune.train_step([tried.group([1.0, 0.2])])
+        print(step.step)
+        ```
+
         Args:
             groups: `rollouts.group(rewards)`; or `{"mode": "rl", "request": ..., "rollouts": ..., "rewards": [...]}`;
                 or `{"mode": "sft", "request": {"skill": ..., "image": ..., ...}, "target": ...}`, with any image that
@@ -170,6 +192,10 @@ class Finetune(Facade):
     def log_metrics(self, step: int, metrics: Mapping[str, float]) -> LoggedMetrics:
         """Log your own metrics of a training step for the dashboard.
 
+        ```python
+        finetune.log_metrics(step=1, metrics={"accuracy": 0.9})
+        ```
+
         Args:
             step: The training step, at least 0.
             metrics: Finite numbers by name.
@@ -184,6 +210,11 @@ class Finetune(Facade):
     def save_checkpoint(self) -> SavedCheckpoint:
         """Save the current state as a checkpoint, which `model(step)` can then name. Safe to repeat.
 
+        ```python
+        saved = finetune.save_checkpoint()
+        print(saved.checkpoint.step)
+        ```
+
         Raises:
             NotFoundError: The finetune was never trained, or was deleted.
             MoondreamError: The call failed.
@@ -193,6 +224,11 @@ class Finetune(Facade):
 
     def list_checkpoints(self, limit: int | None = None) -> Generator[Checkpoint]:
         """List the saved checkpoints, ordered by step. Pages are fetched as you iterate.
+
+        ```python
+        for checkpoint in finetune.list_checkpoints():
+            print(checkpoint.step)
+        ```
 
         Args:
             limit: Maximum number of checkpoints; None for all.
@@ -206,6 +242,11 @@ class Finetune(Facade):
     def checkpoint_url(self, step: int) -> CheckpointDownload:
         """Return a presigned URL of a checkpoint's weights.
 
+        ```python
+        saved = finetune.save_checkpoint()
+        download = finetune.checkpoint_url(saved.checkpoint.step)
+        ```
+
         Raises:
             NotFoundError: The checkpoint does not exist.
             APIError: The checkpoint has expired (status 410).
@@ -217,6 +258,11 @@ class Finetune(Facade):
     def delete_checkpoint(self, step: int) -> None:
         """Delete a checkpoint. Without its latest checkpoint, a finetune cannot be trained further.
 
+        ```python
+        saved = finetune.save_checkpoint()
+        finetune.delete_checkpoint(saved.checkpoint.step)
+        ```
+
         Raises:
             NotFoundError: The checkpoint does not exist.
             MoondreamError: The call failed.
@@ -226,6 +272,10 @@ class Finetune(Facade):
 
     def delete(self) -> None:
         """Delete the finetune and its checkpoints.
+
+        ```python
+        finetune.delete()
+        ```
 
         Raises:
             NotFoundError: The finetune does not exist.

@@ -19,6 +19,10 @@ def vl(
 ) -> Client:
     """Create a `Client` with the parameters of `vl` in the official `moondream` package.
 
+    ```python
+    model = vl(api_key="your-key")  # or vl(endpoint="http://localhost:2020/v1") for Station
+    ```
+
     Args:
         api_key: API key. Default: `MOONDREAM_API_KEY`.
         endpoint: Base URL of the server, as `base_url` of `Client`.

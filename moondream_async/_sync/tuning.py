@@ -25,6 +25,10 @@ class Tuning(Facade):
     def create(self, name: str, rank: int) -> Finetune:
         """Create a finetune, or return the existing one with the same name and rank.
 
+        ```python
+        finetune = client.tuning.create("red-shapes", rank=8)
+        ```
+
         Args:
             name: Name of letters, digits, `.`, `-` and `_`.
             rank: Rank of the LoRA: 8, 16, 24 or 32. A higher rank learns more, but more slowly.
@@ -40,6 +44,10 @@ class Tuning(Facade):
     def retrieve(self, finetune_id: str) -> Finetune:
         """Return the finetune with an id.
 
+        ```python
+        finetune = client.tuning.retrieve(finetune.info.finetune_id)
+        ```
+
         Raises:
             NotFoundError: The finetune does not exist.
             MoondreamError: The call failed.
@@ -49,6 +57,11 @@ class Tuning(Facade):
 
     def list(self, limit: int | None = None) -> Generator[Finetune]:
         """List the API key's finetunes, oldest first. Pages are fetched as you iterate.
+
+        ```python
+        for finetune in client.tuning.list():
+            print(finetune.name, finetune.rank)
+        ```
 
         Args:
             limit: Maximum number of finetunes; None for all.

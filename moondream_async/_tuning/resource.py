@@ -23,6 +23,10 @@ class AsyncTuning:
     async def create(self, name: str, rank: int) -> AsyncFinetune:
         """Create a finetune, or return the existing one with the same name and rank.
 
+        ```python
+        finetune = await client.tuning.create("red-shapes", rank=8)
+        ```
+
         Args:
             name: Name of letters, digits, `.`, `-` and `_`.
             rank: Rank of the LoRA: 8, 16, 24 or 32. A higher rank learns more, but more slowly.
@@ -39,6 +43,10 @@ class AsyncTuning:
     async def retrieve(self, finetune_id: str) -> AsyncFinetune:
         """Return the finetune with an id.
 
+        ```python
+        finetune = await client.tuning.retrieve(finetune.info.finetune_id)
+        ```
+
         Raises:
             NotFoundError: The finetune does not exist.
             MoondreamError: The call failed.
@@ -48,6 +56,11 @@ class AsyncTuning:
 
     def list(self, limit: int | None = None) -> Pages[AsyncFinetune]:
         """List the API key's finetunes, oldest first. Pages are fetched as you iterate.
+
+        ```python
+        async for finetune in client.tuning.list():
+            print(finetune.name, finetune.rank)
+        ```
 
         Args:
             limit: Maximum number of finetunes; None for all.

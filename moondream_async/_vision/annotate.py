@@ -46,6 +46,10 @@ _BRIGHT = 0.5  # luminance above which text on a color is black
 def annotate(image: Any, *results: Result, label: str | None = None, font: str | None = None) -> Image:
     """Draw results on a copy of their image.
 
+    ```python
+    annotate("photo.jpg", boxes, points, segment).save("annotated.png")
+    ```
+
     Args:
         image: The image that the results are for: anything the skills accept except a URL. EXIF orientation is applied
             first, because results refer to the upright image.

@@ -22,6 +22,10 @@ _SHAPE_TOLERANCE = 0.02  # of the ratio of the sides
 def crop(image: Any, box: BoundingBox, *, margin: float = 0.0) -> Image:
     """Crop an image to a box and return a Pillow image of mode RGB.
 
+    ```python
+    crop("photo.jpg", boxes.objects[0], margin=0.1).save("crop.png")
+    ```
+
     Args:
         image: Anything the skills accept except a URL. EXIF orientation is applied first, because boxes refer to the
             upright image.

@@ -40,6 +40,10 @@ def to_coco(
 
     Outlines become polygons or, with holes or several parts, run-length encoded masks. Points are omitted.
 
+    ```python
+    Path("coco.json").write_text(json.dumps(to_coco([("photo.jpg", boxes)])))
+    ```
+
     Args:
         images: Pairs of a file name (a string, path or number) and one result or several.
         categories: Labels that get the ids 1, 2, ...; other labels get the next ids. Default: none.
@@ -90,6 +94,10 @@ def to_yolo(result: Result, labels: Sequence[str], *, label: str = LABEL) -> str
     A box is a line `class x_center y_center width height`. An outline has a line `class x1 y1 x2 y2 ...` for each
     outer loop; YOLO has no holes. All coordinates are 0..1 of the image.
 
+    ```python
+    Path("photo.txt").write_text(to_yolo(boxes, ["red", "blue"]))
+    ```
+
     Args:
         result: A result of `detect` or `segment`; YOLO has no points.
         labels: The classes, in order: the first is class 0.
@@ -115,6 +123,10 @@ def to_labelme(result: Result, image_path: Name, *, label: str = LABEL, size: Si
     """Convert a result to a LabelMe file, as a dict for `json.dump`.
 
     It contains rectangles, points, and a polygon for each loop of an outline, of one group, all in pixels.
+
+    ```python
+    Path("photo.json").write_text(json.dumps(to_labelme(boxes, "photo.jpg")))
+    ```
 
     Args:
         result: A result of `detect`, `point` or `segment`.
@@ -151,6 +163,10 @@ def to_voc(result: Result, image_path: Name, *, label: str = LABEL, size: Size |
 
     Characters that are invalid in XML, such as most control characters, become spaces.
 
+    ```python
+    Path("photo.xml").write_text(to_voc(boxes, "photo.jpg"))
+    ```
+
     Args:
         result: A result of `detect` or `segment`.
         image_path: The image's path, for `folder` and `filename`.
@@ -183,6 +199,10 @@ def to_voc(result: Result, image_path: Name, *, label: str = LABEL, size: Size |
 @public("vision")
 def to_supervision(result: Result, *, labels: Sequence[str] = (), label: str = LABEL, size: Size | None = None) -> Any:
     """Convert a result to `supervision.Detections`: boxes in pixels, masks of outlines, class ids and names.
+
+    ```python
+    detections = to_supervision(boxes)
+    ```
 
     Args:
         result: A result of `detect` or `segment`.
@@ -253,6 +273,10 @@ def to_geojson(result: Result, *, label: str = LABEL, size: Size | None = None) 
     Boxes are polygons, outlines are multipolygons, and points are points; each has the property `label`,
     and those fields of the server's that this version does not know.
 
+    ```python
+    Path("photo.geojson").write_text(json.dumps(to_geojson(boxes)))
+    ```
+
     Args:
         result: A result of `detect`, `point` or `segment`.
         label: Label for detections without one of their own. Default: the call's, else `"object"`.
@@ -280,6 +304,10 @@ def to_csv(result: Result, *, label: str = LABEL, size: Size | None = None) -> s
 
     A point is a box without width and height. Labels that a spreadsheet would interpret as formulas are prefixed with
     a single quote.
+
+    ```python
+    Path("boxes.csv").write_text(to_csv(boxes))
+    ```
 
     Args:
         result: A result of `detect`, `point` or `segment`; of an outline, its box.

@@ -31,6 +31,10 @@ def to_label_studio(
     are percent of the image. Label Studio shows them if the project's labeling configuration has controls of these
     names.
 
+    ```python
+    Path("tasks.json").write_text(json.dumps([to_label_studio("photo.jpg", boxes)]))
+    ```
+
     Args:
         image: The image's URL or path, as Label Studio can load it (`data.image`).
         results: One result of `detect`, `point` or `segment`, or several.

@@ -32,6 +32,10 @@ def redact(
     A box is redacted as a whole, an outline along its edge, and a segment whose path is missing by its box. What the
     model did not find stays visible: check the result before you publish it.
 
+    ```python
+    redact("photo.jpg", boxes, how="pixelate").save("redacted.png")
+    ```
+
     Args:
         image: The image that the results are for: anything the skills accept except a URL. EXIF orientation is applied
             first, because results refer to the upright image.

@@ -13,7 +13,7 @@ from moondream_async import _extras
 
 _PYPROJECT = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text("utf-8"))
 _DEPENDENCIES: dict[str, list[str]] = _PYPROJECT["project"]["optional-dependencies"]
-_EXTRAS = sorted(set(_DEPENDENCIES) - {"all", "benchmarks", "dev", "engines", "examples", "lint"})
+_EXTRAS = sorted(set(_DEPENDENCIES) - {"all", "benchmarks", "dev", "docs", "engines", "examples", "lint"})
 
 
 def _packages(extra: str) -> set[str]:

@@ -33,7 +33,7 @@ ALL = dict(commands(main_group))
 
 
 def test_the_documentation_says_which_commands_take_an_option() -> None:
-    documentation = Path(__file__).parents[3].joinpath("docs", "command.md").read_text("utf-8")
+    documentation = Path(__file__).parents[3].joinpath("docs", "guides", "command.md").read_text("utf-8")
     rows = dict(re.findall(r"^\| (`--[^|]*|`-q`[^|]*) \| ([^|]*) \|$", documentation, re.MULTILINE))
     listed = [set(re.findall(r"[a-z]+", names)) for names in rows.values()]
     of_model = listed[1]
