@@ -15,6 +15,7 @@ from moondream_async import BatchError, BatchFolderError, ConfigurationError, Mo
 from moondream_async._batches.job.folder import Folder
 from moondream_async.bulk import read_results
 from tests.support.batches import KEY, jobs_of, ready
+from tests.support.effort import scaled
 from tests.support.processes import run_script
 
 SCRIPT = """
@@ -49,12 +50,15 @@ sys.exit(asyncio.run(main()))
 """
 
 
+LIMITS = (0, 50, 200, 250, 400, 600, 900, 1_300, 1_500, 5_000, 20_000)  # bytes
+
+
 async def run(photos: Path, client: Any, limit: str) -> tuple[int, str]:
     return await run_script(SCRIPT, [str(photos), KEY, client.base_url, limit], photos.parent)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the system has no limit of file sizes")
-@pytest.mark.parametrize("limit", [0, 50, 200, 250, 400, 600, 900, 1_300, 1_500, 5_000, 20_000])
+@pytest.mark.parametrize("limit", LIMITS[:: scaled(3, 1)])
 async def test_full_at_each_write(at_sandbox: Any, photos: list[Path], tmp_path: Path, limit: int) -> None:
     """Files are limited to this size, so the manifest, the index, lines, rejected items or results do not fit."""
     client = at_sandbox()
