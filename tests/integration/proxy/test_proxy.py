@@ -478,7 +478,7 @@ class TestAccess:
         assert not any(b"dear" in request for request in requests)
 
     async def test_what_no_route_serves(self, sandbox: Sandbox, caplog: pytest.LogCaptureFixture):
-        caplog.set_level(logging.INFO)
+        caplog.set_level(logging.INFO, logger="moondream_async.proxy")  # the command sets it, too
         async with browser(proxy_of(sandbox.base_url)) as client:
             responses = [await client.get("/v1/caption"), await client.get("/"), await client.post("/api/fal/proxy")]
         assert [response.status_code for response in responses] == [405, 404, 404]
