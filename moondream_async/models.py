@@ -20,6 +20,9 @@ class ModelCapabilities:
         streams: Those of them that can stream.
         reasoning: Whether `query` can reason.
         lengths: The lengths of captions.
+        default_max_objects: How many objects `detect` and `point` return without `max_objects`. It is that of the
+            current engine; older servers allow 150.
+        greatest_max_objects: The greatest `max_objects`; None if none is published.
         source: Where this is published; informational.
     """
 
@@ -28,6 +31,8 @@ class ModelCapabilities:
     reasoning: bool
     lengths: tuple[str, ...]
     source: str
+    default_max_objects: int | None = 50
+    greatest_max_objects: int | None = None
 
 
 _LENGTHS = ("short", "normal", "long")
