@@ -66,7 +66,7 @@ docs:
 
 # Run the code in the README, the site, the recipes and the examples
 docs-check *args:
-    {{bin}}/pytest -n 2 tests/system/test_docs.py tests/system/test_recipes.py tests/site examples/test_my_code.py {{args}}
+    {{bin}}/pytest -n 2 tests/system/test_docs.py tests/site examples/test_my_code.py {{args}}
 
 # Make the pictures of the site; look at them
 pictures:
