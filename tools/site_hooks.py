@@ -3,7 +3,8 @@
 - Pages from files outside docs/: the changelog, the security policy, CONTRIBUTING.md, the benchmarks.
 - The page of the command's options, from its parser.
 - The section "Recipes", if there is one.
-- Links to files outside docs/: to the repository, or plain text as long as it has no public address.
+- The programs of examples/, as files to download.
+- Links to other files outside docs/: to the repository, or plain text as long as it has no public address.
 - The title "Output" above blocks that are the output of the block before.
 """
 
@@ -31,6 +32,7 @@ PAGES_OF_ROOT = {
     "internals/contributing.md": "CONTRIBUTING.md",
     "internals/benchmarks.md": "benchmarks/README.md",
 }
+_PROGRAMS = {"examples/webapp": "examples/webapp/app.py"}  # of a folder
 _LINK = re.compile(r"(?<!!)\[(?P<text>[^\]]+)\]\((?P<target>[^)\s:#]+)(?P<anchor>#[^)\s]*)?\)")
 _OUTPUT = re.compile(r"^( *)<!-- output(?:: numbers vary)? -->\n+ *```text$", re.MULTILINE)
 _BOOSTS = {"start": 1.5, "guides": 2, "recipes": 1.5, "moving": 2, "help": 2, "reference": 0.7, "internals": 0.3}
@@ -55,9 +57,17 @@ def on_files(files: Files, config: MkDocsConfig) -> None:
         text = move_links((ROOT / source).read_text("utf-8"), source, f"docs/{page}")
         files.append(File.generated(config, page, content=text))
     files.append(File.generated(config, "reference/cli.md", content=command_reference()))
+    for path in _examples():
+        files.append(File.generated(config, path, abs_src_path=str(ROOT / path)))
     for file in files:
         if re.match(r"internals/decisions/\d", file.src_uri):
             file.inclusion = InclusionLevel.NOT_IN_NAV
+
+
+def _examples() -> list[str]:
+    """Return the programs of the recipes, which are files of the site, too."""
+    found = (path for path in (ROOT / "examples").rglob("*") if path.suffix in (".py", ".html", ".ipynb"))
+    return sorted(path.relative_to(ROOT).as_posix() for path in found)
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
@@ -73,6 +83,9 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
             if target == source:
                 inside = posixpath.relpath(f"docs/{moved}", folder)
                 return f"[{match['text']}]({inside}{match['anchor'] or ''})"
+        target = _PROGRAMS.get(target, target)
+        if target in _examples():
+            return f"[{match['text']}]({posixpath.relpath(f'docs/{target}', folder)})"
         if config.repo_url:
             return f"[{match['text']}]({config.repo_url.rstrip('/')}/blob/main/{target})"
         return match["text"]
