@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeAlias, TypeVar
 
 import anyio
+import anyio.to_thread
 import attrs
 
 from .._concurrency.gather import gather
@@ -29,6 +31,7 @@ Cut: TypeAlias = Callable[[Any, Tiles], Awaitable[CutImage]]
 """Cuts an image into tiles."""
 
 _MAX_IMAGES = 8  # cut at a time, in each event loop, as their encoded tiles are in memory
+_MAX_MERGED_HERE = 1000  # boxes or points that are merged in the event loop, which takes some milliseconds
 _SPLIT = 2  # columns and rows into which a tile with too many objects is cut
 _FATAL_STATUSES = (401, 402, 403)  # other tiles would fail, too
 
@@ -123,18 +126,18 @@ class _TiledCall:
         for (region, _), each in zip(pieces, found, strict=True):
             problems = [each] if isinstance(each, MoondreamError) else each.problems
             self.failed += [(_as_box(region, image.size), problem) for problem in problems]
-        return self._merged([(region, each) for (region, _), each in zip(pieces, found, strict=True)])
+        return await self._merged([(region, each) for (region, _), each in zip(pieces, found, strict=True)])
 
-    def _merged(self, found: Sequence[tuple[Region | None, _Found | MoondreamError]]) -> Any:
+    async def _merged(self, found: Sequence[tuple[Region | None, _Found | MoondreamError]]) -> Any:
         image = self._image
         answered = [(region, each) for region, each in found if isinstance(each, _Found)]
         whole = next((each.items for region, each in answered if region is None), ())
         in_tiles = [(region, each) for region, each in answered if region is not None]
         items: Sequence[Any] = whole
         if in_tiles:
-            items = _merge(self._skill, image.size, [(region, each.items) for region, each in in_tiles], whole)
+            items = await _merge(self._skill, image.size, [(region, each.items) for region, each in in_tiles], whole)
         answers = [answer for _, each in answered for answer in each.answers]
-        result = _new(self._skill, items, answers, image.size)
+        result = _new(self._skill, items, answers, image.original_size)
         truncated = any(each.is_truncated for _, each in in_tiles) if in_tiles else answered[0][1].is_truncated
         object.__setattr__(result, "_is_truncated", truncated)
         return result
@@ -161,7 +164,7 @@ class _TiledCall:
         ]
         if in_parts:
             boxes = [(region, each.items) for region, each in in_parts]
-            items = _merge(self._skill, parts.size, boxes, items)
+            items = await _merge(self._skill, parts.size, boxes, items)
         problems = [each for each in found if isinstance(each, MoondreamError)]
         return _Found(
             items,
@@ -185,8 +188,19 @@ class _Spare:
         return True
 
 
-def _merge(skill: Skill[Any], size: tuple[int, int], tiles: Any, whole: Any) -> Sequence[Any]:
-    return merge_boxes(size, tiles, whole) if skill is DETECT else merge_points(size, tiles, whole)
+async def _merge(
+    skill: Skill[Any],
+    size: tuple[int, int],
+    tiles: Sequence[tuple[Region, Sequence[Any]]],
+    whole: Sequence[Any],
+) -> Sequence[Any]:
+    """Merge boxes or points; very many, in a worker thread."""
+    merge: Callable[[], Sequence[Any]] = functools.partial(
+        merge_boxes if skill is DETECT else merge_points, size, tiles, whole
+    )
+    if sum(len(items) for _, items in tiles) <= _MAX_MERGED_HERE:
+        return merge()
+    return await anyio.to_thread.run_sync(merge)
 
 
 def _new(skill: Skill[Any], items: Sequence[Any], answers: Sequence[Result], size: tuple[int, int]) -> Any:

@@ -18,7 +18,8 @@ class CutImage:
     """An image in tiles.
 
     Attributes:
-        size: Width and height of the upright original, in pixels.
+        size: Width and height of the upright image that was cut, in pixels.
+        original_size: The same of the original, if the image was resized before.
         columns: Number of columns of tiles.
         rows: Number of rows.
         tiles: Each tile's region and encoded image, row by row; only the whole image if it was not cut.
@@ -26,6 +27,7 @@ class CutImage:
     """
 
     size: tuple[int, int]
+    original_size: tuple[int, int]
     columns: int
     rows: int
     tiles: list[tuple[Region, EncodedImage]] = attrs.field(repr=False)
@@ -50,17 +52,18 @@ def cut(image: object, tiles: Tiles, options: ImageOptions) -> CutImage:
             source = sources.load(image)
     with name_errors(image):
         width, height = upright_size(source)
+        original = source.original_size if isinstance(source, EncodedImage) else (width, height)
         columns, rows = grid(width, height, tiles)
         if columns * rows == 1:
             region = Region(0, 0, width, height)
-            return CutImage((width, height), 1, 1, [(region, encode(source, options))])
+            return CutImage((width, height), original, 1, 1, [(region, encode(source, options))])
         picture = upright(source, options)
         pieces = [
             (region, encode(picture.crop((region.left, region.top, region.right, region.bottom)), options))
             for region in regions(width, height, columns, rows, tiles.overlap)
         ]
         whole = encode(picture, options) if tiles.whole else None
-    return CutImage((width, height), columns, rows, pieces, whole)
+    return CutImage((width, height), original, columns, rows, pieces, whole)
 
 
 def planned_grid(image: object, tiles: Tiles) -> tuple[int, int]:

@@ -106,7 +106,8 @@ def merge_points(
             kept.append(point)
             index.add(_around(point, 0, size), (number, point))
     radius = max(region.width for region in regions) / _WHOLE_RADIUS
-    large = [point for point in whole if not _any_within(point, radius, index, size)]
+    clamped = [attrs.evolve(point, x=_clamped(point.x), y=_clamped(point.y)) for point in whole]
+    large = [point for point in clamped if not _any_within(point, radius, index, size)]
     return [*large, *kept]
 
 

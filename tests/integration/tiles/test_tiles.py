@@ -331,3 +331,21 @@ async def test_plans(large: bytes):
         await client.plan("caption", large, tiles="auto")
     with pytest.raises(ImageError):
         await client.plan("detect", "nowhere.jpg", object="car", tiles="auto")
+
+
+async def test_an_encoded_image_is_cut_as_it_is(picture: Image.Image, moondream_sandbox: Any):
+    async with AsyncClient(base_url=moondream_sandbox.base_url) as client:
+        encoded = await client.encode_image(picture, ImageOptions(resize=2000))
+        found = await client.detect(encoded, "red", tiles="auto")
+    assert found.tiles is not None
+    assert found.tiles.calls > 1
+    assert found.image_size == SIZE
+    assert near(in_pixels(found.objects), OBJECTS, tolerance=8)
+
+
+@respx.mock
+async def test_thousands_of_boxes_in_each_tile(large: bytes):
+    tiles_of(lambda *_: boxes(1500))
+    async with AsyncClient(base_url=BASE) as client:
+        found = await client.detect(large, "x", tiles=Tiles(2, 1, whole=False))
+    assert len(found.objects) > 1500

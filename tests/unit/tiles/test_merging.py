@@ -112,6 +112,8 @@ def test_edges_outside_the_image_are_moved_to_it():
     assert (found.x_min, found.y_min, found.x_max, found.y_max) == (0, 0, 1, 1)
     (point,) = merge_points(SIZE, [(regions(*SIZE, 1, 1, 0)[0], [Point(-1e300, 1e300)])])
     assert (point.x, point.y) == (0, 1)
+    (point,) = merge_points(SIZE, [(TILES[0], [])], [Point(1e308, -1e308)])
+    assert (point.x, point.y) == (1, 0)
 
 
 def test_random_scenes_without_overlap_of_objects():
