@@ -15,6 +15,7 @@ import pytest
 from moondream_async import ConfigurationError
 from moondream_async._sandbox import limits
 from moondream_async.sandbox import Sandbox
+from tests.support.effort import scaled
 
 PATHS = [
     ("POST", "/v1/caption"),
@@ -123,7 +124,7 @@ def test_a_process_without_standard_streams(missing: str) -> None:
 
 
 @pytest.mark.skipif(os.name != "posix", reason="needs a POSIX shell")
-@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&-", ">&- 2>&- <&-"])
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&-", ">&- 2>&- <&-"][:: scaled(3, 1)])
 def test_commands_with_closed_streams(closed: str, tmp_path: Path, scene: bytes) -> None:
     (tmp_path / "a.png").write_bytes(scene)
     code = """

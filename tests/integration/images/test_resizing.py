@@ -17,6 +17,7 @@ from PIL import Image, ImageChops
 from moondream_async import EncodedImage, ImageError, ImageOptions
 from moondream_async._images import fast, pillow_layout, resizing
 from moondream_async._images.prepare import encode
+from tests.support.effort import scaled
 from tests.support.pictures import exchanged, file
 
 needs_fast = pytest.mark.skipif(not fast.is_available(), reason="the extra fast is not installed")
@@ -42,7 +43,7 @@ def largest_difference(one: EncodedImage, other: EncodedImage) -> int:
 
 
 @needs_fast
-@pytest.mark.parametrize("size", [(1920, 1080), (1300, 1301), (5000, 700), (3000, 90)])
+@pytest.mark.parametrize("size", [(1920, 1080), (1300, 1301), (5000, 700), (3000, 90)][:: scaled(3, 1)])
 @pytest.mark.parametrize(
     ("mode", "kind", "options"),
     [
@@ -68,7 +69,7 @@ def test_colors_and_sizes(
     assert largest_difference(by_pillow, by_fast) <= 2
 
 
-@pytest.mark.parametrize("size", [(1920, 1080), (1300, 1301), (5000, 700), (700, 500)])
+@pytest.mark.parametrize("size", [(1920, 1080), (1300, 1301), (5000, 700), (700, 500)][:: scaled(3, 1)])
 def test_colors_are_those_of_resizing_rgb(
     size: tuple[int, int], each_resizer: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

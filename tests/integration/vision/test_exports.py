@@ -409,7 +409,7 @@ def test_outlines_with_many_loops() -> None:
     parts = vision.to_geojson(outline(nested))["features"][0]["geometry"]["coordinates"]
     assert [len(part) for part in parts] == [2] * 100
     for path in ("M0 0h1v1" * 12_000, nested[:-1] + "L0 1L1 0" * 150_000):
-        for export in (vision.to_geojson, lambda found: vision.to_yolo(found, ["object"])):
+        for export in (vision.to_geojson, lambda found: vision.to_yolo(found, ["object"]))[: scaled(1, 2)]:
             with pytest.raises(PathError, match="loops"):
                 export(outline(path))
     spiral = "M" + " ".join(
